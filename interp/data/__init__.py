@@ -1,0 +1,1 @@
+"""Text in, labelled contexts out: corpora, tokenizer, spaCy tags on byte-pair tokens, token classes, packing."""

@@ -1,0 +1,88 @@
+"""Join tokenized documents into one stream and cut it into rows of n_ctx tokens, labels and borders along with it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64, Shaped
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from interp.data.corpus import Corpus, Document
+from interp.data.tokenizer import encode_documents
+from interp.errors import InterpError
+
+
+@dataclass(frozen=True)
+class TaggedDocument:
+    """A document's tokens, bos first, where they stand in its text, and the class of each in every scheme."""
+
+    index: int  # running number in the corpus
+    document: Document
+    tokens: Int64[np.ndarray, " pos"]
+    offsets: Int64[np.ndarray, "pos 2"]  # characters of document.text, end excluded; (0, 0) for bos
+    classes: dict[str, Int64[np.ndarray, " pos"]]  # by scheme name
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """A batch of rows. Padding, on the right of the corpus' last row only, has `mask` False and class 0."""
+
+    tokens: Int64[Tensor, "batch pos"]
+    classes: dict[str, Int64[Tensor, "batch pos"]]  # by scheme name; empty for untagged documents
+    documents: Int64[Tensor, "batch pos"]  # `TaggedDocument.index` of each token
+    mask: Bool[Tensor, "batch pos"]
+
+
+def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_token: int) -> Iterator[Contexts]:
+    """Yield batches of full rows of one continuous stream; documents follow each other without a gap.
+
+    A document may begin anywhere in a row and go on in the next; `Contexts.documents` says which token is whose.
+    The rows are the same for every `batch_size`; only the last batch may hold fewer, and only its last row is padded.
+
+    Raises:
+        InterpError: `n_ctx` or `batch_size` is below 1.
+    """
+    if n_ctx < 1 or batch_size < 1:
+        raise InterpError(f"Rows of {n_ctx} tokens in batches of {batch_size} cannot be cut; both must be at least 1.")
+    schemes: list[str] = []
+    pending: list[np.ndarray] = []  # [2 + scheme, pos] each: tokens, document index, classes
+    waiting = 0
+    for document in documents:
+        schemes = list(document.classes)
+        pending.append(_columns(document))
+        waiting += len(document.tokens)
+        if waiting >= n_ctx * batch_size:
+            stream = np.concatenate(pending, axis=1)
+            whole = waiting - waiting % (n_ctx * batch_size)
+            for start in range(0, whole, n_ctx * batch_size):
+                yield _contexts(stream[:, start : start + n_ctx * batch_size], schemes, n_ctx, pad_token)
+            pending, waiting = [stream[:, whole:].copy()], waiting - whole
+    if waiting:
+        yield _contexts(np.concatenate(pending, axis=1), schemes, n_ctx, pad_token)
+
+
+def _columns(document: TaggedDocument) -> Int64[np.ndarray, "columns pos"]:
+    return np.stack([document.tokens, np.full_like(document.tokens, document.index), *document.classes.values()])
+
+
+def _contexts(stream: Int64[np.ndarray, "columns pos"], schemes: Sequence[str], n_ctx: int, pad_token: int) -> Contexts:
+    """Cut a piece of the stream into rows, and pad what is missing of the last."""
+    n_tokens = stream.shape[1]
+    missing = -n_tokens % n_ctx
+    padding = np.zeros((len(stream), missing), dtype=np.int64)
+    padding[0], padding[1] = pad_token, stream[1, -1]
+    columns = torch.from_numpy(np.concatenate([stream, padding], axis=1)).unflatten(1, (-1, n_ctx))
+    mask = (torch.arange(n_tokens + missing) < n_tokens).unflatten(0, (-1, n_ctx))
+    classes = {name: columns[2 + row] for row, name in enumerate(schemes)}
+    return Contexts(columns[0], classes, columns[1], mask)
+
+
+def token_stream(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Shaped[np.ndarray, " tokens"]:
+    """Return all documents as one array of token ids for training, bos before each.
+
+    uint16 when every id of the vocabulary fits, uint32 otherwise.
+    """
+    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    return np.concatenate([tokens.astype(dtype) for tokens, _ in encode_documents(tokenizer, corpus)])
