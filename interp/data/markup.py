@@ -2,13 +2,15 @@
 
 import re
 
-CLEANING_VERSION = 1
+CLEANING_VERSION = 2
 """Raise it when `unwrap` or `tidy` changes, so that cached texts are made again."""
 
 _MEDIA = re.compile(r"\[\[(?:File|Image|Category):(?:[^\[\]]|\[\[[^\[\]]*\]\]|\[[^\[\]]*\])*\]\]", re.IGNORECASE)
 _GALLERY = re.compile(r"<(gallery|timeline|imagemap)\b.*?</\1>", re.IGNORECASE | re.DOTALL)
 _TABLE = re.compile(r"\{\|(?:(?!\{\||\|\}).)*\|\}", re.DOTALL)  # innermost first
-_CONVERT = re.compile(r"\{\{(?:convert|cvt)\|([^{}|]+)\|([^{}|]+)[^{}]*\}\}", re.IGNORECASE)
+_CONVERT = re.compile(
+    r"\{\{(?:convert|cvt)\|([^{}|]+)(?:\|(-|–|to|and|by)\|([^{}|]+))?\|([^{}|]+)[^{}]*\}\}", re.IGNORECASE
+)
 _SHOWN = re.compile(
     r"\{\{(?:lang|lang-\w+|transl|nowrap|small|smaller|flag|quote)\|(?:[^{}]*\|)?([^{}|]*)\}\}", re.IGNORECASE
 )
@@ -18,15 +20,27 @@ _QUOTES = re.compile(r"'{2,}")
 _SWITCH = re.compile(r"__[A-Z]+__")
 _BULLET = re.compile(r"^[*#:;]+\s*")
 _HOLLOW = re.compile(r"\s*\((?:[\s,;:.]|or|from)*\)")
-_OPENING = re.compile(r"\(\s*(?:[,;:]\s*)+")
+_OPENING = re.compile(r"\(\s*(?:[,;:]\s*)*")
 _CLOSING = re.compile(r"(?:\s*[,;:])*\s+\)")
 _SPACED_COMMA = re.compile(r"[ \t\xa0]+([,;.])(?=\s|$)")
 _BLANKS = re.compile(r"[ \t\xa0]+")
 _GAP = re.compile(r"\n{3,}")
 
 BACK_MATTER = frozenset(
-    "bibliography|citations|external links|footnotes|further reading|notes|notes and references|publications|references|"
-    "see also|sources|works cited".split("|")
+    [
+        "bibliography",
+        "citations",
+        "external links",
+        "footnotes",
+        "further reading",
+        "notes",
+        "notes and references",
+        "publications",
+        "references",
+        "see also",
+        "sources",
+        "works cited",
+    ]
 )
 """Sections of links and citations. Their entries are templates, so that only bullets and fragments would be left."""
 
@@ -34,10 +48,15 @@ BACK_MATTER = frozenset(
 def unwrap(source: str) -> str:
     """Return wiki source ready for `filter_wiki`: visible template text kept, pictures and tables gone."""
     source = _GALLERY.sub("", _MEDIA.sub("", source))
-    source = _SHOWN.sub(r"\1", _CONVERT.sub(r"\1 \2", source))
+    source = _SHOWN.sub(r"\1", _CONVERT.sub(_quantity, source))
     while (smaller := _TABLE.sub("", source)) != source:
         source = smaller
     return source
+
+
+def _quantity(convert: re.Match[str]) -> str:
+    """`{{convert|25|-|35|mm|in}}` shows as 25 - 35 mm."""
+    return " ".join(part for part in convert.groups() if part)
 
 
 def tidy(text: str) -> str:

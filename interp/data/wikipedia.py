@@ -6,8 +6,10 @@ Case, punctuation and digits stay. The outcome is kept as Parquet in the cache f
 
 import bz2
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,11 +22,14 @@ from interp.files import writing
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
 SHORTEST_ARTICLE = 500
-"""Characters; below it are disambiguation pages and stubs."""
+"""Characters; below it are stubs."""
+
+NO_ARTICLE = re.compile(r"\A\s*#redirect|\{\{(?:\w+ )?(?:disambig|disambiguation|geodis|hndis)\b", re.IGNORECASE)
+"""Redirects, and pages that only list what a title may mean."""
 
 
 def wikipedia_sample() -> Iterator[tuple[str, str]]:
-    """Yield (title, text) of every article; redirects and pages that are no articles are left out.
+    """Yield (title, text) of every article; redirects, disambiguation and project pages are left out.
 
     The first call takes some seconds to parse the dump, later ones read the cache.
 
@@ -42,7 +47,8 @@ def _dump() -> Path:
         from gensim.test.utils import datapath
     except ImportError as error:
         raise InterpError(
-            "The corpus wikipedia-sample comes with gensim, which is not installed; run `pip install 'interp[samples]'`."
+            "The corpus wikipedia-sample comes with gensim, which is not installed; "
+            "run `pip install 'interp[samples]'`."
         ) from error
     return Path(datapath(DUMP))
 
@@ -58,10 +64,9 @@ def _read(cached: Path) -> list[tuple[str, str]]:
 
 def _parse_into(cached: Path, dump: Path) -> list[tuple[str, str]]:
     articles = list(_parse(dump))
+    titles, texts = map(list, zip(*articles, strict=True))
     with writing(cached) as path:
-        pq.write_table(
-            pa.table({"title": [title for title, _ in articles], "text": [text for _, text in articles]}), path
-        )
+        pq.write_table(pa.table({"title": titles, "text": texts}), path)
     return articles
 
 
@@ -69,8 +74,9 @@ def _parse(dump: Path) -> Iterator[tuple[str, str]]:
     from gensim.corpora.wikicorpus import extract_pages, filter_wiki
 
     with bz2.open(dump) as file:
-        for title, source, _ in extract_pages(file, filter_namespaces=("0",)):
-            if source.lstrip()[:9].lower() == "#redirect":
+        namespaces: Any = ("0",)  # articles; gensim's annotation says bool, its documentation a list
+        for title, source, _ in extract_pages(file, filter_namespaces=namespaces):
+            if NO_ARTICLE.search(source):
                 continue
             text = tidy(filter_wiki(unwrap(source)))
             if len(text) > SHORTEST_ARTICLE:
