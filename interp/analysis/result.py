@@ -1,0 +1,88 @@
+"""What an amplification run found: tidy tables, how they were made, and their way to disk and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.errors import InterpError
+from interp.files import writing
+
+HEAD_COLUMNS = (
+    "model", "layer", "head", "scheme", "token_class", "n_tokens", "n_documents", "share", "share_unbiased",
+    "log2_amplification", "ci_low", "ci_high", "bias_score_mean", "bias_score_contrast", "hedges_g", "auroc",
+    "auroc_error_bound", "alignment",
+)  # fmt: skip
+TABLES = ("heads", "tokens", "positions", "passages", "passage_scores")
+
+
+@dataclass(frozen=True)
+class Amplification:
+    """Direct amplification of token classes by attention heads (definitions: `interp.analysis.amplification`).
+
+    Attributes:
+        heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`. Shares are fractions of the attention
+            of all queries, `log2_amplification` and its 95% interval are in doublings, bias scores in nats.
+            A class that does not occur has ``n_tokens == 0`` and missing values, never a sentinel.
+        tokens: one row per (layer, head, token): `token_index, token_string, count`, one column per scheme with the
+            token's most frequent class, `bias_score_mean`, its `bias_score_contrast` to the head's mean, and a 95%
+            normal interval of the contrast over occurrences, `ci_low, ci_high` (missing below two occurrences).
+        positions: one row per (layer, head, pos): `n_tokens, bias_score_mean, bias_score_sd`.
+        passages: one row per token of the sample passages: `passage, document, place, token_index, token_string`, and
+            one column per scheme with the class of this token.
+        passage_scores: one row per (layer, head, passage, place): `bias_score` and the mean `attention` and
+            `attention_unbiased` that the token receives from itself and the later tokens of its context.
+        run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
+    """
+
+    heads: pd.DataFrame
+    tokens: pd.DataFrame
+    positions: pd.DataFrame
+    passages: pd.DataFrame
+    passage_scores: pd.DataFrame
+    run: dict[str, Any]
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write every table as Parquet, `heads` also as CSV, and `run.json`; return the files written.
+
+        A CSV reader turns tokens such as "null" and "nan" into missing values: read `heads.csv` with
+        ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet file.
+        """
+        folder, files = Path(folder), []
+        for name in TABLES:
+            with writing(folder / f"{name}.parquet") as path:
+                getattr(self, name).to_parquet(path, index=False)
+            files.append(folder / f"{name}.parquet")
+        with writing(folder / "heads.csv") as path:
+            self.heads.to_csv(path, index=False)
+        with writing(folder / "run.json") as path:
+            path.write_text(json.dumps(self.run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return [*files, folder / "heads.csv", folder / "run.json"]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Amplification:
+        """Read what `save` wrote.
+
+        Raises:
+            InterpError: a file is missing or unreadable.
+        """
+        folder = Path(folder)
+        try:
+            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+            run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InterpError(f"{error.filename} is missing; {folder} is not a folder written by Amplification.save.") from error
+        except (OSError, ValueError) as error:
+            raise InterpError(f"{folder} cannot be read: {error}; run the analysis again.") from error
+        return cls(**tables, run=run)
+
+    def __post_init__(self) -> None:
+        missing = [column for column in HEAD_COLUMNS if column not in self.heads]
+        if missing:
+            raise InterpError(f"The heads table lacks the columns {', '.join(missing)}; make it with interp.amplification.")
+
+

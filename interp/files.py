@@ -1,0 +1,54 @@
+"""Write beside, fsync, rename: a reader sees the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from interp.errors import InterpError
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it takes the place of `path`, on an error it is removed.
+
+    Works for a file or for a folder made at the temporary path (a folder replaces an existing folder as a whole).
+
+    Raises:
+        InterpError: the place cannot be written (read-only, disk full, a file where a folder must be).
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InterpError(f"Cannot write {path}: {error.strerror}; choose a folder that can be written.") from error
+    try:
+        yield beside / path.name
+        _replace(beside / path.name, path)
+    except OSError as error:
+        raise InterpError(f"Cannot write {path}: {error.strerror}; nothing was left half-written.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _replace(new: Path, path: Path) -> None:
+    for file in [new] if new.is_file() else sorted(new.rglob("*")):
+        if file.is_file():
+            _sync(file)
+    if new.is_dir() and path.is_dir():
+        path.rename(new.with_name(new.name + ".old"))
+    new.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Models with unlearned head biases: configuration, components, hooks, checkpoints."""

@@ -1,0 +1,163 @@
+"""Checkpoint folders: config.json, model.safetensors, tokenizer.json, training.jsonl and a model card.
+
+A folder is written beside its place and moved there as a whole. Reading validates everything before a model exists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from interp.errors import InterpError, nearest
+from interp.files import writing
+from interp.model.config import ModelConfig
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+FORMAT = 1  # raised when an older reader could misread a newer folder
+END_OF_TEXT = "<|endoftext|>"
+BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
+
+
+def save_checkpoint(
+    model: HookedSymmetryBrokenTransformer,
+    folder: str | Path,
+    training: Mapping[str, Any] | None = None,
+    history: list[dict[str, Any]] | None = None,
+    card: str = "",
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write `model` as a checkpoint folder, replacing an older one as a whole, and return the folder.
+
+    Args:
+        model: its tokenizer, if it has one, is written too.
+        folder: where.
+        training: how it was trained, kept in config.json under "training".
+        history: rows of training.jsonl.
+        card: text of the model card README.md.
+        dtype: of the stored weights; float16 halves the file and is read back as float32.
+
+    Raises:
+        InterpError: the place cannot be written, or holds something that is not a checkpoint.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / "config.json").is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise InterpError(f"{folder} exists and is not a checkpoint folder; it is left alone: choose another place.")
+    with writing(folder) as beside:
+        beside.mkdir()
+        config = {"format": FORMAT, "model": model.cfg.to_dict(), "training": dict(training or {})}
+        (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        # cloned, because the accessors may have laid several parameters into one storage
+        weights = {name: value.detach().to("cpu", dtype).clone() for name, value in model.state_dict().items()}
+        save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
+        if model.tokenizer is not None:
+            model.tokenizer.backend_tokenizer.save(str(beside / "tokenizer.json"))
+        lines = [json.dumps(row) for row in history or []]
+        (beside / "training.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        (beside / "README.md").write_text(card, encoding="utf-8")
+    return folder
+
+
+def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetryBrokenTransformer:
+    """Load a checkpoint folder, from a path or by the name of a bundled one, in evaluation mode and float32.
+
+    Args:
+        path_or_name: a folder, or a name in `checkpoints/` such as "tiny-bq".
+        device: "auto" takes a GPU if there is one.
+
+    Raises:
+        InterpError: the folder or one of its files is missing, damaged, of a newer format, or does not fit its config.
+    """
+    folder = find_checkpoint(path_or_name)
+    config = _read_config(folder)
+    model = HookedSymmetryBrokenTransformer(ModelConfig.from_dict(config["model"]), _read_tokenizer(folder))
+    _check_vocabulary(model, folder)
+    weights = _read_weights(folder / "model.safetensors", model.state_dict())
+    model.load_state_dict(weights)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return model.to(device).eval()
+
+
+def find_checkpoint(path_or_name: str | Path) -> Path:
+    """Return the folder of a checkpoint given by path or by bundled name.
+
+    Raises:
+        InterpError: there is none; the message lists the bundled names.
+    """
+    for folder in (Path(path_or_name), BUNDLED / str(path_or_name)):
+        if (folder / "config.json").is_file():
+            return folder
+    if Path(path_or_name).exists():
+        raise InterpError(f"{path_or_name} is not a checkpoint folder: it has no config.json.")
+    names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
+    hint = nearest(str(path_or_name), names)
+    raise InterpError(f"There is no checkpoint {str(path_or_name)!r}{hint}; give a folder, or one of {', '.join(names)}.")
+
+
+def read_training(path_or_name: str | Path) -> dict[str, Any]:
+    """Return what config.json says about how the checkpoint was trained."""
+    return _read_config(find_checkpoint(path_or_name)).get("training", {})
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InterpError(f"{folder / 'config.json'} cannot be read as JSON: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise InterpError(f"{folder / 'config.json'} has no mapping under the key 'model'; it is not a checkpoint's config.")
+    if config.get("format", 0) > FORMAT:
+        raise InterpError(
+            f"{folder} has format {config['format']}; this version reads up to {FORMAT}: install a newer version of interp."
+        )
+    return config
+
+
+def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    try:
+        return PreTrainedTokenizerFast(
+            tokenizer_file=str(path), bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
+        )
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InterpError(f"{path} cannot be read as a tokenizer: {error}.") from error
+
+
+def _check_vocabulary(model: HookedSymmetryBrokenTransformer, folder: Path) -> None:
+    if model.tokenizer is not None and len(model.tokenizer) > model.cfg.d_vocab:
+        raise InterpError(
+            f"The tokenizer in {folder} has {len(model.tokenizer)} tokens, the model only {model.cfg.d_vocab}; "
+            "they do not belong together."
+        )
+
+
+def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InterpError(f"{path} is missing; copy the whole checkpoint folder.")
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InterpError(f"{path} is damaged ({error}); copy it again.") from error
+    missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or unknown:
+        raise InterpError(f"{path} does not fit its config: missing {_few(missing)}, unknown {_few(unknown)}.")
+    for name, value in weights.items():
+        if value.shape != expected[name].shape:
+            raise InterpError(f"{name} in {path} has shape {list(value.shape)}, expected {list(expected[name].shape)}.")
+        if not bool(value.isfinite().all()):
+            raise InterpError(f"{name} in {path} has values that are not finite; the training run diverged.")
+    return weights
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"

@@ -1,0 +1,173 @@
+"""What a model is: its sizes, its activation and positions, and the biases that break its symmetry."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+import torch
+
+from interp.errors import InterpError, nearest
+
+BiasMode = Literal["none", "batch", "fixed", "learned"]
+Activation = Literal["gelu", "prelu"]
+Positional = Literal["learned", "rope"]
+Profile = float | list[float] | tuple[float, float]  # a number, d_head numbers, or the (start, end) of a linspace
+
+
+@dataclass(frozen=True)
+class BiasConfig:
+    """The distribution of an unlearned bias, N(mean, std^2) per dimension (arXiv 2601.22257).
+
+    `mean` and `std` are a number for every dimension, a list of d_head numbers, or a (start, end) tuple, which stands for
+    ``linspace(start, end, d_head)``.
+
+    Raises:
+        InterpError: an unknown mode, a negative std, or a mean or std that is not zero beside mode "none".
+    """
+
+    mean: Profile = 0.0
+    std: Profile = 0.0
+    mode: BiasMode = "none"  # batch: drawn anew every step; fixed: drawn once; learned: starts at a draw; none: no bias
+    shared_across_heads: bool = True  # one vector a layer, as in the authors' release, or one for each head
+
+    def __post_init__(self) -> None:
+        _check_choice("mode", self.mode, get_args(BiasMode))
+        if any(value < 0 for value in _numbers(self.std)):
+            raise InterpError(f"A bias cannot have the negative std {self.std}; give numbers of at least 0.")
+        if self.mode == "none" and any(_numbers(self.mean) + _numbers(self.std)):
+            raise InterpError(f"A bias with mean {self.mean} and std {self.std} has mode 'none'; say mode='batch'.")
+
+    def profile(self, name: Literal["mean", "std"], d_head: int) -> torch.Tensor:
+        """Return `mean` or `std` as a float32 tensor of shape [d_head]."""
+        value = getattr(self, name)
+        if isinstance(value, tuple):
+            return torch.linspace(value[0], value[1], d_head)
+        if isinstance(value, list):
+            return torch.tensor(value, dtype=torch.float32)
+        return torch.full((d_head,), float(value))
+
+
+@dataclass
+class ModelConfig:
+    """Sizes and choices of a `HookedSymmetryBrokenTransformer`; names are TransformerLens'.
+
+    Raises:
+        InterpError: a size that is not positive, heads that do not divide d_model, an unknown choice, a bias profile
+            that does not have d_head numbers.
+    """
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_ctx: int
+    d_vocab: int
+    d_mlp: int = 0  # 0 stands for 4 * d_model
+    activation: Activation = "gelu"  # gelu, or prelu with one learned slope per feature
+    positional: Positional = "learned"  # learned embeddings, or rope
+    rotary_base: float = 10000.0  # rope only
+    rotary_dim: int = 0  # rope only: how many dimensions of a head rotate; 0 stands for d_head // 2
+    q: BiasConfig = field(default_factory=BiasConfig)  # b_Q, added to the queries (after the rotation)
+    v: BiasConfig = field(default_factory=BiasConfig)  # b_V, added to the values
+    eps: float = 1e-5  # LayerNorm
+    dropout: float = 0.0  # of embeddings and of what each layer writes, in training mode
+    init_range: float = 0.02  # standard deviation of the initial weights
+    seed: int = 0  # of the initial weights and of the bias draws
+    model_name: str = "symmetry-broken"
+
+    def __post_init__(self) -> None:
+        self.d_mlp = self.d_mlp or 4 * self.d_model
+        for name in ("n_layers", "d_model", "n_heads", "n_ctx", "d_vocab", "d_mlp"):
+            if getattr(self, name) < 1:
+                raise InterpError(f"{name} is {getattr(self, name)}; a model needs at least 1.")
+        if self.d_model % self.n_heads:
+            raise InterpError(f"{self.n_heads} heads do not divide d_model {self.d_model}; choose n_heads that does.")
+        _check_choice("activation", self.activation, get_args(Activation))
+        _check_choice("positional", self.positional, get_args(Positional))
+        self._check_rotary()
+        for name in ("q", "v"):
+            self._check_profiles(name, getattr(self, name))
+
+    @property
+    def d_head(self) -> int:
+        """Size of a head: d_model / n_heads."""
+        return self.d_model // self.n_heads
+
+    @property
+    def attn_scale(self) -> float:
+        """What scores are divided by: sqrt(d_head)."""
+        return math.sqrt(self.d_head)
+
+    # What TransformerLens' tools ask of a config; constants of this architecture.
+    normalization_type = "LN"
+    attn_only = False
+    parallel_attn_mlp = False
+    use_attn_result = False
+    default_prepend_bos = True
+    final_rms = False
+
+    @property
+    def act_fn(self) -> str:
+        """TransformerLens' name for `activation`."""
+        return self.activation
+
+    @property
+    def positional_embedding_type(self) -> str:
+        """TransformerLens' name for `positional`."""
+        return {"learned": "standard", "rope": "rotary"}[self.positional]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; `from_dict` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            InterpError: an unknown or missing key, or values that do not go together.
+        """
+        biases = {name: _bias_from(name, values[name]) for name in ("q", "v") if name in values}
+        return _build(cls, {**values, **biases})
+
+    def _check_rotary(self) -> None:
+        if self.positional != "rope":
+            return
+        self.rotary_dim = self.rotary_dim or self.d_head // 2
+        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.d_head:
+            raise InterpError(f"rotary_dim is {self.rotary_dim}; it must be even and between 2 and d_head {self.d_head}.")
+
+    def _check_profiles(self, name: str, bias: BiasConfig) -> None:
+        for part in ("mean", "std"):
+            found = len(bias.profile(part, self.d_head))
+            if found != self.d_head:
+                raise InterpError(f"The {part} of the {name} bias has {found} numbers; d_head is {self.d_head}.")
+
+
+def _numbers(value: Profile) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InterpError(f"{name} is {value!r}; choose one of {', '.join(allowed)}{nearest(str(value), allowed)}.")
+
+
+def _bias_from(name: str, values: Any) -> BiasConfig:
+    if not isinstance(values, dict):
+        raise InterpError(f"The {name} bias is {values!r}; a mapping with mean, std and mode is expected.")
+    # JSON has no tuples: a pair of numbers is a linspace unless it is as long as d_head, where both mean the same
+    pairs = {key: tuple(value) for key, value in values.items() if isinstance(value, list) and len(value) == 2}
+    return _build(BiasConfig, {**values, **pairs})
+
+
+def _build(kind: type, values: dict[str, Any]) -> Any:
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InterpError(f"{kind.__name__} has no field {unknown[0]!r}{nearest(unknown[0], known)}.")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InterpError(f"{kind.__name__} cannot be made from these values: {error}.") from error

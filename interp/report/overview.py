@@ -1,0 +1,42 @@
+"""The strongest class of every head as a small table, for a reader without scripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from interp.report.tables import covers_zero, rankable, rows_of_scheme
+from interp.report.text import number
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A layer x head table of texts such as ``PUNCT +0.41``, with its scheme and column names."""
+
+    scheme: str
+    heads: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def overview(heads: pd.DataFrame, scheme: str) -> Overview:
+    """Return, for every head, the class with the largest \\|A\\| whose interval excludes 0, or a dash."""
+    rows = rows_of_scheme(heads, scheme)
+    sure = rows[rankable(rows) & ~covers_zero(rows)]
+    strongest = sure.loc[sure["log2_amplification"].abs().sort_values(ascending=False).index]
+    strongest = strongest.drop_duplicates(["layer", "head"])
+    texts = {
+        (layer, head): f"{token_class} {number(value)}"
+        for layer, head, token_class, value in strongest[
+            ["layer", "head", "token_class", "log2_amplification"]
+        ].itertuples(index=False)
+    }
+    columns = sorted(rows["head"].unique())
+    return Overview(
+        scheme=scheme,
+        heads=[f"H{head}" for head in columns],
+        rows=[
+            (f"L{layer}", [texts.get((layer, head), "–") for head in columns])
+            for layer in sorted(rows["layer"].unique())
+        ],
+    )
