@@ -1,0 +1,35 @@
+"""See what symmetry-broken attention heads amplify: load, measure, show and train transformers with unlearned biases."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.model.checkpoint import load_model
+    from interp.model.config import BiasConfig, ModelConfig
+    from interp.model.transformer import HookedSymmetryBrokenTransformer
+    from interp.reporting import Amplification, amplification
+
+__version__ = "0.1.0"
+__all__ = [
+    "Amplification", "BiasConfig", "HookedSymmetryBrokenTransformer", "ModelConfig", "amplification", "load_model",
+]  # fmt: skip
+
+_HOME = {
+    "Amplification": "interp.reporting",
+    "BiasConfig": "interp.model.config",
+    "HookedSymmetryBrokenTransformer": "interp.model.transformer",
+    "ModelConfig": "interp.model.config",
+    "amplification": "interp.reporting",
+    "load_model": "interp.model.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # late, so that `import interp` and --help are quick: TransformerLens alone takes seconds
+    if name not in _HOME:
+        raise AttributeError(f"module 'interp' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -19,7 +19,7 @@ console = Console(stderr=True)
 def command_from(config_class: type[Config], run: Callable[[Config], None], text: str) -> Callable[..., None]:
     """Return a function for `typer.Typer.command`, with one option per field of the dataclass, that calls ``run(config)``.
 
-    A field's metadata gives its "help" and, optionally, its "flags".
+    A field's metadata gives its "help" and, optionally, its "flags" or "argument": True.
     """
 
     def command(**values: Any) -> None:
@@ -40,7 +40,7 @@ class one_line_errors:  # noqa: N801 - reads as a with block
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InterpError):
-            console.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True, highlight=False)
+            console.print(f"[bold red]error:[/] {escaped(str(error))}", soft_wrap=True, highlight=False)
             raise typer.Exit(1) from error
         if isinstance(error, KeyboardInterrupt):
             console.print("stopped by Ctrl-C")
@@ -49,10 +49,16 @@ class one_line_errors:  # noqa: N801 - reads as a with block
 
 def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:
     flags = option.metadata.get("flags") or ("--" + option.name.replace("_", "-"),)
-    annotation = Annotated[hint, typer.Option(*flags, help=option.metadata["help"])]
-    assert option.default is not MISSING
-    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=annotation)
+    if option.metadata.get("argument"):
+        kind = typer.Argument(help=option.metadata["help"])
+    else:
+        kind = typer.Option(*flags, help=option.metadata["help"])
+    default = option.default if option.default_factory is MISSING else option.default_factory()
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, kind]
+    )
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text that rich prints as it is, brackets included."""
     return text.replace("[", r"\[")

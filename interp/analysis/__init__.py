@@ -1,0 +1,1 @@
+"""Streaming measurements of what the bias directions of heads do to attention."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from interp.data.formats import Texts, read_path
 from interp.data.wikipedia import wikipedia_sample
@@ -101,7 +101,7 @@ def _existing(corpus: str | Path) -> Path:
     return path
 
 
-def _strings(texts: list[str]) -> Texts:
+def _strings(texts: list[Any]) -> Texts:
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
             raise InterpError(f"Document {number} of the given texts is of type {type(text).__name__}; expected str.")

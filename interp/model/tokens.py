@@ -21,7 +21,7 @@ class TokenMethods:
         Raises:
             InterpError: no tokenizer, or texts of different lengths.
         """
-        tokenizer = self._need_tokenizer()
+        tokenizer = self.need_tokenizer()
         texts = [input] if isinstance(input, str) else input
         bos = [tokenizer.bos_token_id] if prepend_bos in (None, True) else []
         rows = [bos + tokenizer.encode(text, add_special_tokens=False) for text in texts]
@@ -33,13 +33,13 @@ class TokenMethods:
         """Return the text of one row of tokens, or a list of texts for [batch, pos]."""
         rows = torch.as_tensor(tokens)
         if rows.ndim == 2:
-            return [str(self._need_tokenizer().decode(row)) for row in rows]
-        return str(self._need_tokenizer().decode(rows.flatten()))
+            return [str(self.need_tokenizer().decode(row)) for row in rows]
+        return str(self.need_tokenizer().decode(rows.flatten()))
 
     def to_str_tokens(self, input: str | Int[Tensor, "..."], prepend_bos: bool | None = None) -> list[str]:
         """Return each token of a text, or of one row of tokens, as a string."""
         tokens = self.to_tokens(input, prepend_bos) if isinstance(input, str) else input
-        return [str(self._need_tokenizer().decode([index])) for index in tokens.flatten().tolist()]
+        return [str(self.need_tokenizer().decode([index])) for index in tokens.flatten().tolist()]
 
     def to_single_token(self, string: str) -> int:
         """Return the index of a string that is one token.
@@ -60,7 +60,12 @@ class TokenMethods:
             raise InterpError(f"The input has {tokens.shape[1]} positions; this model has n_ctx {cfg.n_ctx}: pass fewer.")
         return tokens
 
-    def _need_tokenizer(self) -> PreTrainedTokenizerFast:
+    def need_tokenizer(self) -> PreTrainedTokenizerFast:
+        """Return the tokenizer.
+
+        Raises:
+            InterpError: the model has none.
+        """
         if self.tokenizer is None:
             raise InterpError("This model has no tokenizer; pass token indices, or give it one: model.tokenizer = ...")
         return self.tokenizer

@@ -24,7 +24,7 @@ from interp.report.facts import facts
 from interp.report.figures import class_bars, head_grid
 from interp.report.findings import findings
 from interp.report.metrics import FEW, METRICS, SINK
-from interp.report.overview import overview
+from interp.report.overview import first_head, overview
 from interp.report.payload.heads import heads_payload
 from interp.report.payload.packing import script_json
 from interp.report.payload.passages import passages_payload
@@ -77,6 +77,7 @@ def payload(result: Amplification) -> dict[str, Any]:
     heads = heads_payload(result.heads)
     return {
         "model": str(result.run["model"]),
+        "first_head": first_head(result.heads, heads["schemes"][0]["name"]),
         "few": FEW,
         "sink": SINK,
         "metrics": [vars(metric) for metric in METRICS.values()],

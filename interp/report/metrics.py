@@ -37,8 +37,8 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric(
-            "log2_amplification", "amplification A", "log2 ratio",
-            "log2 of the class's share of attention with the bias over its share without; +1 is twice the attention.",
+            "log2_amplification", "amplification A", "log₂ ratio",
+            "log₂ of the class's share of attention with the bias over its share without; +1 is twice the attention.",
             interval=True,
         ),
         Metric(

@@ -20,11 +20,10 @@ class Overview:
 
 
 def overview(heads: pd.DataFrame, scheme: str) -> Overview:
-    """Return, for every head, the class with the largest \\|A\\| whose interval excludes 0, or a dash."""
+    """Return, for every head, the class with the largest |A| whose interval excludes 0, or a dash."""
     rows = rows_of_scheme(heads, scheme)
     sure = rows[rankable(rows) & ~covers_zero(rows)]
-    strongest = sure.loc[sure["log2_amplification"].abs().sort_values(ascending=False).index]
-    strongest = strongest.drop_duplicates(["layer", "head"])
+    strongest = _strongest_first(sure).drop_duplicates(["layer", "head"])
     texts = {
         (layer, head): f"{token_class} {number(value)}"
         for layer, head, token_class, value in strongest[
@@ -40,3 +39,15 @@ def overview(heads: pd.DataFrame, scheme: str) -> Overview:
             for layer in sorted(rows["layer"].unique())
         ],
     )
+
+
+def first_head(heads: pd.DataFrame, scheme: str) -> str:
+    """Return the label of the head with the largest |A| whose interval excludes 0: the page opens there."""
+    rows = rows_of_scheme(heads, scheme)
+    sure = _strongest_first(rows[rankable(rows) & ~covers_zero(rows)])
+    row = (sure if len(sure) else rows).iloc[0]
+    return f"L{row['layer']}H{row['head']}"
+
+
+def _strongest_first(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.loc[rows["log2_amplification"].abs().sort_values(ascending=False).index]

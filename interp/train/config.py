@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interp.errors import InterpError
-from interp.train.optim.registry import OPTIMIZERS, OptimizerName
+
+OptimizerName = Literal["adamw"]
 
 
 def _option(default: Any, text: str, *flags: str) -> Any:
@@ -57,7 +58,6 @@ class TrainConfig:
                 raise InterpError(f"{name} is {getattr(self, name)}; at least 1 is needed.")
         if not 0 <= self.warmup < 1 or not 0 <= self.dropout < 1:
             raise InterpError(f"warmup {self.warmup} and dropout {self.dropout} must be shares from 0 to below 1.")
-        self.lr = OPTIMIZERS[self.optimizer].lr if self.lr is None else self.lr
 
     def total_steps(self, n_ctx: int) -> int:
         """Return the number of optimizer steps for contexts of `n_ctx` tokens."""

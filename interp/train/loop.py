@@ -74,6 +74,7 @@ def prepare(config: TrainConfig) -> Run:
     if config.output.exists() and any(config.output.iterdir()) and not config.overwrite:
         raise InterpError(f"{config.output} is not empty; choose another --output, or --overwrite the checkpoint in it.")
     console.print(f"reading {config.corpus}")
+    config = replace(config, lr=OPTIMIZERS[config.optimizer].lr if config.lr is None else config.lr)
     training_corpus, held_out = open_corpus(config.corpus, "train"), open_corpus(config.corpus, "validation")
     model_config = preset(
         config.preset, config.variant, activation=config.activation, positional=config.positional,
@@ -142,6 +143,8 @@ def evaluate(run: Run) -> None:
     """Measure the held-out loss, add it to the history, and write the checkpoint if it is the lowest so far."""
     loss = validation_loss(run.model, run.held_out)
     run.history[-1]["validation_loss"] = round(loss, 6)
+    row = run.history[-1]
+    console.print(f"step {row['step']:,}: loss {row['loss']:.4f}, validation {loss:.4f}, {row['seconds']:,.0f} s")
     if loss < run.best:
         run.best = loss
         save(run, run.config.output)

@@ -1,0 +1,17 @@
+"""`interp COMMAND`, the same commands as `python -m interp.COMMAND`."""
+
+from __future__ import annotations
+
+import typer
+
+from interp import amplify
+from interp.options import command_from
+from interp.train import __main__ as train
+from interp.train.config import TrainConfig
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="See what symmetry-broken attention heads amplify.")
+app.command("amplify")(command_from(amplify.AmplifyConfig, amplify.run, amplify.HELP))
+app.command("train")(command_from(TrainConfig, train.run, train.HELP))
+
+if __name__ == "__main__":
+    app()

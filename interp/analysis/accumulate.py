@@ -1,0 +1,92 @@
+"""All streaming sums of one amplification run, fed context by context; formulas stand with each accumulator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from interp.analysis.capture import visit_queries_and_keys
+from interp.analysis.direction import QueryShifts
+from interp.analysis.histogram import ScoreHistogram
+from interp.analysis.moments import GroupedMoments
+from interp.analysis.shares import ShareSums, class_shares
+from interp.data.contexts import Contexts
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+HeadVectors = Float[Tensor, "batch pos head_index d_head"]
+
+
+class AmplificationSums:
+    """Everything that is summed over the corpus; `update` with contexts, `merge` with another's, then read the parts.
+
+    Memory does not grow with the corpus. Sums are float64, so batches and workers change a result only by the float32
+    rounding of the model's own activations.
+    """
+
+    def __init__(
+        self, model: HookedSymmetryBrokenTransformer, shifts: QueryShifts, n_classes: int, replicates: int, seed: int
+    ) -> None:
+        cfg, device = model.cfg, model.W_E.device
+        self.model, self.shifts, self.n_classes = model, shifts, n_classes
+        self.shares = ShareSums(cfg.n_layers, cfg.n_heads, n_classes, replicates, seed, device)
+        self.scores = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
+        self.cosines = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
+        self.histogram = ScoreHistogram(cfg.n_layers, cfg.n_heads, n_classes, device)
+        self.tokens = GroupedMoments(cfg.n_layers, cfg.n_heads, cfg.d_vocab, device)
+        self.positions = GroupedMoments(cfg.n_layers, cfg.n_heads, cfg.n_ctx, device)
+
+    def merge(self, other: AmplificationSums) -> None:
+        """Add what another accumulator saw of other documents."""
+        for name in ("shares", "scores", "cosines", "histogram", "tokens", "positions"):
+            getattr(self, name).merge(getattr(other, name))
+
+    def update(self, contexts: Contexts, starts: Sequence[int]) -> None:
+        """Run the model over a batch of contexts and add it; `starts` numbers the classes of all schemes through."""
+        batch = _Batch(contexts, starts, self.n_classes, self.model.W_E.device)
+        for moments in (self.scores, self.cosines):
+            for row in batch.classes:
+                moments.count_groups(row)
+        self.tokens.count_groups(batch.tokens)
+        self.positions.count_groups(batch.places)
+        weights = self.shares.weights(batch.document_indices)
+
+        def visit(layer: int, q: HeadVectors, k: HeadVectors) -> None:
+            queries = (q + self.shifts.with_bias[layer], q + self.shifts.without_bias[layer])
+            shares = torch.stack([class_shares(query, k, batch.one_hot)[batch.mask] for query in queries])
+            self.shares.update(layer, shares, batch.documents, weights)
+            self._add_scores(layer, k, batch)
+
+        visit_queries_and_keys(self.model, batch.contexts, visit)
+
+    def _add_scores(self, layer: int, k: HeadVectors, batch: _Batch) -> None:
+        vector = self.shifts.vector[layer]  # [head_index, d_head]
+        keys = k[batch.mask]  # [token, head_index, d_head]
+        products = (keys * vector).sum(-1).T  # [head_index, token]
+        scores = products / self.model.cfg.attn_scale
+        norms = keys.norm(dim=-1).T * vector.norm(dim=-1)[:, None]
+        cosines = products / norms.clamp(min=torch.finfo(norms.dtype).tiny)
+        for row in batch.classes:
+            self.scores.update(layer, scores, row)
+            self.cosines.update(layer, cosines, row)
+        self.histogram.update(layer, scores, batch.classes)
+        self.tokens.update(layer, scores, batch.tokens)
+        self.positions.update(layer, scores, batch.places)
+
+
+class _Batch:
+    """What every layer needs of a batch of contexts, on the model's device; padding is left out by `mask`."""
+
+    def __init__(self, contexts: Contexts, starts: Sequence[int], n_classes: int, device: torch.device) -> None:
+        self.mask = contexts.mask.to(device)  # [batch, pos]
+        self.contexts = contexts.tokens.to(device)
+        together = torch.stack([c + start for c, start in zip(contexts.classes.values(), starts, strict=True)]).to(device)
+        self.one_hot = F.one_hot(together, n_classes).sum(0).float()  # [batch, pos, token_class], one 1 per scheme
+        self.classes: Int64[Tensor, "scheme token"] = together[:, self.mask]
+        self.tokens = self.contexts[self.mask]
+        self.places = torch.arange(self.mask.shape[1], device=device).expand_as(self.mask)[self.mask]
+        self.document_indices, place = contexts.documents.to(device)[self.mask].unique(return_inverse=True)
+        self.documents = F.one_hot(place, len(self.document_indices)).double()  # [token, document]

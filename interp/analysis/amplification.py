@@ -1,0 +1,99 @@
+"""Direct amplification of token classes by attention heads, in one pass over a stream of tagged documents.
+
+Definitions, for head (l, h), with s_ij = q_i . k_j / sqrt(d_head) and bias score beta_j = b_Q . k_j / sqrt(d_head) (nats):
+
+- share of class c: M_c = mean_i sum_{j in c} softmax(s + beta)_ij over the causal context; M0_c the same with s alone;
+- direct amplification: A_c = log2(M_c / M0_c). What reaches the layer is held fixed, so this is exact;
+- contrast: E[beta | c] - E[beta]; Hedges' g against the other classes; AUROC_c = P(beta of a c token > beta of another);
+- alignment: mean cosine of k_j and b_Q over the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from interp.analysis.accumulate import AmplificationSums
+from interp.analysis.direction import Direction, query_shifts
+from interp.analysis.documents import DocumentCounts
+from interp.analysis.passages import PassageSample, measure_passages
+from interp.analysis.result import Amplification
+from interp.analysis.tables import heads_table, positions_table, tokens_table
+from interp.data.contexts import TaggedDocument, pack
+from interp.data.schemes import Scheme
+from interp.errors import InterpError
+from interp.model.bias import BiasSource
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+
+def measure(
+    model: HookedSymmetryBrokenTransformer,
+    documents: Iterable[TaggedDocument],
+    schemes: Sequence[Scheme],
+    *,
+    bias: BiasSource = "mean",
+    direction: Direction = "bias",
+    max_tokens: int | None = None,
+    batch_size: int = 8,
+    replicates: int = 200,
+    passages: int = 20,
+    passage_length: int = 40,
+    seed: int = 0,
+    on_tokens: Callable[[int], None] = lambda tokens: None,
+) -> Amplification:
+    """Measure every head and every class of every scheme.
+
+    Args:
+        model: run in evaluation mode up to the unembedding.
+        documents: tagged with exactly these schemes; whole documents are used until `max_tokens`.
+        schemes: partitions of the tokens.
+        bias: which biases are in force.
+        direction: along which vector (`interp.analysis.direction.query_shifts`).
+        max_tokens: stop before the document that would exceed it.
+        batch_size: contexts per forward pass; changes results only by float32 rounding.
+        replicates: of the Poisson bootstrap over documents.
+        passages, passage_length: sample of real text kept for the page.
+        seed: of the bootstrap and of the sample.
+        on_tokens: called with the number of tokens of each batch when it is done.
+
+    Raises:
+        InterpError: no document, or a model without tokenizer.
+    """
+    was_training = model.training
+    starts = [sum(len(s.classes) for s in schemes[:place]) for place in range(len(schemes))]
+    n_classes = sum(len(s.classes) for s in schemes)
+    names = {scheme.name: list(scheme.classes) for scheme in schemes}
+    counts = DocumentCounts(list(names), starts, n_classes, model.cfg.d_vocab)
+    sample = PassageSample(passages, seed)
+    tokenizer = model.need_tokenizer()
+    try:
+        with model.eval().bias(bias=bias):
+            shifts = query_shifts(model, direction)
+            sums = AmplificationSums(model, shifts, n_classes, replicates, seed)
+            for contexts in pack(
+                counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, tokenizer.bos_token_id
+            ):
+                sums.update(contexts, starts)
+                sample.update(contexts)
+                on_tokens(int(contexts.mask.sum()))
+            if not counts.documents:
+                raise InterpError("The corpus has no document to measure; give one that is not empty.")
+            shown = measure_passages(model, shifts, sample.contexts(), names, passage_length)
+    finally:
+        model.train(was_training)
+    name, strings = model.cfg.model_name, model.to_str_tokens(torch.arange(model.cfg.d_vocab))
+    return Amplification(
+        heads=heads_table(name, sums, counts, names),
+        tokens=tokens_table(name, sums, counts, names, strings),
+        positions=positions_table(name, sums),
+        passages=shown[0],
+        passage_scores=shown[1],
+        run={
+            "model": name, "n_tokens": counts.tokens, "n_documents": counts.documents, "n_layers": model.cfg.n_layers,
+            "n_heads": model.cfg.n_heads, "schemes": list(names), "bias": bias, "seed": seed, "replicates": replicates,
+            "direction": direction if isinstance(direction, str) else "given vector",
+        },
+    )  # fmt: skip
+
+

@@ -1,0 +1,65 @@
+"""Along which vector of each head's query-key space the analysis looks, and which two queries it compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import InterpError
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+DirectionName = Literal["bias", "effective"]
+Direction = DirectionName | Tensor
+PerHead = Float[Tensor, "layer head_index d_head"]
+
+
+@dataclass(frozen=True)
+class QueryShifts:
+    """The two queries compared: q + `with_bias` against q + `without_bias`, where q has no unlearned bias.
+
+    Their difference is `vector`, the direction whose scores ``vector . k / sqrt(d_head)`` (nats) are the bias scores.
+    """
+
+    with_bias: PerHead
+    without_bias: PerHead
+
+    @property
+    def vector(self) -> PerHead:
+        """The direction, with_bias - without_bias."""
+        return self.with_bias - self.without_bias
+
+
+def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = "bias") -> QueryShifts:
+    """Return the shifts for a direction.
+
+    Args:
+        model: the biases in force are taken from it (`model.bias` chooses them).
+        direction: "bias", the unlearned b_Q in force; "effective", b_Q + beta_Q, the learned query bias included; or a
+            tensor broadcastable to [layer, head_index, d_head]: what a bias of that value *would* do to this model's
+            queries without b_Q, such as another model's b_Q on a symmetric model.
+
+    Raises:
+        InterpError: an unknown name, a tensor of another shape, or "effective" with RoPE, which turns beta_Q with the
+            position.
+    """
+    bias_q = model.biases_in_force()[0].detach()
+    if isinstance(direction, Tensor):
+        return QueryShifts(_fitting(direction.to(bias_q), bias_q.shape), torch.zeros_like(bias_q))
+    if direction == "bias":
+        return QueryShifts(bias_q, torch.zeros_like(bias_q))
+    if direction != "effective":
+        raise InterpError(f"There is no direction {direction!r}; choose 'bias', 'effective' or pass a tensor.")
+    if model.cfg.positional == "rope":
+        raise InterpError("With RoPE the learned query bias turns with the position; use --direction bias.")
+    return QueryShifts(bias_q, -model.b_Q.detach())
+
+
+def _fitting(direction: Tensor, shape: torch.Size) -> Tensor:
+    try:
+        return direction.expand(shape)
+    except RuntimeError as error:
+        raise InterpError(f"The direction has shape {list(direction.shape)}, expected {list(shape)}.") from error

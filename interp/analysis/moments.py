@@ -1,0 +1,53 @@
+"""Count, mean and variance of a value per group (class, token or position), for every head, over a stream."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Float64, Int, Int64
+from torch import Tensor
+
+
+class GroupedMoments:
+    """Sums in float64 of a value and of its square per group.
+
+    mean_g = sum_g / n_g; variance_g = (squares_g - sum_g^2 / n_g) / (n_g - 1). Memory is n_layers * n_heads * n_groups
+    and does not grow with the stream.
+    """
+
+    def __init__(self, n_layers: int, n_heads: int, n_groups: int, device: torch.device | str = "cpu") -> None:
+        self.count = torch.zeros(n_groups, dtype=torch.int64, device=device)
+        self.sum = torch.zeros(n_layers, n_heads, n_groups, dtype=torch.float64, device=device)
+        self.squares = torch.zeros_like(self.sum)
+
+    def count_groups(self, groups: Int64[Tensor, "token"]) -> None:
+        """Count the tokens of a batch, once for all layers."""
+        self.count += torch.bincount(groups, minlength=len(self.count))
+
+    def update(self, layer: int, values: Float[Tensor, "head_index token"], groups: Int64[Tensor, "token"]) -> None:
+        """Add one layer's values of the tokens of a batch."""
+        values = values.double()
+        index = groups.expand_as(values)
+        self.sum[layer].scatter_add_(1, index, values)
+        self.squares[layer].scatter_add_(1, index, values.square())
+
+    def merge(self, other: GroupedMoments) -> None:
+        """Add what another accumulator saw."""
+        self.count += other.count
+        self.sum += other.sum
+        self.squares += other.squares
+
+    def mean(self) -> Float64[Tensor, "layer head_index group"]:
+        """Return the mean per group; missing (nan) for an empty group."""
+        return self.sum / self.count
+
+    def variance(self) -> Float64[Tensor, "layer head_index group"]:
+        """Return the unbiased variance per group; missing (nan) for fewer than two values."""
+        return variance(self.count, self.sum, self.squares)
+
+
+def variance(
+    count: Int[Tensor, "*group"], total: Float64[Tensor, "layer head_index *group"], squares: Float64[Tensor, "layer head_index *group"]
+) -> Float64[Tensor, "layer head_index *group"]:
+    """Return the unbiased variance from sums; nan for fewer than two values, never below 0."""
+    spread = (squares - total.square() / count).clamp(min=0)
+    return torch.where(count > 1, spread / (count - 1), torch.nan)

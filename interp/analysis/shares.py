@@ -1,0 +1,92 @@
+"""How much attention each class of keys receives, with and without the bias, and how sure that is."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int64
+from scipy import stats
+from torch import Tensor
+
+HeadVectors = Float[Tensor, "batch pos head_index d_head"]
+
+
+def class_shares(
+    q: HeadVectors, k: HeadVectors, one_hot: Float[Tensor, "batch pos token_class"]
+) -> Float[Tensor, "batch pos head_index token_class"]:
+    """Return the share of each query's attention that goes to each class: sum over j in c of softmax(q . k / sqrt(d))_ij.
+
+    The classes' one-hot columns are the values of scaled_dot_product_attention, so no pattern is ever held. They are
+    handed over in pieces of d_head columns, because the fused kernels want values as wide as the keys.
+    """
+    batch, pos, n_heads, d_head = q.shape
+    n_classes = one_hot.shape[-1]
+    wide = F.pad(one_hot, (0, -n_classes % d_head)).to(q.dtype)[:, None].expand(-1, n_heads, -1, -1)
+    q, k = q.transpose(1, 2), k.transpose(1, 2)  # [batch, head_index, pos, d_head]
+    pieces = [F.scaled_dot_product_attention(q, k, piece, is_causal=True) for piece in wide.split(d_head, dim=-1)]
+    return torch.cat(pieces, dim=-1)[..., :n_classes].transpose(1, 2)
+
+
+class ShareSums:
+    """Sums of attention per class over all queries, and the same sums under Poisson-bootstrap weights of documents.
+
+    M_c = sum over queries of their share of class c, with the bias in force (index 0) and without (index 1);
+    A_c = log2(M_c / M0_c). In replicate r the queries of document d count w_dr ~ Poisson(1) times; the weights are keyed by
+    (seed, d), so they do not depend on batches or workers. Memory: replicates * n_layers * 2 * n_heads * n_classes.
+    """
+
+    def __init__(self, n_layers: int, n_heads: int, n_classes: int, replicates: int, seed: int, device: torch.device | str) -> None:
+        self.seed, self.replicates = seed, replicates
+        self.total = torch.zeros(n_layers, 2, n_heads, n_classes, dtype=torch.float64, device=device)
+        self.resampled = torch.zeros(n_layers, replicates, 2, n_heads, n_classes, dtype=torch.float64, device=device)
+
+    def weights(self, documents: Int64[Tensor, "document"]) -> Float64[Tensor, "document replicate"]:
+        """Return the Poisson(1) weights of the documents with these running indices."""
+        rows = [np.random.default_rng([self.seed, d]).poisson(1.0, self.replicates) for d in documents.tolist()]
+        return torch.from_numpy(np.array(rows, dtype=np.float64)).to(self.total.device)
+
+    def update(
+        self,
+        layer: int,
+        shares: Float[Tensor, "2 query head_index token_class"],
+        documents: Float64[Tensor, "query document"],
+        weights: Float64[Tensor, "document replicate"],
+    ) -> None:
+        """Add one layer's shares; `documents` is one-hot over the documents of the batch."""
+        per_document = torch.einsum("sqhc,qd->dshc", shares.double(), documents)
+        self.total[layer] += per_document.sum(0)
+        self.resampled[layer] += torch.einsum("dr,dshc->rshc", weights, per_document)
+
+    def merge(self, other: ShareSums) -> None:
+        """Add what another accumulator, of the same seed, saw of other documents."""
+        self.total += other.total
+        self.resampled += other.resampled
+
+    def amplification(self) -> Float64[Tensor, "layer head_index token_class"]:
+        """Return A_c = log2(M_c / M0_c); missing (nan) for a class that received no attention."""
+        return torch.log2(self.total[:, 0] / self.total[:, 1])
+
+    def interval(self, effective_documents: Float64[np.ndarray, "token_class"], level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the interval of A_c, each [layer, head_index, token_class].
+
+        A_c -+ t * s, where s is the standard deviation of A_c over the replicates times sqrt(m / (m - 1)), t the quantile
+        of Student's distribution with m - 1 degrees of freedom, and m the effective number of documents of the class: for
+        few documents a plain percentile interval is too short. Missing where m does not exceed 1.
+        """
+        replicates = torch.log2(self.resampled[:, :, 0] / self.resampled[:, :, 1])  # [layer, replicate, head, class]
+        spread = _deviation(replicates).cpu().numpy()
+        freedom = np.where(effective_documents > 1 + 1e-9, effective_documents - 1, np.nan)
+        half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(1 + 1 / freedom) * spread
+        centre = self.amplification().cpu().numpy()
+        return centre - half, centre + half
+
+
+def _deviation(replicates: Float64[Tensor, "layer replicate *rest"]) -> Float64[Tensor, "layer *rest"]:
+    """Return the standard deviation over replicates, leaving out those that drew no document of the class (nan)."""
+    missing = replicates.isnan()
+    count = (~missing).sum(1)
+    values = replicates.masked_fill(missing, 0.0)
+    mean = values.sum(1) / count
+    squares = (values - mean[:, None]).masked_fill(missing, 0.0).square().sum(1)
+    return (squares / (count - 1)).sqrt()

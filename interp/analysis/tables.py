@@ -1,0 +1,134 @@
+"""From sums to tidy tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.analysis.accumulate import AmplificationSums
+from interp.analysis.documents import DocumentCounts
+from interp.analysis.moments import GroupedMoments, variance
+from interp.analysis.result import HEAD_COLUMNS
+
+Z95 = 1.959963984540054  # standard normal quantile of 0.975
+
+
+def heads_table(
+    model_name: str, sums: AmplificationSums, counts: DocumentCounts, names: dict[str, list[str]]
+) -> pd.DataFrame:
+    """Return the table `heads` of `Amplification`; `names` gives the class names of each scheme."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = sums.shares.interval(counts.effective())
+        columns = {
+            "share": _numpy(sums.shares.total[:, 0] / _queries(sums, counts, names)),
+            "share_unbiased": _numpy(sums.shares.total[:, 1] / _queries(sums, counts, names)),
+            "log2_amplification": _numpy(sums.shares.amplification()),
+            "ci_low": low,
+            "ci_high": high,
+            "bias_score_mean": _numpy(sums.scores.mean()),
+            "alignment": _numpy(sums.cosines.mean()),
+            **_joined([_scheme_columns(sums, first, last) for first, last in _ranges(names)]),
+        }
+    layers, heads, classes = columns["share"].shape
+    frame = _index({"layer": range(layers), "head": range(heads), "place": range(classes)})
+    place = frame.pop("place").to_numpy()
+    scheme = np.repeat(list(names), [len(n) for n in names.values()])
+    labels = np.concatenate([np.asarray(n, dtype=object) for n in names.values()])
+    frame = frame.assign(
+        model=model_name, scheme=scheme[place], token_class=labels[place],
+        n_tokens=counts.n_tokens[place], n_documents=counts.n_documents[place],
+        **{name: value.ravel() for name, value in columns.items()},
+    )  # fmt: skip
+    return frame[list(HEAD_COLUMNS)]
+
+
+def hedges_g(moments: GroupedMoments, first: int, last: int) -> Tensor:
+    """Return Hedges' g of each class first..last against the rest of its scheme, [layer, head_index, token_class].
+
+    g = J (mean_c - mean_rest) / pooled standard deviation, J = 1 - 3 / (4 (n - 2) - 1) (Hedges, 1981).
+    """
+    n, total, squares = moments.count[first:last], moments.sum[..., first:last], moments.squares[..., first:last]
+    n_rest = n.sum() - n
+    total_rest, squares_rest = total.sum(-1, keepdim=True) - total, squares.sum(-1, keepdim=True) - squares
+    freedom = (n.sum() - 2).clamp(min=1)
+    within = _within(n, total, squares) + _within(n_rest, total_rest, squares_rest)
+    pooled = (within / freedom).sqrt()
+    return (1 - 3 / (4 * freedom - 1)) * (total / n - total_rest / n_rest) / pooled
+
+
+def tokens_table(
+    model_name: str, sums: AmplificationSums, counts: DocumentCounts, names: dict[str, list[str]], strings: Sequence[str]
+) -> pd.DataFrame:
+    """Return the table `tokens` of `Amplification`: the tokens that occur, with their string and usual class."""
+    seen = np.flatnonzero(_numpy(sums.tokens.count))
+    count = _numpy(sums.tokens.count)[seen]
+    head_mean = sums.tokens.sum.sum(-1, keepdim=True) / sums.tokens.count.sum()
+    mean = sums.tokens.mean()
+    half = _numpy(Z95 * (sums.tokens.variance() / sums.tokens.count).sqrt())[..., seen]
+    contrast = _numpy(mean - head_mean)[..., seen]
+    layers, heads, _ = contrast.shape
+    frame = _index({"layer": range(layers), "head": range(heads), "place": range(len(seen))})
+    place = frame.pop("place").to_numpy()
+    usual = {
+        scheme: np.asarray(names[scheme], dtype=object)[counts.token_classes[seen, first:last].argmax(-1)][place]
+        for scheme, (first, last) in zip(names, _ranges(names), strict=True)
+    }
+    return frame.assign(
+        model=model_name, token_index=seen[place], token_string=np.asarray(strings, dtype=object)[seen][place],
+        count=count[place], **usual, bias_score_mean=_numpy(mean)[..., seen].ravel(),
+        bias_score_contrast=contrast.ravel(), ci_low=(contrast - half).ravel(), ci_high=(contrast + half).ravel(),
+    )  # fmt: skip
+
+
+def positions_table(model_name: str, sums: AmplificationSums) -> pd.DataFrame:
+    """Return the table `positions` of `Amplification`."""
+    layers, heads, pos = sums.positions.sum.shape
+    frame = _index({"layer": range(layers), "head": range(heads), "pos": range(pos)})
+    return frame.assign(
+        model=model_name, n_tokens=np.tile(_numpy(sums.positions.count), layers * heads),
+        bias_score_mean=_numpy(sums.positions.mean()).ravel(),
+        bias_score_sd=_numpy(sums.positions.variance().sqrt()).ravel(),
+    )  # fmt: skip
+
+
+def _scheme_columns(sums: AmplificationSums, first: int, last: int) -> dict[str, np.ndarray]:
+    scheme_sum, scheme_count = sums.scores.sum[..., first:last], sums.scores.count[first:last]
+    overall = scheme_sum.sum(-1, keepdim=True) / scheme_count.sum()
+    auroc, bound = sums.histogram.auroc(first, last)
+    return {
+        "bias_score_contrast": _numpy(sums.scores.mean()[..., first:last] - overall),
+        "hedges_g": _numpy(hedges_g(sums.scores, first, last)),
+        "auroc": auroc,
+        "auroc_error_bound": bound,
+    }
+
+
+def _within(n: Tensor, total: Tensor, squares: Tensor) -> Tensor:
+    """Sum of squared deviations from the mean of each group; 0 for groups of fewer than two."""
+    return (variance(n, total, squares) * (n - 1)).nan_to_num(0.0)
+
+
+def _queries(sums: AmplificationSums, counts: DocumentCounts, names: dict[str, list[str]]) -> int:
+    return int(sums.scores.count.sum()) // len(names)
+
+
+def _ranges(names: dict[str, list[str]]) -> list[tuple[int, int]]:
+    ends = np.cumsum([len(n) for n in names.values()])
+    return [(int(end) - len(n), int(end)) for end, n in zip(ends, names.values(), strict=True)]
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+
+
+def _index(axes: dict[str, range]) -> pd.DataFrame:
+    return pd.MultiIndex.from_product(list(axes.values()), names=list(axes)).to_frame(index=False)
+
+
+def _numpy(values: Any) -> np.ndarray:
+    return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
