@@ -79,18 +79,18 @@ def fingerprint(name: str) -> str:
 
 def tag(pipeline: "Language", text: str, longest_piece: int = LONGEST_PIECE) -> Words:
     """Return the words of a text. A long text is cut at paragraphs, else lines, else blanks, and tagged by pieces."""
-    starts = cut(text, longest_piece)
-    ends = [*starts[1:], len(text)]
-    return join([_tag_piece(pipeline, text[a:b]) for a, b in zip(starts, ends, strict=True)], starts)
+    pieces = cut(text, longest_piece)
+    return join([_tag_piece(pipeline, text[start:end]) for start, end in pieces], [start for start, _ in pieces])
 
 
-def cut(text: str, longest_piece: int) -> list[int]:
-    """Return where pieces of at most `longest_piece` characters begin; together they are the text."""
-    starts, start = [], 0
+def cut(text: str, longest_piece: int) -> list[tuple[int, int]]:
+    """Return start and end of pieces of at most `longest_piece` characters; together they are the text."""
+    pieces, start = [], 0
     while start < len(text):
-        starts.append(start)
-        start = _before_endless(text, start, _border(text, start, start + longest_piece))
-    return starts
+        end = _before_endless(text, start, _border(text, start, start + longest_piece))
+        pieces.append((start, end))
+        start = end
+    return pieces
 
 
 def _border(text: str, start: int, limit: int) -> int:

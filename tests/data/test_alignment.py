@@ -38,13 +38,18 @@ CASES = {
     "leading blanks do not count": ("a     I", ["a", "     I"], ["a", "    ", "I"], ["a", "I"]),
     "blanks alone count in full": ("a   b", ["a", "  ", " b"], ["a", "  ", "b"], ["a", "  ", "b"]),
     "one blank between words is no word": ("a b", ["a", " ", "b"], ["a", "b"], ["a", None, "b"]),
-    "line breaks are a word of their own": ("a.\n\nB", ["a", ".", "\n\n", "B"], ["a", ".", "\n\n", "B"], ["a", ".", "\n\n", "B"]),
+    "line breaks are a word of their own": (
+        "a.\n\nB",
+        ["a", ".", "\n\n", "B"],
+        ["a", ".", "\n\n", "B"],
+        ["a", ".", "\n\n", "B"],
+    ),
     "one token over many words": ("x!!??", ["x!!??"], ["x", "!", "!", "??"], ["??"]),
     "right to left": (
         "\u05e9\u05dc \u05d5\u05dd",
         ["\u05e9", "\u05dc", " \u05d5\u05dd"],
         ["\u05e9\u05dc", "\u05d5\u05dd"],
-        None,
+        ["\u05e9\u05dc", "\u05e9\u05dc", "\u05d5\u05dd"],
     ),
     "combining accent": ("e\u0301 a", ["e", "\u0301", " a"], ["e\u0301", "a"], ["e\u0301", "e\u0301", "a"]),
 }
