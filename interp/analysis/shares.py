@@ -72,11 +72,11 @@ class ShareSums:
 
         A_c -+ t * s, where s is the standard deviation of A_c over the replicates times sqrt(m / (m - 1)), t the quantile
         of Student's distribution with m - 1 degrees of freedom, and m the effective number of documents of the class: for
-        few documents a plain percentile interval is too short. Missing where m does not exceed 1.
+        few documents a plain percentile interval is too short. Missing where m is below 2.
         """
         replicates = torch.log2(self.resampled[:, :, 0] / self.resampled[:, :, 1])  # [layer, replicate, head, class]
         spread = _deviation(replicates).cpu().numpy()
-        freedom = np.where(effective_documents > 1 + 1e-9, effective_documents - 1, np.nan)
+        freedom = np.where(effective_documents >= 2, effective_documents - 1, np.nan)
         half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(1 + 1 / freedom) * spread
         centre = self.amplification().cpu().numpy()
         return centre - half, centre + half

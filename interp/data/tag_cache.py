@@ -1,6 +1,7 @@
 """Keep tagged words on disk, one Parquet file a text."""
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from interp.data.pipelines import fingerprint
 from interp.data.words import ATTRIBUTES, Words
+from interp.errors import InterpError
 from interp.files import writing
 
 FORMAT_VERSION = 1
@@ -44,7 +46,7 @@ class TagCache:
             return None
 
     def write(self, text: str, words: Words) -> None:
-        """Keep the words of a text."""
+        """Keep the words of a text; where the folder cannot be written, they are made again next time."""
         columns: dict[str, pa.Array] = {
             "start": pa.array(words.starts.astype(np.int32)),
             "end": pa.array(words.ends.astype(np.int32)),
@@ -52,7 +54,7 @@ class TagCache:
         for name in ATTRIBUTES:
             codes = pa.array(words.codes[name].astype(np.int32))
             columns[name] = pa.DictionaryArray.from_arrays(codes, pa.array(words.names[name], pa.string()))
-        with writing(self.path(text)) as path:
+        with suppress(InterpError), writing(self.path(text)) as path:
             pq.write_table(pa.table(columns), path, compression="zstd", write_page_checksum=True)
 
 

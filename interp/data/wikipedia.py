@@ -8,6 +8,7 @@ import bz2
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _read(cached: Path) -> list[tuple[str, str]]:
 def _parse_into(cached: Path, dump: Path) -> list[tuple[str, str]]:
     articles = list(_parse(dump))
     titles, texts = map(list, zip(*articles, strict=True))
-    with writing(cached) as path:
+    with suppress(InterpError), writing(cached) as path:  # without a cache it only takes longer
         pq.write_table(pa.table({"title": titles, "text": texts}), path)
     return articles
 

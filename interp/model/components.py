@@ -27,8 +27,9 @@ def is_hooked(*hooks: HookPoint) -> bool:
 def rotate(x: HeadVectors, rotary_dim: int, base: float) -> HeadVectors:
     """Rotate the first `rotary_dim` dimensions by position (RoPE, arXiv 2104.09864, rotate-half layout)."""
     half = rotary_dim // 2
-    frequencies = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angles = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)[:, None] * frequencies  # [pos, half]
+    exact = torch.promote_types(x.dtype, torch.float32)  # angles in bfloat16 would be whole positions off
+    frequencies = base ** (-torch.arange(half, device=x.device, dtype=exact) / half)
+    angles = torch.arange(x.shape[1], device=x.device, dtype=exact)[:, None] * frequencies  # [pos, half]
     cos, sin = angles.cos().to(x.dtype)[:, None], angles.sin().to(x.dtype)[:, None]  # [pos, 1, half]
     first, second, rest = x[..., :half], x[..., half:rotary_dim], x[..., rotary_dim:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)

@@ -46,4 +46,4 @@ def colours_of(values: np.ndarray, metric: Metric, limit: float, palette: str = 
     low, high = (metric.centre - limit, metric.centre + limit) if metric.signed else (0.0, limit)
     places = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low), 0, 1)
     sampled = sample_colorscale(colorscale(metric, palette), places.tolist())
-    return [colour if np.isfinite(value) else GREY for colour, value in zip(sampled, values, strict=True)]
+    return [str(colour) if np.isfinite(value) else GREY for colour, value in zip(sampled, values, strict=True)]

@@ -90,7 +90,7 @@ def payload(result: Amplification) -> dict[str, Any]:
 
 
 def _figures(heads: pd.DataFrame) -> dict[str, Any]:
-    """Return one grid and one bar chart as Plotly JSON: the page keeps their look and puts in the chosen head and class."""
+    """Return a grid and a bar chart as Plotly JSON: the page keeps their look and puts in the chosen head and class."""
     first = heads.iloc[0]
     scheme = str(first["scheme"])
     grid = head_grid(heads, scheme, str(first["token_class"]))

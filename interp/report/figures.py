@@ -68,7 +68,7 @@ def class_bars(
     rows = rows_of_head(in_scheme, layer, head).sort_values(metric, ascending=True, na_position="first")
     limit = colour_range(in_scheme, look)
     figure = go.Figure(_bars(rows, look, limit, palette))
-    names = [f"{escaped(str(row.token_class))} · n = {row.n_tokens:,}" for row in rows.itertuples()]
+    names = _names(rows, "token_class")
     title = f"L{layer}H{head} · {escaped(scheme)} · {look.title} ({look.unit})"
     figure.update_layout(_bars_layout(title, names, look))
     return figure
@@ -84,14 +84,18 @@ def token_bars(tokens: pd.DataFrame, layer: int, head: int, each: int = 15, min_
     needed = ["layer", "head", "token_string", "count", look.name, "ci_low", "ci_high"]
     require(tokens, needed, "tokens")
     rows = rows_of_head(tokens, layer, head)
-    rows = rows[rows["count"] >= min_count].dropna(subset=[look.name]).sort_values(look.name)
+    rows = rows.loc[(rows["count"] >= min_count) & rows[look.name].notna()].sort_values(look.name)
     rows = pd.concat([rows.head(each), rows.iloc[each:].tail(each)])
-    limit = float(rows[look.name].abs().max() or 1.0) if len(rows) else 1.0
+    limit = float(np.abs(rows[look.name].to_numpy()).max(initial=0)) or 1.0
     counts = rows.rename(columns={"count": "n_tokens"}).assign(n_documents=np.nan, share=np.nan, share_unbiased=np.nan)
     figure = go.Figure(_bars(counts, look, limit, "red-blue", interval=True))
-    names = [f"{escaped(str(row.token_string))} · n = {row.n_tokens:,}" for row in counts.itertuples()]
+    names = _names(counts, "token_string")
     figure.update_layout(_bars_layout(f"L{layer}H{head} · tokens · bias score minus its mean (nats)", names, look))
     return figure
+
+
+def _names(rows: pd.DataFrame, column: str) -> list[str]:
+    return [f"{escaped(str(name))} · n = {n:,}" for name, n in zip(rows[column], rows["n_tokens"], strict=True)]
 
 
 def _check(heads: pd.DataFrame, look: Metric) -> None:
@@ -102,11 +106,15 @@ def _check(heads: pd.DataFrame, look: Metric) -> None:
 
 def _cells(rows: pd.DataFrame, look: Metric, limit: float, layers: list, columns: list, palette: str) -> go.Heatmap:
     def plane(column: str) -> np.ndarray:  # [layer, head]
-        return rows.pivot(index="layer", columns="head", values=column).reindex(index=layers, columns=columns).to_numpy()
+        return (
+            rows.pivot(index="layer", columns="head", values=column).reindex(index=layers, columns=columns).to_numpy()
+        )
 
     values = plane(look.name).astype(float)
     low, high, n_tokens = plane("ci_low").astype(float), plane("ci_high").astype(float), plane("n_tokens")
-    printed = [[direction(value, look) if len(columns) > WIDE else signed(value, look) for value in row] for row in values]
+    printed = [
+        [direction(value, look) if len(columns) > WIDE else signed(value, look) for value in row] for row in values
+    ]
     spoken = [
         [
             f"L{layer}H{head}: {signed(values[i, j], look)}<br>95% interval of A [{low[i, j]:.2f}, {high[i, j]:.2f}]"
@@ -131,7 +139,7 @@ def _cells(rows: pd.DataFrame, look: Metric, limit: float, layers: list, columns
 
 
 def _hatch(rows: pd.DataFrame, layers: list, columns: list) -> go.Scatter:
-    covered = rows[covers_zero(rows)]
+    covered = rows.loc[covers_zero(rows)]
     return go.Scatter(
         x=[columns.index(head) for head in covered["head"]],
         y=[layers.index(layer) for layer in covered["layer"]],
@@ -180,7 +188,11 @@ def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, interval
         },
         marker={
             "color": [colour if n >= FEW else GREY for colour, n in zip(colours, n_tokens, strict=True)],
-            "pattern": {"shape": ["/" if covered else "" for covered in covers_zero(rows)], "size": 6, "solidity": 0.35},
+            "pattern": {
+                "shape": ["/" if covered else "" for covered in covers_zero(rows)],
+                "size": 6,
+                "solidity": 0.35,
+            },
         },
         text=[signed(value, look) if n else "n = 0" for value, n in zip(values, n_tokens, strict=True)],
         textposition="none",

@@ -46,10 +46,10 @@ def findings(heads: pd.DataFrame, scheme: str) -> Findings:
     and classes with fewer than 30 tokens are not ranked.
     """
     rows = rows_of_scheme(heads, scheme)
-    seen = rows[rankable(rows) & rows["log2_amplification"].notna()]
-    sure = seen[~covers_zero(seen)]
-    up = sure[sure["ci_low"] > 0].sort_values("ci_low", ascending=False)
-    down = sure[sure["ci_high"] < 0].sort_values("ci_high")
+    seen = rows.loc[rankable(rows) & rows["log2_amplification"].notna()]
+    sure = seen.loc[~covers_zero(seen)]
+    up = sure.loc[sure["ci_low"] > 0].sort_values("ci_low", ascending=False)
+    down = sure.loc[sure["ci_high"] < 0].sort_values("ci_high")
     return Findings(
         scheme=scheme,
         amplified=_strongest(up, "amplifies"),
@@ -63,9 +63,7 @@ def findings(heads: pd.DataFrame, scheme: str) -> Findings:
 
 def _strongest(rows: pd.DataFrame, verb: str) -> list[Finding]:
     rows = rows.drop_duplicates(["layer", "head"]).head(EACH)
-    return [
-        _finding(f"L{row['layer']}H{row['head']}", verb, row) for row in rows.to_dict(orient="records")
-    ]  # fmt: skip
+    return [_finding(f"L{row['layer']}H{row['head']}", verb, row) for row in rows.to_dict(orient="records")]
 
 
 def _finding(head: str, verb: str, row: dict) -> Finding:

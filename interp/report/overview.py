@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from interp.report.tables import covers_zero, rankable, rows_of_scheme
@@ -22,7 +23,7 @@ class Overview:
 def overview(heads: pd.DataFrame, scheme: str) -> Overview:
     """Return, for every head, the class with the largest |A| whose interval excludes 0, or a dash."""
     rows = rows_of_scheme(heads, scheme)
-    sure = rows[rankable(rows) & ~covers_zero(rows)]
+    sure = rows.loc[rankable(rows) & ~covers_zero(rows)]
     strongest = _strongest_first(sure).drop_duplicates(["layer", "head"])
     texts = {
         (layer, head): f"{token_class} {number(value)}"
@@ -44,10 +45,10 @@ def overview(heads: pd.DataFrame, scheme: str) -> Overview:
 def first_head(heads: pd.DataFrame, scheme: str) -> str:
     """Return the label of the head with the largest |A| whose interval excludes 0: the page opens there."""
     rows = rows_of_scheme(heads, scheme)
-    sure = _strongest_first(rows[rankable(rows) & ~covers_zero(rows)])
+    sure = _strongest_first(rows.loc[rankable(rows) & ~covers_zero(rows)])
     row = (sure if len(sure) else rows).iloc[0]
     return f"L{row['layer']}H{row['head']}"
 
 
 def _strongest_first(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.loc[rows["log2_amplification"].abs().sort_values(ascending=False).index]
+    return rows.iloc[np.argsort(-np.abs(rows["log2_amplification"].to_numpy(float)), kind="stable")]

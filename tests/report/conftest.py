@@ -1,4 +1,4 @@
-"""A made-up result of any shape, with structure planted where a test looks for it, and a browser that opens its page."""
+"""A made-up result of any shape, with structure planted where a test looks for it, and a browser for its page."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ import pytest
 from interp.analysis.result import Amplification
 
 UPOS = (
-    "NOUN", "PUNCT", "ADP", "DET", "VERB", "PROPN", "ADJ", "AUX", "PRON", "ADV", "CCONJ", "NUM", "PART", "SCONJ", "SPACE",
-    "bos", "INTJ", "SYM", "X", "EMPTY",
+    "NOUN", "PUNCT", "ADP", "DET", "VERB", "PROPN", "ADJ", "AUX", "PRON", "ADV", "CCONJ", "NUM", "PART", "SCONJ",
+    "SPACE", "bos", "INTJ", "SYM", "X", "EMPTY",
 )  # fmt: skip
 FUNCTION = ("content", "function", "punctuation", "number", "space", "other", *(f"kind {i}" for i in range(14)))
 HOSTILE = ("<b>", "</script>", "\n", "nan", "null", "😀", "שלום", 'say "hi", you', "<!--", " the")
-WORDS = " the of and in to a is was for as on with by at from his that which their born city century war state river".split(" ")
+WORDS = "the of and in to a is was for as on with by at from his that which their born city century war state".split()
 
 
-def make_result(layers: int = 4, heads: int = 6, classes: int = 20, passages: int = 20, places: int = 40, seed: int = 0) -> Amplification:
-    """Random numbers of the right shape; the last head of layer 0 amplifies PUNCT, the first head of layer 1 suppresses NOUN."""
+def make_result(
+    layers: int = 4, heads: int = 6, classes: int = 20, passages: int = 20, places: int = 40, seed: int = 0
+) -> Amplification:
+    """Random numbers of the right shape; the last head of layer 0 amplifies PUNCT, the first of layer 1 suppresses NOUN."""
     random = np.random.default_rng(seed)
-    schemes = {"pos": UPOS[: classes - 1] + ("EMPTY",), "function": FUNCTION[:classes]}
-    table = pd.concat([_heads(random, layers, heads, name, list(known)) for name, known in schemes.items()], ignore_index=True)
+    schemes = {"pos": (*UPOS[: classes - 1], "EMPTY"), "function": FUNCTION[:classes]}
+    table = pd.concat(
+        [_heads(random, layers, heads, name, list(known)) for name, known in schemes.items()], ignore_index=True
+    )
     means = table.groupby(["layer", "head"])[["bias_score_mean", "bias_score_contrast"]].first()
     vocabulary = _vocabulary(random, schemes)
     return Amplification(
@@ -35,10 +39,11 @@ def make_result(layers: int = 4, heads: int = 6, classes: int = 20, passages: in
         passages=(text := _passages(random, vocabulary, passages, places, list(schemes))),
         passage_scores=_scores(random, layers, heads, text, means["bias_score_mean"] - means["bias_score_contrast"]),
         run={
-            "model": "tiny-bqbv", "corpus": "wikipedia-sample", "split": "held out", "n_tokens": 183_402, "n_documents": 31,
-            "n_layers": layers, "n_heads": heads, "pipeline": "en_core_web_sm 3.8.0", "seed": 0, "date": "2026-03-01",
-            "schemes": list(schemes), "bias": "mean", "direction": "bias", "versions": {"torch": "2.13.0", "spacy": "3.8.7"},
-            "command": "python -m interp.amplify", "wall_seconds": 41.3, "warnings": ["The corpus is small: 31 documents."],
+            "model": "tiny-bqbv", "corpus": "wikipedia-sample", "split": "held out", "n_tokens": 183_402,
+            "n_documents": 31, "n_layers": layers, "n_heads": heads, "pipeline": "en_core_web_sm 3.8.0", "seed": 0,
+            "date": "2026-03-01", "schemes": list(schemes), "bias": "mean", "direction": "bias",
+            "versions": {"torch": "2.13.0", "spacy": "3.8.7"}, "command": "python -m interp.amplify",
+            "wall_seconds": 41.3, "warnings": ["The corpus is small: 31 documents."],
         },
     )  # fmt: skip
 
@@ -64,7 +69,18 @@ def _heads(random: np.random.Generator, layers: int, heads: int, scheme: str, cl
         bias_score_contrast=effect * 0.7, bias_score_mean=head_mean + effect * 0.7, hedges_g=effect * 0.8,
         auroc=1 / (1 + np.exp(-effect)), auroc_error_bound=0.002, alignment=np.tanh(effect * 0.4),
     )  # fmt: skip
-    numbers = ["log2_amplification", "ci_low", "ci_high", "share", "share_unbiased", "bias_score_contrast", "bias_score_mean", "hedges_g", "auroc", "alignment"]
+    numbers = [
+        "log2_amplification",
+        "ci_low",
+        "ci_high",
+        "share",
+        "share_unbiased",
+        "bias_score_contrast",
+        "bias_score_mean",
+        "hedges_g",
+        "auroc",
+        "alignment",
+    ]
     table.loc[table["n_tokens"] == 0, numbers] = np.nan
     return table
 
@@ -88,21 +104,29 @@ def _tokens(random: np.random.Generator, layers: int, heads: int, vocabulary: pd
     hostile = table["token_string"].isin(HOSTILE).to_numpy()
     contrast[hostile] = np.sign(contrast[hostile]) * random.uniform(1.8, 3.2, hostile.sum())
     half = np.where(table["count"] > 1, 1.2 / np.sqrt(table["count"]), np.nan)
-    return table.assign(bias_score_mean=contrast + 2, bias_score_contrast=contrast, ci_low=contrast - half, ci_high=contrast + half)
+    return table.assign(
+        bias_score_mean=contrast + 2, bias_score_contrast=contrast, ci_low=contrast - half, ci_high=contrast + half
+    )
 
 
-def _passages(random: np.random.Generator, vocabulary: pd.DataFrame, passages: int, places: int, schemes: list[str]) -> pd.DataFrame:
-    chosen = vocabulary.iloc[random.choice(34, passages * places)].reset_index(drop=True)
+def _passages(
+    random: np.random.Generator, vocabulary: pd.DataFrame, passages: int, places: int, schemes: list[str]
+) -> pd.DataFrame:
+    chosen = vocabulary.iloc[random.choice(len(HOSTILE) + len(WORDS), passages * places)].reset_index(drop=True)
     where = {"passage": np.repeat(np.arange(passages), places), "place": np.tile(np.arange(places), passages)}
     return chosen[["token_index", "token_string", *schemes]].assign(**where, document=where["passage"] // 2)
 
 
-def _scores(random: np.random.Generator, layers: int, heads: int, passages: pd.DataFrame, means: pd.Series) -> pd.DataFrame:
+def _scores(
+    random: np.random.Generator, layers: int, heads: int, passages: pd.DataFrame, means: pd.Series
+) -> pd.DataFrame:
     table = _each_head(layers, heads, passages[["passage", "place"]])
     mean = np.repeat(means.to_numpy(), len(passages))
     contrast = random.normal(0, 0.5, len(table)) * (1 + table["passage"] / 10)
     attention = random.beta(1, 30, len(table))
-    return table.assign(bias_score=mean + contrast, attention=attention * np.exp(contrast / 3), attention_unbiased=attention)
+    return table.assign(
+        bias_score=mean + contrast, attention=attention * np.exp(contrast / 3), attention_unbiased=attention
+    )
 
 
 @pytest.fixture(scope="session")

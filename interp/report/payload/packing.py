@@ -22,18 +22,20 @@ def script_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def codes(values: pd.Series, known: list[str]) -> np.ndarray:
-    """Return each value's place in `known`, -1 for a value that is not there."""
-    return pd.Index(known).get_indexer(pd.Index(values.astype(str)))
+def codes(table: pd.DataFrame, column: str, known: list) -> np.ndarray:
+    """Return the place in `known` of each value of a column, -1 for a value that is not there."""
+    return pd.Index(known).get_indexer(pd.Index(table[column].to_numpy()))
 
 
-def one_each(values: pd.Series, groups: pd.Series, name: str) -> pd.Series:
-    """Return the one value of every group, such as the count of every token.
+def one_each(table: pd.DataFrame, column: str, group: str, name: str) -> dict[Any, int]:
+    """Return the one value that `column` has in every group, such as the count of every token; a missing one is 0.
 
     Raises:
-        InterpError: a group has two; `name` says which.
+        InterpError: a group has two values; `name` says of what.
     """
-    grouped = values.groupby(groups.to_numpy(), sort=False)
-    if (grouped.nunique(dropna=False) > 1).any():
-        raise InterpError(f"{name} differs between heads; it must be the same for all, because all read the same tokens.")
-    return grouped.first()
+    pairs = table[[group, column]].drop_duplicates()
+    if len(pairs) > len(set(pairs[group])):
+        raise InterpError(
+            f"{name} differs between heads; it must be the same for all, because all read the same tokens."
+        )
+    return {key: int(value) if value == value else 0 for key, value in zip(pairs[group], pairs[column], strict=True)}

@@ -18,7 +18,7 @@ FEWEST = 10  # passages shown however many heads there are
 def passages_payload(
     passages: pd.DataFrame, scores: pd.DataFrame, heads: pd.DataFrame, head: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the tokens of the passages and three blocks [head, token]: score minus the head's mean, attention, without.
+    """Return the passages' tokens and three blocks [head, token]: score minus the head's mean, attention, without bias.
 
     Args:
         passages: the result's table, one row per token.
@@ -45,12 +45,12 @@ def passages_payload(
         "attention_unbiased": scores["attention_unbiased"].to_numpy(float),
     }
     return {
-        "total": int(passages["passage"].nunique()),
+        "total": len(set(passages["passage"])),
         "passage": pack(rows["passage"].to_numpy(), "i4"),
         "document": [_plain(name) for name in rows.drop_duplicates("passage")["document"]],
         "token_index": pack(rows["token_index"].to_numpy(), "i4"),
         "strings": rows["token_string"].astype(str).tolist(),
-        "classes": {name: pack(codes(rows[name], known), "i2") for name, known in schemes.items()},
+        "classes": {name: pack(codes(rows, name, known), "i2") for name, known in schemes.items()},
         "means": pack(means, "f4"),
         "values": {name: _block(values, index, place, (n_heads, len(rows))) for name, values in blocks.items()},
     }
@@ -58,17 +58,17 @@ def passages_payload(
 
 def _sample(passages: pd.DataFrame, n_heads: int) -> pd.DataFrame:
     """Keep as many passages, evenly spaced, as the page can afford."""
-    names = passages["passage"].drop_duplicates().to_numpy()
+    names = np.array(list(dict.fromkeys(passages["passage"])))
     affordable = int(NUMBERS / (3 * n_heads * max(len(passages), 1)) * len(names))
     keep = min(len(names), max(affordable, FEWEST))
     chosen = names[np.linspace(0, len(names) - 1, keep).round().astype(int)] if len(names) else names
-    return passages[passages["passage"].isin(chosen)]
+    return passages.loc[passages["passage"].isin(chosen.tolist())]
 
 
 def _places(rows: pd.DataFrame, scores: pd.DataFrame) -> np.ndarray:
     """Return the row of `rows` that each row of `scores` speaks of, -1 for a passage that was left out."""
-    known = pd.MultiIndex.from_frame(rows[["passage", "place"]])
-    return known.get_indexer(pd.MultiIndex.from_frame(scores[["passage", "place"]]))
+    known, wanted = (pd.MultiIndex.from_arrays([table["passage"], table["place"]]) for table in (rows, scores))
+    return known.get_indexer(wanted)
 
 
 def _block(values: np.ndarray, index: np.ndarray, place: np.ndarray, shape: tuple[int, int]) -> dict[str, str]:

@@ -28,29 +28,29 @@ def tokens_payload(tokens: pd.DataFrame, head: dict[str, Any]) -> dict[str, Any]
     schemes = {scheme["name"]: scheme["classes"] for scheme in head["schemes"]}
     values = ["bias_score_contrast", "ci_low", "ci_high"]
     require(tokens, ["layer", "head", "token_index", "token_string", "count", *schemes, *values], "tokens")
-    minimum = MINIMUM if (tokens["count"] >= MINIMUM).any() else 1
+    minimum = MINIMUM if tokens["count"].to_numpy().max(initial=0) >= MINIMUM else 1
     each = int(np.clip(ROWS // (2 * len(head["layers"]) * len(head["heads"])), 20, 200))
-    eligible = tokens[tokens["count"] >= minimum].dropna(subset=["bias_score_contrast"])
+    eligible = tokens.loc[(tokens["count"] >= minimum) & tokens["bias_score_contrast"].notna()]
     rows = _ends(eligible.assign(place=head_index(eligible, head["layers"], head["heads"])), each)
-    one_each(rows["count"], rows["token_index"], "The count of a token")
+    counts = one_each(rows, "count", "token_index", "The count of a token")
     vocabulary = rows.drop_duplicates("token_index")
     return {
         "each": each,
         "minimum": minimum,
-        "eligible": int(eligible["token_index"].nunique()),
-        "total": int(tokens["token_index"].nunique()),
+        "eligible": len(set(eligible["token_index"])),
+        "total": len(set(tokens["token_index"])),
         "strings": vocabulary["token_string"].astype(str).tolist(),
         "token_index": pack(vocabulary["token_index"].to_numpy(), "i4"),
-        "count": pack(vocabulary["count"].to_numpy(), "i4"),
-        "classes": {name: pack(codes(vocabulary[name], known), "i2") for name, known in schemes.items()},
+        "count": pack(np.array(list(counts.values())), "i4"),
+        "classes": {name: pack(codes(vocabulary, name, known), "i2") for name, known in schemes.items()},
         "head": pack(rows["place"].to_numpy(), "i2"),
-        "token": pack(pd.Index(vocabulary["token_index"]).get_indexer(rows["token_index"]), "i4"),
+        "token": pack(codes(rows, "token_index", list(counts)), "i4"),
         **{column: pack(rows[column].to_numpy(), "f4") for column in values},
     }
 
 
 def _ends(tokens: pd.DataFrame, each: int) -> pd.DataFrame:
-    ordered = tokens[tokens["place"] >= 0].sort_values(["place", "bias_score_contrast"], kind="stable")
-    groups = ordered.groupby("place", sort=False)["place"]
-    rank, size = groups.cumcount(), groups.transform("size")
-    return ordered[(rank < each) | (rank >= size - each)]
+    ordered = tokens.loc[tokens["place"] >= 0].sort_values(["place", "bias_score_contrast"], kind="stable")
+    _, starts, sizes = np.unique(ordered["place"].to_numpy(), return_index=True, return_counts=True)
+    rank, size = np.arange(len(ordered)) - np.repeat(starts, sizes), np.repeat(sizes, sizes)
+    return ordered.loc[(rank < each) | (rank >= size - each)]

@@ -15,6 +15,9 @@ function buildGrid() {
   for (const header of grid.querySelectorAll("th")) header.setAttribute("role", header.scope === "col" ? "columnheader" : "rowheader");
 }
 
+// A small model gets large cells.
+grid.style.setProperty("--cell", `${Math.min(Math.max(460 / data.layers.length, 38), 76)}px`);
+
 function gridCell(head) {
   const element = make("td", { tabIndex: -1 }, make("b"), make("span"));
   element.setAttribute("role", "gridcell");

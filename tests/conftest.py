@@ -1,0 +1,65 @@
+"""Small random models and documents that many tests use."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp.data.contexts import TaggedDocument
+from interp.data.corpus import Document
+from interp.data.schemes import Scheme
+from interp.data.tokenizer import train_tokenizer
+from interp.model.config import BiasConfig, ModelConfig
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+TEXT = (
+    "The quick brown fox doesn't jump over 13 lazy dogs; it sleeps. In 1905 Albert Einstein published four papers, "
+    "and none of them mentions a fox. Why would they? Prices rose by $5.30 to 12% in well-known markets."
+)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return train_tokenizer([TEXT] * 3, 300)
+
+
+@pytest.fixture(scope="session")
+def make_model(tokenizer):
+    def make(seed=0, std=0.2, **changes):
+        """A model with large random weights, so that heads attend unevenly and every part matters."""
+        sizes = {"n_layers": 2, "d_model": 24, "n_heads": 3, "n_ctx": 20, "d_vocab": len(tokenizer)}
+        biases = {"q": BiasConfig(0.5, (0.05, 0.15), "batch"), "v": BiasConfig(0.3, 0.05, "batch")}
+        config = ModelConfig(**{**sizes, **biases, "seed": seed, **changes})
+        model = HookedSymmetryBrokenTransformer(config, tokenizer)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * std)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_documents():
+    def make(schemes, d_vocab, lengths, seed=0):
+        random = np.random.default_rng(seed)
+        return [
+            TaggedDocument(
+                index,
+                Document(str(index), "text"),
+                random.integers(d_vocab, size=length),
+                np.zeros((length, 2), dtype=np.int64),
+                {s.name: random.integers(len(s.classes), size=length) for s in schemes},
+            )
+            for index, length in enumerate(lengths)
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_scheme():
+    def make(name, n_classes):
+        return Scheme(name, tuple(f"{name}{c}" for c in range(n_classes)), False, lambda tokens, *_: tokens)
+
+    return make

@@ -1,0 +1,332 @@
+"""The page in a real browser: what a reader sees, presses, copies and takes away."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from interp.report.dashboard import write_dashboard
+
+pytestmark = pytest.mark.browser
+START = "#head=L0H5&class=*&scheme=pos"
+PANELS = ("about", "heads", "classes", "tokens", "passages")
+HOSTILE = {"<b>", "</script>", "\n", "nan", "null", "😀", "שלום", 'say "hi", you', "<!--", " the"}
+
+
+@pytest.fixture(scope="session")
+def address(make, tmp_path_factory):
+    result = make(12, 12)
+    # Every hostile token stands at an end of every head, so that it is in the page's cut.
+    tokens = result.tokens.copy()
+    tokens.loc[tokens.token_string == "</script>", "count"] = 501
+    hostile = dataclasses.replace(result, tokens=tokens, run=result.run | {"corpus": "<img src=x onerror=alert(1)>"})
+    return write_dashboard(hostile, tmp_path_factory.mktemp("page") / "report.html").as_uri()
+
+
+@pytest.fixture(scope="session")
+def context(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(8000)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def tab(context, address):
+    """One tab for most tests: a page is five megabytes of script, and a new address brings every choice back to it."""
+    page = context.new_page()
+    page.wrong = watched(page)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def open_page(tab, address):
+    """Open the page at a hash; after the test, nothing may have left the file and nothing may have gone wrong."""
+
+    def opened(hash: str = START):
+        if not tab.url.startswith("file:"):
+            return ready(tab, address + hash)
+        tab.goto(address + hash)
+        tab.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+        settle(tab)
+        return tab
+
+    tab.wrong.clear()
+    yield opened
+    assert not tab.wrong
+
+
+@pytest.fixture
+def fresh_page(context, address):
+    """Open the page at a hash in a tab that has never seen it."""
+    page = context.new_page()
+    wrong = watched(page)
+    yield lambda hash="": ready(page, address + hash)
+    page.close()
+    assert not wrong
+
+
+def watched(page):
+    wrong = []
+    page.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or wrong.append(request.url))
+    page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    return wrong
+
+
+def ready(page, url):
+    page.goto(url)
+    page.locator("#bars .bars .point").first.wait_for(state="attached")
+    return page
+
+
+def settle(page):
+    """Wait until every panel is drawn: those below the fold follow one painted frame later."""
+    frame = "await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));"
+    page.evaluate(f"async () => {{ {frame * 3} }}")
+
+
+def hash_of(page):
+    return page.evaluate("location.hash")
+
+
+def downloaded(page, panel, kind):
+    """Press a panel's export button; return the name and the text of the file that it makes."""
+    with page.expect_download() as download:
+        page.locator(f"[data-panel={panel}] button", has_text=kind).click()
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text.decode("utf-8"), newline="")))
+
+
+def test_opening_choosing_and_exporting_sends_nothing_and_logs_no_error(fresh_page):
+    page = fresh_page()
+    page.locator("#grid [data-head='30']").click()
+    page.select_option("#metric", "auroc")
+    page.select_option("#scheme", "function")
+    settle(page)
+    for panel in ("heads", "classes"):
+        assert b"<svg" in downloaded(page, panel, "SVG")[1]
+        name, picture = downloaded(page, panel, "PNG")
+        assert name.endswith(".png")
+        assert picture.startswith(b"\x89PNG")
+
+
+def test_there_is_no_button_that_uploads(open_page):
+    page = open_page()
+    titles = page.eval_on_selector_all(".modebar-btn", "buttons => buttons.map((button) => button.dataset.title)")
+    assert any("Download plot" in title for title in titles)
+    assert not [title for title in titles if re.search("cloud|chart studio|edit|share", title, re.IGNORECASE)]
+
+
+def test_a_cell_chooses_the_head_everywhere(open_page):
+    page = open_page()
+    page.locator("#grid [data-head='12']").click()
+    settle(page)
+    assert set(page.locator(".head-name").all_text_contents()) == {"L1H0"}
+    assert page.locator("#head").input_value() == "12"
+    assert "head=L1H0" in hash_of(page)
+
+
+def test_a_bar_colours_the_grid_by_its_class_and_the_class_marks_its_bar(open_page):
+    page = open_page("#head=L1H0&class=*&scheme=pos&sort=n")
+    box = page.locator("#bars .bars .point").first.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("location.hash.includes('class=NOUN')")
+    assert page.locator("#grid [data-head='12']").inner_text() == "−1.31"
+    assert "▸ NOUN" in page.locator("#bars .yaxislayer-above").inner_text()
+
+
+def test_hostile_tokens_survive_to_the_page_and_to_both_exports(open_page):
+    page = open_page("#head=L0H0&class=*&scheme=pos")
+    shown = page.locator("#panel-tokens .token").all_text_contents()
+    assert {token.replace("\n", "↵") for token in HOSTILE} <= set(shown)
+    assert {token.replace("\n", "↵") for token in HOSTILE - {" the"}} <= set(
+        page.locator(".word bdi").all_text_contents()
+    )
+    assert page.locator("#panel-tokens tbody b, #passages b, img").count() == 0
+    rows = rows_of(downloaded(page, "tokens", "CSV")[1])
+    records = json.loads(downloaded(page, "tokens", "JSON")[1])
+    assert {row["token_string"] for row in rows} >= HOSTILE
+    assert {row["token_string"] for row in records} >= HOSTILE
+    assert page.locator("[data-panel=tokens] [data-kind=csv]").inner_text() == f"CSV · {len(rows)} rows"
+
+
+def test_passages_export_their_tokens_with_attention_with_and_without_the_bias(open_page, make):
+    page, result = open_page("#head=L2H1&class=*&scheme=pos"), make(12, 12)
+    row = rows_of(downloaded(page, "passages", "CSV")[1])[3 * 40 + 7]
+    score = result.passage_scores.query("layer == 2 and head == 1 and passage == 3 and place == 7").iloc[0]
+    token = result.passages.query("passage == 3 and place == 7").iloc[0]
+    assert (row["token_string"], row["pos"], row["passage"], row["place"]) == (token.token_string, token.pos, "3", "7")
+    assert float(row["bias_score"]) == pytest.approx(score.bias_score, abs=2e-3)
+    assert float(row["attention_unbiased"]) == pytest.approx(score.attention_unbiased, rel=1e-3)
+
+
+def test_an_empty_class_shows_n_zero(open_page):
+    page = open_page("#head=L0H3&class=EMPTY&scheme=pos")
+    assert "EMPTY · n = 0" in page.locator("#bars").inner_text()
+    assert page.locator("#readout").inner_text() == "L0H3, EMPTY: n = 0"
+    assert set(page.locator("#grid td[data-head] span").all_text_contents()) == {"–"}
+
+
+def test_passages_are_labelled_by_decile_and_all_of_them_can_be_shown(open_page):
+    page = open_page()
+    labels = [
+        text.split(" · ")[0].split(",")[0] for text in page.locator("#passages article:visible h3").all_text_contents()
+    ]
+    assert labels == [f"decile {decile} of 10" for decile in range(10, 0, -1)]
+    page.check("#all-passages")
+    settle(page)
+    assert page.locator("#passages article:visible").count() == 20
+
+
+def test_tokens_can_be_searched_and_filtered(open_page):
+    page = open_page("#head=L0H0&class=*&scheme=pos")
+    page.fill("#search", "SCRIPT")
+    settle(page)
+    assert page.locator("#panel-tokens .token").all_text_contents() == ["</script>"]
+    page.fill("#search", "")
+    page.fill("#count", "501")
+    settle(page)
+    counts = page.locator("#panel-tokens tbody td:last-child").all_text_contents()
+    assert min(int(text.replace(",", "")) for text in counts) >= 501
+
+
+def test_the_keyboard_alone_reaches_every_panel_moves_in_the_grid_and_chooses(open_page):
+    page = open_page("#head=L0H0&class=PUNCT&scheme=pos")
+    for key, panel in enumerate(PANELS):
+        page.keyboard.press(str(key))
+        assert page.evaluate("document.activeElement.id") == f"panel-{panel}"
+    page.keyboard.press("1")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.dataset.head") == "0"
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
+        page.keyboard.press(key)
+    assert page.locator("#readout").inner_text().startswith("L1H2, PUNCT · A = ")
+    page.keyboard.press("Enter")
+    assert page.locator("#classes-title").inner_text() == "What does L1H2 favour?"
+    page.keyboard.press("]")
+    assert "class=ADP" in hash_of(page)
+    page.keyboard.press("?")
+    assert page.locator("#keys").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#keys").is_hidden()
+
+
+def test_tab_alone_walks_through_every_panel(open_page):
+    page, reached = open_page(), {None}
+    for _ in range(140):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.closest('[id^=panel-]')?.id"))
+        if len(reached) == 6:
+            break
+    assert reached == {None, *(f"panel-{name}" for name in PANELS)}
+
+
+def test_the_text_is_read_with_the_arrow_keys(open_page):
+    page = open_page("#head=L2H1&class=*&scheme=pos")
+    page.locator("#passages .word[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    assert re.search(
+        r"score − mean [+−]\d\.\d\d nats · mean attention .*%, without the bias .*%",
+        page.locator("#token-readout").inner_text(),
+    )
+
+
+VIEW = "#head=L3H7&class=NOUN&scheme=pos&metric=auroc&palette=orange-purple&theme=dark&sort=n&search=the&count=50"
+
+
+def test_a_permalink_restores_the_view_and_copies_as_it_stands(fresh_page, context, address):
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = fresh_page(VIEW)
+    shown = {
+        name: page.locator(f"#{name}").input_value()
+        for name in ("head", "class", "scheme", "metric", "sort", "search", "count")
+    }
+    assert shown == {
+        "head": "43",
+        "class": "NOUN",
+        "scheme": "pos",
+        "metric": "auroc",
+        "sort": "n",
+        "search": "the",
+        "count": "50",
+    }
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.locator("#palette").get_attribute("aria-pressed") == "true"
+    page.click("#copy")
+    page.wait_for_function("document.getElementById('copy').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == address + VIEW
+
+
+def test_a_permalink_to_what_does_not_exist_falls_back_to_what_does(fresh_page):
+    page = fresh_page("#head=L99H1&class=__proto__&scheme=constructor&metric=nonsense&count=-3")
+    assert page.locator("#scheme").input_value() == "pos"
+    assert page.locator("#class").input_value() == "*"
+    assert page.locator("#metric").input_value() == "log2_amplification"
+
+
+def test_a_finding_leads_to_its_head_and_class(open_page):
+    page = open_page()
+    finding = page.locator(".findings:visible a").first
+    head, _, token_class = finding.inner_text().split(":")[0].split(" ")
+    finding.click()
+    page.wait_for_function(f"location.hash.includes('class={token_class}')")
+    assert page.locator("#classes-title").inner_text() == f"What does {head} favour?"
+    assert page.locator("#readout").inner_text().startswith(f"{head}, {token_class} · A = ")
+
+
+def test_a_class_table_says_what_the_bars_say(open_page):
+    page = open_page("#head=L1H0&class=*&scheme=pos")
+    page.click("#classes-table summary")
+    row = page.locator("#classes-table tr", has_text="NOUN").first
+    assert "−1.31" in row.inner_text()
+    assert "60,000" in row.inner_text()
+    row.locator("button").click()
+    assert "class=NOUN" in hash_of(page)
+
+
+def test_without_scripts_a_table_of_the_grid_remains(chromium, address):
+    page = chromium.new_page(java_script_enabled=False)
+    page.goto(address)
+    assert page.locator("noscript td").count() == 144
+    assert page.locator("noscript td", has_text="PUNCT +1.62").is_visible()
+    assert not page.locator("main").is_visible()
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_never_scrolls_sideways(open_page, width):
+    page = open_page()
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+CLICKS = """async () => {
+  const rest = () => new Promise((done) => setTimeout(done, 60)), times = [];
+  const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  for (let i = 0; i < 9; i++) {
+    await rest();
+    const start = performance.now();
+    document.querySelector(`#grid [data-head="${(i * 37 + 5) % 144}"]`).click();
+    await frame();
+    times.push(performance.now() - start);
+  }
+  return times.sort((a, b) => a - b)[4];
+}"""
+
+
+def test_a_click_answers_within_a_tenth_of_a_second(open_page):
+    median = open_page().evaluate(CLICKS)
+    print(f"\nclick on a cell of 12 x 12 heads to the next painted frame: median {median:.0f} ms")
+    assert median <= 400  # the promise is 100 ms; a busy machine must not make the test flaky

@@ -1,0 +1,145 @@
+"""What the page carries: numbers that unpack to the tables, cut where the page says so, and findings that are true."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from plotly.offline import get_plotlyjs
+
+from interp.errors import InterpError
+from interp.report.dashboard import payload, render, write_dashboard
+from interp.report.findings import findings
+from interp.report.payload.packing import pack, script_json
+
+
+def unpacked(packed):
+    return np.frombuffer(base64.b64decode(packed["base64"]), f"<{packed['dtype']}")
+
+
+@pytest.fixture(scope="module")
+def page(result):
+    return json.loads(script_json(payload(result)))
+
+
+def test_packing_keeps_numbers_and_missing_values():
+    numbers = np.array([0.25, -1.5, np.nan, 60000.0])
+    for dtype in ("f4", "f2"):
+        np.testing.assert_array_equal(unpacked(pack(numbers, dtype)), numbers.astype(dtype))
+
+
+def test_no_string_can_close_the_script_that_holds_the_data():
+    text = script_json({"</script><script>alert(1)</script>": ["<!--", "\u2028", "שלום"]})
+    assert "<" not in text
+    assert json.loads(text) == {"</script><script>alert(1)</script>": ["<!--", "\u2028", "שלום"]}
+
+
+def test_every_number_of_the_heads_table_is_in_the_page(result, page):
+    for scheme in page["schemes"]:
+        table = result.heads[result.heads.scheme == scheme["name"]]
+        for column in ("log2_amplification", "ci_low", "share_unbiased", "auroc"):
+            block = unpacked(scheme["values"][column]).reshape(4, 6, -1)
+            place = table.token_class.map(scheme["classes"].index)
+            np.testing.assert_allclose(block[table["layer"], table["head"], place], table[column], rtol=1e-6)
+
+
+def test_row_order_of_the_tables_does_not_matter(result, page):
+    heads = result.heads.sample(frac=1, random_state=0).sort_values("scheme", ascending=False, kind="stable")
+    scores = result.passage_scores.sample(frac=1, random_state=0)
+    shuffled = dataclasses.replace(result, heads=heads, passage_scores=scores)
+    again = payload(shuffled)
+    assert again["passages"] == page["passages"]
+    assert again["schemes"][0]["values"] == page["schemes"][0]["values"]
+
+
+def test_the_token_cut_keeps_both_ends_of_every_head(make):
+    result = make(12, 12)
+    tokens = payload(result)["tokens"]
+    head, contrast = unpacked(tokens["head"]), unpacked(tokens["bias_score_contrast"])
+    table = result.tokens.query("layer == 3 and head == 4 and count >= 5").bias_score_contrast
+    assert tokens["each"] == 55
+    assert (np.bincount(head) <= 110).all()
+    np.testing.assert_allclose(np.sort(contrast[head == 40])[-55:], np.sort(table)[-55:], rtol=1e-6)
+    np.testing.assert_allclose(np.sort(contrast[head == 40])[:55], np.sort(table)[:55], rtol=1e-6)
+
+
+def test_a_large_model_gets_fewer_passages_and_the_page_knows_how_many_there_were(make):
+    passages = payload(make(30, 20))["passages"]
+    assert len(set(unpacked(passages["passage"]))) == 16
+    assert passages["total"] == 20
+
+
+def test_passage_scores_are_relative_to_the_mean_of_their_head(result, page):
+    row = result.passage_scores.query("layer == 2 and head == 1 and passage == 3 and place == 7").iloc[0]
+    classes = result.heads.query("layer == 2 and head == 1 and scheme == 'pos'")
+    mean = np.average(
+        classes.bias_score_mean.fillna(0) - classes.bias_score_contrast.fillna(0), weights=classes.n_tokens
+    )
+    block = unpacked(page["passages"]["values"]["contrast"]).reshape(24, -1)
+    assert block[13, 3 * 40 + 7] == pytest.approx(row.bias_score - mean, rel=1e-3)
+
+
+def test_findings_exclude_zero_leave_out_the_sink_and_name_each_head_once(make):
+    result = make(12, 12, passages=1)
+    found = findings(result.heads, "pos")
+    assert len({item.head for item in found.amplified}) == len(found.amplified) == 5
+    assert all("[+" in item.value for item in found.amplified)
+    assert all("[−" in item.value and ", −" in item.value for item in found.suppressed)
+    assert "bos" not in {item.token_class for item in found.amplified + found.suppressed}
+    assert found.has_sink
+
+
+def test_a_model_without_bias_has_no_findings_and_still_a_page(result):
+    numbers = [
+        "log2_amplification",
+        "ci_low",
+        "ci_high",
+        "bias_score_contrast",
+        "hedges_g",
+        "alignment",
+        "bias_score_mean",
+    ]
+    heads = result.heads.assign(**dict.fromkeys(numbers, 0.0), auroc=0.5)
+    assert findings(heads, "pos").excluding == 0
+    assert "by an amount that can be told from 0" in render(dataclasses.replace(result, heads=heads))
+
+
+def test_a_page_can_be_made_without_tokens_and_passages(result):
+    bare = dataclasses.replace(
+        result, tokens=result.tokens[:0], passages=result.passages[:0], passage_scores=result.passage_scores[:0]
+    )
+    assert 'id="panel-passages"' in render(bare)
+
+
+def test_a_page_of_twelve_by_twelve_heads_stays_within_two_megabytes_beyond_plotly(make, tmp_path):
+    path = write_dashboard(make(12, 12), tmp_path / "new" / "report.html")
+    beyond = path.stat().st_size - len(get_plotlyjs().encode())
+    print(f"\n12 x 12 heads: {beyond / 1e6:.2f} MB beyond plotly.js")
+    assert beyond <= 2_000_000
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+
+
+CASES = [
+    ({"run": {"model": "m"}}, "lacks corpus, n_tokens, n_documents"),
+    ({"tokens": pd.DataFrame({"layer": []})}, "tokens table lacks the column(s) head"),
+    ({"passage_scores": pd.DataFrame({"layer": []})}, "passage_scores table lacks the column(s) head"),
+]
+
+
+@pytest.mark.parametrize(("part", "message"), CASES, ids=[message for _, message in CASES])
+def test_a_result_that_lacks_something_is_refused_by_name_and_leaves_no_file(result, tmp_path, part, message):
+    with pytest.raises(InterpError) as refused:
+        write_dashboard(dataclasses.replace(result, **part), tmp_path / "report.html")
+    assert message in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_counts_that_differ_between_heads_are_refused(result):
+    heads = result.heads.copy()
+    heads.loc[0, "n_tokens"] += 1
+    with pytest.raises(InterpError, match="n_tokens of a class of 'pos' differs between heads"):
+        render(dataclasses.replace(result, heads=heads))
