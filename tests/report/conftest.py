@@ -18,13 +18,13 @@ UPOS = (
 )  # fmt: skip
 FUNCTION = ("content", "function", "punctuation", "number", "space", "other", *(f"kind {i}" for i in range(14)))
 HOSTILE = ("<b>", "</script>", "\n", "nan", "null", "😀", "שלום", 'say "hi", you', "<!--", " the")
-WORDS = "the of and in to a is was for as on with by at from his that which their born city century war state".split()
+WORDS = ("the", "of", "and", "in", "to", "a", "is", "was", "for", "as", "on", "with", "by", "at", "from", "city", "war")
 
 
 def make_result(
     layers: int = 4, heads: int = 6, classes: int = 20, passages: int = 20, places: int = 40, seed: int = 0
 ) -> Amplification:
-    """Random numbers of the right shape; the last head of layer 0 amplifies PUNCT, the first of layer 1 suppresses NOUN."""
+    """Random numbers of the right shape; L0's last head amplifies PUNCT, L1's first head suppresses NOUN."""
     random = np.random.default_rng(seed)
     schemes = {"pos": (*UPOS[: classes - 1], "EMPTY"), "function": FUNCTION[:classes]}
     table = pd.concat(

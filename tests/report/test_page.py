@@ -53,6 +53,7 @@ def open_page(tab, address):
     def opened(hash: str = START):
         if not tab.url.startswith("file:"):
             return ready(tab, address + hash)
+        tab.mouse.move(0, 0)
         tab.goto(address + hash)
         tab.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         settle(tab)
@@ -143,7 +144,7 @@ def test_a_bar_colours_the_grid_by_its_class_and_the_class_marks_its_bar(open_pa
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_function("location.hash.includes('class=NOUN')")
     assert page.locator("#grid [data-head='12']").inner_text() == "−1.31"
-    assert "▸ NOUN" in page.locator("#bars .yaxislayer-above").inner_text()
+    assert "▸ NOUN" in page.locator("#bars .yaxislayer-above").text_content()
 
 
 def test_hostile_tokens_survive_to_the_page_and_to_both_exports(open_page):
