@@ -1,5 +1,6 @@
 """Small random models and documents that many tests use."""
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -63,3 +64,11 @@ def make_scheme():
         return Scheme(name, tuple(f"{name}{c}" for c in range(n_classes)), False, lambda tokens, *_: tokens)
 
     return make
+
+
+@pytest.fixture
+def unchecked():
+    """Switch the type checker off, to see what users see who pass a value of the wrong type."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from interp.errors import InterpError
@@ -28,7 +29,7 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("bias in force", BIASES.get(str(run.get("bias")), run.get("bias"))),
         ("direction", DIRECTIONS.get(str(run.get("direction")), run.get("direction"))),
         ("seed", run.get("seed")),
-        ("made on", run.get("date")),
+        ("made on", _date(run.get("date"))),
         ("took", f"{run['wall_seconds']:.0f} s" if run.get("wall_seconds") is not None else None),
     ]
     return [(label, str(text)) for label, text in pairs if text is not None]
@@ -36,6 +37,14 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _with(name: Any, detail: str | None) -> str:
     return f"{name} ({detail})" if detail else str(name)
+
+
+def _date(date: Any) -> str | None:
+    """Return ``2026-03-01 14:05 UTC`` for an ISO date with seconds and offset, anything else as it is."""
+    try:
+        return f"{datetime.fromisoformat(str(date)).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return None if date is None else str(date)
 
 
 def _size(run: Mapping[str, Any]) -> str | None:

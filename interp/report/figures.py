@@ -183,7 +183,7 @@ def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, interval
             "array": np.nan_to_num(high - values),
             "arrayminus": np.nan_to_num(values - low),
             "visible": look.interval or interval,
-            "thickness": 1.2,
+            "thickness": 1.6,
             "width": 3,
         },
         marker={

@@ -48,14 +48,14 @@ function drawGrid() {
   grid.classList.toggle("overview", overview);
   cells.forEach((element, head) => {
     const klass = shownClass(head), number = klass < 0 ? NaN : value(state.scheme, head, klass, state.metric);
-    const { fill, ink } = paint(number), [name, text] = element.children;
+    const thin = klass >= 0 && few(state.scheme, klass), { fill, ink } = paint(thin ? NaN : number), [name, text] = element.children;
     name.textContent = overview && klass >= 0 ? visible(schemes[state.scheme].classes[klass]) : "";
     text.textContent = printed(number, metric);
     element.style.backgroundColor = fill;
     element.style.color = ink;
     element.dataset.sign = !metric.signed || !Number.isFinite(number) ? "·" : number > metric.centre ? "+" : "−";
     element.className = klass < 0 || indistinct(state.scheme, head, klass) ? "hatched" : "";
-    if (klass >= 0 && few(state.scheme, klass)) element.classList.add("few");
+    if (thin) element.classList.add("few");
   });
   markHead();
   drawRanking();
@@ -84,7 +84,7 @@ function drawGridWords(metric) {
   );
   const unit = metric.signed ? metric.unit : "";
   legend(byId("grid-legend"), metric, schemes[state.scheme].ranges[state.metric], unit, [
-    note("hatched", "hatched: 95% interval of A covers 0"), note("few", `italic: n < ${data.few}`),
+    note("hatched", "hatched: 95% interval of A covers 0"), note("few", `grey: n < ${data.few}`),
     make("span", { className: "key", textContent: "same colours for every head and class of this scheme" }),
   ]);
   offer("heads", nHeads, () => cells.map((_, head) => (shownClass(head) < 0 ? null : cell(state.scheme, head, shownClass(head)))).filter(Boolean));
@@ -155,7 +155,7 @@ for (const list of [grid, ranking]) {
 // A cell has room for a name and a number, for a number, or only for a sign.
 new ResizeObserver(([{ contentRect }]) => {
   const room = (contentRect.width - 34) / data.heads.length;
-  grid.dataset.room = room >= 38 ? "full" : "sign";
+  grid.dataset.room = room >= 62 ? "wide" : room >= 37 ? "full" : "sign";
 }).observe(byId("grid-box"));
 
 charts.grid = () => {

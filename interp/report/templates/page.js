@@ -75,7 +75,12 @@ document.querySelector(".skip").addEventListener("click", (event) => event.preve
 
 // Paper is white: print in the light theme, whatever the screen shows.
 let onScreen = "auto";
-addEventListener("beforeprint", () => (onScreen = state.theme) && change({ theme: "light" }));
+addEventListener("beforeprint", () => {
+  onScreen = state.theme;
+  change({ theme: "light" });
+  drawTokens();
+  drawPassages();
+});
 addEventListener("afterprint", () => change({ theme: onScreen }));
 
 watchers.unshift({ keys: ["theme"], draw: drawTheme }, { keys: Object.keys(initial), draw: drawControls });

@@ -1,0 +1,48 @@
+"""Amplification and its companions from explicit patterns, keys and lists of numbers, in float64 and with loops."""
+
+import numpy as np
+import torch
+
+from tests.model.reference import forward, head_scores
+
+
+def observe(model, rows, layer, head, bias=None):
+    """Everything one head shows over unpadded `rows` [row][pos]: a list of (pattern, pattern without, scores, cosines)."""
+    seen = []
+    bias_q = (model.biases_in_force()[0] if bias is None else bias)[layer, head].detach().double()
+    for row in rows:
+
+        def visit(at, normalized):
+            if at != layer:
+                return
+            with_bias, _, k = head_scores(model, layer, head, normalized, bias_q)
+            without, _, _ = head_scores(model, layer, head, normalized, torch.zeros_like(bias_q))
+            scores = k @ bias_q / model.cfg.d_head**0.5
+            cosines = torch.nn.functional.cosine_similarity(k, bias_q[None], dim=-1)
+            seen.append([x.numpy() for x in (with_bias.softmax(-1), without.softmax(-1), scores, cosines)])
+
+        with torch.no_grad():
+            forward(model, row, visit)
+    return seen
+
+
+def shares(seen, classes, n_classes):
+    """M_c and M0_c: [2, class], attention of the average query."""
+    total, queries = np.zeros((2, n_classes)), 0
+    for (with_bias, without, _, _), labels in zip(seen, classes, strict=True):
+        queries += len(labels)
+        for place, pattern in enumerate((with_bias, without)):
+            for j, label in enumerate(labels):
+                total[place, label] += pattern[:, j].sum()
+    return total / queries
+
+
+def auroc(own, others):
+    """P(own > other) by comparing every pair, ties counting half."""
+    return float(np.mean([(a > b) + 0.5 * (a == b) for a in own for b in others]))
+
+
+def hedges_g(own, others):
+    freedom = len(own) + len(others) - 2
+    pooled = np.sqrt((own.var(ddof=1) * (len(own) - 1) + others.var(ddof=1) * (len(others) - 1)) / freedom)
+    return (own.mean() - others.mean()) / pooled * (1 - 3 / (4 * freedom - 1))

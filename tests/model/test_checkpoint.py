@@ -1,0 +1,129 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from interp.errors import InterpError
+from interp.model.checkpoint import load_model, save_checkpoint
+from interp.model.config import BiasConfig
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model(activation="prelu", positional="rope", q=BiasConfig(0.5, [0.1] * 8, "fixed"))
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    history = [{"step": 1, "loss": 2.5}]
+    return save_checkpoint(model, tmp_path / "checkpoint", {"corpus": "x"}, history, "# card")
+
+
+@torch.no_grad()
+def test_a_saved_model_comes_back_the_same(model, folder):
+    model.b_Q.add_(1.0)  # lays the layers' parameters into one storage
+    save_checkpoint(model, folder)
+    loaded = load_model(folder)
+    tokens = torch.arange(10)[None]
+    assert torch.equal(loaded(tokens), model(tokens))
+    assert loaded.cfg == model.cfg
+    assert not loaded.training
+    assert loaded.to_tokens("fox").equal(model.to_tokens("fox"))
+
+
+def test_a_folder_holds_what_was_given(folder):
+    assert {p.name for p in folder.iterdir()} == {
+        "config.json", "model.safetensors", "tokenizer.json", "training.jsonl", "README.md",
+    }  # fmt: skip
+    assert json.loads((folder / "training.jsonl").read_text()) == {"step": 1, "loss": 2.5}
+    assert [p.name for p in folder.parent.iterdir()] == ["checkpoint"]  # nothing half-written beside it
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(model, folder, tmp_path):
+    half = save_checkpoint(model, tmp_path / "half", dtype=torch.float16)
+    sizes = [(f / "model.safetensors").stat().st_size for f in (half, folder)]
+    assert sizes[0] < 0.6 * sizes[1]
+    assert all(p.dtype == torch.float32 for p in load_model(half).parameters())
+
+
+def test_linspace_profiles_survive_the_way_through_json(make_model, tmp_path):
+    model = make_model(q=BiasConfig(0.5, (0.05, 0.15), "batch"))
+    loaded = load_model(save_checkpoint(model, tmp_path / "c"))
+    assert loaded.cfg.q == model.cfg.q
+    torch.testing.assert_close(loaded.bias_q.std, torch.linspace(0.05, 0.15, 8))
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.update(changes)
+    path.write_text(json.dumps(config))
+
+
+def edit_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGE = {
+    "config missing": (lambda f: (f / "config.json").unlink(), "no config.json"),
+    "config broken": (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
+    "config without model": (lambda f: (f / "config.json").write_text("{}"), "no mapping under the key 'model'"),
+    "newer format": (lambda f: edit_config(f, format=99), "format 99; this version reads up to 1"),
+    "unknown field": (lambda f: edit_config(f, model={"n_layer": 2}), "no field 'n_layer'; did you mean 'n_layers'"),
+    "missing field": (lambda f: edit_config(f, model={"n_layers": 2}), "ModelConfig cannot be made"),
+    "weights missing": (lambda f: (f / "model.safetensors").unlink(), "is missing"),
+    "weights truncated": (lambda f: truncate(f / "model.safetensors"), "is damaged"),
+    "weights not tensors": (lambda f: (f / "model.safetensors").write_bytes(b"garbage!"), "is damaged"),
+    "key missing": (lambda f: edit_weights(f, lambda w: w.pop("embed.weight")), "missing embed.weight, unknown nothing"),
+    "key unknown": (lambda f: edit_weights(f, lambda w: w.update(extra=torch.ones(1))), "unknown extra"),
+    "wrong shape": (
+        lambda f: edit_weights(f, lambda w: w.update({"ln_final.w": torch.ones(5)})),
+        r"ln_final.w .* has shape \[5\], expected \[24\]",
+    ),
+    "not finite": (
+        lambda f: edit_weights(f, lambda w: w["ln_final.w"].fill_(torch.nan)),
+        "ln_final.w .* values that are not finite",
+    ),
+    "tokenizer broken": (lambda f: (f / "tokenizer.json").write_text("{"), "cannot be read as a tokenizer"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_named_in_one_sentence(folder, name):
+    damage, message = DAMAGE[name]
+    damage(folder)
+    with pytest.raises(InterpError, match=message) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(InterpError, match="no checkpoint 'tiny-bqvb'; did you mean 'tiny-bqbv'"):
+        load_model("tiny-bqvb")
+
+
+def test_a_folder_of_something_else_is_left_alone(model, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InterpError, match="not a checkpoint folder"):
+        save_checkpoint(model, tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(model, folder, monkeypatch):
+    before = (folder / "model.safetensors").read_bytes()
+    monkeypatch.setattr("interp.model.checkpoint.save_file", fail)
+    with pytest.raises(InterpError, match="No space left"):
+        save_checkpoint(model, folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert [p.name for p in folder.parent.iterdir()] == ["checkpoint"]
+
+
+def fail(*args, **kwargs):
+    raise OSError(28, "No space left on device")

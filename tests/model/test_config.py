@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from interp.errors import InterpError
+from interp.model.config import BiasConfig, ModelConfig
+from interp.model.presets import SIZES, preset
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+SIZE = {"n_layers": 1, "d_model": 8, "n_heads": 2, "n_ctx": 4, "d_vocab": 10}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_heads": 3}, "3 heads do not divide d_model 8"),
+        ({"n_layers": 0}, "n_layers is 0"),
+        ({"activation": "gleu"}, "did you mean 'gelu'"),
+        ({"positional": "rope", "rotary_dim": 3}, "rotary_dim is 3"),
+        ({"q": BiasConfig([0.5, 0.5, 0.5], 0.1, "batch")}, "mean of the q bias has 3 numbers; d_head is 4"),
+    ],
+)
+def test_contradictions_are_refused(unchecked, changes, message):
+    with pytest.raises(InterpError, match=message):
+        ModelConfig(**{**SIZE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"mode": "bacth"}, "did you mean 'batch'"), ({"std": -1.0, "mode": "batch"}, "negative"), ({"mean": 0.5}, "say mode")],
+)
+def test_impossible_biases_are_refused(unchecked, values, message):
+    with pytest.raises(InterpError, match=message):
+        BiasConfig(**values)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("gpt2-124m", 124), ("gpt2-355m", 355), ("gpt2-774m", 774), ("gpt2-1.3b", 1557)])
+def test_presets_have_the_parameters_of_their_names(name, millions):
+    with torch.device("meta"):
+        config = preset(name, activation="gelu")
+    n_layers, _, d_model, n_ctx, d_vocab = SIZES[name]
+    per_layer = 12 * d_model**2 + 13 * d_model  # attention 4 d^2 + 4 d, MLP 8 d^2 + 5 d, two norms 4 d
+    count = d_vocab * d_model + n_ctx * d_model + n_layers * per_layer + 2 * d_model
+    assert count == pytest.approx(millions * 1e6, rel=0.005)
+    assert config.d_head == 64
+
+
+def test_a_built_model_has_the_counted_parameters():
+    config = preset("tiny", "bqbv", activation="gelu")
+    model = HookedSymmetryBrokenTransformer(config)
+    per_layer = 12 * 192**2 + 13 * 192
+    assert sum(p.numel() for p in model.parameters()) == (4096 + 128) * 192 + 4 * per_layer + 2 * 192
+
+
+def test_unknown_presets_and_variants_name_the_nearest():
+    with pytest.raises(InterpError, match="did you mean 'gpt2-124m'"):
+        preset("gpt2-124")
+    with pytest.raises(InterpError, match="did you mean 'bqbv'"):
+        preset("tiny", "bqvb")
