@@ -123,6 +123,12 @@ def test_frequency_counts_the_corpus_it_is_given(tokenizer):
     assert classes[np.argmax(counts)] == classes.min() < classes[np.argmin(counts)]
 
 
+def test_frequency_does_not_count_the_token_before_each_document(tokenizer):
+    (scheme,) = build_schemes(["freq"], tokenizer, open_corpus(["q"] * 20))
+    (index,) = scheme.assign(np.array([tokenizer.convert_tokens_to_ids("q")]), None, None)
+    assert scheme.classes[index] == "freq 6", "the only token there is has its middle occurrence in the middle"
+
+
 def test_a_scheme_of_ones_own_is_used_as_it_is(tokenizer, corpus):
     own = Scheme("even", ("bos", "even", "odd"), False, lambda tokens, words, nearest_word: 1 + tokens % 2)
     (scheme,) = build_schemes([own], tokenizer, corpus)

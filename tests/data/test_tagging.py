@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -149,6 +150,16 @@ def test_closing_the_iterator_early_stops_the_processes(tokenizer, corpus, monke
     (pool,) = pools
     assert pool.processes
     assert all(process.poll() is not None for process in pool.processes)
+
+
+def test_a_process_is_stopped_in_the_middle_of_a_text():
+    with TagPool(BLANK, 1, None) as pool:
+        pool.submit("start it").result()
+        future = pool.submit("!" * 200_000)  # some ten seconds
+        time.sleep(0.2)
+        stopping = time.monotonic()
+    assert time.monotonic() - stopping < 4
+    assert isinstance(future.exception(), InterpError)
 
 
 def test_a_tagging_process_starts_without_torch():
