@@ -32,7 +32,9 @@ from interp.report.payload.tokens import tokens_payload
 
 TEMPLATES = Path(__file__).parent / "templates"
 # In the order of their use: they share one module scope, so a page has one state and no globals.
-SCRIPTS = ("data", "colours", "state", "export", "grid", "bars", "tokens", "passages", "page")
+SCRIPTS = (
+    "data", "colours", "state", "export", "ranking", "grid", "picture", "bars", "tokens", "passages", "page",
+)  # fmt: skip
 
 
 def write_dashboard(result: Amplification, path: str | Path) -> Path:

@@ -305,6 +305,24 @@ def test_without_scripts_a_table_of_the_grid_remains(chromium, address):
     page.close()
 
 
+def test_a_single_head_without_tokens_passages_or_plain_class_names_has_a_page(context, make, tmp_path):
+    odd, result = "a&b=<i>c</i> %{x} #*", make(2, 1)
+    heads = result.heads[result.heads["layer"] == 1].replace({"token_class": {"NOUN": odd}})
+    empty = {name: getattr(result, name)[:0] for name in ("tokens", "passages", "passage_scores")}
+    page = context.new_page()
+    wrong = watched(page)
+    ready(page, write_dashboard(dataclasses.replace(result, heads=heads, **empty), tmp_path / "odd.html").as_uri())
+    page.select_option("#class", odd)
+    settle(page)
+    assert page.locator("#readout").inner_text().startswith(f"L1H0, {odd} · A = −1.31")
+    assert f"▸ {odd}" in page.locator("#bars .yaxislayer-above").text_content()
+    page.reload()
+    assert page.locator("#class").input_value() == odd
+    assert page.locator("#passages-sub").inner_text() == "This result has no sample passages."
+    assert not wrong
+    page.close()
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_never_scrolls_sideways(open_page, width):
     page = open_page()

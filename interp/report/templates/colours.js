@@ -5,23 +5,31 @@ const dark = () => (state.theme === "auto" ? systemDark.matches : state.theme ==
 
 function stops(metric) {
   const set = metric.signed ? data.colours.palettes[state.palette] : data.colours.plain;
-  return (dark() ? set.dark : set.light).map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+  return (dark() ? set.dark : set.light).map((hex) =>
+    [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)),
+  );
 }
 
 // Return a function from a value to {fill, ink}; the ink is black or white, whichever reads better.
 function painter(metric, limit) {
-  const colours = stops(metric), last = colours.length - 1;
+  const colours = stops(metric);
+  const last = colours.length - 1;
   return (number) => {
     if (!Number.isFinite(number)) return { fill: "", ink: "" };
     const share = metric.signed ? (number - metric.centre) / limit / 2 + 0.5 : number / limit;
-    const place = Math.min(Math.max(share, 0), 1) * last, left = Math.min(Math.floor(place), last - 1);
-    const mixed = colours[left].map((part, i) => Math.round(part + (place - left) * (colours[left + 1][i] - part)));
+    const place = Math.min(Math.max(share, 0), 1) * last;
+    const left = Math.min(Math.floor(place), last - 1);
+    const mixed = colours[left].map((part, i) =>
+      Math.round(part + (place - left) * (colours[left + 1][i] - part)),
+    );
     return { fill: `rgb(${mixed})`, ink: luminance(mixed) > 0.179 ? "#000" : "#fff" };
   };
 }
 
 function luminance(rgb) {
-  const [red, green, blue] = rgb.map((part) => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const [red, green, blue] = rgb.map((part) =>
+    (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4,
+  );
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
@@ -39,6 +47,7 @@ function note(kind, text) {
 
 // Colours of the page for Plotly, which does not read CSS.
 function pageColours() {
-  const body = getComputedStyle(document.body), faint = getComputedStyle(byId("bars")).borderTopColor;
+  const body = getComputedStyle(document.body);
+  const faint = getComputedStyle(byId("bars")).borderTopColor;
   return { text: body.color, line: faint };
 }

@@ -5,7 +5,9 @@ const arrays = { f4: Float32Array, i4: Int32Array, i2: Int16Array };
 const byId = (id) => document.getElementById(id);
 
 function half(bits) {
-  const sign = bits >> 15 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  const sign = bits >> 15 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
@@ -21,20 +23,35 @@ function unpacked(record) {
 
 const nHeads = data.layers.length * data.heads.length;
 const metrics = Object.fromEntries(data.metrics.map((metric) => [metric.name, metric]));
-const schemes = Object.fromEntries(data.schemes.map((scheme) => [scheme.name, { ...scheme, values: unpacked(scheme.values) }]));
+const schemes = Object.fromEntries(
+  data.schemes.map((scheme) => [scheme.name, { ...scheme, values: unpacked(scheme.values) }]),
+);
 
-function headLabel(head) {
-  return `L${data.layers[Math.floor(head / data.heads.length)]}H${data.heads[head % data.heads.length]}`;
+// A head is a number on this page, and a layer and a head to the reader.
+function headColumns(head) {
+  return {
+    layer: data.layers[Math.floor(head / data.heads.length)],
+    head: data.heads[head % data.heads.length],
+  };
+}
+
+function headLabel(number) {
+  const { layer, head } = headColumns(number);
+  return `L${layer}H${head}`;
 }
 
 const headByLabel = new Map(Array.from({ length: nHeads }, (_, head) => [headLabel(head), head]));
 
 // What a head does to a class, under the column names of heads.parquet.
 function cell(scheme, head, klass) {
-  const { classes, n_tokens, n_documents, values } = schemes[scheme], at = head * classes.length + klass;
+  const { classes, n_tokens, n_documents, values } = schemes[scheme];
+  const at = head * classes.length + klass;
   return {
-    layer: data.layers[Math.floor(head / data.heads.length)], head: data.heads[head % data.heads.length],
-    scheme, token_class: classes[klass], n_tokens: n_tokens[klass], n_documents: n_documents[klass],
+    ...headColumns(head),
+    scheme,
+    token_class: classes[klass],
+    n_tokens: n_tokens[klass],
+    n_documents: n_documents[klass],
     ...Object.fromEntries(Object.entries(values).map(([column, block]) => [column, exact(block[at], 7)])),
   };
 }
@@ -77,7 +94,10 @@ const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : 
 const unseen = /[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 const names = { "\n": "↵", "\r": "␍", "\t": "⇥" };
 function visible(token) {
-  return token.replace(unseen, (letter) => names[letter] ?? `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return token.replace(
+    unseen,
+    (letter) => names[letter] ?? `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 // Plotly reads <b>, <br> and &lt; in its labels.
@@ -88,4 +108,12 @@ function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
+}
+
+function headerRow(texts) {
+  return make(
+    "thead",
+    {},
+    make("tr", {}, ...texts.map((textContent) => make("th", { scope: "col", textContent }))),
+  );
 }

@@ -13,13 +13,18 @@ function offer(panel, total, rows) {
 // RFC 4180; every text is quoted, so that "nan" and "null" stay words, and a missing number is an empty field.
 function csv(rows) {
   if (!rows.length) return "";
-  const field = (item) => (typeof item === "string" ? `"${item.replaceAll('"', '""')}"` : Number.isFinite(item) ? String(item) : "");
+  const field = (item) =>
+    typeof item === "string" ? `"${item.replaceAll('"', '""')}"` : Number.isFinite(item) ? String(item) : "";
   const columns = Object.keys(rows[0]);
-  return [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((row) => row.map(field).join(",") + "\r\n").join("");
+  return [columns, ...rows.map((row) => columns.map((column) => row[column]))]
+    .map((row) => row.map(field).join(",") + "\r\n")
+    .join("");
 }
 
 function fileName(panel) {
-  return [data.model.split(/[\\/]/).pop(), panel, headLabel(state.head), state.scheme].join("-").replace(/[^\w.-]+/g, "_");
+  return [data.model.split(/[\\/]/).pop(), panel, headLabel(state.head), state.scheme]
+    .join("-")
+    .replace(/[^\w.-]+/g, "_");
 }
 
 function save(name, type, text) {
@@ -30,16 +35,25 @@ function save(name, type, text) {
 
 const writers = {
   csv: (panel) => save(`${fileName(panel)}.csv`, "text/csv;charset=utf-8", csv(offers[panel]())),
-  json: (panel) => save(`${fileName(panel)}.json`, "application/json", JSON.stringify(offers[panel](), null, 1)),
+  json: (panel) =>
+    save(`${fileName(panel)}.json`, "application/json", JSON.stringify(offers[panel](), null, 1)),
 };
 
 const charts = {}; // name -> function that returns {data, layout}
 async function saveChart(name, format) {
-  const { data: traces, layout } = charts[name](), box = make("div", { className: "offscreen" });
+  const { data: traces, layout } = charts[name]();
+  const box = make("div", { className: "offscreen" });
   document.body.append(box);
-  const width = 900, height = layout.height ?? 500;
+  const width = 900;
+  const height = layout.height ?? 500;
   await Plotly.newPlot(box, traces, { ...layout, width, height }, { staticPlot: true });
-  await Plotly.downloadImage(box, { format, width, height, scale: format === "png" ? 2 : 1, filename: fileName(name) });
+  await Plotly.downloadImage(box, {
+    format,
+    width,
+    height,
+    scale: format === "png" ? 2 : 1,
+    filename: fileName(name),
+  });
   Plotly.purge(box);
   box.remove();
 }
@@ -52,6 +66,12 @@ for (const box of document.querySelectorAll(".exports")) {
   }
   for (const format of box.dataset.charts ? ["png", "svg"] : []) {
     const text = format.toUpperCase();
-    box.append(make("button", { type: "button", textContent: text, onclick: () => saveChart(box.dataset.charts, format) }));
+    box.append(
+      make("button", {
+        type: "button",
+        textContent: text,
+        onclick: () => saveChart(box.dataset.charts, format),
+      }),
+    );
   }
 }

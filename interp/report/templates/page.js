@@ -1,7 +1,13 @@
 // Start: fill the controls, draw every panel, listen to the keys.
 
 const panels = ["about", "heads", "classes", "tokens", "passages"].map((name) => byId(`panel-${name}`));
-const selects = { head: byId("head"), scheme: byId("scheme"), class: byId("class"), metric: byId("metric"), sort: byId("sort") };
+const selects = {
+  head: byId("head"),
+  scheme: byId("scheme"),
+  class: byId("class"),
+  metric: byId("metric"),
+  sort: byId("sort"),
+};
 
 function say(words) {
   byId("said").textContent = words;
@@ -13,14 +19,18 @@ function options(select, pairs) {
 
 function drawControls() {
   const { classes, n_tokens } = schemes[state.scheme];
-  options(selects.class, [[OVERVIEW, "strongest of each head"], ...classes.map((name, i) => [name, `${visible(name)} (n = ${count(n_tokens[i])})`])]);
+  options(selects.class, [
+    [OVERVIEW, "strongest of each head"],
+    ...classes.map((name, i) => [name, `${visible(name)} (n = ${count(n_tokens[i])})`]),
+  ]);
   for (const [key, select] of Object.entries(selects)) select.value = state[key];
   byId("palette").setAttribute("aria-pressed", state.palette !== initial.palette);
   byId("theme").textContent = `Theme: ${state.theme}`;
   byId("count").value = state.count;
   if (byId("search").value !== state.search) byId("search").value = state.search;
   byId("all-passages").checked = state.allPassages;
-  for (const found of document.querySelectorAll(".findings")) found.hidden = found.dataset.scheme !== state.scheme;
+  for (const found of document.querySelectorAll(".findings"))
+    found.hidden = found.dataset.scheme !== state.scheme;
 }
 
 function drawTheme() {
@@ -41,7 +51,8 @@ function nextClass(step) {
 }
 
 async function copyLink() {
-  const address = location.href.split("#")[0] + hash(), button = byId("copy");
+  const address = location.href.split("#")[0] + hash();
+  const button = byId("copy");
   try {
     await navigator.clipboard.writeText(address);
     button.textContent = "Copied";
@@ -55,9 +66,22 @@ async function copyLink() {
   setTimeout(() => (button.textContent = "Copy link"), 1500);
 }
 
-const keys = { "?": () => byId("keys").showModal(), "[": () => nextClass(-1), "]": () => nextClass(1), t: nextTheme, c: copyLink, "/": () => byId("search").focus() };
+const keys = {
+  "?": () => byId("keys").showModal(),
+  "[": () => nextClass(-1),
+  "]": () => nextClass(1),
+  t: nextTheme,
+  c: copyLink,
+  "/": () => byId("search").focus(),
+};
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+  if (
+    event.ctrlKey ||
+    event.metaKey ||
+    event.altKey ||
+    event.target.closest("input, select, textarea, dialog")
+  )
+    return;
   const act = panels[event.key] ? () => goTo(panels[event.key]) : keys[event.key];
   if (!act) return;
   event.preventDefault();
@@ -65,13 +89,19 @@ addEventListener("keydown", (event) => {
 });
 
 for (const [key, select] of Object.entries(selects)) {
-  select.addEventListener("change", () => change({ [key]: key === "head" ? Number(select.value) : select.value }));
+  select.addEventListener("change", () =>
+    change({ [key]: key === "head" ? Number(select.value) : select.value }),
+  );
 }
-byId("palette").addEventListener("click", () => change({ palette: state.palette === "red-blue" ? "orange-purple" : "red-blue" }));
+byId("palette").addEventListener("click", () =>
+  change({ palette: state.palette === "red-blue" ? "orange-purple" : "red-blue" }),
+);
 byId("theme").addEventListener("click", nextTheme);
 byId("copy").addEventListener("click", copyLink);
 byId("help").addEventListener("click", keys["?"]);
-document.querySelector(".skip").addEventListener("click", (event) => event.preventDefault() || goTo(byId("panel-heads")));
+document
+  .querySelector(".skip")
+  .addEventListener("click", (event) => event.preventDefault() || goTo(byId("panel-heads")));
 
 // Paper is white: print in the light theme, whatever the screen shows.
 let onScreen = "auto";
@@ -84,10 +114,23 @@ addEventListener("beforeprint", () => {
 addEventListener("afterprint", () => change({ theme: onScreen }));
 
 watchers.unshift({ keys: ["theme"], draw: drawTheme }, { keys: Object.keys(initial), draw: drawControls });
-systemDark.addEventListener("change", () => state.theme === "auto" && watchers.filter(({ keys: seen }) => seen.includes("theme")).forEach(({ draw }) => draw(new Set(["theme"]))));
+systemDark.addEventListener(
+  "change",
+  () =>
+    state.theme === "auto" &&
+    watchers
+      .filter(({ keys: seen }) => seen.includes("theme"))
+      .forEach(({ draw }) => draw(new Set(["theme"]))),
+);
 
-options(selects.head, Array.from({ length: nHeads }, (_, head) => [head, headLabel(head)]));
-options(selects.scheme, data.schemes.map(({ name }) => [name, name]));
+options(
+  selects.head,
+  Array.from({ length: nHeads }, (_, head) => [head, headLabel(head)]),
+);
+options(
+  selects.scheme,
+  data.schemes.map(({ name }) => [name, name]),
+);
 byId("controls").hidden = document.querySelector("main").hidden = false;
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 drawTheme();

@@ -3,8 +3,17 @@
 const OVERVIEW = "*"; // in place of a class: each head's strongest class
 
 const initial = {
-  head: headByLabel.get(data.first_head) ?? 0, scheme: data.schemes[0].name, class: OVERVIEW, metric: "log2_amplification", palette: "red-blue",
-  theme: "auto", sort: "value", search: "", tokenClass: "", count: 10, allPassages: false,
+  head: headByLabel.get(data.first_head) ?? 0,
+  scheme: data.schemes[0].name,
+  class: OVERVIEW,
+  metric: "log2_amplification",
+  palette: "red-blue",
+  theme: "auto",
+  sort: "value",
+  search: "",
+  tokenClass: "",
+  count: 10,
+  allPassages: false,
 };
 const state = { ...initial };
 
@@ -19,10 +28,12 @@ function afterPaint(draw) {
   return () => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => setTimeout(() => {
-      waiting = false;
-      draw();
-    }));
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        waiting = false;
+        draw();
+      }),
+    );
   };
 }
 
@@ -54,7 +65,11 @@ function repair(before) {
 const chosenClass = () => schemes[state.scheme].classes.indexOf(state.class);
 
 function hash() {
-  const named = new URLSearchParams({ head: headLabel(state.head), class: state.class, scheme: state.scheme });
+  const named = new URLSearchParams({
+    head: headLabel(state.head),
+    class: state.class,
+    scheme: state.scheme,
+  });
   for (const [key, kept] of Object.entries(state)) {
     if (!named.has(key) && kept !== initial[key]) named.set(key, String(kept));
   }
@@ -76,7 +91,9 @@ function restore() {
   const wanted = { ...initial, ...asked };
   change({
     ...Object.fromEntries(Object.keys(initial).map((key) => [key, wanted[key]])),
-    head: headByLabel.get(asked.head) ?? initial.head, count: Number(wanted.count), allPassages: String(wanted.allPassages) === "true",
+    head: headByLabel.get(asked.head) ?? initial.head,
+    count: Number(wanted.count),
+    allPassages: String(wanted.allPassages) === "true",
   });
 }
 addEventListener("hashchange", restore);
