@@ -167,9 +167,9 @@ function aboutPassages() {
     "Passages of the corpus ranked by their strongest token, from every decile of strength, not only the best.",
     "Hover or focus a token for its attention.",
   ];
-  if (passages.length < total)
-    sentences.push(`${passages.length} of ${total} sampled passages are in this page.`);
-  sentences.push("All of them are in passages.parquet.");
+  if (passages.length < total) {
+    sentences.push(`${passages.length} of ${total} sampled passages are in this page; passages.parquet has all.`);
+  }
   return sentences.join(" ");
 }
 
