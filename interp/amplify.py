@@ -1,8 +1,8 @@
 """Report what the heads of checkpoints amplify.
 
-    python -m interp.amplify                                         the bundled checkpoint, held-out Wikipedia
-    python -m interp.amplify tiny-bq --schemes pos,function --open
-    python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o reports/mine
+python -m interp.amplify                                         the bundled checkpoint, held-out Wikipedia
+python -m interp.amplify tiny-bq --schemes pos,function --open
+python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o reports/mine
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class AmplifyConfig:
         default_factory=lambda: ["tiny-bqbv"],
         metadata={"help": "Checkpoint folders, or names of bundled ones.", "argument": True},
     )
-    corpus: str = _option("wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder.")
+    corpus: str = _option(
+        "wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder."
+    )
     split: Literal["all", "train", "validation"] | None = _option(
         None, "Which documents (default: the held-out ones of wikipedia-sample, all of any other corpus)."
     )
@@ -86,7 +88,9 @@ def report(config: AmplifyConfig, checkpoint: str) -> tuple[Path, list[Path]]:
         bias=config.bias, direction=config.direction, seed=config.seed, progress=not config.quiet,
     )  # fmt: skip
     weights = find_checkpoint(checkpoint) / "model.safetensors"
-    result.run.update(checkpoint=checkpoint, weights_sha256=file_sha256(weights), command=command_line("interp.amplify"))
+    result.run.update(
+        checkpoint=checkpoint, weights_sha256=file_sha256(weights), command=command_line("interp.amplify")
+    )
     folder = _folder(config, Path(checkpoint).name)
     files = result.save(folder)
     page = result.to_html(folder / "report.html")

@@ -83,7 +83,9 @@ class _Batch:
     def __init__(self, contexts: Contexts, starts: Sequence[int], n_classes: int, device: torch.device) -> None:
         self.mask = contexts.mask.to(device)  # [batch, pos]
         self.contexts = contexts.tokens.to(device)
-        together = torch.stack([c + start for c, start in zip(contexts.classes.values(), starts, strict=True)]).to(device)
+        together = torch.stack([c + start for c, start in zip(contexts.classes.values(), starts, strict=True)]).to(
+            device
+        )
         self.one_hot = F.one_hot(together, n_classes).sum(0).float()  # [batch, pos, token_class], one 1 per scheme
         self.classes: Int64[Tensor, "scheme token"] = together[:, self.mask]
         self.tokens = self.contexts[self.mask]

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import torch
-
 from interp.analysis.accumulate import AmplificationSums
 from interp.analysis.direction import Direction, query_shifts
 from interp.analysis.documents import DocumentCounts
@@ -25,6 +23,7 @@ from interp.data.schemes import Scheme
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import END_OF_TEXT
 
 
 def measure(
@@ -66,14 +65,12 @@ def measure(
     names = {scheme.name: list(scheme.classes) for scheme in schemes}
     counts = DocumentCounts(list(names), starts, n_classes, model.cfg.d_vocab)
     sample = PassageSample(passages, seed)
-    tokenizer = model.need_tokenizer()
+    pad_token = model.to_single_token(END_OF_TEXT)
     try:
         with model.eval().bias(bias=bias):
             shifts = query_shifts(model, direction)
             sums = AmplificationSums(model, shifts, n_classes, replicates, seed)
-            for contexts in pack(
-                counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, tokenizer.bos_token_id
-            ):
+            for contexts in pack(counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, pad_token):
                 sums.update(contexts, starts)
                 sample.update(contexts)
                 on_tokens(int(contexts.mask.sum()))
@@ -82,10 +79,10 @@ def measure(
             shown = measure_passages(model, shifts, sample.contexts(), names, passage_length)
     finally:
         model.train(was_training)
-    name, strings = model.cfg.model_name, model.to_str_tokens(torch.arange(model.cfg.d_vocab))
+    name = model.cfg.model_name
     return Amplification(
         heads=heads_table(name, sums, counts, names),
-        tokens=tokens_table(name, sums, counts, names, strings),
+        tokens=tokens_table(model, sums, counts, names),
         positions=positions_table(name, sums),
         passages=shown[0],
         passage_scores=shown[1],
@@ -95,5 +92,3 @@ def measure(
             "direction": direction if isinstance(direction, str) else "given vector",
         },
     )  # fmt: skip
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +20,7 @@ Visit = Callable[[int, HeadVectors, HeadVectors], None]
 def visit_queries_and_keys(
     model: HookedSymmetryBrokenTransformer, tokens: Int[Tensor, "batch pos"], visit: Visit
 ) -> None:
-    """Run the model up to the unembedding and call ``visit(layer, q, k)`` in every layer.
+    """Run the model up to the keys of the last layer and call ``visit(layer, q, k)`` in every layer.
 
     q and k have shape [batch, pos, head_index, d_head]; q is without the unlearned bias, both are after RoPE's rotation.
     """
@@ -31,8 +32,16 @@ def visit_queries_and_keys(
 
     def meet(k: HeadVectors, hook: HookPoint) -> None:
         visit(hook.layer(), queries.pop(), k)
+        if hook.layer() == model.cfg.n_layers - 1:
+            raise _SeenAll
 
     layers = range(model.cfg.n_layers)
-    hooks = [(f"blocks.{layer}.attn.{part}{name}", hook) for layer in layers for name, hook in (("q", keep), ("k", meet))]
-    with model.hooks(fwd_hooks=hooks):
-        model(tokens, stop_at_layer=model.cfg.n_layers)
+    hooks = [
+        (f"blocks.{layer}.attn.{part}{name}", hook) for layer in layers for name, hook in (("q", keep), ("k", meet))
+    ]
+    with model.hooks(fwd_hooks=hooks), suppress(_SeenAll):
+        model(tokens, return_type=None)
+
+
+class _SeenAll(Exception):  # noqa: N818 - nothing went wrong: what comes after the last keys is not needed
+    """Leaves the forward pass."""

@@ -15,19 +15,29 @@ class ScoreHistogram:
     score of the stream, not on its order or batches. Memory: n_layers * n_heads * n_classes * bins * 4 bytes.
     """
 
-    SMALLEST = -10  # R starts at 2 ** -10
+    SMALLEST = -20  # R is at least 2 ** -20
 
-    def __init__(self, n_layers: int, n_heads: int, n_classes: int, device: torch.device | str = "cpu", bins: int = 512) -> None:
+    def __init__(
+        self, n_layers: int, n_heads: int, n_classes: int, device: torch.device | str = "cpu", bins: int = 512
+    ) -> None:
         self.bins = bins
         self.counts = torch.zeros(n_layers, n_heads, n_classes, bins, dtype=torch.int32, device=device)
-        self.exponent = torch.full((n_layers, n_heads), self.SMALLEST, dtype=torch.int64, device=device)  # R = 2 ** exponent
+        self.exponent = torch.full(
+            (n_layers, n_heads), self.SMALLEST, dtype=torch.int64, device=device
+        )  # R = 2 ** exponent
 
-    def update(self, layer: int, scores: Float[Tensor, "head_index token"], classes: Int64[Tensor, "scheme token"]) -> None:
+    def update(
+        self, layer: int, scores: Float[Tensor, "head_index token"], classes: Int64[Tensor, "scheme token"]
+    ) -> None:
         """Add one layer's scores; `classes` numbers the classes of all schemes through."""
         if scores.shape[1] == 0:
             return
         largest = scores.abs().amax(1).clamp(min=2.0**self.SMALLEST)
-        self._widen(layer, torch.log2(largest).floor().long() + 1)
+        needed = torch.log2(largest).floor().long() + 1
+        if bool(self.counts[layer].any()):
+            self._widen(layer, needed)
+        else:
+            self.exponent[layer] = needed
         limit = torch.exp2(self.exponent[layer].to(scores.dtype))[:, None]
         bins = ((scores / limit + 1) * (self.bins / 2)).long().clamp(0, self.bins - 1)  # [head_index, token]
         n_heads, n_classes, _ = self.counts[layer].shape
@@ -44,7 +54,7 @@ class ScoreHistogram:
             other._widen(layer, self.exponent[layer])
         self.counts += other.counts
 
-    def _widen(self, layer: int, exponent: Int64[Tensor, "head_index"]) -> None:
+    def _widen(self, layer: int, exponent: Int64[Tensor, head_index]) -> None:
         while bool((grow := exponent > self.exponent[layer]).any()):
             counts = self.counts[layer, grow]  # [head_index, token_class, bin]
             pairs = counts.unflatten(-1, (-1, 2)).sum(-1, dtype=torch.int32)
@@ -52,7 +62,7 @@ class ScoreHistogram:
             self.counts[layer, grow] = torch.nn.functional.pad(pairs, (quarter, quarter))
             self.exponent[layer, grow] += 1
 
-    def auroc(self, first: int, last: int) -> tuple[Float64[np.ndarray, "..."], Float64[np.ndarray, "..."]]:
+    def auroc(self, first: int, last: int) -> tuple[Float64[np.ndarray, ...], Float64[np.ndarray, ...]]:
         """Return AUROC_c of the classes first..last of one scheme, and a bound of its error, [layer, head_index, class].
 
         AUROC_c = P(score of a c token > score of another token), ties counting half. Two scores in one bin count as a tie,

@@ -66,9 +66,9 @@ def measure_passages(
         tokens.append(_describe(model, context, number, window, names))
         scores.append(_score(model, shifts, ids, number, window))
     if not sample:
-        return pd.DataFrame(columns=["passage", "document", "place", "token_index", "token_string", *names]), pd.DataFrame(
-            columns=["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
-        )
+        return pd.DataFrame(
+            columns=["passage", "document", "place", "token_index", "token_string", *names]
+        ), pd.DataFrame(columns=["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"])
     return pd.concat(tokens, ignore_index=True), pd.concat(scores, ignore_index=True)
 
 

@@ -75,7 +75,9 @@ class Amplification:
             tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
             run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise InterpError(f"{error.filename} is missing; {folder} is not a folder written by Amplification.save.") from error
+            raise InterpError(
+                f"{error.filename} is missing; {folder} is not a folder written by Amplification.save."
+            ) from error
         except (OSError, ValueError) as error:
             raise InterpError(f"{folder} cannot be read: {error}; run the analysis again.") from error
         return cls(**tables, run=run)
@@ -83,6 +85,6 @@ class Amplification:
     def __post_init__(self) -> None:
         missing = [column for column in HEAD_COLUMNS if column not in self.heads]
         if missing:
-            raise InterpError(f"The heads table lacks the columns {', '.join(missing)}; make it with interp.amplification.")
-
-
+            raise InterpError(
+                f"The heads table lacks the columns {', '.join(missing)}; make it with interp.amplification."
+            )

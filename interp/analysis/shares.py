@@ -20,7 +20,7 @@ def class_shares(
     The classes' one-hot columns are the values of scaled_dot_product_attention, so no pattern is ever held. They are
     handed over in pieces of d_head columns, because the fused kernels want values as wide as the keys.
     """
-    batch, pos, n_heads, d_head = q.shape
+    _, _, n_heads, d_head = q.shape
     n_classes = one_hot.shape[-1]
     wide = F.pad(one_hot, (0, -n_classes % d_head)).to(q.dtype)[:, None].expand(-1, n_heads, -1, -1)
     q, k = q.transpose(1, 2), k.transpose(1, 2)  # [batch, head_index, pos, d_head]
@@ -36,12 +36,14 @@ class ShareSums:
     (seed, d), so they do not depend on batches or workers. Memory: replicates * n_layers * 2 * n_heads * n_classes.
     """
 
-    def __init__(self, n_layers: int, n_heads: int, n_classes: int, replicates: int, seed: int, device: torch.device | str) -> None:
+    def __init__(
+        self, n_layers: int, n_heads: int, n_classes: int, replicates: int, seed: int, device: torch.device | str
+    ) -> None:
         self.seed, self.replicates = seed, replicates
         self.total = torch.zeros(n_layers, 2, n_heads, n_classes, dtype=torch.float64, device=device)
         self.resampled = torch.zeros(n_layers, replicates, 2, n_heads, n_classes, dtype=torch.float64, device=device)
 
-    def weights(self, documents: Int64[Tensor, "document"]) -> Float64[Tensor, "document replicate"]:
+    def weights(self, documents: Int64[Tensor, document]) -> Float64[Tensor, "document replicate"]:
         """Return the Poisson(1) weights of the documents with these running indices."""
         rows = [np.random.default_rng([self.seed, d]).poisson(1.0, self.replicates) for d in documents.tolist()]
         return torch.from_numpy(np.array(rows, dtype=np.float64)).to(self.total.device)
@@ -67,7 +69,9 @@ class ShareSums:
         """Return A_c = log2(M_c / M0_c); missing (nan) for a class that received no attention."""
         return torch.log2(self.total[:, 0] / self.total[:, 1])
 
-    def interval(self, effective_documents: Float64[np.ndarray, "token_class"], level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def interval(
+        self, effective_documents: Float64[np.ndarray, token_class], level: float = 0.95
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the interval of A_c, each [layer, head_index, token_class].
 
         A_c -+ t * s, where s is the standard deviation of A_c over the replicates times sqrt(m / (m - 1)), t the quantile
@@ -82,7 +86,7 @@ class ShareSums:
         return centre - half, centre + half
 
 
-def _deviation(replicates: Float64[Tensor, "layer replicate *rest"]) -> Float64[Tensor, "layer *rest"]:
+def _deviation(replicates: Float64[Tensor, "layer replicate *rest"]) -> Float64[Tensor, layer * rest]:
     """Return the standard deviation over replicates, leaving out those that drew no document of the class (nan)."""
     missing = replicates.isnan()
     count = (~missing).sum(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from interp.analysis.accumulate import AmplificationSums
 from interp.analysis.documents import DocumentCounts
 from interp.analysis.moments import GroupedMoments, variance
 from interp.analysis.result import HEAD_COLUMNS
+from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Z95 = 1.959963984540054  # standard normal quantile of 0.975
 
@@ -44,7 +44,7 @@ def heads_table(
         n_tokens=counts.n_tokens[place], n_documents=counts.n_documents[place],
         **{name: value.ravel() for name, value in columns.items()},
     )  # fmt: skip
-    return frame[list(HEAD_COLUMNS)]
+    return frame.loc[:, list(HEAD_COLUMNS)]
 
 
 def hedges_g(moments: GroupedMoments, first: int, last: int) -> Tensor:
@@ -62,26 +62,24 @@ def hedges_g(moments: GroupedMoments, first: int, last: int) -> Tensor:
 
 
 def tokens_table(
-    model_name: str, sums: AmplificationSums, counts: DocumentCounts, names: dict[str, list[str]], strings: Sequence[str]
+    model: HookedSymmetryBrokenTransformer, sums: AmplificationSums, counts: DocumentCounts, names: dict[str, list[str]]
 ) -> pd.DataFrame:
     """Return the table `tokens` of `Amplification`: the tokens that occur, with their string and usual class."""
-    seen = np.flatnonzero(_numpy(sums.tokens.count))
-    count = _numpy(sums.tokens.count)[seen]
-    head_mean = sums.tokens.sum.sum(-1, keepdim=True) / sums.tokens.count.sum()
-    mean = sums.tokens.mean()
-    half = _numpy(Z95 * (sums.tokens.variance() / sums.tokens.count).sqrt())[..., seen]
-    contrast = _numpy(mean - head_mean)[..., seen]
+    seen = sums.tokens.count.nonzero().flatten()
+    moments = sums.tokens.of(seen)
+    mean = moments.mean()
+    contrast = _numpy(mean - moments.sum.sum(-1, keepdim=True) / moments.count.sum())
+    half = _numpy(Z95 * (moments.variance() / moments.count).sqrt())
     layers, heads, _ = contrast.shape
-    frame = _index({"layer": range(layers), "head": range(heads), "place": range(len(seen))})
-    place = frame.pop("place").to_numpy()
-    usual = {
-        scheme: np.asarray(names[scheme], dtype=object)[counts.token_classes[seen, first:last].argmax(-1)][place]
-        for scheme, (first, last) in zip(names, _ranges(names), strict=True)
-    }
-    return frame.assign(
-        model=model_name, token_index=seen[place], token_string=np.asarray(strings, dtype=object)[seen][place],
-        count=count[place], **usual, bias_score_mean=_numpy(mean)[..., seen].ravel(),
-        bias_score_contrast=contrast.ravel(), ci_low=(contrast - half).ravel(), ci_high=(contrast + half).ravel(),
+    frame = _index({"layer": range(layers), "head": range(heads), "token_index": _numpy(seen)})
+    each = pd.DataFrame({"token_string": model.to_str_tokens(seen), "count": _numpy(moments.count)})
+    for scheme, (first, last) in zip(names, _ranges(names), strict=True):
+        usual = counts.token_classes[_numpy(seen), first:last].argmax(-1)
+        each[scheme] = np.asarray(names[scheme], dtype=object)[usual]
+    repeated = each.iloc[np.tile(np.arange(len(each)), layers * heads)].reset_index(drop=True)
+    return pd.concat([frame, repeated], axis=1).assign(
+        model=model.cfg.model_name, bias_score_mean=_numpy(mean).ravel(), bias_score_contrast=contrast.ravel(),
+        ci_low=(contrast - half).ravel(), ci_high=(contrast + half).ravel(),
     )  # fmt: skip
 
 
@@ -126,7 +124,7 @@ def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
 
-def _index(axes: dict[str, range]) -> pd.DataFrame:
+def _index(axes: dict[str, Any]) -> pd.DataFrame:
     return pd.MultiIndex.from_product(list(axes.values()), names=list(axes)).to_frame(index=False)
 
 

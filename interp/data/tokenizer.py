@@ -1,8 +1,6 @@
-"""Byte-level byte-pair encoding: train it, load it, and encode documents with the place of every token in the text."""
+"""Byte-level byte-pair encoding: train it, and encode documents with the place of every token in the text."""
 
-import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +9,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
+from interp.vocabulary import END_OF_TEXT, wrap
 
 if TYPE_CHECKING:
     from interp.data.corpus import Document
-
-END_OF_TEXT = "<|endoftext|>"
-"""GPT-2's only special token. It stands before every document, and is bos, eos, unk and pad at once."""
 
 SMALLEST_VOCABULARY = 257
 """All 256 bytes and the special token."""
@@ -48,39 +44,7 @@ def train_tokenizer(texts: Iterable[str], d_vocab: int) -> PreTrainedTokenizerFa
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer=trainer)
-    return _wrap(tokenizer)
-
-
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
-    """Load a tokenizer from a `tokenizer.json`, or from a folder that holds one.
-
-    Raises:
-        InterpError: no such file, not a tokenizer, or without the token that stands between documents.
-    """
-    path = Path(path).expanduser()
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise InterpError(f"There is no tokenizer at {file}; expected a tokenizer.json as `tokenizers` writes it.")
-    try:
-        tokenizer = Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))
-    except OSError as error:
-        raise InterpError(f"Cannot read {file}: {error.strerror}.") from error
-    except Exception as error:  # `tokenizers` raises bare Exception
-        raise InterpError(f"{file} is not a tokenizer.json ({error}); write it again with `tokenizers`.") from error
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
-    return _wrap(tokenizer)
-
-
-def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        clean_up_tokenization_spaces=False,
-    )
+    return wrap(tokenizer)
 
 
 def encode_documents(

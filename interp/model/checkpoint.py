@@ -20,9 +20,9 @@ from interp.errors import InterpError, nearest
 from interp.files import writing
 from interp.model.config import ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import load_tokenizer
 
 FORMAT = 1  # raised when an older reader could misread a newer folder
-END_OF_TEXT = "<|endoftext|>"
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
@@ -99,7 +99,9 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
         raise InterpError(f"{path_or_name} is not a checkpoint folder: it has no config.json.")
     names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
     hint = nearest(str(path_or_name), names)
-    raise InterpError(f"There is no checkpoint {str(path_or_name)!r}{hint}; give a folder, or one of {', '.join(names)}.")
+    raise InterpError(
+        f"There is no checkpoint {str(path_or_name)!r}{hint}; give a folder, or one of {', '.join(names)}."
+    )
 
 
 def read_training(path_or_name: str | Path) -> dict[str, Any]:
@@ -113,7 +115,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InterpError(f"{folder / 'config.json'} cannot be read as JSON: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
-        raise InterpError(f"{folder / 'config.json'} has no mapping under the key 'model'; it is not a checkpoint's config.")
+        raise InterpError(
+            f"{folder / 'config.json'} has no mapping under the key 'model'; it is not a checkpoint's config."
+        )
     if config.get("format", 0) > FORMAT:
         raise InterpError(
             f"{folder} has format {config['format']}; this version reads up to {FORMAT}: install a newer version of interp."
@@ -123,14 +127,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        return None
-    try:
-        return PreTrainedTokenizerFast(
-            tokenizer_file=str(path), bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
-        )
-    except Exception as error:  # tokenizers raises bare Exception
-        raise InterpError(f"{path} cannot be read as a tokenizer: {error}.") from error
+    return load_tokenizer(path) if path.is_file() else None
 
 
 def _check_vocabulary(model: HookedSymmetryBrokenTransformer, folder: Path) -> None:

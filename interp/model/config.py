@@ -136,7 +136,9 @@ class ModelConfig:
             return
         self.rotary_dim = self.rotary_dim or self.d_head // 2
         if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.d_head:
-            raise InterpError(f"rotary_dim is {self.rotary_dim}; it must be even and between 2 and d_head {self.d_head}.")
+            raise InterpError(
+                f"rotary_dim is {self.rotary_dim}; it must be even and between 2 and d_head {self.d_head}."
+            )
 
     def _check_profiles(self, name: str, bias: BiasConfig) -> None:
         for part in ("mean", "std"):

@@ -26,17 +26,19 @@ class TokenMethods:
         bos = [tokenizer.bos_token_id] if prepend_bos in (None, True) else []
         rows = [bos + tokenizer.encode(text, add_special_tokens=False) for text in texts]
         if len({len(row) for row in rows}) > 1:
-            raise InterpError(f"The texts have {[len(row) for row in rows]} tokens; pass texts of equal length, or one at a time.")
+            raise InterpError(
+                f"The texts have {[len(row) for row in rows]} tokens; pass texts of equal length, or one at a time."
+            )
         return torch.tensor(rows, dtype=torch.long, device=self.W_E.device)  # type: ignore[attr-defined]
 
-    def to_string(self, tokens: Int[Tensor, "..."] | list[int]) -> str | list[str]:
+    def to_string(self, tokens: Int[Tensor, ...] | list[int]) -> str | list[str]:
         """Return the text of one row of tokens, or a list of texts for [batch, pos]."""
         rows = torch.as_tensor(tokens)
         if rows.ndim == 2:
             return [str(self.need_tokenizer().decode(row)) for row in rows]
         return str(self.need_tokenizer().decode(rows.flatten()))
 
-    def to_str_tokens(self, input: str | Int[Tensor, "..."], prepend_bos: bool | None = None) -> list[str]:
+    def to_str_tokens(self, input: str | Int[Tensor, ...], prepend_bos: bool | None = None) -> list[str]:
         """Return each token of a text, or of one row of tokens, as a string."""
         tokens = self.to_tokens(input, prepend_bos) if isinstance(input, str) else input
         return [str(self.need_tokenizer().decode([index])) for index in tokens.flatten().tolist()]
@@ -49,7 +51,9 @@ class TokenMethods:
         """
         tokens = self.to_tokens(string, prepend_bos=False)[0]
         if len(tokens) != 1:
-            raise InterpError(f"{string!r} is {len(tokens)} tokens, {self.to_str_tokens(string, False)}; one is expected.")
+            raise InterpError(
+                f"{string!r} is {len(tokens)} tokens, {self.to_str_tokens(string, False)}; one is expected."
+            )
         return int(tokens)
 
     def _tokens_of(self, input: str | list[str] | Tensor, prepend_bos: bool | None) -> Int[Tensor, "batch pos"]:
@@ -57,7 +61,9 @@ class TokenMethods:
         tokens = input if isinstance(input, Tensor) else self.to_tokens(input, prepend_bos)
         tokens = tokens[None] if tokens.ndim == 1 else tokens
         if tokens.shape[1] > cfg.n_ctx:
-            raise InterpError(f"The input has {tokens.shape[1]} positions; this model has n_ctx {cfg.n_ctx}: pass fewer.")
+            raise InterpError(
+                f"The input has {tokens.shape[1]} positions; this model has n_ctx {cfg.n_ctx}: pass fewer."
+            )
         return tokens
 
     def need_tokenizer(self) -> PreTrainedTokenizerFast:

@@ -42,6 +42,10 @@ class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootM
         tokenizer: needed only to pass strings.
     """
 
+    bias_q: HeadBias
+    bias_v: HeadBias
+    bias_scale: Tensor  # [layer, head_index, 1]
+
     def __init__(self, config: ModelConfig, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
         super().__init__()
         self.cfg = config
@@ -77,7 +81,7 @@ class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootM
 
     def forward(
         self,
-        input: str | list[str] | Int[Tensor, "batch pos"] | Int[Tensor, "pos"],  # noqa: F821
+        input: str | list[str] | Int[Tensor, "batch pos"] | Int[Tensor, pos],
         return_type: ReturnType = "logits",
         loss_per_token: bool = False,
         prepend_bos: bool | None = None,
@@ -114,7 +118,9 @@ class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootM
             if bias.config.mode == "batch":
                 bias.draw(generator)
 
-    def biases_in_force(self) -> tuple[Float[Tensor, "layer head_index d_head"], Float[Tensor, "layer head_index d_head"]]:
+    def biases_in_force(
+        self,
+    ) -> tuple[Float[Tensor, "layer head_index d_head"], Float[Tensor, "layer head_index d_head"]]:
         """Return b_Q and b_V as the next forward pass adds them."""
         source = self.bias_source or ("sample" if self.training else "mean")
         return self.bias_q(source) * self.bias_scale, self.bias_v(source) * self.bias_scale
@@ -188,7 +194,9 @@ class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootM
     def _check_hook_names(self, names: str | Callable | Iterable[str | Callable] | None) -> None:
         for name in [names] if isinstance(names, str) or callable(names) else names or []:
             if isinstance(name, str) and name not in self.hook_dict:
-                raise InterpError(f"There is no hook point {name!r}{nearest(name, self.hook_dict)}; see model.hook_dict.")
+                raise InterpError(
+                    f"There is no hook point {name!r}{nearest(name, self.hook_dict)}; see model.hook_dict."
+                )
             if callable(name) and not any(map(name, self.hook_dict)):
                 raise InterpError("The names filter matches no hook point; see model.hook_dict for the names.")
 
@@ -207,5 +215,3 @@ class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootM
         loss = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
         loss = loss.view(len(tokens), -1) if loss_per_token else loss.mean()
         return loss if return_type == "loss" else (logits, loss)
-
-

@@ -39,7 +39,9 @@ class WeightAccessors:
     def _stack_heads(self, part: int) -> tuple[Tensor, Tensor]:
         cfg = self.cfg  # type: ignore[attr-defined]
         weight = self._stack("attn.qkv.weight").view(cfg.n_layers, 3, cfg.n_heads, cfg.d_head, cfg.d_model)[:, part]
-        return weight.transpose(-1, -2), self._stack("attn.qkv.bias").view(cfg.n_layers, 3, cfg.n_heads, cfg.d_head)[:, part]
+        return weight.transpose(-1, -2), self._stack("attn.qkv.bias").view(cfg.n_layers, 3, cfg.n_heads, cfg.d_head)[
+            :, part
+        ]
 
     @property
     def W_Q(self) -> Float[Tensor, "layer head_index d_model d_head"]:
@@ -114,7 +116,7 @@ class WeightAccessors:
         return self.W_E.T
 
     @property
-    def b_U(self) -> Float[Tensor, "d_vocab"]:  # noqa: F821
+    def b_U(self) -> Float[Tensor, d_vocab]:
         """Unembedding bias; this architecture has none."""
         return self.W_E.new_zeros(self.W_E.shape[0])
 

@@ -1,8 +1,8 @@
 """Train a symmetry-broken transformer.
 
-    python -m interp.train --preset tiny --variant bq --steps 20 --batch-size 8 -o runs/first
-    python -m interp.train --variant bqbv --tokens 10000000 -o runs/tiny-bqbv
-    python -m interp.train --corpus my_text/ --tokenizer checkpoints/tiny-bq/tokenizer.json -o runs/mine
+python -m interp.train --preset tiny --variant bq --steps 20 --batch-size 8 -o runs/first
+python -m interp.train --variant bqbv --tokens 10000000 -o runs/tiny-bqbv
+python -m interp.train --corpus my_text/ --tokenizer checkpoints/tiny-bq/tokenizer.json -o runs/mine
 """
 
 from __future__ import annotations

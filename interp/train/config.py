@@ -30,7 +30,9 @@ class TrainConfig:
     activation: Literal["prelu", "gelu"] = _option("prelu", "Activation of the MLPs.")
     positional: Literal["learned", "rope"] = _option("learned", "Position embeddings.")
     optimizer: OptimizerName = _option("adamw", "Optimizer.")
-    corpus: str = _option("wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder.")
+    corpus: str = _option(
+        "wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder."
+    )
     tokenizer: Path | None = _option(None, "A tokenizer.json to use (default: train one on the corpus).")
     steps: int | None = _option(None, "Optimizer steps (default: 2,000, unless --tokens is given).")
     tokens: int | None = _option(None, "Tokens to train on, instead of --steps.")

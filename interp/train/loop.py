@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.data.contexts import token_stream
 from interp.data.corpus import open_corpus
-from interp.data.tokenizer import load_tokenizer, train_tokenizer
+from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
 from interp.evals.loss import validation_loss
 from interp.model.checkpoint import save_checkpoint
@@ -29,6 +29,7 @@ from interp.train.card import model_card
 from interp.train.config import TrainConfig
 from interp.train.optim.registry import OPTIMIZERS, parameter_groups
 from interp.train.schedule import cosine_with_warmup
+from interp.vocabulary import load_tokenizer
 
 
 @dataclass
@@ -72,7 +73,9 @@ def prepare(config: TrainConfig) -> Run:
         InterpError: the output folder is in use, or bad input.
     """
     if config.output.exists() and any(config.output.iterdir()) and not config.overwrite:
-        raise InterpError(f"{config.output} is not empty; choose another --output, or --overwrite the checkpoint in it.")
+        raise InterpError(
+            f"{config.output} is not empty; choose another --output, or --overwrite the checkpoint in it."
+        )
     console.print(f"reading {config.corpus}")
     config = replace(config, lr=OPTIMIZERS[config.optimizer].lr if config.lr is None else config.lr)
     training_corpus, held_out = open_corpus(config.corpus, "train"), open_corpus(config.corpus, "validation")
@@ -164,5 +167,3 @@ def _rate(run: Run, step: int, started: float) -> float:
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, TextColumn("{task.fields[state]}"), console=console)
-
-

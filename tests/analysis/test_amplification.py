@@ -68,12 +68,14 @@ def test_token_and_position_tables_equal_a_plain_groupby(make_model, make_docume
     rows, labels = rows_of(documents, model.cfg.n_ctx, "s")
     seen = observe(model.double(), rows, 1, 2)
     model.float()
-    together = pd.DataFrame({
-        "score": np.concatenate([s[2] for s in seen]),
-        "token": torch.cat(rows).numpy(),
-        "pos": np.concatenate([np.arange(len(r)) for r in rows]),
-        "label": [scheme.classes[c] for c in np.concatenate(labels)],
-    })
+    together = pd.DataFrame(
+        {
+            "score": np.concatenate([s[2] for s in seen]),
+            "token": torch.cat(rows).numpy(),
+            "pos": np.concatenate([np.arange(len(r)) for r in rows]),
+            "label": [scheme.classes[c] for c in np.concatenate(labels)],
+        }
+    )
     tokens = result.tokens[(result.tokens["layer"] == 1) & (result.tokens["head"] == 2)].set_index("token_index")
     by_token = together.groupby("token")["score"].agg(["size", "mean", "std"])
     assert list(tokens.index) == list(by_token.index)
@@ -100,7 +102,8 @@ def test_passage_scores_equal_the_reference_patterns(make_model, make_documents,
         [row] = [r for r in rows if r[5:13].tolist() == passage["token_index"].tolist()]
         with_bias, without, scores, _ = observe(model.double(), [row], 0, 1)[0]
         model.float()
-        table = result.passage_scores.query("layer == 0 and head == 1 and passage == @number")
+        scores_of = result.passage_scores.set_index(["layer", "head", "passage"])
+        table = scores_of.loc[[(0, 1, number)]]
         visible = np.arange(20, 0, -1)
         np.testing.assert_allclose(table["attention"], (with_bias.sum(0) / visible)[5:13], atol=1e-5)
         np.testing.assert_allclose(table["attention_unbiased"], (without.sum(0) / visible)[5:13], atol=1e-5)
@@ -127,7 +130,9 @@ def test_two_schemes_at_once_equal_each_alone(make_model, make_documents, make_s
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     both = measure(model, documents, schemes).heads
     for scheme in schemes:
-        only = [type(d)(d.index, d.document, d.tokens, d.offsets, {scheme.name: d.classes[scheme.name]}) for d in documents]
+        only = [
+            type(d)(d.index, d.document, d.tokens, d.offsets, {scheme.name: d.classes[scheme.name]}) for d in documents
+        ]
         alone = measure(model, only, [scheme]).heads
         part = both[both["scheme"] == scheme.name].reset_index(drop=True)
         pd.testing.assert_frame_equal(part, alone, rtol=1e-6, atol=1e-7)

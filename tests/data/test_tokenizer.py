@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from interp.data.corpus import Document, open_corpus
-from interp.data.tokenizer import END_OF_TEXT, encode_documents, load_tokenizer, train_tokenizer
+from interp.data.tokenizer import encode_documents, train_tokenizer
 from interp.errors import InterpError
+from interp.vocabulary import END_OF_TEXT, load_tokenizer
 
 
 def encode(tokenizer, text):

@@ -81,7 +81,10 @@ DAMAGE = {
     "weights missing": (lambda f: (f / "model.safetensors").unlink(), "is missing"),
     "weights truncated": (lambda f: truncate(f / "model.safetensors"), "is damaged"),
     "weights not tensors": (lambda f: (f / "model.safetensors").write_bytes(b"garbage!"), "is damaged"),
-    "key missing": (lambda f: edit_weights(f, lambda w: w.pop("embed.weight")), "missing embed.weight, unknown nothing"),
+    "key missing": (
+        lambda f: edit_weights(f, lambda w: w.pop("embed.weight")),
+        "missing embed.weight, unknown nothing",
+    ),
     "key unknown": (lambda f: edit_weights(f, lambda w: w.update(extra=torch.ones(1))), "unknown extra"),
     "wrong shape": (
         lambda f: edit_weights(f, lambda w: w.update({"ln_final.w": torch.ones(5)})),
@@ -91,7 +94,7 @@ DAMAGE = {
         lambda f: edit_weights(f, lambda w: w["ln_final.w"].fill_(torch.nan)),
         "ln_final.w .* values that are not finite",
     ),
-    "tokenizer broken": (lambda f: (f / "tokenizer.json").write_text("{"), "cannot be read as a tokenizer"),
+    "tokenizer broken": (lambda f: (f / "tokenizer.json").write_text("{"), "is not a tokenizer.json"),
 }
 
 

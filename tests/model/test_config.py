@@ -26,14 +26,20 @@ def test_contradictions_are_refused(unchecked, changes, message):
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"mode": "bacth"}, "did you mean 'batch'"), ({"std": -1.0, "mode": "batch"}, "negative"), ({"mean": 0.5}, "say mode")],
+    [
+        ({"mode": "bacth"}, "did you mean 'batch'"),
+        ({"std": -1.0, "mode": "batch"}, "negative"),
+        ({"mean": 0.5}, "say mode"),
+    ],
 )
 def test_impossible_biases_are_refused(unchecked, values, message):
     with pytest.raises(InterpError, match=message):
         BiasConfig(**values)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("gpt2-124m", 124), ("gpt2-355m", 355), ("gpt2-774m", 774), ("gpt2-1.3b", 1557)])
+@pytest.mark.parametrize(
+    ("name", "millions"), [("gpt2-124m", 124), ("gpt2-355m", 355), ("gpt2-774m", 774), ("gpt2-1.3b", 1557)]
+)
 def test_presets_have_the_parameters_of_their_names(name, millions):
     with torch.device("meta"):
         config = preset(name, activation="gelu")

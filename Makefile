@@ -1,0 +1,40 @@
+# make report: set everything up, measure the bundled checkpoint, print the address of the page
+# make test:   set everything up and run the tests
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: report test check format bench screenshots lock clean
+
+report: .venv/ready
+	$(BIN)/python -m interp.amplify -o reports/tiny-bqbv
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready
+	$(BIN)/python -m tests.bench
+
+screenshots: .venv/ready
+	$(BIN)/python docs/screenshots.py
+
+lock: .venv/ready
+	$(BIN)/python .ci/lock.py
+
+clean:
+	rm -rf .venv reports
+
+# torch first and alone: with it in place no other requirement can pull another build of it
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,notebooks,dev]'
+	touch $@
