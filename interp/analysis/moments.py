@@ -30,7 +30,7 @@ class GroupedMoments:
         self.sum[layer].scatter_add_(1, index, values)
         self.squares[layer].scatter_add_(1, index, values.square())
 
-    def of(self, groups: Int64[Tensor, "group"]) -> GroupedMoments:
+    def of(self, groups: Int64[Tensor, group]) -> GroupedMoments:
         """Return the moments of some groups only."""
         part = GroupedMoments.__new__(GroupedMoments)
         part.count, part.sum, part.squares = self.count[groups], self.sum[..., groups], self.squares[..., groups]
