@@ -1,0 +1,108 @@
+"""The checkpoints that come with the repository: what they are, and what the mathematics says of them."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import interp
+from interp.analysis.amplification import measure
+from interp.data.contexts import token_stream
+from interp.data.corpus import open_corpus
+from interp.data.schemes import build_schemes
+from interp.data.tagging import tag_documents
+from interp.evals.loss import validation_loss
+from interp.model.checkpoint import BUNDLED, read_training
+from tests.analysis.reference import observe, shares
+from tests.analysis.test_amplification import rows_of
+
+NAMES = ["tiny-symmetric", "tiny-bq", "tiny-bqbv"]
+TEXTS = [
+    "In 1905 Albert Einstein published four papers that changed physics. Nobody had expected it from a clerk in Bern."
+] * 4
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: interp.load_model(name) for name in NAMES}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "part", "changes"),
+    [
+        ("tiny-symmetric", "QK", False),
+        ("tiny-bq", "QK", True),
+        ("tiny-bqbv", "QK", True),
+        ("tiny-symmetric", "VO", False),
+        ("tiny-bq", "VO", False),
+        ("tiny-bqbv", "VO", True),
+    ],
+)
+def test_rotating_a_head_changes_exactly_the_models_whose_symmetry_is_broken_there(name, part, changes):
+    model = interp.load_model(name)
+    tokens = torch.randint(4096, (2, 64), generator=torch.Generator().manual_seed(0))
+    plain = model(tokens)
+    size = model.cfg.d_head
+    for layer, head in [(0, 1), (2, 3), (3, 5)]:
+        rotation = torch.linalg.qr(torch.randn(size, size, generator=torch.Generator().manual_seed(layer)))[0]
+        for weight in ("W_Q", "W_K", "b_Q", "b_K") if part == "QK" else ("W_V", "b_V"):
+            view = getattr(model, weight)
+            view[layer, head] = view[layer, head] @ rotation
+        if part == "VO":
+            model.W_O[layer, head] = rotation.T @ model.W_O[layer, head]
+    difference = float((model(tokens) - plain).abs().max())
+    assert difference > 1e-2 if changes else difference < 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NAMES)
+def test_hooked_and_fused_attention_give_the_same_logits(models, name):
+    tokens = torch.randint(4096, (2, 128), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(models[name].run_with_cache(tokens)[0], models[name](tokens), rtol=0, atol=1e-4)
+
+
+def test_amplification_of_a_bundled_model_equals_the_slow_reference(models):
+    model, corpus = models["tiny-bqbv"], open_corpus(TEXTS)
+    schemes = build_schemes(["pos"], model.tokenizer, corpus)
+    documents = list(tag_documents(model.tokenizer, corpus, schemes, workers=0, cache=None))
+    heads = measure(model, documents, schemes).heads
+    rows, labels = rows_of(documents, model.cfg.n_ctx, "pos")
+    for layer, head in [(0, 0), (1, 3), (3, 2)]:
+        expected = shares(observe(model.double(), rows, layer, head), labels, len(schemes[0].classes))
+        model.float()
+        table = heads[(heads["layer"] == layer) & (heads["head"] == head)]
+        np.testing.assert_allclose(table["share"], expected[0], atol=1e-5)
+        np.testing.assert_allclose(table["share_unbiased"], expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_model_card_tells_the_validation_loss_that_is_measured(models, name):
+    model = models[name]
+    training = read_training(name)
+    measured = validation_loss(model, token_stream(model.tokenizer, open_corpus("wikipedia-sample", "validation")))
+    assert measured == pytest.approx(training["best_validation_loss"], abs=0.01)  # trained in bfloat16, kept in float16
+    assert measured < 5.0
+    assert training["command"] in (BUNDLED / name / "README.md").read_text()
+    assert training["command"].endswith(f"-o checkpoints/{name}")
+
+
+def test_the_three_models_share_seed_data_and_tokenizer(models):
+    keys = ("seed", "corpus", "tokens", "lr", "dropout", "batch_size", "precision")
+    settings = [{key: read_training(name)[key] for key in keys} for name in NAMES]
+    assert settings[0] == settings[1] == settings[2]
+    tokenizers = {hashlib.sha256((BUNDLED / name / "tokenizer.json").read_bytes()).hexdigest() for name in NAMES}
+    assert len(tokenizers) == 1
+    assert [(models[n].cfg.q.mode, models[n].cfg.v.mode) for n in NAMES] == [
+        ("none", "none"), ("batch", "none"), ("batch", "batch"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_validation_loss_has_flattened(name):
+    rows = [json.loads(line) for line in (BUNDLED / name / "last" / "training.jsonl").read_text().splitlines()]
+    losses = [row["validation_loss"] for row in rows if "validation_loss" in row]
+    late = losses[len(losses) * 3 // 4] - min(losses)
+    assert 0 <= late < 0.1 * (losses[0] - min(losses))

@@ -1,0 +1,127 @@
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import interp
+from interp.amplify import app
+from interp.errors import InterpError
+
+TEXTS = [
+    "The cat sat on 3 mats, and the dog didn't.",
+    "Why <b>not</b>? </script> nan null 😀 שלום",
+    "A third document.",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INTERP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def result():
+    return interp.amplification(
+        "tiny-bqbv", TEXTS, ("pos", "function", "surface", "freq", "tag", "dep", "ent"), workers=0
+    )
+
+
+def test_all_schemes_together_are_partitions_of_the_same_tokens(result):
+    sizes = result.heads.groupby(["scheme", "layer", "head"])["n_tokens"].sum()
+    assert set(sizes) == {result.run["n_tokens"]}
+    assert set(result.heads["scheme"]) == {"pos", "function", "surface", "freq", "tag", "dep", "ent"}
+    bos = result.heads[result.heads["token_class"] == "bos"]
+    assert (bos["n_tokens"] == 3).all()
+
+
+def test_a_result_survives_saving_and_loading(result, tmp_path):
+    files = result.save(tmp_path / "report")
+    assert {f.name for f in files} == {
+        "heads.parquet", "heads.csv", "tokens.parquet", "positions.parquet", "passages.parquet",
+        "passage_scores.parquet", "run.json",
+    }  # fmt: skip
+    loaded = interp.Amplification.load(tmp_path / "report")
+    for name in ("heads", "tokens", "positions", "passages", "passage_scores"):
+        pd.testing.assert_frame_equal(getattr(loaded, name), getattr(result, name), check_dtype=False)
+    assert loaded.run == json.loads(json.dumps(result.run))
+    csv = pd.read_csv(tmp_path / "report" / "heads.csv", keep_default_na=False, na_values=[""])
+    pd.testing.assert_frame_equal(csv, result.heads, check_dtype=False)
+    assert loaded.to_html(tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_folder_that_is_no_result_is_named(tmp_path):
+    with pytest.raises(InterpError, match=r"heads\.parquet is missing"):
+        interp.Amplification.load(tmp_path)
+
+
+def test_workers_and_batches_do_not_change_the_tables(result):
+    other = interp.amplification("tiny-bqbv", TEXTS, ("pos",), workers=1, batch_size=1)
+    pos = result.heads[result.heads["scheme"] == "pos"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(other.heads, pos, rtol=1e-4, atol=1e-6)
+
+
+def test_the_run_tells_how_it_was_made(result):
+    assert {"model", "corpus", "corpus_sha256", "pipeline", "seed", "versions", "wall_seconds", "date"} <= set(
+        result.run
+    )
+    assert result.run["versions"]["torch"]
+    assert any("Only 3 documents" in warning for warning in result.run["warnings"])
+    symmetric = interp.amplification("tiny-symmetric", TEXTS, workers=0)
+    assert any("No query bias is in force" in warning for warning in symmetric.run["warnings"])
+    assert (symmetric.heads["log2_amplification"].dropna() == 0).all()
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    (tmp_path / "texts").mkdir()
+    for number, text in enumerate(TEXTS):
+        (tmp_path / "texts" / f"{number}.txt").write_text(text)
+    return tmp_path / "texts"
+
+
+def test_the_command_writes_a_report_and_names_its_files(corpus, tmp_path):
+    words = [
+        "tiny-bq",
+        "--corpus",
+        str(corpus),
+        "--schemes",
+        "pos, surface",
+        "-o",
+        str(tmp_path / "out"),
+        "--workers",
+        "0",
+    ]
+    outcome = CliRunner().invoke(app, words)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert outcome.stdout.strip() == (tmp_path / "out" / "report.html").resolve().as_uri()
+    for name in ("report.html", "heads.parquet", "heads.csv", "tokens.parquet", "run.json"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+        assert name in outcome.stderr
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["command"].startswith("python -m interp.amplify")
+    assert len(run["weights_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["tiny-qb"], 1, "There is no checkpoint 'tiny-qb'; did you mean 'tiny-bq'"),
+        (["--corpus", "nowhere.txt"], 1, "nowhere.txt"),
+        (["--schemes", "poss"], 1, "did you mean 'pos'"),
+        (["--max-tokens", "0"], 1, "max_tokens is 0"),
+        (["--pipeline", "en_core_web_smm"], 1, "There is no spaCy pipeline 'en_core_web_smm'"),
+        (["--bias", "meen"], 2, "meen"),
+        (["--no-such-option"], 2, "no-such-option"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_non_zero_exit(unchecked, tmp_path, words, status, message):
+    outcome = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "out")])
+    assert outcome.exit_code == status
+    assert message in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert not (tmp_path / "out").exists()
+    if status == 1:
+        assert len(outcome.stderr.strip().splitlines()) == 1
