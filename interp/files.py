@@ -16,7 +16,8 @@ from interp.errors import InterpError
 def writing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it takes the place of `path`, on an error it is removed.
 
-    Works for a file or for a folder made at the temporary path (a folder replaces an existing folder as a whole).
+    Works for a file or for a folder made at the temporary path. A folder replaces an existing folder as a whole, in two
+    renames: for that moment there is neither, and a process killed just then leaves the old one in a hidden folder beside.
 
     Raises:
         InterpError: the place cannot be written (read-only, disk full, a file where a folder must be).

@@ -168,6 +168,11 @@ def _grid_layout(title: str, layers: list, columns: list) -> dict:
     }
 
 
+def _known(lengths: np.ndarray) -> list[float | None]:
+    """Plotly draws no error bar for None, but one of no length, which would look like certainty, for 0."""
+    return [float(length) if np.isfinite(length) else None for length in lengths]
+
+
 def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, interval: bool = False) -> go.Bar:
     values, n_tokens = rows[look.name].to_numpy(float), rows["n_tokens"].to_numpy()
     low, high = rows["ci_low"].to_numpy(float), rows["ci_high"].to_numpy(float)
@@ -180,8 +185,8 @@ def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, interval
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": np.nan_to_num(high - values),
-            "arrayminus": np.nan_to_num(values - low),
+            "array": _known(high - values),
+            "arrayminus": _known(values - low),
             "visible": look.interval or interval,
             "thickness": 1.6,
             "width": 3,

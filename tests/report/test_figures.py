@@ -62,6 +62,15 @@ def test_bars_hold_every_class_with_its_interval_and_its_n(result):
     assert bars.error_x.arrayminus[place] == pytest.approx(1.62 - row.ci_low)
 
 
+def test_a_missing_interval_draws_no_error_bar(result):
+    heads = result.heads.copy()
+    heads.loc[heads.token_class == "PUNCT", ["ci_low", "ci_high"]] = float("nan")
+    figure = class_bars(heads, 0, 5, "pos")
+    place = next(i for i, name in enumerate(figure.layout.yaxis.ticktext) if name.startswith("PUNCT"))
+    assert figure.data[0].error_x.array[place] is None
+    assert figure.data[0].error_x.arrayminus[place] is None
+
+
 def test_an_empty_class_keeps_its_place_and_says_so(result):
     figure = class_bars(result.heads, 0, 0, "pos")
     place = next(i for i, name in enumerate(figure.layout.yaxis.ticktext) if name == "EMPTY · n = 0")

@@ -9,6 +9,9 @@ const config = {
   modeBarButtonsToRemove: ["select2d", "lasso2d"],
 };
 
+// Plotly draws no bar for null, but a bar of no length, which would look like certainty, for 0.
+const known = (length) => (Number.isFinite(length) ? length : null);
+
 function printColours() {
   return {
     text: getComputedStyle(document.body).color,
@@ -46,8 +49,8 @@ function barTrace(rows) {
     hovertemplate: "%{customdata[0]}<extra></extra>",
   });
   Object.assign(trace.error_x, {
-    array: rows.map((row) => row.ci_high - row.log2_amplification || 0),
-    arrayminus: rows.map((row) => row.log2_amplification - row.ci_low || 0),
+    array: rows.map((row) => known(row.ci_high - row.log2_amplification)),
+    arrayminus: rows.map((row) => known(row.log2_amplification - row.ci_low)),
     visible: metric.interval,
     color: text,
   });
