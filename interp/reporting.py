@@ -17,7 +17,7 @@ from interp.analysis.amplification import measure
 from interp.analysis.direction import Direction
 from interp.data.contexts import TaggedDocument
 from interp.data.corpus import Corpus, Split, open_corpus
-from interp.data.pipelines import DEFAULT_PIPELINE
+from interp.data.pipelines import DEFAULT_PIPELINE, pipeline_meta
 from interp.data.schemes import Scheme, build_schemes
 from interp.data.tagging import tag_documents
 from interp.data.tokenizer import encode_documents
@@ -85,6 +85,8 @@ def amplification(
     opened = open_corpus(corpus, split or ("validation" if corpus == "wikipedia-sample" else "all"))
     tokenizer = model.need_tokenizer()
     built = build_schemes(schemes, tokenizer, opened, pipeline)
+    if any(scheme.needs_tags for scheme in built):
+        pipeline_meta(pipeline)  # refuses a missing pipeline now, not after the first progress
     checksum = hashlib.sha256()
     documents = _hashed(tag_documents(tokenizer, opened, built, pipeline, workers), checksum)
     total = _count_tokens(tokenizer, opened, max_tokens) if progress else None

@@ -53,7 +53,7 @@ def test_a_result_survives_saving_and_loading(result, tmp_path):
 
 
 def test_a_folder_that_is_no_result_is_named(tmp_path):
-    with pytest.raises(InterpError, match=r"heads\.parquet is missing"):
+    with pytest.raises(InterpError, match=r"lacks heads\.parquet, tokens\.parquet, .*run\.json"):
         interp.Amplification.load(tmp_path)
 
 
@@ -108,7 +108,7 @@ def test_the_command_writes_a_report_and_names_its_files(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["tiny-qb"], 1, "There is no checkpoint 'tiny-qb'; did you mean 'tiny-bq'"),
+        (["tiny-symetric"], 1, "There is no checkpoint 'tiny-symetric'; did you mean 'tiny-symmetric'"),
         (["--corpus", "nowhere.txt"], 1, "nowhere.txt"),
         (["--schemes", "poss"], 1, "did you mean 'pos'"),
         (["--max-tokens", "0"], 1, "max_tokens is 0"),

@@ -71,13 +71,14 @@ class Amplification:
             InterpError: a file is missing or unreadable.
         """
         folder = Path(folder)
+        missing = [
+            name for name in (*(f"{table}.parquet" for table in TABLES), "run.json") if not (folder / name).is_file()
+        ]
+        if missing:
+            raise InterpError(f"{folder} lacks {', '.join(missing)}; expected a folder written by Amplification.save.")
         try:
             tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
             run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InterpError(
-                f"{error.filename} is missing; {folder} is not a folder written by Amplification.save."
-            ) from error
         except (OSError, ValueError) as error:
             raise InterpError(f"{folder} cannot be read: {error}; run the analysis again.") from error
         return cls(**tables, run=run)
