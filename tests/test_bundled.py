@@ -15,8 +15,7 @@ from interp.data.schemes import build_schemes
 from interp.data.tagging import tag_documents
 from interp.evals.loss import validation_loss
 from interp.model.checkpoint import BUNDLED, read_training
-from tests.analysis.reference import observe, shares
-from tests.analysis.test_amplification import rows_of
+from tests.analysis.reference import observe, rows_of, shares
 
 NAMES = ["tiny-symmetric", "tiny-bq", "tiny-bqbv"]
 TEXTS = [

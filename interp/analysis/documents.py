@@ -55,6 +55,6 @@ class DocumentCounts:
         for name in ("n_tokens", "n_documents", "squares", "token_classes"):
             getattr(self, name).__iadd__(getattr(other, name))
 
-    def effective(self) -> Float64[np.ndarray, token_class]:
+    def effective(self) -> Float64[np.ndarray, " token_class"]:
         """Return the effective number of documents per class; 0 for an empty class."""
         return np.where(self.squares > 0, self.n_tokens.astype(np.float64) ** 2 / np.maximum(self.squares, 1), 0.0)

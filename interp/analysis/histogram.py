@@ -54,7 +54,7 @@ class ScoreHistogram:
             other._widen(layer, self.exponent[layer])
         self.counts += other.counts
 
-    def _widen(self, layer: int, exponent: Int64[Tensor, head_index]) -> None:
+    def _widen(self, layer: int, exponent: Int64[Tensor, " head_index"]) -> None:
         while bool((grow := exponent > self.exponent[layer]).any()):
             counts = self.counts[layer, grow]  # [head_index, token_class, bin]
             pairs = counts.unflatten(-1, (-1, 2)).sum(-1, dtype=torch.int32)

@@ -19,18 +19,18 @@ class GroupedMoments:
         self.sum = torch.zeros(n_layers, n_heads, n_groups, dtype=torch.float64, device=device)
         self.squares = torch.zeros_like(self.sum)
 
-    def count_groups(self, groups: Int64[Tensor, token]) -> None:
+    def count_groups(self, groups: Int64[Tensor, " token"]) -> None:
         """Count the tokens of a batch, once for all layers."""
         self.count += torch.bincount(groups, minlength=len(self.count))
 
-    def update(self, layer: int, values: Float[Tensor, "head_index token"], groups: Int64[Tensor, token]) -> None:
+    def update(self, layer: int, values: Float[Tensor, "head_index token"], groups: Int64[Tensor, " token"]) -> None:
         """Add one layer's values of the tokens of a batch."""
         values = values.double()
         index = groups.expand_as(values)
         self.sum[layer].scatter_add_(1, index, values)
         self.squares[layer].scatter_add_(1, index, values.square())
 
-    def of(self, groups: Int64[Tensor, group]) -> GroupedMoments:
+    def of(self, groups: Int64[Tensor, " group"]) -> GroupedMoments:
         """Return the moments of some groups only."""
         part = GroupedMoments.__new__(GroupedMoments)
         part.count, part.sum, part.squares = self.count[groups], self.sum[..., groups], self.squares[..., groups]

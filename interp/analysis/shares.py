@@ -43,7 +43,7 @@ class ShareSums:
         self.total = torch.zeros(n_layers, 2, n_heads, n_classes, dtype=torch.float64, device=device)
         self.resampled = torch.zeros(n_layers, replicates, 2, n_heads, n_classes, dtype=torch.float64, device=device)
 
-    def weights(self, documents: Int64[Tensor, document]) -> Float64[Tensor, "document replicate"]:
+    def weights(self, documents: Int64[Tensor, " document"]) -> Float64[Tensor, "document replicate"]:
         """Return the Poisson(1) weights of the documents with these running indices."""
         rows = [np.random.default_rng([self.seed, d]).poisson(1.0, self.replicates) for d in documents.tolist()]
         return torch.from_numpy(np.array(rows, dtype=np.float64)).to(self.total.device)
@@ -70,7 +70,7 @@ class ShareSums:
         return torch.log2(self.total[:, 0] / self.total[:, 1])
 
     def interval(
-        self, effective_documents: Float64[np.ndarray, token_class], level: float = 0.95
+        self, effective_documents: Float64[np.ndarray, " token_class"], level: float = 0.95
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the interval of A_c, each [layer, head_index, token_class].
 
@@ -86,7 +86,7 @@ class ShareSums:
         return centre - half, centre + half
 
 
-def _deviation(replicates: Float64[Tensor, "layer replicate *rest"]) -> Float64[Tensor, layer * rest]:
+def _deviation(replicates: Float64[Tensor, "layer replicate *rest"]) -> Float64[Tensor, "layer *rest"]:
     """Return the standard deviation over replicates, leaving out those that drew no document of the class (nan)."""
     missing = replicates.isnan()
     count = (~missing).sum(1)

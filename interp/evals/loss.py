@@ -11,7 +11,7 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 @torch.no_grad()
 def validation_loss(
-    model: HookedSymmetryBrokenTransformer, tokens: Integer[np.ndarray, stream], batch_size: int = 32
+    model: HookedSymmetryBrokenTransformer, tokens: Integer[np.ndarray, " stream"], batch_size: int = 32
 ) -> float:
     """Return the mean cross-entropy in nats of every next token within consecutive contexts of n_ctx tokens.
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.errors import InterpError, nearest
 from interp.files import writing
 from interp.model.config import ModelConfig
+from interp.model.device import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import load_tokenizer
 
@@ -70,20 +71,18 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
 
     Args:
         path_or_name: a folder, or a name in `checkpoints/` such as "tiny-bq".
-        device: "auto" takes a GPU if there is one.
+        device: "auto" (a GPU if there is one), "cpu" or "cuda".
 
     Raises:
         InterpError: the folder or one of its files is missing, damaged, of a newer format, or does not fit its config.
     """
-    folder = find_checkpoint(path_or_name)
+    target, folder = choose_device(device), find_checkpoint(path_or_name)
     config = _read_config(folder)
     model = HookedSymmetryBrokenTransformer(ModelConfig.from_dict(config["model"]), _read_tokenizer(folder))
     _check_vocabulary(model, folder)
     weights = _read_weights(folder / "model.safetensors", model.state_dict())
     model.load_state_dict(weights)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return model.to(device).eval()
+    return model.to(target).eval()
 
 
 def find_checkpoint(path_or_name: str | Path) -> Path:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
+from interp.model.config import ModelConfig
 
 
 class TokenMethods:
     """`to_tokens`, `to_string`, `to_str_tokens`, `to_single_token` of a model with `tokenizer` and `cfg`."""
 
+    cfg: ModelConfig
+    embed: nn.Embedding
     tokenizer: PreTrainedTokenizerFast | None
 
     def to_tokens(self, input: str | list[str], prepend_bos: bool | None = None) -> Int[Tensor, "batch pos"]:
@@ -29,7 +32,7 @@ class TokenMethods:
             raise InterpError(
                 f"The texts have {[len(row) for row in rows]} tokens; pass texts of equal length, or one at a time."
             )
-        return torch.tensor(rows, dtype=torch.long, device=self.W_E.device)  # type: ignore[attr-defined]
+        return torch.tensor(rows, dtype=torch.long, device=self.embed.weight.device)
 
     def to_string(self, tokens: Int[Tensor, ...] | list[int]) -> str | list[str]:
         """Return the text of one row of tokens, or a list of texts for [batch, pos]."""
@@ -57,12 +60,11 @@ class TokenMethods:
         return int(tokens)
 
     def _tokens_of(self, input: str | list[str] | Tensor, prepend_bos: bool | None) -> Int[Tensor, "batch pos"]:
-        cfg = self.cfg  # type: ignore[attr-defined]
         tokens = input if isinstance(input, Tensor) else self.to_tokens(input, prepend_bos)
         tokens = tokens[None] if tokens.ndim == 1 else tokens
-        if tokens.shape[1] > cfg.n_ctx:
+        if tokens.shape[1] > self.cfg.n_ctx:
             raise InterpError(
-                f"The input has {tokens.shape[1]} positions; this model has n_ctx {cfg.n_ctx}: pass fewer."
+                f"The input has {tokens.shape[1]} positions; this model has n_ctx {self.cfg.n_ctx}: pass fewer."
             )
         return tokens
 

@@ -81,7 +81,7 @@ class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootM
 
     def forward(
         self,
-        input: str | list[str] | Int[Tensor, "batch pos"] | Int[Tensor, pos],
+        input: str | list[str] | Int[Tensor, "batch pos"] | Int[Tensor, " pos"],
         return_type: ReturnType = "logits",
         loss_per_token: bool = False,
         prepend_bos: bool | None = None,

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp.model.config import ModelConfig
+
 
 def shared_stack(parameters: list[nn.Parameter]) -> Tensor:
     """Return equally shaped parameters as one tensor [layer, ...] that shares their memory.
@@ -33,11 +35,16 @@ class WeightAccessors:
     `b_Q`, `b_K`, `b_V` are the *learned* biases of the projections (beta_Q ...); the unlearned ones are `bias_q`, `bias_v`.
     """
 
-    def _stack(self, path: str) -> Tensor:
-        return shared_stack([block.get_parameter(path) for block in self.blocks])  # type: ignore[attr-defined]
+    cfg: ModelConfig
+    blocks: nn.ModuleList
+    embed: nn.Embedding
+    pos_embed: nn.Embedding  # only with learned positions
 
-    def _stack_heads(self, part: int) -> tuple[Tensor, Tensor]:
-        cfg = self.cfg  # type: ignore[attr-defined]
+    def _stack(self, path: str) -> Tensor:
+        return shared_stack([block.get_parameter(path) for block in self.blocks])
+
+    def _stack_heads(self, part: int) -> tuple[Tensor, " Tensor"]:
+        cfg = self.cfg
         weight = self._stack("attn.qkv.weight").view(cfg.n_layers, 3, cfg.n_heads, cfg.d_head, cfg.d_model)[:, part]
         return weight.transpose(-1, -2), self._stack("attn.qkv.bias").view(cfg.n_layers, 3, cfg.n_heads, cfg.d_head)[
             :, part
@@ -61,7 +68,7 @@ class WeightAccessors:
     @property
     def W_O(self) -> Float[Tensor, "layer head_index d_head d_model"]:
         """Output projections."""
-        cfg = self.cfg  # type: ignore[attr-defined]
+        cfg = self.cfg
         weight = self._stack("attn.out.weight").view(cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.d_head)
         return weight.permute(0, 2, 3, 1)
 
@@ -108,7 +115,7 @@ class WeightAccessors:
     @property
     def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
         """Token embeddings."""
-        return self.embed.weight  # type: ignore[attr-defined]
+        return self.embed.weight
 
     @property
     def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
@@ -116,12 +123,13 @@ class WeightAccessors:
         return self.W_E.T
 
     @property
-    def b_U(self) -> Float[Tensor, d_vocab]:
+    def b_U(self) -> Float[Tensor, " d_vocab"]:
         """Unembedding bias; this architecture has none."""
         return self.W_E.new_zeros(self.W_E.shape[0])
 
     @property
     def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
         """Learned position embeddings; zeros with RoPE."""
-        cfg = self.cfg  # type: ignore[attr-defined]
-        return self.pos_embed.weight if cfg.positional == "learned" else self.W_E.new_zeros(cfg.n_ctx, cfg.d_model)  # type: ignore[attr-defined]
+        if self.cfg.positional == "learned":
+            return self.pos_embed.weight
+        return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)

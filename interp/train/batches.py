@@ -17,7 +17,7 @@ class Batches:
         InterpError: the stream is shorter than one batch.
     """
 
-    def __init__(self, stream: Integer[np.ndarray, stream], n_ctx: int, batch_size: int, seed: int) -> None:
+    def __init__(self, stream: Integer[np.ndarray, " stream"], n_ctx: int, batch_size: int, seed: int) -> None:
         self.stream, self.n_ctx, self.batch_size, self.seed = stream, n_ctx, batch_size, seed
         self.per_epoch = (len(stream) - n_ctx + 1) // n_ctx // batch_size
         self._epoch: tuple[int, np.ndarray] | None = None  # the last epoch asked for, as shuffling takes long
@@ -34,7 +34,7 @@ class Batches:
         rows = self.stream[starts[:, None] + np.arange(self.n_ctx)]
         return torch.from_numpy(rows.astype(np.int64))
 
-    def _starts(self, epoch: int) -> Int64[np.ndarray, contexts]:
+    def _starts(self, epoch: int) -> Int64[np.ndarray, " contexts"]:
         if self._epoch is None or self._epoch[0] != epoch:
             random = np.random.default_rng([self.seed, epoch])
             shift = int(random.integers(self.n_ctx))

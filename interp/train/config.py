@@ -50,7 +50,7 @@ class TrainConfig:
     store: Literal["float32", "float16"] = _option("float32", "Precision of the stored weights.")
     compile: bool = _option(False, "Compile the model with torch.compile.")
     overwrite: bool = _option(False, "Replace a checkpoint that is already in the output folder.")
-    device: str = _option("auto", "auto, cpu, cuda or mps.")
+    device: str = _option("auto", "auto (a GPU if there is one), cpu or cuda.")
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.tokens is not None:

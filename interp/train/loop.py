@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
-from transformers import PreTrainedTokenizerFast
 
 from interp.data.contexts import token_stream
 from interp.data.corpus import open_corpus
@@ -20,7 +19,7 @@ from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
 from interp.evals.loss import validation_loss
 from interp.model.checkpoint import save_checkpoint
-from interp.model.config import ModelConfig
+from interp.model.device import choose_device
 from interp.model.presets import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import console
@@ -90,7 +89,7 @@ def prepare(config: TrainConfig) -> Run:
     model_config = replace(model_config, d_vocab=len(tokenizer), n_ctx=config.context or model_config.n_ctx)
     stream = token_stream(tokenizer, training_corpus)
     batches = Batches(stream, model_config.n_ctx, config.batch_size, config.seed)
-    model = build_model(config, model_config, tokenizer)
+    model = HookedSymmetryBrokenTransformer(model_config, tokenizer).to(choose_device(config.device))
     groups = parameter_groups(model.parameters(), config.weight_decay)
     optimizer = OPTIMIZERS[config.optimizer].build(groups, config.lr or 0.0)
     steps = config.total_steps(model_config.n_ctx)
@@ -99,16 +98,6 @@ def prepare(config: TrainConfig) -> Run:
         f"{config.batch_size} x {model_config.n_ctx} tokens ({steps / batches.per_epoch:.1f} epochs)"
     )
     return Run(config, model, batches, token_stream(tokenizer, held_out), optimizer, steps)
-
-
-def build_model(
-    config: TrainConfig, model_config: ModelConfig, tokenizer: PreTrainedTokenizerFast
-) -> HookedSymmetryBrokenTransformer:
-    """Return a freshly initialized model on the device of the run."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return HookedSymmetryBrokenTransformer(model_config, tokenizer).to(device)
 
 
 def _steps(run: Run, started: float) -> Iterator[tuple[int, float]]:

@@ -3,7 +3,18 @@
 import numpy as np
 import torch
 
+from interp.data.contexts import pack
 from tests.model.reference import forward, head_scores
+
+
+def rows_of(documents, n_ctx, scheme):
+    """Unpadded rows of tokens and of class labels, as the model sees them."""
+    rows, labels = [], []
+    for contexts in pack(documents, n_ctx, 1, 0):
+        mask = contexts.mask[0]
+        rows.append(contexts.tokens[0][mask])
+        labels.append(contexts.classes[scheme][0][mask].numpy())
+    return rows, labels
 
 
 def observe(model, rows, layer, head, bias=None):

@@ -4,22 +4,11 @@ import pytest
 import torch
 
 from interp.analysis.amplification import measure
-from interp.data.contexts import pack
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
-from tests.analysis.reference import auroc, hedges_g, observe, shares
+from tests.analysis.reference import auroc, hedges_g, observe, rows_of, shares
 
 LENGTHS = [33, 7, 50, 21, 64]
-
-
-def rows_of(documents, n_ctx, scheme):
-    """Unpadded rows of tokens and of class labels, as the model sees them."""
-    rows, labels = [], []
-    for contexts in pack(documents, n_ctx, 1, 0):
-        mask = contexts.mask[0]
-        rows.append(contexts.tokens[0][mask])
-        labels.append(contexts.classes[scheme][0][mask].numpy())
-    return rows, labels
 
 
 SHAPES = [

@@ -112,6 +112,14 @@ def test_an_unknown_name_lists_what_there_is():
         load_model("tiny-bqvb")
 
 
+@pytest.mark.parametrize(
+    ("device", "message"), [("gpu", "no device 'gpu'"), ("mps", "no device 'mps'"), ("cuda:99", "GPUs are visible")]
+)
+def test_a_device_that_is_not_there_is_refused(folder, device, message):
+    with pytest.raises(InterpError, match=message):
+        load_model(folder, device)
+
+
 def test_a_folder_of_something_else_is_left_alone(model, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InterpError, match="not a checkpoint folder"):
