@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -255,3 +258,26 @@ def test_too_many_positions_and_text_without_a_tokenizer_are_refused(make_model)
     model.tokenizer = None
     with pytest.raises(InterpError, match="no tokenizer"):
         model("text")
+
+
+COMPILED = """
+import torch
+from interp.model.presets import preset
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+model = HookedSymmetryBrokenTransformer(preset("tiny", "bqbv", n_layers=2)).train()
+compiled = torch.compile(model, backend="eager", fullgraph=True)
+tokens = torch.randint(4096, (2, 16))
+for step in (1, 2):
+    model.draw_biases(step)
+    print(compiled(tokens, return_type="loss").item(), model(tokens, return_type="loss").item())
+"""
+
+
+def test_the_training_forward_compiles_without_a_graph_break_and_sees_new_draws():
+    # in a process of its own: a compiler cannot look through the type checker of the tests
+    output = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=True).stdout
+    first, second = ([float(loss) for loss in line.split()] for line in output.splitlines())
+    assert first[0] == pytest.approx(first[1], abs=1e-5)
+    assert second[0] == pytest.approx(second[1], abs=1e-5)
+    assert first[0] != second[0]
