@@ -101,7 +101,7 @@ def test_the_three_models_share_seed_data_and_tokenizer(models):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_validation_loss_has_flattened(name):
-    rows = [json.loads(line) for line in (BUNDLED / name / "last" / "training.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (BUNDLED / name / "training.jsonl").read_text().splitlines()]
     losses = [row["validation_loss"] for row in rows if "validation_loss" in row]
     late = losses[len(losses) * 3 // 4] - min(losses)
     assert 0 <= late < 0.1 * (losses[0] - min(losses))

@@ -60,10 +60,24 @@ def save_checkpoint(
         save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
         if model.tokenizer is not None:
             model.tokenizer.backend_tokenizer.save(str(beside / "tokenizer.json"))
-        lines = [json.dumps(row) for row in history or []]
-        (beside / "training.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        (beside / "training.jsonl").write_text(_lines(history or []), encoding="utf-8")
         (beside / "README.md").write_text(card, encoding="utf-8")
     return folder
+
+
+def update_record(folder: str | Path, history: list[dict[str, Any]], card: str) -> None:
+    """Replace training.jsonl and model card of a checkpoint; the weights stay.
+
+    Raises:
+        InterpError: the place cannot be written.
+    """
+    for name, text in (("training.jsonl", _lines(history)), ("README.md", card)):
+        with writing(Path(folder) / name) as path:
+            path.write_text(text, encoding="utf-8")
+
+
+def _lines(history: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in history)
 
 
 def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetryBrokenTransformer:

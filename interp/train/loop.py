@@ -18,7 +18,7 @@ from interp.data.corpus import open_corpus
 from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
 from interp.evals.loss import validation_loss
-from interp.model.checkpoint import save_checkpoint
+from interp.model.checkpoint import save_checkpoint, update_record
 from interp.model.device import choose_device
 from interp.model.presets import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -61,6 +61,7 @@ def train(config: TrainConfig) -> Path:
             state = f"loss {loss:.3f}  best validation {run.best:.3f}  {_rate(run, step, started):,.0f} tokens/s"
             progress.update(task, completed=step + 1, state=state)
     save(run, config.output / "last")
+    update_record(config.output, run.history, card_of(run))  # the whole curve, also where the best weights came early
     console.print(f"validation loss {run.best:.4f}; checkpoint in {config.output.resolve().as_uri()}", soft_wrap=True)
     return config.output
 
@@ -144,9 +145,18 @@ def evaluate(run: Run) -> None:
 
 def save(run: Run, folder: Path) -> None:
     """Write model, settings, curve and model card to `folder`."""
-    training = {**run.config.to_dict(), "best_validation_loss": round(run.best, 6), "command": run.config.command()}
     dtype = torch.float16 if run.config.store == "float16" else torch.float32
-    save_checkpoint(run.model, folder, training, run.history, model_card(run.model, training, run.history), dtype)
+    save_checkpoint(run.model, folder, settings_of(run), run.history, card_of(run), dtype)
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return what config.json keeps of a run."""
+    return {**run.config.to_dict(), "best_validation_loss": round(run.best, 6), "command": run.config.command()}
+
+
+def card_of(run: Run) -> str:
+    """Return the model card of a run."""
+    return model_card(run.model, settings_of(run), run.history)
 
 
 def _rate(run: Run, step: int, started: float) -> float:

@@ -40,7 +40,7 @@ def config(corpus, tmp_path):
 
 def test_training_lowers_the_loss_and_leaves_a_checkpoint_that_loads(config):
     folder = train(config(variant="bqbv", store="float16"))
-    rows = [json.loads(line) for line in (folder / "last" / "training.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 31))
     held_out = [row["validation_loss"] for row in rows if "validation_loss" in row]
     assert len(held_out) == 3
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(config, tm
 def test_the_best_checkpoint_stays_when_later_losses_are_worse(config):
     folder = train(config(lr=2.0, clip=0, warmup=0.0, steps=20, evaluate_every=2))
     best = load_model(folder)
-    rows = [json.loads(line) for line in (folder / "last" / "training.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
     held_out = [row["validation_loss"] for row in rows if "validation_loss" in row]
     assert min(held_out) < held_out[-1]
     run = prepare(config(output=folder.parent / "again", tokenizer=folder / "tokenizer.json"))
