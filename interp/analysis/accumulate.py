@@ -55,9 +55,9 @@ class AmplificationSums:
         weights = self.shares.weights(batch.document_indices)
 
         def visit(layer: int, q: HeadVectors, k: HeadVectors) -> None:
-            queries = (q + self.shifts.with_bias[layer], q + self.shifts.without_bias[layer])
-            shares = torch.stack([class_shares(query, k, batch.one_hot)[batch.mask] for query in queries])
-            self.shares.update(layer, shares, batch.documents, weights)
+            without = q + self.shifts.without_bias[layer]
+            shares = class_shares(without, k, self.shifts.vector[layer], batch.one_hot)
+            self.shares.update(layer, shares[:, batch.mask], batch.documents, weights)
             self._add_scores(layer, k, batch)
 
         visit_queries_and_keys(self.model, batch.contexts, visit)

@@ -10,22 +10,59 @@ from scipy import stats
 from torch import Tensor
 
 HeadVectors = Float[Tensor, "batch pos head_index d_head"]
+HeadBiases = Float[Tensor, "head_index d_head"]
+OneHot = Float[Tensor, "batch pos token_class"]
+
+
+WIDEST = 50.0
+"""Spread of bias scores in nats up to which float32 keeps every term of the reweighted sums."""
 
 
 def class_shares(
-    q: HeadVectors, k: HeadVectors, one_hot: Float[Tensor, "batch pos token_class"]
-) -> Float[Tensor, "batch pos head_index token_class"]:
-    """Return the share of each query's attention that goes to each class: sum over j in c of softmax(q . k / sqrt(d))_ij.
+    q: HeadVectors, k: HeadVectors, vector: HeadBiases, one_hot: OneHot
+) -> Float[Tensor, "2 batch pos head_index token_class"]:
+    """Return each query's share of attention per class, with the bias `vector` added to the queries (0) and without (1).
 
-    The classes' one-hot columns are the values of scaled_dot_product_attention, so no pattern is ever held. They are
-    handed over in pieces of d_head columns, because the fused kernels want values as wide as the keys.
+    Without it the share is sum_{j in c} p0_ij, p0 = softmax(q . k / sqrt(d)). With it, p_ij is proportional to
+    p0_ij exp(beta_j), beta_j = vector . k_j / sqrt(d), so the share is
+
+        sum_{j in c} p0_ij exp(beta_j) / sum_j p0_ij exp(beta_j).
+
+    One pass of scaled_dot_product_attention, whose values are the classes' one-hot columns plain and weighted by
+    exp(beta), gives both, and no pattern is ever held. Bias scores that spread over more than 50 nats, where float32
+    would lose terms, take a pass for each of the two queries instead.
+
+    Args:
+        q, k: queries without the bias, and keys.
+        vector: the bias.
+        one_hot: the class of each key; with several schemes side by side, one 1 in each.
     """
-    _, _, n_heads, d_head = q.shape
-    n_classes = one_hot.shape[-1]
-    wide = F.pad(one_hot, (0, -n_classes % d_head)).to(q.dtype)[:, None].expand(-1, n_heads, -1, -1)
+    scores = (k * vector).sum(-1) / q.shape[-1] ** 0.5  # [batch, pos, head_index]
+    largest = scores.amax(1, keepdim=True)
+    if bool((largest - scores).amax() > WIDEST):
+        return torch.stack([attended(query, k, one_hot[:, :, None]) for query in (q + vector, q)])
+    plain = one_hot[:, :, None].to(q.dtype)  # [batch, pos, 1, token_class]
+    weighted = plain * (scores - largest).exp()[..., None]  # [batch, pos, head_index, token_class]
+    both = attended(q, k, torch.cat([weighted, plain.expand_as(weighted)], dim=-1)).unflatten(-1, (2, -1))
+    shares = both * (one_hot[0, 0].sum() / both.sum(-1, keepdim=True))
+    with_bias = torch.where(
+        vector.any(-1)[:, None], shares[..., 0, :], shares[..., 1, :]
+    )  # exactly equal without a bias
+    return torch.stack([with_bias, shares[..., 1, :]])
+
+
+def attended(
+    q: HeadVectors, k: HeadVectors, values: Float[Tensor, "batch pos #head_index column"]
+) -> Float[Tensor, "batch pos head_index column"]:
+    """Return the causal attention's mean of any number of value columns, in pieces of d_head of them.
+
+    The fused kernels want values as wide as the keys; narrower ones take a path many times slower.
+    """
+    n_heads, d_head, columns = q.shape[2], q.shape[3], values.shape[-1]
+    wide = F.pad(values, (0, -columns % d_head)).to(q.dtype).transpose(1, 2).expand(-1, n_heads, -1, -1)
     q, k = q.transpose(1, 2), k.transpose(1, 2)  # [batch, head_index, pos, d_head]
     pieces = [F.scaled_dot_product_attention(q, k, piece, is_causal=True) for piece in wide.split(d_head, dim=-1)]
-    return torch.cat(pieces, dim=-1)[..., :n_classes].transpose(1, 2)
+    return torch.cat(pieces, dim=-1)[..., :columns].transpose(1, 2)
 
 
 class ShareSums:

@@ -72,10 +72,11 @@ def tokens_table(
     half = _numpy(Z95 * (moments.variance() / moments.count).sqrt())
     layers, heads, _ = contrast.shape
     frame = _index({"layer": range(layers), "head": range(heads), "token_index": _numpy(seen)})
-    each = pd.DataFrame({"token_string": model.to_str_tokens(seen), "count": _numpy(moments.count)})
+    # categories, because every string stands once for every head
+    each = pd.DataFrame({"token_string": pd.Categorical(model.to_str_tokens(seen)), "count": _numpy(moments.count)})
     for scheme, (first, last) in zip(names, _ranges(names), strict=True):
         usual = counts.token_classes[_numpy(seen), first:last].argmax(-1)
-        each[scheme] = np.asarray(names[scheme], dtype=object)[usual]
+        each[scheme] = pd.Categorical.from_codes(usual, names[scheme])
     repeated = each.iloc[np.tile(np.arange(len(each)), layers * heads)].reset_index(drop=True)
     return pd.concat([frame, repeated], axis=1).assign(
         model=model.cfg.model_name, bias_score_mean=_numpy(mean).ravel(), bias_score_contrast=contrast.ravel(),

@@ -63,14 +63,21 @@ def test_moments_merge_to_those_of_the_whole():
 
 
 @pytest.mark.parametrize(("d_head", "n_classes"), [(8, 3), (8, 8), (8, 21), (3, 7)])
-def test_class_shares_equal_explicit_patterns(d_head, n_classes):
+@pytest.mark.parametrize("strength", [0.0, 1.0, 10.0, 100.0])  # the last spreads scores over more than 50 nats
+def test_class_shares_equal_explicit_patterns_of_both_queries(d_head, n_classes, strength):
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 2, 9, 3, d_head, generator=generator)
+    vector = torch.randn(3, d_head, generator=generator) * strength
     one_hot = torch.nn.functional.one_hot(torch.randint(n_classes, (2, 9), generator=generator), n_classes).float()
-    scores = torch.einsum("bihd,bjhd->bhij", q, k) / d_head**0.5
-    scores = scores.masked_fill(torch.ones(9, 9, dtype=torch.bool).triu(1), -torch.inf)
-    expected = torch.einsum("bhij,bjc->bihc", scores.softmax(-1), one_hot)
-    torch.testing.assert_close(class_shares(q, k, one_hot), expected)
+    found = class_shares(q, k, vector, torch.cat([one_hot, one_hot.flip(-1)], -1))  # two schemes side by side
+    for query, shares in zip((q + vector, q), found, strict=True):
+        scores = torch.einsum("bihd,bjhd->bhij", query.double(), k.double()) / d_head**0.5
+        scores = scores.masked_fill(torch.ones(9, 9, dtype=torch.bool).triu(1), -torch.inf)
+        expected = torch.einsum("bhij,bjc->bihc", scores.softmax(-1), one_hot.double())
+        torch.testing.assert_close(shares[..., :n_classes].double(), expected, rtol=1e-4, atol=2e-6)
+        torch.testing.assert_close(shares[..., n_classes:].double(), expected.flip(-1), rtol=1e-4, atol=2e-6)
+    if strength == 0:
+        assert torch.equal(found[0], found[1])
 
 
 def test_effective_documents_count_equal_documents_and_discount_unequal_ones(make_documents, make_scheme):
