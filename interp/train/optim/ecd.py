@@ -1,0 +1,87 @@
+"""Energy Conserving Descent with q = 1: momentum of unit norm, force divided by V = loss - F0.
+
+Source: Silverstein, Kunin, Shyam, "Symmetry Breaking in Transformers for Efficient and Interpretable Training",
+arXiv 2601.22257, 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch.optim.optimizer import ParamsT
+
+from interp.errors import InterpError
+from interp.train.optim.descent import EnergyConservingOptimizer, ratio_or
+from interp.train.optim.passes import Block, Scalar, kick_and_drift, launch, sums, turn
+
+
+class ECD(EnergyConservingOptimizer):
+    """Energy Conserving Descent, q = 1, for `d` parameters theta with momenta P.
+
+    V = loss + wd |theta|^2 / 2 - F0 and g' = g + wd theta; with lr divided by sqrt(eta), each step sets
+    P = P / |P|, then P += -(lr eta / 2) (d / (d-1)) / V (g' - P <P, g'>), then theta += lr P. P starts along -g.
+
+    Args:
+        params: parameters or groups; a group may have its own lr, eta and weight_decay.
+        lr: length of a step in parameter space, times sqrt(eta).
+        eta: strength of the force; a larger one concentrates the end points at lower losses.
+        F0: the loss, in nats, that the motion slows down at; it must be below every loss the run can reach. A step whose V
+            is not above 1e-40 is skipped and counted in `skipped`.
+        nu: size of the noise that turns P at every step, relative to |P|; 0 is deterministic. Its seed is the one last
+            given to `torch.manual_seed`.
+        weight_decay: coefficient of |theta|^2 / 2 in the energy.
+        conserve_energy: scale P to norm 1 before every step; without it |P| drifts with the integration error.
+        projection: "tensor" takes <P, g'> within each tensor, as the released code does, so it reproduces the
+            published runs and is the default; "global" takes it over all parameters, as the theory does.
+        maximize: not supported.
+
+    Raises:
+        InterpError: a setting out of range, `maximize`, or fewer than two parameters with gradients.
+    """
+
+    shared = ("F0", "nu", "conserve_energy", "projection")
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1.0,
+        eta: float = 100.0,
+        F0: float = 2.0,
+        nu: float = 0.0,
+        weight_decay: float = 0.0,
+        conserve_energy: bool = True,
+        projection: Literal["tensor", "global"] = "tensor",
+        *,
+        maximize: bool = False,
+    ):
+        if lr < 0 or eta <= 0 or nu < 0 or weight_decay < 0:
+            raise InterpError(
+                f"lr {lr}, nu {nu} and weight_decay {weight_decay} must not be below 0, eta {eta} above 0."
+            )
+        if projection not in ("tensor", "global"):
+            raise InterpError(f"projection is {projection!r}; it can be 'tensor' or 'global'.")
+        settings = {"lr": lr, "eta": eta, "weight_decay": weight_decay, "F0": F0, "nu": nu}
+        super().__init__(params, {**settings, "conserve_energy": conserve_energy, "projection": projection}, maximize)
+
+    def move(self, blocks: list[Block], loss: Scalar, dimension: int) -> None:
+        """Scale, kick, drift, turn."""
+        if dimension < 2:
+            raise InterpError("ECD turns its momentum, so it needs at least two parameters with gradients, not one.")
+        run = self.trajectory
+        if self.first:
+            launch(blocks, torch.ones_like(loss))
+        total = sums(blocks)
+        v = loss + total.decay - run["F0"]
+        allowed = self.above(v)
+        unit = ratio_or(1.0, allowed & run["conserve_energy"], torch.ones_like(v), total.square)
+        along = unit * (total.power if run["projection"] == "tensor" else total.power.sum().expand_as(total.power))
+        pull = dimension / (dimension - 1) / torch.where(allowed, v, float("inf"))  # no force where the step is skipped
+        impulses = self.per_group(lambda group: -group["lr"] * group["eta"] ** 0.5 / 2 * pull)
+        rates = self.per_group(lambda group: allowed.double() * (group["lr"] / group["eta"] ** 0.5))
+        factors = [unit * (1 - impulse * along) for impulse in impulses]
+        for block in reversed(blocks):  # the end of the sums is still in the cache
+            kick_and_drift(block, factors[block.group], impulses[block.group], rates[block.group])
+        if run["nu"]:
+            noise = allowed.double() * (run["nu"] / dimension**0.5)
+            turn(blocks, torch.ones_like(noise), noise, self.generator(v.device))
