@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from interp.errors import InterpError
 
-OptimizerName = Literal["adamw"]
+OptimizerName = Literal["adamw", "sgdm", "ecd", "ecdsep", "bbi"]
 
 
 def _option(default: Any, text: str, *flags: str) -> Any:
@@ -29,7 +29,10 @@ class TrainConfig:
     variant: Literal["symmetric", "bq", "bqbv", "bv"] = _option("bq", "Which unlearned biases break the symmetry.")
     activation: Literal["prelu", "gelu"] = _option("prelu", "Activation of the MLPs.")
     positional: Literal["learned", "rope"] = _option("learned", "Position embeddings.")
-    optimizer: OptimizerName = _option("adamw", "Optimizer.")
+    optimizer: OptimizerName = _option(
+        "adamw",
+        "Optimizer: adamw, sgdm (Nesterov momentum), or the energy-conserving ecd, ecdsep, bbi (no weight decay).",
+    )
     corpus: str = _option(
         "wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder."
     )

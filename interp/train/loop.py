@@ -26,6 +26,7 @@ from interp.options import console
 from interp.train.batches import Batches
 from interp.train.card import model_card
 from interp.train.config import TrainConfig
+from interp.train.optim.descent import EnergyConservingOptimizer
 from interp.train.optim.registry import OPTIMIZERS, parameter_groups
 from interp.train.schedule import cosine_with_warmup
 from interp.vocabulary import load_tokenizer
@@ -104,16 +105,31 @@ def prepare(config: TrainConfig) -> Run:
 def _steps(run: Run, started: float) -> Iterator[tuple[int, float]]:
     torch.manual_seed(run.config.seed)  # dropout
     forward = torch.compile(run.model) if run.config.compile else run.model
+    told = False
     for step in range(run.steps):
         loss, norm = optimizer_step(run, forward, step)
         if not np.isfinite(loss):
             raise InterpError(f"The loss is {loss} at step {step}; lower --lr. The best checkpoint so far is kept.")
+        told = told or _tell_of_skipped(run, step, loss)
         row = {"step": step + 1, "tokens": (step + 1) * run.config.batch_size * run.model.cfg.n_ctx, "loss": loss}
         row |= {"lr": run.optimizer.param_groups[0]["lr"], "grad_norm": norm, "seconds": time.perf_counter() - started}
         run.history.append({key: round(value, 6) for key, value in row.items()})
         if (step + 1) % run.config.evaluate_every == 0 or step + 1 == run.steps:
             evaluate(run)
         yield step, loss
+
+
+def _tell_of_skipped(run: Run, step: int, loss: float) -> bool:
+    """Say once that a loss fell to the floor of an energy-conserving optimizer, and return whether that was so."""
+    if not isinstance(run.optimizer, EnergyConservingOptimizer) or not int(run.optimizer.skipped):
+        return False
+    floor = run.optimizer.floor
+    console.print(
+        f"step {step + 1:,}: the loss {loss:.4f} is not above {floor} {run.optimizer.trajectory[floor]:g}, which is "
+        f"too high: steps at such losses are skipped, the best checkpoint is kept; stop, and use a lower {floor} or adamw.",
+        soft_wrap=True,
+    )
+    return True
 
 
 def optimizer_step(run: Run, forward: nn.Module | Any, step: int) -> tuple[float, float]:
