@@ -21,9 +21,10 @@ from interp.data.schemes import Scheme
 from interp.data.tokenizer import train_tokenizer
 from interp.model.presets import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.train.optim import ECD
 from tests.bench.usual import usual_amplification
 
-CLASSES, BATCH, CONTEXTS, REPEATS = 32, 2, 4, 3
+CLASSES, BATCH, CONTEXTS, REPEATS = 32, 2, 8, 3
 
 
 def model_and_documents(contexts=CONTEXTS):
@@ -111,6 +112,17 @@ def training_times():
     return seconds(steps, repeats=40)
 
 
+def optimizer_times():
+    """Times of optimizer steps over GPT-2-small's parameters, which the optimizers share."""
+    parameters = list(HookedSymmetryBrokenTransformer(preset("gpt2-124m", "bqbv")).parameters())
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter) * 1e-4
+    sgd = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, fused=True)
+    ecd, decaying, loss = ECD(parameters), ECD(parameters, weight_decay=0.1), torch.tensor(3.0)
+    steps = {"sgd": sgd.step, "ecd": lambda: ecd.step(loss), "ecd with weight decay": lambda: decaying.step(loss)}
+    return seconds(steps, repeats=7)
+
+
 def import_times():
     """Seconds of `import torch` and of `import torch, interp`, and of a command's --help, in fresh processes."""
     commands = {
@@ -136,7 +148,7 @@ def main():
     longer = measured_memory("amplification", 4 * CONTEXTS)
     for name, megabytes in [*memory.items(), ("amplification of 4 x the corpus", longer)]:
         print(f"{megabytes:8.0f} MB  {name}")
-    imports, training = import_times(), training_times()
+    imports, training, optimizers = import_times(), training_times(), optimizer_times()
     usual, ours, plain = "run_with_cache + groupby", "amplification", "plain forward with logits"
     rows = [
         (f"{ours} / {plain}", ratio(times, ours, plain), "<= 0.90"),
@@ -144,6 +156,8 @@ def main():
         (f"memory, {ours} / {usual}", memory[ours] / memory[usual], "<= 0.25"),
         ("memory, 4 x the corpus / the corpus", longer / memory[ours], "about 1"),
         ("training step, with / without biases", ratio(training, "bqbv", "symmetric"), "<= 1.03"),
+        ("ECD step / fused SGD with momentum, 124M", ratio(optimizers, "ecd", "sgd"), "<= 1.6"),
+        ("the same with weight decay", ratio(optimizers, "ecd with weight decay", "sgd"), "none"),
         ("import interp beyond torch, s", imports["torch and interp"] - imports["torch"], "<= 0.3"),
         ("amplify --help, s", imports["--help"], "<= 1"),
     ]  # fmt: skip
