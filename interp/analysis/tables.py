@@ -70,18 +70,29 @@ def tokens_table(
     mean = moments.mean()
     contrast = _numpy(mean - moments.sum.sum(-1, keepdim=True) / moments.count.sum())
     half = _numpy(Z95 * (moments.variance() / moments.count).sqrt())
-    layers, heads, _ = contrast.shape
-    frame = _index({"layer": range(layers), "head": range(heads), "token_index": _numpy(seen)})
-    # categories, because every string stands once for every head
-    each = pd.DataFrame({"token_string": pd.Categorical(model.to_str_tokens(seen)), "count": _numpy(moments.count)})
+    layers, heads, n_seen = contrast.shape
+    labels = {"token_string": pd.Categorical(model.to_str_tokens(seen))}
     for scheme, (first, last) in zip(names, _ranges(names), strict=True):
         usual = counts.token_classes[_numpy(seen), first:last].argmax(-1)
-        each[scheme] = pd.Categorical.from_codes(usual, names[scheme])
-    repeated = each.iloc[np.tile(np.arange(len(each)), layers * heads)].reset_index(drop=True)
-    return pd.concat([frame, repeated], axis=1).assign(
-        model=model.cfg.model_name, bias_score_mean=_numpy(mean).ravel(), bias_score_contrast=contrast.ravel(),
-        ci_low=(contrast - half).ravel(), ci_high=(contrast + half).ravel(),
-    )  # fmt: skip
+        labels[scheme] = pd.Categorical.from_codes(usual, names[scheme])
+    values = {"bias_score_mean": _numpy(mean), "bias_score_contrast": contrast}
+    values |= {"ci_low": contrast - half, "ci_high": contrast + half}
+    # narrow types, because every token stands here once for every head
+    return pd.DataFrame(
+        {
+            "model": pd.Categorical.from_codes(np.zeros(contrast.size, dtype=np.int8), [model.cfg.model_name]),
+            "layer": np.repeat(np.arange(layers, dtype=np.int32), heads * n_seen),
+            "head": np.tile(np.repeat(np.arange(heads, dtype=np.int32), n_seen), layers),
+            "token_index": np.tile(_numpy(seen).astype(np.int32), layers * heads),
+            "count": np.tile(_numpy(moments.count), layers * heads),
+            **{name: _tiled(label, layers * heads) for name, label in labels.items()},
+            **{name: value.astype(np.float32).ravel() for name, value in values.items()},
+        }
+    )
+
+
+def _tiled(labels: pd.Categorical, times: int) -> pd.Categorical:
+    return pd.Categorical.from_codes(np.tile(labels.codes, times), dtype=labels.dtype)
 
 
 def positions_table(model_name: str, sums: AmplificationSums) -> pd.DataFrame:
