@@ -30,12 +30,6 @@ class GroupedMoments:
         self.sum[layer].scatter_add_(1, index, values)
         self.squares[layer].scatter_add_(1, index, values.square())
 
-    def of(self, groups: Int64[Tensor, " group"]) -> GroupedMoments:
-        """Return the moments of some groups only."""
-        part = GroupedMoments.__new__(GroupedMoments)
-        part.count, part.sum, part.squares = self.count[groups], self.sum[..., groups], self.squares[..., groups]
-        return part
-
     def merge(self, other: GroupedMoments) -> None:
         """Add what another accumulator saw."""
         self.count += other.count
@@ -52,10 +46,10 @@ class GroupedMoments:
 
 
 def variance(
-    count: Int[Tensor, "*group"],
-    total: Float64[Tensor, "layer head_index *group"],
-    squares: Float64[Tensor, "layer head_index *group"],
-) -> Float64[Tensor, "layer head_index *group"]:
+    count: Int[Tensor, " group"],
+    total: Float64[Tensor, "*head group"],
+    squares: Float64[Tensor, "*head group"],
+) -> Float64[Tensor, "*head group"]:
     """Return the unbiased variance from sums; nan for fewer than two values, never below 0."""
     spread = (squares - total.square() / count).clamp(min=0)
     return torch.where(count > 1, spread / (count - 1), torch.nan)

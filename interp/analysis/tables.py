@@ -66,29 +66,37 @@ def tokens_table(
 ) -> pd.DataFrame:
     """Return the table `tokens` of `Amplification`: the tokens that occur, with their string and usual class."""
     seen = sums.tokens.count.nonzero().flatten()
-    moments = sums.tokens.of(seen)
-    mean = moments.mean()
-    contrast = _numpy(mean - moments.sum.sum(-1, keepdim=True) / moments.count.sum())
-    half = _numpy(Z95 * (moments.variance() / moments.count).sqrt())
-    layers, heads, n_seen = contrast.shape
+    count = sums.tokens.count[seen]
+    layers, heads, _ = sums.tokens.sum.shape
+    n_heads, n_seen = layers * heads, len(seen)
     labels = {"token_string": pd.Categorical(model.to_str_tokens(seen))}
     for scheme, (first, last) in zip(names, _ranges(names), strict=True):
         usual = counts.token_classes[_numpy(seen), first:last].argmax(-1)
         labels[scheme] = pd.Categorical.from_codes(usual, names[scheme])
-    values = {"bias_score_mean": _numpy(mean), "bias_score_contrast": contrast}
-    values |= {"ci_low": contrast - half, "ci_high": contrast + half}
-    # narrow types, because every token stands here once for every head
+    # a layer at a time and in narrow types, because every token stands here once for every head
+    values = np.empty((4, layers, heads, n_seen), dtype=np.float32)
+    for layer in range(layers):
+        values[:, layer] = _token_values(count, sums.tokens.sum[layer, :, seen], sums.tokens.squares[layer, :, seen])
+    columns = zip(("bias_score_mean", "bias_score_contrast", "ci_low", "ci_high"), values, strict=True)
     return pd.DataFrame(
         {
-            "model": pd.Categorical.from_codes(np.zeros(contrast.size, dtype=np.int8), [model.cfg.model_name]),
+            "model": pd.Categorical.from_codes(np.zeros(n_heads * n_seen, dtype=np.int8), [model.cfg.model_name]),
             "layer": np.repeat(np.arange(layers, dtype=np.int32), heads * n_seen),
             "head": np.tile(np.repeat(np.arange(heads, dtype=np.int32), n_seen), layers),
-            "token_index": np.tile(_numpy(seen).astype(np.int32), layers * heads),
-            "count": np.tile(_numpy(moments.count), layers * heads),
-            **{name: _tiled(label, layers * heads) for name, label in labels.items()},
-            **{name: value.astype(np.float32).ravel() for name, value in values.items()},
+            "token_index": np.tile(_numpy(seen).astype(np.int32), n_heads),
+            "count": np.tile(_numpy(count).astype(np.int32), n_heads),
+            **{name: _tiled(label, n_heads) for name, label in labels.items()},
+            **{name: value.ravel() for name, value in columns},
         }
     )
+
+
+def _token_values(count: Tensor, total: Tensor, squares: Tensor) -> np.ndarray:
+    """Mean, contrast to the head's mean and the ends of its interval, [4, head_index, token], of one layer."""
+    mean = total / count
+    contrast = mean - total.sum(-1, keepdim=True) / count.sum()
+    half = Z95 * (variance(count, total, squares) / count).sqrt()
+    return np.stack([_numpy(value) for value in (mean, contrast, contrast - half, contrast + half)])
 
 
 def _tiled(labels: pd.Categorical, times: int) -> pd.Categorical:
