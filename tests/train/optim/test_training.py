@@ -1,24 +1,12 @@
 import json
 import math
 
-import numpy as np
 import pytest
 
 from interp.train.config import TrainConfig
 from interp.train.loop import prepare, train
 from interp.train.optim import ECD
 from interp.train.optim.registry import OPTIMIZERS
-
-WORDS = "the quick brown fox jumps over a lazy dog while nine wise owls watch from tall trees"
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    random = np.random.default_rng(0)
-    folder = tmp_path_factory.mktemp("corpus")
-    for number in range(16):
-        (folder / f"{number:02}.txt").write_text(" ".join(random.choice(WORDS.split(), 400)) + ".")
-    return folder
 
 
 def config(corpus, output, **changes):
