@@ -1,59 +1,116 @@
-"""One table of optimizers with the defaults a run starts from."""
+"""One table of optimizers with the paper's hyperparameters, and how one is built. Imports torch only to build.
+
+Source of the hyperparameters: Silverstein, Kunin, Shyam, arXiv 2601.22257, 2026, and the training script released with
+it; of ECDSep and BBI: this package's, since the paper does not use them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from interp.errors import InterpError, nearest
+from interp.train.optim.arguments import ELSEWHERE, check_arguments
 
-from interp.train.optim.bbi import BBI
-from interp.train.optim.ecd import ECD
-from interp.train.optim.ecdsep import ECDSep
-
-Groups = list[dict[str, Any]]
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """How to build an optimizer from parameter groups and a learning rate, and its default learning rate."""
+    """An optimizer that a run can choose."""
 
-    build: Callable[[Groups, float], torch.optim.Optimizer]
-    lr: float
+    target: str  # where its class is, as "module:name"
+    defaults: Mapping[str, Any]  # keywords of a run at the paper's scale, with lr and weight_decay
+    small_lr: float  # learning rate of the small presets, trained for a few thousand steps only
+    clip: float = 0.0  # largest norm of the gradient, 0 for none: ECD's force has to be the gradient of its own loss
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the small presets."""
+        return self.small_lr
 
-def _adamw(groups: Groups, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
-
-
-def _sgdm(groups: Groups, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True)
-
-
-def _ecd(groups: Groups, lr: float) -> torch.optim.Optimizer:
-    return ECD(groups, lr=lr)
-
-
-def _ecdsep(groups: Groups, lr: float) -> torch.optim.Optimizer:
-    return ECDSep(groups, lr=lr, eta=1.0)
-
-
-def _bbi(groups: Groups, lr: float) -> torch.optim.Optimizer:
-    return BBI([{**group, "weight_decay": 0.0} for group in groups], lr=lr)
+    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        """Build the optimizer with its defaults."""
+        settings = {key: value for key, value in self.defaults.items() if key not in ELSEWHERE}
+        if self.target.endswith("BBI"):
+            groups = [{**group, "weight_decay": 0.0} for group in groups]
+        return resolve_name(self.target)(groups, lr=lr, **settings)
 
 
 OPTIMIZERS: dict[str, OptimizerSpec] = {
-    "adamw": OptimizerSpec(_adamw, lr=1e-3),
-    "sgdm": OptimizerSpec(_sgdm, lr=1e-1),
-    "ecd": OptimizerSpec(_ecd, lr=1.0),
-    "ecdsep": OptimizerSpec(_ecdsep, lr=0.4),
-    "bbi": OptimizerSpec(_bbi, lr=1e-1),
+    "adamw": OptimizerSpec(
+        "torch.optim:AdamW",
+        {"lr": 1e-4, "weight_decay": 0.01, "betas": (0.9, 0.95), "eps": 1e-8, "fused": True},
+        small_lr=2e-3,
+        clip=1.0,
+    ),
+    "sgdm": OptimizerSpec(
+        "torch.optim:SGD",
+        {"lr": 0.03, "weight_decay": 0.0, "momentum": 0.95, "nesterov": True, "fused": True},
+        small_lr=0.1,
+        clip=1.0,
+    ),
+    "soap": OptimizerSpec(
+        "pytorch_optimizer:SOAP",
+        {"lr": 3e-4, "weight_decay": 0.01, "betas": (0.95, 0.95), "precondition_frequency": 10},
+        small_lr=3e-3,
+        clip=1.0,
+    ),
+    "ecd": OptimizerSpec(
+        "interp.train.optim.ecd:ECD",
+        {"lr": 1.0, "weight_decay": 0.0, "eta": 100.0, "F0": 2.0, "nu": 0.0, "conserve_energy": True},
+        small_lr=1.0,
+    ),
+    "ecdsep": OptimizerSpec(
+        "interp.train.optim.ecdsep:ECDSep",
+        {"lr": 0.4, "weight_decay": 0.0, "eta": 1.0, "F0": 0.0, "nu": 1e-5},
+        small_lr=0.4,
+    ),
+    "bbi": OptimizerSpec("interp.train.optim.bbi:BBI", {"lr": 0.1, "weight_decay": 0.0}, small_lr=0.1),
 }
 
 
-def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
+def build_optimizer(
+    name: str,
+    parameters: Iterable[torch.Tensor],
+    lr: float,
+    weight_decay: float | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> torch.optim.Optimizer:
+    """Build the optimizer `name` of OPTIMIZERS for `parameters`: matrices with weight decay, vectors without.
+
+    Args:
+        name: a key of OPTIMIZERS.
+        parameters: all parameters of the model.
+        lr: learning rate.
+        weight_decay: of matrices; the optimizer's default if None.
+        arguments: other keywords of the optimizer's class, in place of the defaults.
+
+    Raises:
+        InterpError: an unknown optimizer or argument, a value of the wrong type or out of range.
+    """
+    if name not in OPTIMIZERS:
+        raise InterpError(f"There is no optimizer {name!r}, only {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
+    spec, arguments = OPTIMIZERS[name], dict(arguments or {})
+    kind = resolve_name(spec.target)
+    check_arguments(name, kind, arguments)
+    decay = spec.defaults["weight_decay"] if weight_decay is None else weight_decay
+    settings = {key: value for key, value in spec.defaults.items() if key not in ELSEWHERE}
+    try:
+        return kind(parameter_groups(parameters, decay), lr=lr, **{**settings, **arguments})
+    except (
+        ValueError,
+        RuntimeError,
+    ) as error:  # how torch and SOAP refuse a number out of range, or fused with foreach
+        raise InterpError(
+            f"{name} cannot be built with lr {lr:g} and {arguments}: {str(error).rstrip('.')}."
+        ) from error
+
+
+def parameter_groups(parameters: Iterable[torch.Tensor], weight_decay: float) -> list[dict[str, Any]]:
     """Return two groups: matrices with weight decay, vectors (biases, norms, slopes) without."""
     together = list(parameters)
     return [

@@ -1,11 +1,12 @@
 import json
 import math
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 
-from interp.train.config import TrainConfig
+from interp.train.config import OptimizerName, TrainConfig
 from interp.train.loop import prepare, train
-from interp.train.optim import ECD
 from interp.train.optim.registry import OPTIMIZERS
 
 
@@ -14,7 +15,7 @@ def config(corpus, output, **changes):
     return TrainConfig(**{**settings, **changes})
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
 def test_every_optimizer_trains_with_its_default_learning_rate(corpus, tmp_path, optimizer):
     settings = config(corpus, tmp_path / "run", steps=25, evaluate_every=25, optimizer=optimizer)
     assert train(settings) == tmp_path / "run"
@@ -25,7 +26,7 @@ def test_every_optimizer_trains_with_its_default_learning_rate(corpus, tmp_path,
 
 def test_a_loss_at_the_floor_is_said_once_and_the_checkpoint_is_kept(corpus, tmp_path, monkeypatch, capsys):
     spec = OPTIMIZERS["ecd"]
-    monkeypatch.setitem(OPTIMIZERS, "ecd", type(spec)(lambda groups, lr: ECD(groups, lr=lr, F0=9.0), lr=1.0))
+    monkeypatch.setitem(OPTIMIZERS, "ecd", replace(spec, defaults={**spec.defaults, "F0": 9.0}))
     folder = train(config(corpus, tmp_path / "run", steps=4, evaluate_every=2, optimizer="ecd", weight_decay=0.0))
     said = capsys.readouterr().err
     assert said.count("is not above F0 9") == 1
