@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -13,26 +14,48 @@ from interp.errors import InterpError
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token. It stands before every document, and is bos, eos, unk and pad at once."""
 
+_HUB_ID = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*(?<!\.json)")
+
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
-    """Load a tokenizer from a `tokenizer.json`, or from a folder that holds one.
+    """Load a tokenizer from a `tokenizer.json`, from a folder that holds one, or from the Hugging Face hub by its id.
+
+    What exists on disk goes before the hub; "gpt2" or "owner/name" is looked for there, in its cache first.
 
     Raises:
-        InterpError: no such file, not a tokenizer, or without the token that stands between documents.
+        InterpError: no such file, no way to the hub, not a tokenizer, or without the token that stands between documents.
     """
-    path = Path(path).expanduser()
-    file = path / "tokenizer.json" if path.is_dir() else path
+    local = Path(path).expanduser()
+    file = local / "tokenizer.json" if local.is_dir() else local
+    if not file.is_file() and not local.is_dir() and _HUB_ID.fullmatch(str(path)):
+        file = _download(str(path))
     if not file.is_file():
         raise InterpError(f"There is no tokenizer at {file}; expected a tokenizer.json as `tokenizers` writes it.")
+    tokenizer = _read(file)
+    if tokenizer.token_to_id(END_OF_TEXT) is None:
+        raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
+    return wrap(tokenizer)
+
+
+def _read(file: Path) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))
+        return Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))
     except OSError as error:
         raise InterpError(f"Cannot read {file}: {error.strerror}.") from error
     except Exception as error:  # `tokenizers` raises bare Exception
         raise InterpError(f"{file} is not a tokenizer.json ({error}); write it again with `tokenizers`.") from error
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
-    return wrap(tokenizer)
+
+
+def _download(name: str) -> Path:
+    import huggingface_hub  # late: most tokenizers are files
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(name, "tokenizer.json"))
+    except Exception as error:  # of the hub, of the network below it
+        raise InterpError(
+            f"{name!r} is no file or folder, and the Hugging Face hub gave no tokenizer of that name "
+            f"({type(error).__name__}); check the name and the network, or download its tokenizer.json and give the path."
+        ) from error
 
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from interp.data.formats import Texts, read_path
+from interp.data.hugging_face import PREFIX, read_dataset
 from interp.data.wikipedia import wikipedia_sample
 from interp.errors import InterpError, nearest
 
@@ -18,6 +20,13 @@ VALIDATION_EVERY = 8
 """Every eighth document is held out; whole documents, so that no sentence is both trained on and measured."""
 
 _UNENCODABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class Place(NamedTuple):
+    """How far a corpus has been read: rows of its source, and documents in them (a row without text is none)."""
+
+    row: int = 0
+    document: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,23 +43,32 @@ class Corpus:
     Attributes:
         name: the corpus' name, the file or folder, or "strings".
         split: "all", "train" or "validation".
+        source: gives (name, text) of every row from the row with the given index on.
     """
 
-    def __init__(self, name: str, source: Callable[[], Texts], split: Split = "all") -> None:
+    def __init__(self, name: str, source: Callable[[int], Texts], split: Split = "all") -> None:
         self.name = name
         self.split: Split = split
         self.source = source
 
     def __iter__(self) -> Iterator[Document]:
-        index = 0
-        for name, text in self.source():
+        for _, document in self.documents():
+            yield document
+
+    def documents(self, start: Place = Place()) -> Iterator[tuple[Place, Document]]:
+        """Yield the split's documents from a place on, each with the place after it, where reading can go on."""
+        index = start.document
+        for row, (name, text) in enumerate(self.source(start.row), start=start.row + 1):
             if not text or text.isspace():
                 continue
-            if self.split == "all" or (index % VALIDATION_EVERY == VALIDATION_EVERY - 1) == (
-                self.split == "validation"
-            ):
-                yield Document(name, _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", text))
             index += 1
+            if self.split in ("all", split_of(index - 1)):
+                yield Place(row, index), Document(name, _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def split_of(index: int) -> Literal["train", "validation"]:
+    """Return the split of the document with this index."""
+    return "validation" if index % VALIDATION_EVERY == VALIDATION_EVERY - 1 else "train"
 
 
 def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all", text_field: str = "text") -> Corpus:
@@ -58,9 +76,10 @@ def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all
 
     Args:
         corpus: a name ("wikipedia-sample"); a .txt (one document), .jsonl, .csv or .parquet file; a folder of those,
-            read recursively in sorted order; strings, one a document; or a `Corpus`, to take a split of it.
+            read recursively in sorted order; a data set of the Hugging Face hub, streamed, as "hf:NAME[:CONFIG][:SPLIT]",
+            or "hf:FOLDER" for a local one; strings, one a document; or a `Corpus`, to take a split of it.
         split: "validation" is every eighth document, "train" the other seven, "all" both.
-        text_field: the column of .jsonl, .csv and .parquet that holds the text.
+        text_field: the column of .jsonl, .csv, .parquet and data sets that holds the text.
 
     Raises:
         InterpError: no such corpus, unreadable files, or no document in the split.
@@ -77,12 +96,19 @@ def _open(corpus: str | Path | Iterable[str] | Corpus, split: Split, text_field:
     if isinstance(corpus, Corpus):
         return corpus if split == "all" else Corpus(corpus.name, corpus.source, split)
     if isinstance(corpus, str) and corpus in NAMED:
-        return Corpus(corpus, NAMED[corpus], split)
+        return Corpus(corpus, _from(NAMED[corpus]), split)
+    if isinstance(corpus, str) and corpus.startswith(PREFIX):
+        return Corpus(corpus, lambda row: read_dataset(corpus, text_field, row), split)
     if isinstance(corpus, str | Path):
         path = _existing(corpus)
-        return Corpus(str(path), lambda: read_path(path, text_field), split)
+        return Corpus(str(path), _from(lambda: read_path(path, text_field)), split)
     texts = list(corpus)  # an iterator can be read only once
-    return Corpus("strings", lambda: _strings(texts), split)
+    return Corpus("strings", _from(lambda: _strings(texts)), split)
+
+
+def _from(source: Callable[[], Texts]) -> Callable[[int], Texts]:
+    """A source that can start at a row: what comes before it is read and passed over."""
+    return lambda row: islice(source(), row, None)
 
 
 def _existing(corpus: str | Path) -> Path:
@@ -96,7 +122,7 @@ def _existing(corpus: str | Path) -> Path:
         known = ", ".join(NAMED)
         raise InterpError(
             f"{shown!r} is neither a file, a folder nor a corpus (known: {known}){nearest(str(corpus), NAMED)}. "
-            "To use a text itself, pass it in a list."
+            f"Write {PREFIX}NAME for a data set of the Hugging Face hub; to use a text itself, pass it in a list."
         )
     return path
 

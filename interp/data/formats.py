@@ -23,7 +23,7 @@ def read_path(path: Path, text_field: str) -> Texts:
     Raises:
         InterpError: nothing readable there, an unknown file format, a broken line or table, or no text column.
     """
-    files = _files(path) if path.is_dir() else [path]
+    files = files_in(path) if path.is_dir() else [path]
     for file in files:
         reader = READERS.get(file.suffix.lower())
         if reader is None:
@@ -34,7 +34,12 @@ def read_path(path: Path, text_field: str) -> Texts:
             raise InterpError(f"Cannot read {file}: {error.strerror or error}.") from error
 
 
-def _files(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
+    """Return the readable files of a folder, recursively and sorted, hidden ones left out.
+
+    Raises:
+        InterpError: there is none.
+    """
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix.lower() in READERS]
     visible = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     if not visible:
@@ -58,8 +63,8 @@ def _read_jsonl(path: Path, text_field: str) -> Texts:
                 raise InterpError(f"{where} is not JSON ({error}); expected one JSON object a line.") from error
             if not isinstance(record, dict):
                 raise InterpError(f"{where} holds a JSON {type(record).__name__}; expected one JSON object a line.")
-            _require(text_field, list(record), where)
-            yield f"{path.stem}:{number}", _text(record[text_field], text_field, where)
+            require_column(text_field, list(record), where)
+            yield f"{path.stem}:{number}", text_of(record[text_field], text_field, where)
 
 
 def _read_csv(path: Path, text_field: str) -> Texts:
@@ -69,7 +74,7 @@ def _read_csv(path: Path, text_field: str) -> Texts:
         rows = csv.reader((line.replace("\0", "\N{REPLACEMENT CHARACTER}") for line in lines), strict=True)
         try:
             header = next(rows, [])
-            column = _require(text_field, header, str(path))
+            column = require_column(text_field, header, str(path))
             for number, row in enumerate(rows, start=1):
                 yield f"{path.stem}:{number}", row[column] if column < len(row) else ""
         except csv.Error as error:
@@ -81,7 +86,7 @@ def _read_csv(path: Path, text_field: str) -> Texts:
 def _read_parquet(path: Path, text_field: str) -> Texts:
     try:
         with pq.ParquetFile(path) as table:
-            _require(text_field, table.schema_arrow.names, str(path))
+            require_column(text_field, table.schema_arrow.names, str(path))
             number = 0
             for batch in table.iter_batches(batch_size=64, columns=[text_field]):
                 for value in _bytes(batch.column(0), text_field, path):
@@ -100,7 +105,12 @@ def _bytes(column: pa.Array, text_field: str, path: Path) -> list[bytes | None]:
     return column.cast(pa.large_binary()).to_pylist()
 
 
-def _require(text_field: str, columns: list[str], where: str) -> int:
+def require_column(text_field: str, columns: list[str], where: str) -> int:
+    """Return the place of the column that holds the text.
+
+    Raises:
+        InterpError: there is none of that name; the message lists the columns.
+    """
     if text_field not in columns:
         found = ", ".join(map(repr, columns)) or "none"
         hint = nearest(text_field, columns)
@@ -108,7 +118,12 @@ def _require(text_field: str, columns: list[str], where: str) -> int:
     return columns.index(text_field)
 
 
-def _text(value: object, text_field: str, where: str) -> str:
+def text_of(value: object, text_field: str, where: str) -> str:
+    """Return the text of a field, "" for none.
+
+    Raises:
+        InterpError: the field holds something else.
+    """
     if value is None:
         return ""
     if not isinstance(value, str):

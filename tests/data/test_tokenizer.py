@@ -1,7 +1,12 @@
 """The tokenizer is complete, deterministic, loses nothing, and cannot be talked into a document border."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -98,3 +103,47 @@ def test_documents_are_encoded_one_by_one_in_order(tokenizer):
         f"{END_OF_TEXT}the rain",
         f"{END_OF_TEXT}the art",
     ]
+
+
+def hub_cache(folder, tokenizer, name, revision="0123456789012345678901234567890123456789"):
+    """A file as the hub's cache keeps it: refs/main names the revision, snapshots/REVISION holds the file."""
+    repository = folder / f"models--{name.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(revision)
+    (repository / "snapshots" / revision).mkdir(parents=True)
+    tokenizer.backend_tokenizer.save(str(repository / "snapshots" / revision / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "some-owner/some.name"])
+def test_a_tokenizer_comes_from_the_hub_by_its_id(tokenizer, tmp_path, name):
+    hub_cache(tmp_path, tokenizer, name)
+    code = "import sys; from interp.vocabulary import load_tokenizer; print(load_tokenizer(sys.argv[1]).encode('the rain'))"
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code, name], env=offline, capture_output=True, text=True)
+    assert json.loads(done.stdout) == tokenizer.encode("the rain"), done.stderr
+
+
+def test_the_disk_goes_before_the_hub(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked the hub"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt2").mkdir()
+    tokenizer.backend_tokenizer.save("gpt2/tokenizer.json")
+    assert load_tokenizer("gpt2").get_vocab() == tokenizer.get_vocab()
+    for absent in ("runs/absent/tokenizer.json", "absent.json", "./gpt3", "~/gpt3", tmp_path / "absent", "a/b/c"):
+        with pytest.raises(InterpError, match="There is no tokenizer at"):
+            load_tokenizer(absent)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route"), OSError(2, "gone"), ValueError("bad id")])
+def test_a_hub_that_gives_nothing_is_one_sentence_with_a_remedy(monkeypatch, error):
+    def refuse(name, file):
+        assert (name, file) == ("gpt2", "tokenizer.json")
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    expected = (
+        rf"'gpt2' is no file or folder, .*\({type(error).__name__}\); .* download its tokenizer\.json and give the path"
+    )
+    for name in ("gpt2", Path("gpt2")):
+        with pytest.raises(InterpError, match=expected):
+            load_tokenizer(name)
