@@ -1,19 +1,15 @@
 """A process that tags: texts come in on standard input, words go out on standard output, both pickled.
 
-    python -m interp.data.tag_worker PIPELINE
-
-A process of its own, and not one of `multiprocessing`: that would import the caller's main module again, torch and all,
-and a script without `if __name__ == "__main__"` would start itself over.
+python -m interp.data.tag_worker PIPELINE
 """
 
 import importlib.abc
-import os
-import pickle
-import signal
 import sys
 from importlib import metadata
 
 from interp.data.pipelines import load_pipeline, tag
+from interp.data.processes import serve
+from interp.data.words import Words
 from interp.errors import InterpError
 
 
@@ -28,26 +24,23 @@ class _NoTorch(importlib.abc.MetaPathFinder):
 
 def main(name: str) -> None:
     """Answer each text with its `Words`, or with an `InterpError`, until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted parent closes the input, which ends the loop
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
     if not _needs_torch(name):
         sys.meta_path.insert(0, _NoTorch())
     pipeline = None
-    while True:
-        try:
-            text = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
+
+    def words(text: str) -> Words:
+        nonlocal pipeline
         try:
             pipeline = pipeline or load_pipeline(name)
-            answer = tag(pipeline, text)
-        except InterpError as error:
-            answer = error
+            return tag(pipeline, text)
+        except InterpError:
+            raise
         except Exception as error:  # the parent tells the user; this process has no one to tell
-            answer = InterpError(f"The spaCy pipeline {name!r} failed on a text ({type(error).__name__}: {error}).")
-        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+            raise InterpError(
+                f"The spaCy pipeline {name!r} failed on a text ({type(error).__name__}: {error})."
+            ) from error
+
+    serve(words)
 
 
 def _needs_torch(name: str) -> bool:

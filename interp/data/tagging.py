@@ -1,8 +1,6 @@
 """Documents with a class for every byte-pair token, tagged ahead of the consumer."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from itertools import tee
 from pathlib import Path
 from typing import Literal
@@ -15,6 +13,7 @@ from interp.data.cache import cache_folder
 from interp.data.contexts import TaggedDocument
 from interp.data.corpus import Corpus, Document
 from interp.data.pipelines import DEFAULT_PIPELINE
+from interp.data.processes import in_order
 from interp.data.schemes import BOS, Scheme
 from interp.data.tag_cache import TagCache
 from interp.data.tag_pool import TagPool
@@ -59,7 +58,7 @@ def tag_documents(
         return
     folder = cache_folder() / "tags" if cache == "default" else cache
     with TagPool(pipeline_name, workers, TagCache(folder, pipeline_name) if folder else None) as pool:
-        for document, words in _ahead(encoded, pool, 2 * workers + 1):
+        for document, words in in_order(encoded, lambda one: pool.submit(one[1].text), 2 * workers + 1):
             yield _classify(document, schemes, words)
 
 
@@ -67,18 +66,6 @@ def _encode(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Iterator[Enco
     documents, to_encode = tee(corpus)
     for index, (document, encoding) in enumerate(zip(documents, encode_documents(tokenizer, to_encode), strict=True)):
         yield index, document, *encoding
-
-
-def _ahead(encoded: Iterator[Encoded], pool: TagPool, distance: int) -> Iterator[tuple[Encoded, Words]]:
-    """Keep `distance` documents submitted before waiting for the first of them."""
-    waiting: deque[tuple[Encoded, Future[Words]]] = deque()
-    for document in encoded:
-        waiting.append((document, pool.submit(document[1].text)))
-        if len(waiting) >= distance:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    for first, future in waiting:
-        yield first, future.result()
 
 
 def _classify(encoded: Encoded, schemes: Sequence[Scheme], words: Words | None) -> TaggedDocument:

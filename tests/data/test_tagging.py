@@ -148,8 +148,8 @@ def test_closing_the_iterator_early_stops_the_processes(tokenizer, corpus, monke
     assert next(documents).index == 0
     documents.close()
     (pool,) = pools
-    assert pool.processes
-    assert all(process.poll() is not None for process in pool.processes)
+    assert pool.processes.started
+    assert all(process.poll() is not None for process in pool.processes.started)
 
 
 def test_a_process_is_stopped_in_the_middle_of_a_text():
@@ -170,7 +170,7 @@ def test_a_tagging_process_starts_without_torch():
 def test_a_process_that_dies_is_one_clear_sentence():
     with TagPool(BLANK, 1, None) as pool:
         assert len(pool.submit("two words").result().starts) == 2
-        pool.processes[0].kill()
+        pool.processes.started[0].kill()
         with pytest.raises(InterpError, match=r"ended unexpectedly.*workers=0"):
             pool.submit("more words").result()
 
