@@ -103,9 +103,18 @@ class ModelConfig:
     normalization_type = "LN"
     attn_only = False
     parallel_attn_mlp = False
-    use_attn_result = False
     default_prepend_bos = True
     final_rms = False
+    n_key_value_heads = None
+
+    # State of the model that owns this config, not of its architecture: switches of hook points (`set_use_*`), and where
+    # and in what precision the weights are.
+    use_attn_result = False
+    use_split_qkv_input = False
+    use_attn_in = False
+    use_hook_mlp_in = False
+    device = torch.device("cpu")
+    dtype = torch.float32
 
     @property
     def act_fn(self) -> str:

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from transformer_lens.utilities.tokenize_utils import get_attention_mask
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
 from interp.model.config import ModelConfig
+from interp.model.padding import Mask
+
+PaddingSide = Literal["left", "right"]
 
 
 class TokenMethods:
-    """`to_tokens`, `to_string`, `to_str_tokens`, `to_single_token` of a model with `tokenizer` and `cfg`."""
+    """`to_tokens`, `to_string`, `to_str_tokens`, `to_single_token`, ... of a model with `tokenizer` and `cfg`."""
 
     cfg: ModelConfig
     embed: nn.Embedding
     tokenizer: PreTrainedTokenizerFast | None
 
-    def to_tokens(self, input: str | list[str], prepend_bos: bool | None = None) -> Int[Tensor, "batch pos"]:
-        """Return token indices; texts of one call must give equally many tokens (padding would need a mask).
+    def to_tokens(
+        self,
+        input: str | list[str],
+        prepend_bos: bool | None = None,
+        padding_side: PaddingSide | None = None,
+        move_to_device: bool = True,
+        truncate: bool = True,
+    ) -> Int[Tensor, "batch pos"]:
+        """Return token indices, the shorter texts padded to the longest.
+
+        Args:
+            input: a text, or several.
+            prepend_bos: whether the text starts a document (default: yes).
+            padding_side: where padding stands (default: the tokenizer's, which is "right").
+            move_to_device: to the model's device, instead of the CPU.
+            truncate: cut at n_ctx tokens.
 
         Raises:
-            InterpError: no tokenizer, or texts of different lengths.
+            InterpError: no tokenizer.
         """
-        tokenizer = self.need_tokenizer()
-        texts = [input] if isinstance(input, str) else input
-        bos = [tokenizer.bos_token_id] if prepend_bos in (None, True) else []
-        rows = [bos + tokenizer.encode(text, add_special_tokens=False) for text in texts]
-        if len({len(row) for row in rows}) > 1:
-            raise InterpError(
-                f"The texts have {[len(row) for row in rows]} tokens; pass texts of equal length, or one at a time."
-            )
-        return torch.tensor(rows, dtype=torch.long, device=self.embed.weight.device)
+        rows = self._rows([input] if isinstance(input, str) else input, prepend_bos)
+        rows = [row[: self.cfg.n_ctx] for row in rows] if truncate else rows
+        tokens = self._padded(rows, padding_side)[0]
+        return tokens.to(self.embed.weight.device) if move_to_device else tokens
 
     def to_string(self, tokens: Int[Tensor, ...] | list[int]) -> str | list[str]:
         """Return the text of one row of tokens, or a list of texts for [batch, pos]."""
@@ -41,10 +56,13 @@ class TokenMethods:
             return [str(self.need_tokenizer().decode(row)) for row in rows]
         return str(self.need_tokenizer().decode(rows.flatten()))
 
-    def to_str_tokens(self, input: str | Int[Tensor, ...], prepend_bos: bool | None = None) -> list[str]:
-        """Return each token of a text, or of one row of tokens, as a string."""
-        tokens = self.to_tokens(input, prepend_bos) if isinstance(input, str) else input
-        return [str(self.need_tokenizer().decode([index])) for index in tokens.flatten().tolist()]
+    def to_str_tokens(
+        self, input: str | list[str] | Int[Tensor, ...], prepend_bos: bool | None = None
+    ) -> list[str] | list[list[str]]:
+        """Return each token of a text, or of one row of tokens, as a string; of a list of texts, a list for each."""
+        if isinstance(input, list):
+            return [self._str_tokens(self.to_tokens(text, prepend_bos)) for text in input]
+        return self._str_tokens(self.to_tokens(input, prepend_bos) if isinstance(input, str) else input)
 
     def to_single_token(self, string: str) -> int:
         """Return the index of a string that is one token.
@@ -54,19 +72,72 @@ class TokenMethods:
         """
         tokens = self.to_tokens(string, prepend_bos=False)[0]
         if len(tokens) != 1:
-            raise InterpError(
-                f"{string!r} is {len(tokens)} tokens, {self.to_str_tokens(string, False)}; one is expected."
-            )
+            raise InterpError(f"{string!r} is {len(tokens)} tokens, {self._str_tokens(tokens)}; one is expected.")
         return int(tokens)
 
-    def _tokens_of(self, input: str | list[str] | Tensor, prepend_bos: bool | None) -> Int[Tensor, "batch pos"]:
-        tokens = input if isinstance(input, Tensor) else self.to_tokens(input, prepend_bos)
-        tokens = tokens[None] if tokens.ndim == 1 else tokens
-        if tokens.shape[1] > self.cfg.n_ctx:
-            raise InterpError(
-                f"The input has {tokens.shape[1]} positions; this model has n_ctx {self.cfg.n_ctx}: pass fewer."
-            )
-        return tokens
+    def to_single_str_token(self, int_token: int) -> str:
+        """Return the string of one token index."""
+        return self._str_tokens(torch.tensor([int_token]))[0]
+
+    def get_token_position(
+        self,
+        single_token: str | int,
+        input: str | Int[Tensor, " pos"] | Int[Tensor, "1 pos"],
+        mode: Literal["first", "last"] = "first",
+        prepend_bos: bool | None = None,
+    ) -> int:
+        """Return the first or last position of a token in a text or in one row of tokens.
+
+        Raises:
+            InterpError: the token does not occur, or the string is more than one token.
+        """
+        row = (self.to_tokens(input, prepend_bos) if isinstance(input, str) else input).flatten()
+        token = self.to_single_token(single_token) if isinstance(single_token, str) else single_token
+        found = (row == token).nonzero().flatten().tolist()
+        if not found:
+            raise InterpError(f"{single_token!r} does not occur in these {len(row)} tokens; see model.to_str_tokens.")
+        return found[0] if mode == "first" else found[-1]
+
+    def _str_tokens(self, tokens: Int[Tensor, ...]) -> list[str]:
+        return [str(self.need_tokenizer().decode([index])) for index in tokens.flatten().tolist()]
+
+    def _rows(self, texts: list[str], prepend_bos: bool | None) -> list[list[int]]:
+        tokenizer = self.need_tokenizer()
+        if not texts:
+            raise InterpError("There is no text in the list; give at least one.")
+        bos = [_index(tokenizer.bos_token_id)] if prepend_bos in (None, True) else []
+        return [bos + list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+
+    def _padded(
+        self, rows: list[list[int]], side: PaddingSide | None
+    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+        """Return rows of tokens as a rectangle, and its attention mask."""
+        tokenizer = self.need_tokenizer()
+        pos = max(map(len, rows))
+        tokens = torch.full((len(rows), pos), _index(tokenizer.pad_token_id), dtype=torch.long)
+        mask = torch.zeros(len(rows), pos, dtype=torch.long)
+        for index, row in enumerate(rows):
+            left = pos - len(row) if (side or tokenizer.padding_side) == "left" else 0
+            tokens[index, left : left + len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[index, left : left + len(row)] = 1
+        return tokens, mask
+
+    def _tokens_of(
+        self, input: str | list[str] | Tensor, prepend_bos: bool | None, side: PaddingSide | None
+    ) -> tuple[Int[Tensor, "batch pos"], Mask | None]:
+        """Return an input as tokens and, where padding is known of, the attention mask.
+
+        As in TransformerLens, padding in a tensor is looked for only if a side is named: then pad tokens at that edge
+        are padding, but for the one that is the row's bos.
+        """
+        if isinstance(input, Tensor):
+            tokens = input[None] if input.ndim == 1 else input
+            if side is None:
+                return tokens, None
+            return tokens, get_attention_mask(self.need_tokenizer(), tokens, prepend_bos in (None, True), side)
+        tokens, mask = self._padded(self._rows([input] if isinstance(input, str) else input, prepend_bos), side)
+        device = self.embed.weight.device
+        return tokens.to(device), None if bool(mask.all()) else mask.to(device)
 
     def need_tokenizer(self) -> PreTrainedTokenizerFast:
         """Return the tokenizer.
@@ -77,3 +148,10 @@ class TokenMethods:
         if self.tokenizer is None:
             raise InterpError("This model has no tokenizer; pass token indices, or give it one: model.tokenizer = ...")
         return self.tokenizer
+
+
+def _index(special: object) -> int:
+    """Return a special token's index, which `transformers` types as almost anything."""
+    if not isinstance(special, int):
+        raise InterpError(f"The tokenizer names {special!r} as its special token; one index is expected.")
+    return special

@@ -5,30 +5,34 @@ Axes: batch; pos; layer; head_index; d_model, d_head, d_vocab (sizes).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from copy import copy
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens import ActivationCache
+from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
-from transformer_lens.HookedRootModule import HookedRootModule
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import InterpError, nearest
-from interp.model.bias import BiasSource, HeadBias, bias_generator
-from interp.model.components import LayerNorm, TransformerBlock
+from interp.errors import InterpError
+from interp.model.bias import HeadBias, bias_generator
+from interp.model.circuits import Circuits
+from interp.model.components import TransformerBlock
 from interp.model.config import ModelConfig
-from interp.model.tokens import TokenMethods
-from interp.model.weights import WeightAccessors
+from interp.model.generation import Generation
+from interp.model.hooking import HookMethods
+from interp.model.norm import LayerNorm
+from interp.model.padding import Mask, Positions, positions_of
+from interp.model.tokens import PaddingSide
 
 ReturnType = Literal["logits", "loss", "both"] | None
 
 
-class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootModule):
+class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
     """The `HookedTransformer` variant that is trained, loaded and looked into.
 
     Hook points are TransformerLens', and beyond them, on ``blocks.{l}.attn``: hook_bias_q, hook_bias_v, hook_q_biased,
@@ -38,31 +42,34 @@ class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootM
     `bias` says otherwise.
 
     Args:
-        config: sizes, choices, biases.
+        config: sizes, choices, biases; the model keeps a copy as `cfg`.
         tokenizer: needed only to pass strings.
     """
 
-    bias_q: HeadBias
-    bias_v: HeadBias
-    bias_scale: Tensor  # [layer, head_index, 1]
-
     def __init__(self, config: ModelConfig, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
         super().__init__()
-        self.cfg = config
+        self.cfg = copy(config)  # for the switches of hook points are this model's own
         self.tokenizer = tokenizer
         self.embed = nn.Embedding(config.d_vocab, config.d_model)
         self.hook_embed = HookPoint()  # [batch, pos, d_model]
         if config.positional == "learned":
             self.pos_embed = nn.Embedding(config.n_ctx, config.d_model)
             self.hook_pos_embed = HookPoint()  # [batch, pos, d_model]
-        self.blocks = nn.ModuleList([TransformerBlock(config) for _ in range(config.n_layers)])
+        self.blocks = nn.ModuleList([TransformerBlock(self.cfg) for _ in range(config.n_layers)])
         self.ln_final = LayerNorm(config.d_model, config.eps)
         self.bias_q = HeadBias(config.q, config)
         self.bias_v = HeadBias(config.v, config)
-        self.bias_source: BiasSource | None = None  # None: the draw in training mode, the mean in evaluation mode
+        self.bias_changes = ()
         self.register_buffer("bias_scale", torch.ones(config.n_layers, config.n_heads, 1), persistent=False)
         self.initialize()
         self.setup()
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str | Path, device: str = "auto") -> HookedSymmetryBrokenTransformer:
+        """Load a checkpoint: `interp.load_model` by the name TransformerLens users look for."""
+        from interp.model.checkpoint import load_model  # late: it imports this module
+
+        return load_model(path_or_name, device)
 
     def initialize(self) -> None:
         """Draw weights and biases from `cfg.seed`: N(0, init_range), residual projections scaled by 1/sqrt(2 n_layers)."""
@@ -81,137 +88,105 @@ class HookedSymmetryBrokenTransformer(WeightAccessors, TokenMethods, HookedRootM
 
     def forward(
         self,
-        input: str | list[str] | Int[Tensor, "batch pos"] | Int[Tensor, " pos"],
+        input: str | list[str] | Int[Tensor, "batch pos"] | Int[Tensor, " pos"] | Float[Tensor, "batch pos d_model"],
         return_type: ReturnType = "logits",
         loss_per_token: bool = False,
         prepend_bos: bool | None = None,
         stop_at_layer: int | None = None,
+        *,
+        start_at_layer: int | None = None,
+        tokens: Int[Tensor, "batch pos"] | None = None,
+        attention_mask: Mask | None = None,
+        padding_side: PaddingSide | None = None,
+        past_kv_cache: TransformerLensKeyValueCache | None = None,
+        bias_scale: float | Tensor | None = None,
     ) -> Any:
         """Run the model.
 
         Args:
-            input: text, or token indices of at most n_ctx positions.
+            input: text, or token indices of at most n_ctx positions; with `start_at_layer` the residual stream.
             return_type: "logits" [batch, pos, d_vocab]; "loss", the mean cross-entropy of the next token in nats;
                 "both", as a pair; or None.
-            loss_per_token: give the loss as [batch, pos - 1].
+            loss_per_token: give the loss as [batch, pos - 1], 0 where padding is predicted or predicts.
             prepend_bos: for text, whether it starts a document (default: yes).
             stop_at_layer: return the residual stream before this layer instead [batch, pos, d_model]; n_layers stops
                 before the final norm, negative numbers count from the end.
+            start_at_layer: take `input` for the residual stream before this layer, [batch, pos, d_model].
+            tokens: what a loss is of, where `input` is not tokens.
+            attention_mask: 1 for tokens, 0 for padding [batch, pos]. Texts of different lengths have theirs already.
+            padding_side: of texts that are padded; for tokens, where to look for padding.
+            past_kv_cache: keys and values of the positions before these, as `init_cache` makes it empty; it grows.
+            bias_scale: times the biases in this pass, a number or [layer, head_index, 1]; see also `bias`.
 
         Raises:
-            InterpError: more positions than n_ctx, or text without a tokenizer.
+            InterpError: more positions than n_ctx, text without a tokenizer, or a loss without tokens.
         """
-        tokens = self._tokens_of(input, prepend_bos)
-        residual = F.dropout(self._embed(tokens), self.cfg.dropout, self.training and self.cfg.dropout > 0)
-        bias_q, bias_v = self.biases_in_force()
-        for block, query, value in zip(self.blocks[:stop_at_layer], bias_q, bias_v, strict=False):
-            residual = block(residual, query, value)
+        if start_at_layer is None:
+            tokens, known = self._tokens_of(input, prepend_bos, padding_side)
+            attention_mask = known if attention_mask is None else attention_mask
+            positions = self._positions(tokens, attention_mask, past_kv_cache)
+            residual = self._embed(tokens, positions)
+        elif isinstance(input, Tensor):
+            residual, positions = input, self._positions(input, attention_mask, past_kv_cache)
+        else:
+            raise InterpError("start_at_layer takes the residual stream [batch, pos, d_model], not text.")
+        residual = self._run_blocks(
+            residual, slice(start_at_layer, stop_at_layer), positions, past_kv_cache, bias_scale
+        )
         if stop_at_layer is not None:
             return residual
-        logits = F.linear(self.ln_final(residual), self.embed.weight)  # [batch, pos, d_vocab]
-        return self._returned(logits, tokens, return_type, loss_per_token)
+        logits = self.unembed(self.ln_final(residual))  # [batch, pos, d_vocab]
+        return self._returned(logits, tokens, attention_mask, return_type, loss_per_token)
 
-    def draw_biases(self, step: int, seed: int | None = None) -> None:
-        """Draw the biases of modes "batch" for this optimizer step, all layers at once, before the forward pass."""
-        generator = bias_generator(self.cfg.seed if seed is None else seed, step)
-        for bias in (self.bias_q, self.bias_v):
-            if bias.config.mode == "batch":
-                bias.draw(generator)
+    def _positions(
+        self, input: Tensor, mask: Mask | None, past: TransformerLensKeyValueCache | None
+    ) -> Positions | None:
+        batch, pos = input.shape[:2]
+        return positions_of(batch, pos, input.device, mask, past, self.cfg.n_ctx)
 
-    def biases_in_force(
-        self,
-    ) -> tuple[Float[Tensor, "layer head_index d_head"], Float[Tensor, "layer head_index d_head"]]:
-        """Return b_Q and b_V as the next forward pass adds them."""
-        source = self.bias_source or ("sample" if self.training else "mean")
-        return self.bias_q(source) * self.bias_scale, self.bias_v(source) * self.bias_scale
-
-    @contextmanager
-    def bias(
-        self,
-        scale: float = 1.0,
-        layers: Sequence[int] | None = None,
-        heads: Sequence[int] | None = None,
-        bias: BiasSource | None = None,
-    ) -> Iterator[HookedSymmetryBrokenTransformer]:
-        """Change the biases inside a with block; blocks nest by multiplying scales, and everything is restored after.
-
-        Args:
-            scale: 0 removes the biases, 1 leaves them, 2 doubles them.
-            layers, heads: where the scale acts (default: everywhere).
-            bias: which biases are in force: "mean", "sample" (the last draw) or "none".
-        """
-        before = self.bias_source, self.bias_scale.clone()
-        rows = torch.tensor(range(self.cfg.n_layers) if layers is None else layers)
-        columns = torch.tensor(range(self.cfg.n_heads) if heads is None else heads)
-        try:
-            self.bias_source = bias or self.bias_source
-            self.bias_scale[rows[:, None], columns[None, :]] *= scale
-            yield self
-        finally:
-            self.bias_source = before[0]
-            self.bias_scale.copy_(before[1])
-
-    def run_with_cache(  # type: ignore[override]
-        self, *model_args: Any, return_cache_object: bool = True, remove_batch_dim: bool = False, **kwargs: Any
-    ) -> tuple[Any, ActivationCache | dict[str, Tensor]]:
-        """Run and return (output, ActivationCache); arguments are TransformerLens'.
-
-        Raises:
-            InterpError: `names_filter` names a hook point that does not exist.
-        """
-        self._check_hook_names(kwargs.get("names_filter"))
-        output, cache = super().run_with_cache(*model_args, remove_batch_dim=remove_batch_dim, **kwargs)
-        if not return_cache_object:
-            return output, cache
-        return output, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
-
-    @contextmanager
-    def hooks(  # type: ignore[override]
-        self,
-        fwd_hooks: Sequence[tuple[str | Callable, Callable]] = (),
-        bwd_hooks: Sequence[tuple[str | Callable, Callable]] = (),
-        reset_hooks_end: bool = True,
-        clear_contexts: bool = False,
-    ) -> Iterator[HookedSymmetryBrokenTransformer]:
-        """Attach hooks inside a with block; arguments are TransformerLens'.
-
-        Raises:
-            InterpError: a name that is no hook point, with the nearest one.
-        """
-        self._check_hook_names([name for name, _ in [*fwd_hooks, *bwd_hooks]])
-        with super().hooks(list(fwd_hooks), list(bwd_hooks), reset_hooks_end, clear_contexts):
-            yield self
-
-    def add_hook(self, name: str | Callable[[str], bool], *args: Any, **kwargs: Any) -> None:
-        """Attach a hook until `reset_hooks`; arguments are TransformerLens'.
-
-        Raises:
-            InterpError: a name that is no hook point, with the nearest one.
-        """
-        self._check_hook_names(name)
-        super().add_hook(name, *args, **kwargs)
-
-    def _check_hook_names(self, names: str | Callable | Iterable[str | Callable] | None) -> None:
-        for name in [names] if isinstance(names, str) or callable(names) else names or []:
-            if isinstance(name, str) and name not in self.hook_dict:
-                raise InterpError(
-                    f"There is no hook point {name!r}{nearest(name, self.hook_dict)}; see model.hook_dict."
-                )
-            if callable(name) and not any(map(name, self.hook_dict)):
-                raise InterpError("The names filter matches no hook point; see model.hook_dict for the names.")
-
-    def _embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
+    def _embed(self, tokens: Tensor, positions: Positions | None) -> Float[Tensor, "batch pos d_model"]:
         embedded = self.hook_embed(self.embed(tokens))
-        if self.cfg.positional == "rope":
-            return embedded
-        positions = self.pos_embed.weight[: tokens.shape[1]].expand(len(tokens), -1, -1)
-        return embedded + self.hook_pos_embed(positions)
+        if self.cfg.positional == "learned":
+            if positions is None:
+                places = self.pos_embed.weight[: tokens.shape[1]].expand(len(tokens), -1, -1)
+            else:
+                places = self.pos_embed(positions.ids)
+            embedded = embedded + self.hook_pos_embed(places)
+        return F.dropout(embedded, self.cfg.dropout, self.training and self.cfg.dropout > 0)
 
-    def _returned(self, logits: Tensor, tokens: Tensor, return_type: ReturnType, loss_per_token: bool) -> Any:
-        if return_type is None:
-            return None
-        if return_type == "logits":
-            return logits
+    def _run_blocks(
+        self,
+        residual: Float[Tensor, "batch pos d_model"],
+        layers: slice,
+        positions: Positions | None,
+        past: TransformerLensKeyValueCache | None,
+        bias_scale: float | Tensor | None,
+    ) -> Float[Tensor, "batch pos d_model"]:
+        bias_q, bias_v = self.biases_in_force()
+        if bias_scale is not None:
+            bias_q, bias_v = bias_q * bias_scale, bias_v * bias_scale
+        for index in range(self.cfg.n_layers)[layers]:
+            entry = None if past is None else past[index]
+            residual = self.blocks[index](residual, bias_q[index], bias_v[index], positions, entry)
+        return residual
+
+    def _returned(
+        self, logits: Tensor, tokens: Tensor | None, mask: Mask | None, return_type: ReturnType, loss_per_token: bool
+    ) -> Any:
+        if return_type in (None, "logits"):
+            return logits if return_type else None
+        if tokens is None:
+            raise InterpError("A loss needs to know the tokens; pass tokens=... beside the residual stream.")
         loss = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-        loss = loss.view(len(tokens), -1) if loss_per_token else loss.mean()
+        if mask is None:
+            loss = loss.view(len(tokens), -1) if loss_per_token else loss.mean()
+        else:
+            real = (mask[:, :-1] * mask[:, 1:]).flatten()
+            loss = (loss * real).view(len(tokens), -1) if loss_per_token else (loss * real).sum() / real.sum()
         return loss if return_type == "loss" else (logits, loss)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> HookedSymmetryBrokenTransformer:
+        """Move or cast, as torch does for `to`, `cuda`, `half`, and keep `cfg.device` and `cfg.dtype` true."""
+        super()._apply(fn, recurse)
+        self.cfg.device, self.cfg.dtype = self.embed.weight.device, self.embed.weight.dtype
+        return self

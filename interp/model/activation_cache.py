@@ -1,0 +1,178 @@
+"""TransformerLens' ActivationCache for a model with biases: what the parts write sums to the logits.
+
+Two things differ from TransformerLens' class. `b_V W_O`, which every position receives (`model.bias_OV`), is a part of
+its own and not hidden in the attention output: "{layer}_bias_v" in `decompose_resid`, "bias_v" in
+`get_full_resid_decomposition`. And since the weight w of a norm is not folded into the matrices after it, applying a
+norm to a stack multiplies by w; its shift b is no component's, and `logit_bias` gives what it adds to the logits.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens import ActivationCache
+from transformer_lens.utilities.slice import Slice
+
+UNBATCHED = ("hook_bias_q", "hook_bias_v")  # [head_index, d_head]
+PER_HEAD = (
+    "hook_q", "hook_k", "hook_v", "hook_rot_q", "hook_rot_k", "hook_q_biased", "hook_v_biased", "hook_z", "hook_result",
+    "hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input",
+)  # fmt: skip
+
+
+def full_name(name: str) -> str:
+    """Return where a head's inputs are, which `get_act_name` names on the block: blocks.0.attn.hook_q_input."""
+    return re.sub(r"^(blocks\.\d+)\.(hook_(?:attn_in|[qkv]_input))$", r"\1.attn.\2", name)
+
+
+def pos_dim(name: str) -> int | None:
+    """Return the (negative) axis of positions of a hook point's value, or None if it has none to slice."""
+    last = name.rsplit(".", 1)[-1].removesuffix("_grad")
+    if last in (*UNBATCHED, "hook_bias_scores"):
+        return None
+    return -3 if last in PER_HEAD else -2
+
+
+class SymmetryBrokenCache(ActivationCache):
+    """The activations of a run, by hook point name."""
+
+    def __getitem__(self, key: Any) -> Tensor:
+        """Return an activation by name or TransformerLens' shorthand, such as ("pattern", 0)."""
+        try:
+            return super().__getitem__(key)
+        except KeyError as missing:
+            if full_name(missing.args[0]) in self.cache_dict:
+                return self.cache_dict[full_name(missing.args[0])]
+            raise
+
+    def remove_batch_dim(self, batch_size: int | None = None) -> SymmetryBrokenCache:
+        """Remove the batch dimension of a single row; the biases have none."""
+        biases = self._without_biases()
+        try:
+            super().remove_batch_dim(batch_size)
+        finally:
+            self.cache_dict.update(biases)
+        return self
+
+    def apply_slice_to_batch_dim(self, batch_slice: Any) -> SymmetryBrokenCache:
+        """Return a cache of some rows of the batch."""
+        biases = self._without_biases()
+        try:
+            sliced = super().apply_slice_to_batch_dim(batch_slice)
+        finally:
+            self.cache_dict.update(biases)
+        return SymmetryBrokenCache({**sliced.cache_dict, **biases}, self.model, sliced.has_batch_dim)
+
+    def _without_biases(self) -> dict[str, Tensor]:
+        return {name: self.cache_dict.pop(name) for name in list(self.cache_dict) if name.endswith(UNBATCHED)}
+
+    def bias_constants(self, layer: int) -> Float[Tensor, "head_index d_model"] | None:
+        """Return b_V W_O of a layer as this run added it; None if the run did not cache `hook_bias_v`."""
+        bias = self.cache_dict.get(f"blocks.{layer}.attn.hook_bias_v")
+        if bias is None or not bool(bias.any()):
+            return None
+        return torch.einsum("hd,hdm->hm", bias, self.model.blocks[layer].attn.W_O)
+
+    def decompose_resid(  # type: ignore[override]
+        self, layer: int | None = None, mlp_input: bool = False, mode: str = "all", apply_ln: bool = False,
+        pos_slice: Any = None, incl_embeds: bool = True, return_labels: bool = False,
+    ) -> Any:  # fmt: skip
+        """Decompose the residual stream before a layer; arguments are TransformerLens'.
+
+        After each "{layer}_attn_out" follows "{layer}_bias_v", the constant b_V W_O that is left out of it (where the
+        run had a b_V and cached it).
+        """
+        stack, labels = super().decompose_resid(
+            layer, mlp_input, mode, False, pos_slice, incl_embeds, return_labels=True  # type: ignore[arg-type]
+        )  # fmt: skip
+        parts = [part for row, label in zip(stack, labels, strict=True) for part in self._split(row, str(label))]
+        stack, labels = torch.stack([row for row, _ in parts]), [label for _, label in parts]
+        if apply_ln:
+            stack = self.apply_ln_to_stack(stack, layer, pos_slice=pos_slice, mlp_input=mlp_input)
+        return (stack, labels) if return_labels else stack
+
+    def _split(self, row: Tensor, label: str) -> list[tuple[Tensor, str]]:
+        number = label.removesuffix("_attn_out")
+        constants = self.bias_constants(int(number)) if number != label else None
+        if constants is None:
+            return [(row, label)]
+        constant = constants.sum(0).expand_as(row)
+        return [(row - constant, label), (constant, f"{number}_bias_v")]
+
+    def get_full_resid_decomposition(  # type: ignore[override]
+        self, layer: int | None = None, mlp_input: bool = False, expand_neurons: bool = True, apply_ln: bool = False,
+        pos_slice: Any = None, return_labels: bool = False, project_output_onto: Tensor | None = None,
+    ) -> Any:  # fmt: skip
+        """Decompose into heads, neurons, embeddings and biases; arguments are TransformerLens'.
+
+        Before the last row, "bias" (the learned b_O and b_out), stands "bias_v": b_V W_O of all heads, which is left
+        out of the heads' rows (where the run had a b_V and cached it).
+        """
+        stack, labels = super().get_full_resid_decomposition(
+            layer, mlp_input, expand_neurons, apply_ln, pos_slice, True, project_output_onto
+        )
+        n_layers = self.model.cfg.n_layers
+        depth = (n_layers if layer in (None, -1) else layer) + mlp_input
+        found = [self.bias_constants(index) for index in range(depth)]
+        if any(constants is not None for constants in found):
+            empty = stack.new_zeros(self.model.cfg.n_heads, self.model.cfg.d_model)
+            rows = torch.cat([empty if constants is None else constants for constants in found])
+            rows = self._seen(rows, stack, layer, mlp_input, apply_ln, pos_slice, project_output_onto)
+            heads, rest = stack[: len(rows)] - rows, stack[len(rows) : -1]
+            stack = torch.cat([heads, rest, rows.sum(0, keepdim=True), stack[-1:]])
+            labels = [*labels[:-1], "bias_v", labels[-1]]
+        return (stack, labels) if return_labels else stack
+
+    def _seen(
+        self, rows: Tensor, stack: Tensor, layer: int | None, mlp_input: bool, apply_ln: bool, pos_slice: Any,
+        project_output_onto: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """Put constants [component, d_model] through the norm and projection that the rows of a stack went through."""
+        axes = stack.ndim - (1 if project_output_onto is not None and project_output_onto.ndim == 1 else 2)
+        shape = (len(rows), *stack.shape[1 : 1 + axes], rows.shape[-1])
+        rows = rows.view(len(rows), *[1] * axes, -1).expand(shape)
+        rows = self.apply_ln_to_stack(rows, layer, mlp_input, pos_slice) if apply_ln else rows
+        return rows if project_output_onto is None else rows @ project_output_onto
+
+    def apply_ln_to_stack(self, residual_stack: Tensor, layer: int | None = None, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """Apply a norm to components, with the scale of the run and the norm's weight; arguments are TransformerLens'.
+
+        The shift of the norm is left out, for it belongs to no component (with `recompute_ln` it is not: then each
+        component is put through the norm as it is).
+        """
+        normalized = super().apply_ln_to_stack(residual_stack, layer, *args, **kwargs)
+        if self._recomputes(layer, *args, **kwargs):
+            return normalized
+        return normalized * self._norm(layer, *args, **kwargs).w
+
+    def _recomputes(
+        self, layer: int | None, mlp_input: bool = False, pos_slice: Any = None, batch_slice: Any = None,
+        has_batch_dim: bool = True, recompute_ln: bool = False,
+    ) -> bool:  # fmt: skip
+        return recompute_ln and layer in (None, -1, self.model.cfg.n_layers)
+
+    def _norm(self, layer: int | None, mlp_input: bool = False, *_: Any, **__: Any) -> Any:
+        if layer in (None, -1, self.model.cfg.n_layers):
+            return self.model.ln_final
+        block = self.model.blocks[layer]
+        return block.ln2 if mlp_input else block.ln1
+
+    def _stack_neuron_results_apply_ln_projected(
+        self, layer: int, pos_slice: Slice, neuron_slice: Slice, project_2d: Tensor, mlp_input: bool = False
+    ) -> Tensor:
+        weighted = self._norm(layer, mlp_input).w[:, None] * project_2d
+        return super()._stack_neuron_results_apply_ln_projected(layer, pos_slice, neuron_slice, weighted, mlp_input)
+
+    def logit_bias(self, tokens: str | int | Tensor, incorrect_tokens: str | int | Tensor | None = None) -> Tensor:
+        """Return what no component gives to the logits of `tokens`: the shift of the final norm, unembedded.
+
+        A decomposition's `logit_attrs` sum to the logits less this. TransformerLens folds it into b_U.
+        """
+        direction = self.model.tokens_to_residual_directions(tokens)
+        if incorrect_tokens is not None:
+            direction = direction - self.model.tokens_to_residual_directions(incorrect_tokens)
+        return direction @ self.model.ln_final.b

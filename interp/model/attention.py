@@ -1,0 +1,189 @@
+"""Causal attention with an unlearned bias on queries and values (arXiv 2601.22257).
+
+Axes as in `components`. Intermediate values are computed in the open only while somebody looks at them.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
+from transformer_lens.hook_points import HookPoint
+
+from interp.model.config import ModelConfig
+from interp.model.norm import LayerNorm, is_hooked
+from interp.model.padding import Positions
+
+Residual = Float[Tensor, "batch pos d_model"]
+HeadInputs = Float[Tensor, "batch pos head_index d_model"]
+HeadVectors = Float[Tensor, "batch pos head_index d_head"]
+HeadBiases = Float[Tensor, "head_index d_head"]
+
+
+def rotate(
+    x: HeadVectors, rotary_dim: int, base: float, position_ids: Int[Tensor, "batch pos"] | None = None
+) -> HeadVectors:
+    """Rotate the first `rotary_dim` dimensions by position (RoPE, arXiv 2104.09864, rotate-half layout).
+
+    Positions count from 0 unless `position_ids` says otherwise.
+    """
+    half = rotary_dim // 2
+    exact = torch.promote_types(x.dtype, torch.float32)  # angles in bfloat16 would be whole positions off
+    frequencies = base ** (-torch.arange(half, device=x.device, dtype=exact) / half)
+    positions = torch.arange(x.shape[1], device=x.device, dtype=exact) if position_ids is None else position_ids
+    angles = positions[..., None] * frequencies  # [pos, half] or [batch, pos, half]
+    cos, sin = angles.cos().to(x.dtype).unsqueeze(-2), angles.sin().to(x.dtype).unsqueeze(-2)  # [..., pos, 1, half]
+    first, second, rest = x[..., :half], x[..., half:rotary_dim], x[..., rotary_dim:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+
+def through_aligned_hook(x: HeadVectors, bias: HeadBiases, hook: HookPoint) -> HeadVectors:
+    """Show `hook` the component of x along the unit bias direction, and put back what it returns.
+
+    The component has shape [batch, pos, head_index]; without a bias there is no direction, and it is 0.
+    """
+    if not is_hooked(hook):
+        return x
+    unit = F.normalize(bias, dim=-1)
+    component = (x * unit).sum(-1)  # [batch, pos, head_index]
+    return x + (hook(component) - component)[..., None] * unit
+
+
+class Attention(nn.Module):
+    """The heads of a layer.
+
+    One scaled_dot_product_attention call, unless a hook is attached to `hook_bias_scores`, `hook_attn_scores` or
+    `hook_pattern`: then scores and pattern are computed in the open. Both agree to rounding. `hook_result`,
+    `hook_attn_in` and `hook_{q,k,v}_input` fire only behind `cfg.use_attn_result`, `use_attn_in`, `use_split_qkv_input`.
+    """
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.qkv = nn.Linear(cfg.d_model, 3 * cfg.d_model)
+        self.out = nn.Linear(cfg.d_model, cfg.d_model)
+        self.hook_attn_in = HookPoint()  # [batch, pos, head_index, d_model], before the norm
+        self.hook_q_input = HookPoint()  # [batch, pos, head_index, d_model], before the norm
+        self.hook_k_input = HookPoint()  # [batch, pos, head_index, d_model], before the norm
+        self.hook_v_input = HookPoint()  # [batch, pos, head_index, d_model], before the norm
+        self.hook_q = HookPoint()  # [batch, pos, head_index, d_head], before rotation and bias
+        self.hook_k = HookPoint()  # [batch, pos, head_index, d_head]
+        self.hook_v = HookPoint()  # [batch, pos, head_index, d_head], without the bias
+        if cfg.positional == "rope":
+            self.hook_rot_q = HookPoint()  # [batch, pos, head_index, d_head]
+            self.hook_rot_k = HookPoint()  # [batch, pos, head_index, d_head]
+        self.hook_bias_q = HookPoint()  # [head_index, d_head]
+        self.hook_bias_v = HookPoint()  # [head_index, d_head]
+        self.hook_q_aligned = HookPoint()  # [batch, pos, head_index]
+        self.hook_k_aligned = HookPoint()  # [batch, pos, head_index]
+        self.hook_v_aligned = HookPoint()  # [batch, pos, head_index]
+        self.hook_q_biased = HookPoint()  # [batch, pos, head_index, d_head]
+        self.hook_v_biased = HookPoint()  # [batch, pos, head_index, d_head]
+        self.hook_bias_scores = HookPoint()  # [batch, head_index, key_pos]
+        self.hook_attn_scores = HookPoint()  # [batch, head_index, query_pos, key_pos]
+        self.hook_pattern = HookPoint()  # [batch, head_index, query_pos, key_pos]
+        self.hook_z = HookPoint()  # [batch, pos, head_index, d_head]
+        self.hook_result = HookPoint()  # [batch, pos, head_index, d_model]
+
+    def forward(
+        self,
+        x: Residual | tuple[HeadInputs, HeadInputs, HeadInputs],
+        bias_q: HeadBiases,
+        bias_v: HeadBiases,
+        positions: Positions | None = None,
+        past: TransformerLensKeyValueCacheEntry | None = None,
+    ) -> Residual:
+        """Return what the heads write to the residual stream.
+
+        Args:
+            x: the normalized residual stream, or what each head's query, key and value read of it.
+            bias_q, bias_v: b_Q and b_V in force.
+            positions: of padded or cached tokens (default: 0, 1, 2, ... and causal).
+            past: keys and values of earlier positions, which grows by these; keys as scored, values with their bias.
+        """
+        q, k, v = self._project(x)
+        q, k, v = self._rotated(self.hook_q(q), self.hook_k(k), self.hook_v(v), positions)
+        bias_q, bias_v = self.hook_bias_q(bias_q.to(q.dtype)), self.hook_bias_v(bias_v.to(v.dtype))
+        k = through_aligned_hook(k, bias_q, self.hook_k_aligned)
+        q = self.hook_q_biased(through_aligned_hook(q, bias_q, self.hook_q_aligned) + bias_q)
+        v = self.hook_v_biased(through_aligned_hook(v, bias_v, self.hook_v_aligned) + bias_v)
+        if past is not None:
+            k, v = past.append(k, v)
+        return self._write(self.hook_z(self._attend(q, k, v, bias_q, positions)))
+
+    def inputs(self, x: Residual, norm: LayerNorm) -> Residual | tuple[HeadInputs, HeadInputs, HeadInputs]:
+        """Return what forward takes: the normalized residual stream, or under a `use_*` flag a copy for each head."""
+        if not (self.cfg.use_split_qkv_input or self.cfg.use_attn_in):
+            return norm(x)
+        if is_hooked(norm.hook_scale, norm.hook_normalized):
+            norm(x)  # for who reads its hooks; the heads read their own copies
+
+        def read(hook: HookPoint) -> Tensor:
+            return norm.normalize(hook(x[:, :, None].repeat(1, 1, self.cfg.n_heads, 1)))
+
+        if self.cfg.use_attn_in:
+            copies = read(self.hook_attn_in)
+            return copies, copies, copies
+        return read(self.hook_q_input), read(self.hook_k_input), read(self.hook_v_input)
+
+    def _project(self, x: Residual | tuple[HeadInputs, HeadInputs, HeadInputs]) -> tuple[Tensor, Tensor, Tensor]:
+        if isinstance(x, Tensor):
+            batch, pos, _ = x.shape
+            q, k, v = self.qkv(x).view(batch, pos, 3, self.cfg.n_heads, self.cfg.d_head).unbind(2)
+        else:
+            parts = (torch.einsum("bphm,hmd->bphd", each, self.heads_in(i)[0]) for i, each in enumerate(x))
+            q, k, v = (part + self.heads_in(i)[1] for i, part in enumerate(parts))
+        return q, k, v
+
+    def _rotated(self, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor, Tensor]:
+        if self.cfg.positional == "rope":
+            ids = None if positions is None else positions.ids
+            q = self.hook_rot_q(rotate(q, self.cfg.rotary_dim, self.cfg.rotary_base, ids))
+            k = self.hook_rot_k(rotate(k, self.cfg.rotary_dim, self.cfg.rotary_base, ids))
+        return q, k, v
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias_q: HeadBiases, positions: Positions | None) -> HeadVectors:
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [batch, head_index, pos, d_head]
+        if not is_hooked(self.hook_bias_scores, self.hook_attn_scores, self.hook_pattern):
+            if positions is None:
+                return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=positions.visible).transpose(1, 2)
+        scores = q @ k.transpose(-1, -2) / self.cfg.attn_scale  # [batch, head_index, query_pos, key_pos]
+        if is_hooked(self.hook_bias_scores):
+            bias_scores = (k * bias_q[:, None]).sum(-1) / self.cfg.attn_scale  # [batch, head_index, key_pos]
+            scores = scores + (self.hook_bias_scores(bias_scores) - bias_scores)[:, :, None]
+        if positions is None:
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+            pattern = self.hook_attn_scores(scores.masked_fill(future, -torch.inf)).softmax(-1)
+        else:
+            pattern = positions.softmax(self.hook_attn_scores(scores.masked_fill(~positions.visible, -torch.inf)))
+        return (self.hook_pattern(pattern) @ v).transpose(1, 2)  # [batch, pos, head_index, d_head]
+
+    def _write(self, z: HeadVectors) -> Residual:
+        if not self.cfg.use_attn_result:
+            return self.out(z.flatten(2))
+        return self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O)).sum(2) + self.b_O
+
+    def heads_in(self, part: int) -> tuple[Tensor, Tensor]:
+        """Return views of the projection of queries (0), keys (1) or values (2) and of its learned bias.
+
+        Shapes [head_index, d_model, d_head] and [head_index, d_head]; editing them in place edits the model.
+        """
+        n_heads, d_head, d_model = self.cfg.n_heads, self.cfg.d_head, self.cfg.d_model
+        weight = self.qkv.weight.view(3, n_heads, d_head, d_model)[part].transpose(-1, -2)
+        return weight, self.qkv.bias.view(3, n_heads, d_head)[part]
+
+    W_Q = property(lambda self: self.heads_in(0)[0], doc="[head_index, d_model, d_head], a view")
+    W_K = property(lambda self: self.heads_in(1)[0], doc="[head_index, d_model, d_head], a view")
+    W_V = property(lambda self: self.heads_in(2)[0], doc="[head_index, d_model, d_head], a view")
+    b_Q = property(lambda self: self.heads_in(0)[1], doc="The learned bias beta_Q, [head_index, d_head], a view")
+    b_K = property(lambda self: self.heads_in(1)[1], doc="[head_index, d_head], a view")
+    b_V = property(lambda self: self.heads_in(2)[1], doc="The learned bias beta_V, [head_index, d_head], a view")
+    b_O = property(lambda self: self.out.bias, doc="[d_model]")
+
+    @property
+    def W_O(self) -> Float[Tensor, "head_index d_head d_model"]:
+        """The output projection of each head, a view."""
+        return self.out.weight.view(self.cfg.d_model, self.cfg.n_heads, self.cfg.d_head).permute(1, 2, 0)

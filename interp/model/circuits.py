@@ -1,0 +1,134 @@
+"""What the weights alone say: TransformerLens' circuits, and the circuits of the biases themselves."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens import FactoredMatrix
+
+from interp.errors import InterpError
+from interp.model.bias_control import BiasControl
+from interp.model.norm import LayerNorm
+from interp.model.tokens import TokenMethods
+from interp.model.weights import WeightAccessors
+
+HEAD_WEIGHTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
+MLP_WEIGHTS = ("W_in", "b_in", "W_out", "b_out")
+
+
+class Circuits(BiasControl, WeightAccessors, TokenMethods):
+    """`QK`, `OV`, `bias_QK`, `bias_OV`, `accumulated_bias`, ... of a model with weight accessors and biases."""
+
+    ln_final: LayerNorm
+    blocks: nn.ModuleList
+
+    @property
+    def QK(self) -> FactoredMatrix:
+        """W_Q W_K^T of every head, [layer, head_index, d_model, d_model], without any bias."""
+        return FactoredMatrix(self.W_Q, self.W_K.transpose(-2, -1))
+
+    @property
+    def OV(self) -> FactoredMatrix:
+        """W_V W_O of every head, [layer, head_index, d_model, d_model]."""
+        return FactoredMatrix(self.W_V, self.W_O)
+
+    @property
+    def bias_QK(self) -> Float[Tensor, "layer head_index d_model"]:
+        """The bias's own QK circuit b_Q W_K^T: the direction each head amplifies in the normalized residual stream.
+
+        Its product with the output of `ln1`, over sqrt(d_head), is the bias score in nats, but for the learned key
+        bias, which is the same for all keys. With RoPE keys are rotated before they meet b_Q: it is exact at position 0.
+        """
+        return torch.einsum("lhd,lhmd->lhm", self.biases_in_force()[0], self.W_K)
+
+    @property
+    def bias_OV(self) -> Float[Tensor, "layer head_index d_model"]:
+        """What the value bias adds to the residual stream at every position, b_V W_O: pattern rows sum to 1."""
+        return torch.einsum("lhd,lhdm->lhm", self.biases_in_force()[1], self.W_O)
+
+    def bias_QK_embed(self) -> Float[Tensor, "layer head_index d_vocab"]:
+        """Return `bias_QK` read on the embedding matrix: the bias score in nats of each token's own embedding.
+
+        Each token's embedding goes alone through the layer's `ln1`, as if nothing had been added to it.
+        """
+        norms = [block.get_submodule("ln1") for block in self.blocks]
+        embedded = torch.stack([norm.normalize(self.W_E) for norm in norms if isinstance(norm, LayerNorm)])
+        scores = torch.einsum("lhm,lvm->lhv", self.bias_QK, embedded)
+        return scores / self.cfg.attn_scale
+
+    def bias_top_tokens(self, layer: int, head: int, k: int = 10) -> pd.DataFrame:
+        """Return the k tokens a head's bias raises most and the k it lowers most, by `bias_QK_embed`.
+
+        Columns: token, token_index, score (in nats, less the mean over the vocabulary), highest first.
+
+        Raises:
+            InterpError: no tokenizer, or there is no such head.
+        """
+        self._heads_at([layer], [head])
+        scores = self.bias_QK_embed()[layer, head].detach().float()
+        scores, order = (scores - scores.mean()).sort(descending=True)
+        k = min(k, len(order) // 2)
+        chosen = torch.cat([order[:k], order[len(order) - k :]])
+        values = torch.cat([scores[:k], scores[len(order) - k :]])
+        return pd.DataFrame(
+            {"token": self._str_tokens(chosen), "token_index": chosen.tolist(), "score": values.tolist()}
+        )
+
+    def accumulated_bias(
+        self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
+    ) -> Float[Tensor, " d_model"]:
+        """Return the sum of the learned output biases b_O and b_out written before a layer.
+
+        Args:
+            layer: before this one; n_layers stands for all.
+            mlp_input: with b_O of this layer too.
+            include_mlp_biases: with b_out.
+
+        Raises:
+            InterpError: there is no such layer.
+        """
+        if not 0 <= layer <= self.cfg.n_layers - mlp_input:
+            raise InterpError(f"There is no layer {layer} to stop before; this model has {self.cfg.n_layers} layers.")
+        total = self.b_O[: layer + mlp_input].sum(0)
+        return total + self.b_out[:layer].sum(0) if include_mlp_biases else total
+
+    @property
+    def all_head_labels(self) -> list[str]:
+        """Names of all heads, "L0H0", "L0H1", ..."""
+        return [f"L{layer}H{head}" for layer in range(self.cfg.n_layers) for head in range(self.cfg.n_heads)]
+
+    def tokens_to_residual_directions(
+        self, tokens: str | int | Int[Tensor, ...]
+    ) -> Float[Tensor, " d_model"] | Float[Tensor, "*tokens d_model"]:
+        """Return the directions whose product with the normalized residual stream are these tokens' logits.
+
+        A string or a single index gives [d_model], tokens of any shape one direction each.
+        """
+        if isinstance(tokens, str):
+            tokens = self.to_single_token(tokens)
+        if isinstance(tokens, int) or tokens.numel() == 1:
+            return self.W_U[:, int(tokens)]
+        return self.W_U.T[tokens]
+
+    def unembed(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_vocab"]:
+        """Return the logits of what has gone through the final norm."""
+        return nn.functional.linear(x, self.embed.weight)
+
+    def tl_parameters(self) -> dict[str, Tensor]:
+        """Return the weights by TransformerLens' names ("blocks.0.attn.W_Q"), in its shapes, as views."""
+        named = {"embed.W_E": self.W_E, "unembed.W_U": self.W_U, "unembed.b_U": self.b_U, **_norm("ln_final", self)}
+        if self.cfg.positional == "learned":
+            named["pos_embed.W_pos"] = self.W_pos
+        for index, block in enumerate(self.blocks):
+            parts = {**_norm("ln1", block), **_norm("ln2", block)}
+            parts |= {f"attn.{name}": getattr(block.attn, name) for name in HEAD_WEIGHTS}
+            parts |= {f"mlp.{name}": getattr(block.mlp, name) for name in MLP_WEIGHTS}
+            named |= {f"blocks.{index}.{name}": value for name, value in parts.items()}
+        return named
+
+
+def _norm(name: str, of: object) -> dict[str, Tensor]:
+    norm: LayerNorm = getattr(of, name)
+    return {f"{name}.w": norm.w, f"{name}.b": norm.b}
