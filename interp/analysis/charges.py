@@ -107,30 +107,29 @@ def momenta_of(model: HookedSymmetryBrokenTransformer, optimizer: torch.optim.Op
     The ECD family keeps P itself (theta += rate P). SGD's ``momentum_buffer`` and the ``exp_avg`` of AdamW and SOAP
     average gradients, so their sign is changed. An optimizer without momentum gives nothing.
     """
-    averages = momentum_name(optimizer) == "exp_avg" or isinstance(optimizer, torch.optim.SGD)
+    averages = _momentum_name(optimizer) == "exp_avg" or isinstance(optimizer, torch.optim.SGD)
     return {name: -buffer if averages else buffer for name, buffer in _buffers(model, optimizer).items()}
 
 
-def momentum_name(optimizer: torch.optim.Optimizer) -> str | None:
-    """Return what the optimizer calls its momentum: "momentum_buffer", "exp_avg", or None if it has none (yet)."""
-    return next((name for name in BUFFERS if any(s.get(name) is not None for s in optimizer.state.values())), None)
-
-
 def charge_row(model: HookedSymmetryBrokenTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return Frobenius norms for a log, ``{"momentum": name, "qk": [layer][head], "vo": [layer][head]}``.
+    """Return Frobenius norms for a log, ``{"qk": [layer][head], "vo": [layer][head]}``; empty without momenta.
 
-    Call it after a step. Numbers have 6 significant digits; "momentum" is the optimizer's name for what was used: charges
-    of an "exp_avg" (AdamW, SOAP) are a quantity to watch, conserved by no symmetry. Empty without momenta.
+    Call it after a step. Numbers have 6 significant digits. With AdamW and SOAP they come from the averaged gradient: a
+    quantity to watch, but one that no symmetry conserves.
     """
     buffers = _buffers(model, optimizer)  # whose sign no norm depends on
     if not buffers:
         return {}
     charges = noether_charges(model, buffers)
-    return {"momentum": momentum_name(optimizer), "qk": _compact(charges.qk), "vo": _compact(charges.vo)}
+    return {"qk": _compact(charges.qk), "vo": _compact(charges.vo)}
+
+
+def _momentum_name(optimizer: torch.optim.Optimizer) -> str | None:  # None: it has none, or none yet
+    return next((name for name in BUFFERS if any(s.get(name) is not None for s in optimizer.state.values())), None)
 
 
 def _buffers(model: HookedSymmetryBrokenTransformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    key = momentum_name(optimizer)
+    key = _momentum_name(optimizer)
     states = {name: optimizer.state.get(parameter, {}) for name, parameter in model.named_parameters()}
     return {name: state[key] for name, state in states.items() if state.get(key) is not None}
 

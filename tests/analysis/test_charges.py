@@ -259,7 +259,7 @@ def test_momenta_point_along_the_velocity_and_make_a_row_of_the_log(make_model, 
     cosine = torch.cosine_similarity(torch.cat([momenta[n].flatten() for n in before]), moved, 0)
     assert cosine > (0.99 if name in ("sgd", "ecd") else 0.1)  # the others divide by second moments
     row = json.loads(json.dumps(charge_row(model, optimizer)))
-    assert row["momentum"] == ("momentum_buffer" if name in ("sgd", "ecd") else "exp_avg")
+    assert row.keys() == {"qk", "vo"}
     norms = noether_charges(model, momenta).norms()
     assert list(norms[["layer", "head"]].itertuples(index=False, name=None)) == [
         (0, 0),

@@ -1,0 +1,102 @@
+"""The curves of training runs as one HTML file that needs no network and no other file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from interp.files import writing
+from interp.train.curve_figures import FIGURES, Axis, Histories, axis_title, colour_of
+from interp.train.histories import CURVE, read_history, running_mean
+
+TEMPLATES = Path(__file__).parent / "templates"
+AXES: tuple[Axis, ...] = ("tokens", "seconds", "step")
+
+
+def curves_page(runs: Sequence[Path], output: Path) -> Path:
+    """Write the page of `runs` to `output` and return it; a reader never sees half a page.
+
+    Raises:
+        InterpError: a run without a readable training.jsonl, or a place that cannot be written.
+    """
+    histories = dict(zip(names_of(runs), map(read_history, runs), strict=True))
+    page = render(histories).encode("utf-8", errors="replace")
+    with writing(output) as beside:
+        beside.write_bytes(page)
+    return output
+
+
+def names_of(runs: Sequence[Path]) -> list[str]:
+    """Return a name for each run: as many of the last parts of its path as tell it from the others."""
+    paths = [path.resolve() for path in runs]
+    paths = [path.parent if path.name == CURVE else path for path in paths]
+
+    def named(length: int) -> list[str]:
+        return ["/".join(path.parts[-length:]) for path in paths]
+
+    longest = max(len(path.parts) for path in paths)
+    return next((named(n) for n in range(1, longest) if len(set(named(n))) == len(paths)), _numbered(named(1)))
+
+
+def render(histories: Histories) -> str:
+    """Return the whole page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("curves.html").render(
+        runs=[_summary(number, *item) for number, item in enumerate(histories.items())],
+        panels=(panels := _panels(histories)),
+        axes=[(axis, axis_title(histories, axis).split(" (")[0]) for axis in AXES],
+        longest=max(len(history) for history in histories.values()),
+        payload={"panels": panels, "titles": {axis: axis_title(histories, axis) for axis in AXES}},
+        style=Markup((TEMPLATES / "curves.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "curves.js").read_text(encoding="utf-8")),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _panels(histories: Histories) -> dict[str, Any]:
+    """Return each picture that has something to show as Plotly's JSON, with the places of its points on every axis."""
+    panels = {}
+    for name, draw in FIGURES.items():
+        figures = {axis: json.loads(draw(histories, axis).to_json() or "") for axis in AXES}
+        if figures["tokens"]["data"]:
+            places = {axis: [trace.pop("x") for trace in figure["data"]] for axis, figure in figures.items()}
+            ranges = {axis: figure["layout"]["xaxis"].get("range") for axis, figure in figures.items()}
+            panels[name] = {**figures["tokens"], "places": places, "ranges": ranges}
+    return panels
+
+
+def _summary(number: int, name: str, history: pd.DataFrame) -> dict[str, Any]:
+    last, measured = history.iloc[-1], history.loc[history["validation_loss"].notna()]
+    best = measured.sort_values("validation_loss").head(1).to_dict("records")
+    return {
+        "name": name,
+        "group": number,
+        "colour": colour_of(number),
+        "steps": f"{last['step']:,.0f}",
+        "tokens": f"{last['tokens']:,.0f}",
+        "time": _duration(last["seconds"]),
+        "loss": f"{running_mean(history['loss'].to_numpy())[-1]:.4f}",
+        "best": "".join(f"{row['validation_loss']:.4f}" for row in best) or "–",
+        "best_step": "".join(f"{row['step']:,}" for row in best),
+    }
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds) if np.isfinite(seconds) else 0
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {whole % 60:02} s"
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    return [f"{name} ({number})" for number, name in enumerate(names, 1)]
