@@ -5,13 +5,14 @@ from __future__ import annotations
 import typer
 
 from interp import amplify
+from interp.data.__main__ import app as data
 from interp.options import command_from
 from interp.train import __main__ as train
-from interp.train.config import TrainConfig
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="See what symmetry-broken attention heads amplify.")
 app.command("amplify")(command_from(amplify.AmplifyConfig, amplify.run, amplify.HELP))
-app.command("train")(command_from(TrainConfig, train.run, train.HELP))
+app.add_typer(train.app, name="train")
+app.add_typer(data, name="data")
 
 if __name__ == "__main__":
     app()

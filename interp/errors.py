@@ -9,6 +9,8 @@ from collections.abc import Iterable
 class InterpError(Exception):
     """Bad input, said in one sentence: what was found, what was expected, what to do."""
 
+    exit_status = 1  # of the command that it ends
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name most like `name`, or an empty string."""

@@ -16,8 +16,8 @@ from interp.errors import InterpError
 def writing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it takes the place of `path`, on an error it is removed.
 
-    Works for a file or for a folder made at the temporary path. A folder replaces an existing folder as a whole, in two
-    renames: for that moment there is neither, and a process killed just then leaves the old one in a hidden folder beside.
+    Works for a file or for a folder made at the temporary path. Into an existing folder the new files move one by one,
+    each as a whole, and what else lies there stays: a process killed between two moves leaves files of both.
 
     Raises:
         InterpError: the place cannot be written (read-only, disk full, a file where a folder must be).
@@ -38,13 +38,24 @@ def writing(path: str | Path) -> Iterator[Path]:
 
 
 def _replace(new: Path, path: Path) -> None:
-    for file in [new] if new.is_file() else sorted(new.rglob("*")):
-        if file.is_file():
-            _sync(file)
+    files = [new] if new.is_file() else sorted(file for file in new.rglob("*") if file.is_file())
+    for file in files:
+        _sync(file)
     if new.is_dir() and path.is_dir():
-        path.rename(new.with_name(new.name + ".old"))
-    new.replace(path)
+        for file in files:
+            target = path / file.relative_to(new)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+        _sync(path)
+    else:
+        new.replace(path)
     _sync(path.parent)
+
+
+def sweep(path: Path) -> None:
+    """Remove what writers of `path` left beside it when they were killed."""
+    for left in path.parent.glob(f".{path.name}.????????"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -5,48 +5,65 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, field, fields
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 
-from interp.errors import InterpError
+from interp.errors import InterpError, nearest
 
 Config = TypeVar("Config")
 console = Console(stderr=True)
 
 
-def option(default: Any, text: str, *flags: str) -> Any:
-    """Return a dataclass field with its help and, where they differ from the field's name, its flags."""
-    return field(default=default, metadata={"help": text, "flags": flags})
+def option(default: Any, text: str, *flags: str, panel: str | None = None) -> Any:
+    """Return a dataclass field with its help, its flags where they differ from its name, and its panel in the help."""
+    return field(default=default, metadata={"help": text, "flags": flags, "panel": panel})
 
 
-def command_from(config_class: type[Config], run: Callable[[Config], None], text: str) -> Callable[..., None]:
+def command_from(
+    config_class: type[Config],
+    run: Callable[[Config], None],
+    text: str,
+    complete: Callable[[dict[str, Any], set[str]], dict[str, Any]] | None = None,
+) -> Callable[..., None]:
     """Return a function for `typer.Typer.command`, with one option per field of the dataclass, that calls ``run(config)``.
 
-    A field's metadata gives its "help" and, optionally, its "flags" or "argument": True.
+    A field's metadata gives its "help" and, optionally, its "flags", "panel" or "argument": True. With `complete`, which
+    is given all values and the names of those that were typed and returns the values to use, the command also takes
+    ``--config FILE`` (YAML, TOML or JSON); what is typed goes before what the file says.
     """
-
-    def command(**values: Any) -> None:
-        with one_line_errors():
-            run(config_class(**values))
-
     hints = get_type_hints(config_class)
     parameters = [_parameter(f, hints[f.name]) for f in fields(config_class)]  # type: ignore[arg-type]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call = inspect.Parameter("call", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+    def command(call, config=None, **values) -> None:  # type: ignore[no-untyped-def] # the signature below has the types
+        if call.invoked_subcommand:
+            return
+        with one_line_errors():
+            if complete:
+                given = {
+                    name for name in values if call.get_parameter_source(name).name in ("COMMANDLINE", "DEFAULT_MAP")
+                }
+                values = complete(values, given)
+            run(config_class(**values))
+
+    file = [_CONFIG_FILE] if complete else []
+    command.__signature__ = inspect.Signature([call, *parameters, *file])  # type: ignore[attr-defined]
     command.__doc__ = text
     return command
 
 
 class one_line_errors:  # noqa: N801 - reads as a with block
-    """Turn an InterpError into one line on stderr and exit status 1, Ctrl-C into exit status 130."""
+    """Turn an InterpError into one line on stderr and its exit status, Ctrl-C into exit status 130."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InterpError):
             console.print(f"[bold red]error:[/] {escaped(str(error))}", soft_wrap=True, highlight=False)
-            raise typer.Exit(1) from error
+            raise typer.Exit(error.exit_status) from error
         if isinstance(error, KeyboardInterrupt):
             console.print("stopped by Ctrl-C")
             raise typer.Exit(130) from error
@@ -54,14 +71,68 @@ class one_line_errors:  # noqa: N801 - reads as a with block
 
 def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:
     flags = option.metadata.get("flags") or ("--" + option.name.replace("_", "-"),)
+    text, panel = option.metadata["help"], option.metadata.get("panel")
     if option.metadata.get("argument"):
-        kind = typer.Argument(help=option.metadata["help"])
+        kind = typer.Argument(help=text)
     else:
-        kind = typer.Option(*flags, help=option.metadata["help"])
+        kind = typer.Option(*flags, help=text, rich_help_panel=panel)
     default = option.default if option.default_factory is MISSING else option.default_factory()
+    default = inspect.Parameter.empty if default is MISSING else default  # an argument that must be given
     return inspect.Parameter(
         option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, kind]
     )
+
+
+def _settings_from(call, path):  # type: ignore[no-untyped-def] # typer tells context and value apart by their order
+    """Make the settings of a file the defaults of a command; dashes and underscores are the same."""
+    with one_line_errors():
+        values = {str(name).replace("-", "_"): value for name, value in (_mapping_in(path) if path else {}).items()}
+        known = [parameter.name for parameter in call.command.params]
+        for name in values.keys() - set(known):
+            raise InterpError(f"{path} has the setting {name!r}, which there is not{nearest(name, known)}.")
+        lists = {name: ",".join(map(str, value)) for name, value in values.items() if isinstance(value, list)}
+        call.default_map = {**(call.default_map or {}), **values, **lists}
+    return path
+
+
+_CONFIG_FILE = inspect.Parameter(
+    "config", inspect.Parameter.KEYWORD_ONLY, default=None,
+    annotation=Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML, TOML or JSON file of settings; what is typed goes before it.", is_eager=True,
+            callback=_settings_from,
+        ),
+    ],
+)  # fmt: skip
+
+
+def _mapping_in(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML, TOML or JSON file holds.
+
+    Raises:
+        InterpError: the file is missing, broken, or holds something else.
+    """
+    import yaml  # late, like its error types, so that --help stays quick
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = _toml(text) if path.suffix == ".toml" else yaml.safe_load(text)  # JSON is YAML
+    except OSError as error:
+        raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise InterpError(f"{path} is broken ({' '.join(str(error).split())}); expected YAML, TOML or JSON.") from error
+    if not isinstance(values, dict):
+        raise InterpError(f"{path} holds {type(values).__name__}; expected settings with their values.")
+    return values
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ImportError:  # before Python 3.11
+        import tomli as tomllib
+    return tomllib.loads(text)
 
 
 def escaped(text: str) -> str:

@@ -1,7 +1,10 @@
+import subprocess
+import sys
+
 import pytest
 
 from interp.errors import InterpError, nearest
-from interp.files import writing
+from interp.files import sweep, writing
 
 
 def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
@@ -17,15 +20,28 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
     assert list(place.parent.iterdir()) == [place]
 
 
-def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path):
+def test_the_files_of_a_folder_replace_those_of_the_same_name_and_leave_others(tmp_path):
     place = tmp_path / "folder"
-    for names in (("a", "b"), ("c",)):
+    for number, names in enumerate((("a", "b", "deep/d"), ("b", "c", "deep/e"))):
         with writing(place) as path:
-            path.mkdir()
             for name in names:
-                (path / name).write_text(name)
-    assert [p.name for p in place.iterdir()] == ["c"]
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_text(f"{name}{number}")
+    written = {str(p.relative_to(place)): p.read_text() for p in place.rglob("*") if p.is_file()}
+    assert written == {"a": "a0", "b": "b1", "c": "c1", "deep/d": "deep/d0", "deep/e": "deep/e1"}
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_what_a_killed_writer_left_is_swept_away(tmp_path):
+    code = (
+        "import os, signal, sys; from interp.files import writing\n"
+        "with writing(sys.argv[1]) as path: path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "table.csv")])
+    (tmp_path / "other").write_text("stays")
+    assert len(list(tmp_path.iterdir())) == 2
+    sweep(tmp_path / "table.csv")
+    assert [p.name for p in tmp_path.iterdir()] == ["other"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Integer
+from jaxtyping import Float64, Integer
+from torch import Tensor
 
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 
-@torch.no_grad()
 def validation_loss(
     model: HookedSymmetryBrokenTransformer, tokens: Integer[np.ndarray, " stream"], batch_size: int = 32
 ) -> float:
@@ -17,15 +17,42 @@ def validation_loss(
 
     The model runs in evaluation mode, with its mean biases; its former mode is restored.
     """
-    was_training, n_ctx = model.training, model.cfg.n_ctx
+    total, count = summed_loss(model, tokens, batch_size).tolist()
+    return total / count
+
+
+@torch.no_grad()
+def summed_loss(
+    model: HookedSymmetryBrokenTransformer,
+    tokens: Integer[np.ndarray, " stream"],
+    batch_size: int = 32,
+    rank: int = 0,
+    world: int = 1,
+) -> Float64[Tensor, " 2"]:
+    """Return the summed cross-entropy in nats and the number of predicted tokens, as in `validation_loss`.
+
+    Of `world` processes each measures every `world`-th batch; the sums of all are those of one process. Every process runs
+    the model equally often, as sharded models need it, so some run a batch without counting it.
+    """
+    was_training = model.training
     model.eval()
+    device = next(model.parameters()).device
+    batches = _batches(tokens, model.cfg.n_ctx, batch_size)
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    for turn in range(0, len(batches), world):
+        mine = turn + rank < len(batches)
+        batch = torch.from_numpy(batches[turn + rank if mine else 0].astype(np.int64)).to(device)
+        losses = model(batch, return_type="loss", loss_per_token=True)  # [batch, pos - 1]
+        if mine:
+            sums += torch.stack([losses.double().sum(), losses.new_tensor(losses.numel(), dtype=torch.float64)])
+    model.train(was_training)
+    return sums
+
+
+def _batches(
+    tokens: Integer[np.ndarray, " stream"], n_ctx: int, batch_size: int
+) -> list[Integer[np.ndarray, "batch pos"]]:
     whole = len(tokens) // n_ctx * n_ctx
     batches = [*np.array_split(tokens[:whole].reshape(-1, n_ctx), range(batch_size, whole // n_ctx, batch_size))]
-    batches += [tokens[None, whole:]] if len(tokens) - whole > 1 else []
-    total, count = 0.0, 0
-    for rows in batches:
-        batch = torch.from_numpy(rows.astype(np.int64)).to(model.W_E.device)
-        losses = model(batch, return_type="loss", loss_per_token=True)  # [batch, pos - 1]
-        total, count = total + losses.double().sum().item(), count + losses.numel()
-    model.train(was_training)
-    return total / count
+    batches = [batch for batch in batches if len(batch)]
+    return batches + ([tokens[None, whole:]] if len(tokens) - whole > 1 else [])

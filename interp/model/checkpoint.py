@@ -1,6 +1,6 @@
-"""Checkpoint folders: config.json, model.safetensors, tokenizer.json, training.jsonl and a model card.
+"""Checkpoint folders: config.json, model.safetensors, tokenizer.json and a model card; training adds training.jsonl.
 
-A folder is written beside its place and moved there as a whole. Reading validates everything before a model exists.
+A folder is written beside its place and moved there when it is whole. Reading validates everything before a model exists.
 """
 
 from __future__ import annotations
@@ -31,53 +31,40 @@ def save_checkpoint(
     model: HookedSymmetryBrokenTransformer,
     folder: str | Path,
     training: Mapping[str, Any] | None = None,
-    history: list[dict[str, Any]] | None = None,
     card: str = "",
     dtype: torch.dtype = torch.float32,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Write `model` as a checkpoint folder, replacing an older one as a whole, and return the folder.
+    """Write `model` as a checkpoint folder, its files taking the place of an older one's, and return the folder.
 
     Args:
         model: its tokenizer, if it has one, is written too.
         folder: where.
         training: how it was trained, kept in config.json under "training".
-        history: rows of training.jsonl.
         card: text of the model card README.md.
         dtype: of the stored weights; float16 halves the file and is read back as float32.
+        weights: what to store instead of the model's `state_dict`, for a model that is sharded over processes.
 
     Raises:
         InterpError: the place cannot be written, or holds something that is not a checkpoint.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / "config.json").is_file() and (folder.is_file() or any(folder.iterdir())):
+    ours = any((folder / name).is_file() for name in ("config.json", "training.jsonl"))
+    if folder.exists() and not ours and (folder.is_file() or any(folder.iterdir())):
         raise InterpError(f"{folder} exists and is not a checkpoint folder; it is left alone: choose another place.")
     with writing(folder) as beside:
         beside.mkdir()
         config = {"format": FORMAT, "model": model.cfg.to_dict(), "training": dict(training or {})}
         (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         # cloned, because the accessors may have laid several parameters into one storage
-        weights = {name: value.detach().to("cpu", dtype).clone() for name, value in model.state_dict().items()}
-        save_file(weights, beside / "model.safetensors", metadata={"format": "pt"})
+        stored = {
+            name: value.detach().to("cpu", dtype).clone() for name, value in (weights or model.state_dict()).items()
+        }
+        save_file(stored, beside / "model.safetensors", metadata={"format": "pt"})
         if model.tokenizer is not None:
             model.tokenizer.backend_tokenizer.save(str(beside / "tokenizer.json"))
-        (beside / "training.jsonl").write_text(_lines(history or []), encoding="utf-8")
         (beside / "README.md").write_text(card, encoding="utf-8")
     return folder
-
-
-def update_record(folder: str | Path, history: list[dict[str, Any]], card: str) -> None:
-    """Replace training.jsonl and model card of a checkpoint; the weights stay.
-
-    Raises:
-        InterpError: the place cannot be written.
-    """
-    for name, text in (("training.jsonl", _lines(history)), ("README.md", card)):
-        with writing(Path(folder) / name) as path:
-            path.write_text(text, encoding="utf-8")
-
-
-def _lines(history: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in history)
 
 
 def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetryBrokenTransformer:

@@ -2,15 +2,29 @@
 
 python -m interp.train --preset tiny --variant bq --steps 20 --batch-size 8 -o runs/first
 python -m interp.train --variant bqbv --tokens 10000000 -o runs/tiny-bqbv
+python -m interp.train --resume -o runs/tiny-bqbv
 python -m interp.train --corpus my_text/ --tokenizer checkpoints/tiny-bq/tokenizer.json -o runs/mine
+python -m interp.train --config runs/mine.yaml --optimizer ecd --optimizer-args "eta=50,F0=1.5"
+torchrun --nproc-per-node 8 -m interp.train --preset gpt2-124m --corpus shards/ -o runs/124m
+python -m interp.train plot runs/mine runs/tiny-bqbv
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import typer
 
 from interp.options import command_from
 from interp.train.config import TrainConfig
+from interp.train.curves import plot
+
+HELP = """Train a transformer with unlearned query and value biases, and leave a checkpoint folder.
+
+The folder holds the weights with the lowest loss on held-out documents, and the last states in `step-.../`: a run that
+was stopped goes on with `python -m interp.train --resume -o FOLDER`, to the same weights as if it had not been.
+`python -m interp.train plot RUN...` shows the curves. With many GPUs: `torchrun --nproc-per-node 8 -m interp.train ...`.
+"""
 
 
 def run(config: TrainConfig) -> None:
@@ -20,12 +34,19 @@ def run(config: TrainConfig) -> None:
     train(config)
 
 
-HELP = """Train a transformer with unlearned query and value biases, and leave a checkpoint folder.
+def complete(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
+    """With --resume, take what was not typed from the run that is to go on."""
+    if not values["resume"]:
+        return values
+    from interp.train.state import stored_settings  # late, like the above
 
-The folder holds the weights with the lowest loss on held-out documents; `last/` in it those after the last step.
-"""
+    stored = stored_settings(values["output"])
+    return {**values, **{name: value for name, value in stored.items() if name in values and name not in given}}
+
+
 app = typer.Typer(add_completion=False)
-app.command()(command_from(TrainConfig, run, HELP))
+app.callback(invoke_without_command=True)(command_from(TrainConfig, run, HELP, complete))
+app.command("plot")(plot)
 
 if __name__ == "__main__":
     app()

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
+
+Schedule = Literal["cosine", "linear", "constant", "wsd"]
 
 
-def cosine_with_warmup(step: int, steps: int, warmup: float, final: float) -> float:
-    """Return the learning rate at `step` as a share of its peak.
+def learning_rate(schedule: Schedule, step: int, steps: int, warmup: float, decay: float, final: float) -> float:
+    """Return the learning rate at `step` of `steps` as a share of its peak.
 
-    It rises linearly over the first ``warmup * steps`` steps, then follows half a cosine from 1 to `final` at the last step.
+    It rises linearly over the first ``warmup * steps`` steps. Then "cosine" and "linear" fall to `final` at the last step,
+    "constant" stays, and "wsd" (warm-up, stable, decay) stays until the last ``decay * steps`` steps and falls linearly
+    in them.
     """
     rising = round(warmup * steps)
     if step < rising:
         return (step + 1) / rising
-    progress = (step - rising) / max(1, steps - 1 - rising)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if schedule == "constant":
+        return 1.0
+    start = max(rising, steps - 1 - round(decay * steps)) if schedule == "wsd" else rising
+    progress = min(1.0, max(0.0, (step - start) / max(1, steps - 1 - start)))
+    height = 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1 - progress
+    return final + (1 - final) * height

@@ -17,7 +17,7 @@ def model(make_model):
 @pytest.fixture
 def folder(model, tmp_path):
     history = [{"step": 1, "loss": 2.5}]
-    return save_checkpoint(model, tmp_path / "checkpoint", {"corpus": "x"}, history, "# card")
+    return save_checkpoint(model, tmp_path / "checkpoint", {"corpus": "x"}, "# card")
 
 
 @torch.no_grad()
@@ -34,9 +34,8 @@ def test_a_saved_model_comes_back_the_same(model, folder):
 
 def test_a_folder_holds_what_was_given(folder):
     assert {p.name for p in folder.iterdir()} == {
-        "config.json", "model.safetensors", "tokenizer.json", "training.jsonl", "README.md",
+        "config.json", "model.safetensors", "tokenizer.json", "README.md",
     }  # fmt: skip
-    assert json.loads((folder / "training.jsonl").read_text()) == {"step": 1, "loss": 2.5}
     assert [p.name for p in folder.parent.iterdir()] == ["checkpoint"]  # nothing half-written beside it
 
 

@@ -1,7 +1,11 @@
-"""A corpus small enough to train on in a test."""
+"""A corpus small enough to train on in a test, and settings for it."""
+
+import json
 
 import numpy as np
 import pytest
+
+from interp.train.config import TrainConfig
 
 WORDS = "the quick brown fox jumps over a lazy dog while nine wise owls watch from tall trees"
 
@@ -14,3 +18,20 @@ def corpus(tmp_path_factory):
     for number in range(16):
         (folder / f"{number:02}.txt").write_text(" ".join(random.choice(WORDS.split(), 400)) + ".")
     return folder
+
+
+@pytest.fixture
+def config(corpus, tmp_path):
+    def make(**changes):
+        settings = {"corpus": str(corpus), "steps": 30, "batch_size": 8, "context": 16, "evaluate_every": 10}
+        return TrainConfig(**{**settings, "output": tmp_path / "run", "lr": 3e-3, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def curve():
+    def read(folder):
+        return [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+
+    return read

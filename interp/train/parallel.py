@@ -1,0 +1,125 @@
+"""One process or many: `torchrun -m interp.train` copies (DDP) or shards (FSDP2) the model, nothing else changes.
+
+`torchrun` and `accelerate launch` tell each process its place through the environment. All processes build the same
+model and read the same corpus from disk; each computes its own part of every batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from interp.model.device import choose_device
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.train.config import TrainConfig
+
+SHARDED_PRESETS = ("gpt2-1.3b",)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process' place among those that train together, and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of `values` over the processes."""
+        if self.world > 1:
+            dist.all_reduce(values)
+            values = values / self.world
+        return values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum of `values` over the processes."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return one object of every process, in the order of their ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Join the processes that the environment tells of, if any, and leave them at the end.
+
+    Raises:
+        InterpError: there is no such device.
+    """
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = choose_device(device)
+    if world == 1:
+        yield Processes(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        chosen = choose_device(f"cuda:{local}")
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, place: Processes) -> Any:
+    """Return what to call for a training step: the model, compiled if asked for, or a DistributedDataParallel around it.
+
+    With "fsdp" the model is sharded in place, block by block; "auto" does so for presets that need it.
+    """
+    sharded = config.distribute == "fsdp" or (config.distribute == "auto" and config.preset in SHARDED_PRESETS)
+    if place.world > 1 and sharded:
+        mesh = init_device_mesh(place.device.type, (place.world,))
+        for part in (*model.blocks, model):
+            fully_shard(part, mesh=mesh)
+        if config.compile:
+            model.compile()
+        return model
+    called = torch.compile(model) if config.compile else model
+    # the biases are drawn alike in every process, so buffers need not be sent
+    return DistributedDataParallel(called, broadcast_buffers=False) if place.world > 1 else called
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether parts of the model's weights lie in other processes."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def whole(state: Any) -> Any:
+    """Return a nested state with every sharded tensor put together on the CPU; all processes must call it."""
+    if isinstance(state, dict):
+        return {key: whole(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(whole(value) for value in state)
+    if isinstance(state, DTensor):
+        return state.full_tensor().cpu()
+    return state
+
+
+def like(value: Tensor, target: Tensor) -> Tensor:
+    """Return a whole tensor laid out over processes as `target` is, if it has the same shape."""
+    if isinstance(target, DTensor) and value.shape == target.shape:
+        return distribute_tensor(value.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
+    return value

@@ -1,0 +1,145 @@
+"""What a training run holds while it goes, and how it begins: fresh, or from a saved state."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp.errors import InterpError
+from interp.model.checkpoint import read_training
+from interp.model.device import choose_device
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.options import console
+from interp.train import state
+from interp.train.batches import Batches
+from interp.train.config import FREE, TrainConfig
+from interp.train.parallel import Processes, distributed
+from interp.train.setup import Tokens, build_model, build_optimizer_of, open_tokens, resolved
+
+
+@dataclass
+class Reached:
+    """How far a run has come; saved with its state."""
+
+    step: int = 0  # optimizer steps taken
+    best: float = float("inf")  # lowest validation loss so far
+    seconds: float = 0.0  # of training, without the time between the parts of a resumed run
+    evaluations: list[dict[str, Any]] = field(default_factory=list)  # the rows with a validation loss
+
+
+@dataclass
+class Run:
+    """Everything a training run holds while it goes."""
+
+    config: TrainConfig
+    place: Processes
+    tokens: Tokens
+    model: HookedSymmetryBrokenTransformer
+    forward: Any  # the model, compiled or distributed
+    optimizer: torch.optim.Optimizer
+    batches: Batches
+    steps: int
+    reached: Reached = field(default_factory=Reached)
+    told: bool = False  # that the loss fell to the optimizer's floor
+
+    def say(self, text: str) -> None:
+        """Print a line, from one process only."""
+        if self.place.first:
+            console.print(text, soft_wrap=True, highlight=False)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what config.json keeps of a run."""
+        best = round(self.reached.best, 6) if self.reached.evaluations else None
+        return {**self.config.to_dict(), "best_validation_loss": best, "command": self.config.command()}
+
+
+def prepare(config: TrainConfig, place: Processes | None = None) -> Run:
+    """Check the folder, open the corpus, build model and optimizer, and put back the state to go on from, if any.
+
+    Raises:
+        InterpError: the output folder is in use, or bad input.
+    """
+    config, place = resolved(config), place or Processes(0, 1, choose_device(config.device))
+    _check_batch(config, place)
+    saved = _enter(config, place)
+    tokens = open_tokens(config)
+    model = build_model(config, tokens.tokenizer).to(place.device)
+    forward = distributed(model, config, place)
+    batches = Batches(tokens.training, model.cfg.n_ctx, config.batch_size, config.seed, place.rank, place.world)
+    steps = config.total_steps(model.cfg.n_ctx)
+    run = Run(config, place, tokens, model, forward, build_optimizer_of(config, model), batches, steps)
+    torch.manual_seed(config.seed + place.rank)  # dropout
+    if saved:
+        state.restore(saved, model, run.optimizer, place)
+        run.reached = Reached(**saved["reached"])
+        run.say(f"going on after step {run.reached.step:,} of {steps:,}")
+    _describe(run)
+    return run
+
+
+def resume_command(config: TrainConfig) -> str:
+    """Return the command that goes on with a stopped run."""
+    return f"python -m interp.train --resume -o {shlex.quote(str(config.output))}"
+
+
+def _check_batch(config: TrainConfig, place: Processes) -> None:
+    micro = config.micro_batch_size or config.batch_size // place.world
+    if config.batch_size % (place.world * max(1, micro)):
+        raise InterpError(
+            f"--batch-size {config.batch_size} is no multiple of {place.world} processes x {micro} contexts; choose sizes "
+            "that divide it."
+        )
+
+
+def _enter(config: TrainConfig, place: Processes) -> dict[str, Any] | None:
+    """Return the state to go on from, or make sure that the folder is free and can be written."""
+    begun = config.output.exists() and (config.output.is_file() or any(config.output.iterdir()))
+    if begun and not config.overwrite and not config.resume:
+        raise InterpError(
+            f"{config.output} is not empty; choose another --output, --resume the run in it, or --overwrite it."
+        )
+    if place.first:
+        _make(config.output)
+        state.sweep_run(config.output)
+    if config.resume and (newest := state.read_newest(config.output)):
+        folder, saved = newest
+        _check_settings(config, read_training(folder), folder)
+        return saved
+    if place.first:
+        state.clear(config.output)
+    return None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise InterpError(f"Cannot make {folder}: {error.strerror}; choose another --output.") from error
+    if not writable:
+        raise InterpError(f"{folder} cannot be written; choose another --output, or change its permissions.")
+
+
+def _check_settings(config: TrainConfig, stored: dict[str, Any], folder: Path) -> None:
+    """Refuse to go on with settings under which the rest would not be the same run."""
+    now = config.to_dict()
+    changed = [name for name in now if name not in FREE and name in stored and stored[name] != now[name]]
+    if changed:
+        told = ", ".join(f"{name} was {stored[name]}, now {now[name]}" for name in changed)
+        raise InterpError(f"The run in {folder.parent} had other settings ({told}); use those, or another --output.")
+
+
+def _describe(run: Run) -> None:
+    config, cfg = run.config, run.model.cfg
+    settings = {name: value for name, value in config.to_dict().items() if value not in (None, "")}
+    run.say("settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    run.say(
+        f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {len(run.batches.stream):,} training tokens, "
+        f"{len(run.tokens.held_out):,} held-out tokens; {run.steps:,} steps of {config.batch_size} x {cfg.n_ctx} tokens "
+        f"({run.steps / run.batches.per_epoch:.1f} epochs)"
+    )

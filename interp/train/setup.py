@@ -1,0 +1,133 @@
+"""From settings to everything a run needs: tokens, tokenizer, model, optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Integer
+from transformers import PreTrainedTokenizerFast
+
+from interp.data.contexts import token_stream
+from interp.data.corpus import open_corpus
+from interp.data.shards import TokenShards, is_shards, open_shards, tokenizer_of
+from interp.data.tokenizer import train_tokenizer
+from interp.errors import InterpError
+from interp.model.config import BiasConfig, ModelConfig, Profile
+from interp.model.presets import preset
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.train.config import TrainConfig
+from interp.train.optim.arguments import parse_arguments
+from interp.train.optim.registry import OPTIMIZERS, build_optimizer
+from interp.vocabulary import load_tokenizer
+
+SMALL_PRESETS = ("tiny", "small")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a run trains on and what it is measured on."""
+
+    tokenizer: PreTrainedTokenizerFast | None  # None for shards that come without one
+    training: TokenShards
+    held_out: Integer[np.ndarray, " tokens"]
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    """Return the settings with the optimizer's own where none were given."""
+    spec, given = OPTIMIZERS[config.optimizer], config
+    lr = spec.small_lr if config.preset in SMALL_PRESETS else spec.defaults["lr"]
+    return replace(
+        config,
+        lr=lr if given.lr is None else given.lr,
+        weight_decay=spec.defaults["weight_decay"] if given.weight_decay is None else given.weight_decay,
+        clip=spec.clip if given.clip is None else given.clip,
+    )
+
+
+def open_tokens(config: TrainConfig) -> Tokens:
+    """Open the corpus or shards of a run, and load or train its tokenizer.
+
+    Raises:
+        InterpError: no such corpus, shards or tokenizer, or nothing in a split.
+    """
+    usual = model_config(config).d_vocab
+    tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else None
+    if is_shards(config.corpus):
+        tokenizer = tokenizer or tokenizer_of(config.corpus)
+        d_vocab = _vocabulary(tokenizer, usual)
+        training, held_out = (open_shards(config.corpus, split, d_vocab) for split in ("train", "validation"))
+    else:
+        documents, others = open_corpus(config.corpus, "train"), open_corpus(config.corpus, "validation")
+        tokenizer = tokenizer or train_tokenizer((document.text for document in documents), usual)
+        training, held_out = (TokenShards.of(token_stream(tokenizer, corpus)) for corpus in (documents, others))
+    length = min(len(held_out), config.validation_tokens)
+    if length < 2:
+        raise InterpError(f"The held-out part of {config.corpus} has {length} tokens; at least 2 are needed.")
+    return Tokens(tokenizer, training, held_out.windows(np.zeros(1, dtype=np.int64), length)[0])
+
+
+def build_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast | None) -> HookedSymmetryBrokenTransformer:
+    """Build the model of a run with the vocabulary of its tokenizer."""
+    cfg = model_config(config)
+    cfg = replace(cfg, d_vocab=_vocabulary(tokenizer, cfg.d_vocab), n_ctx=config.context or cfg.n_ctx)
+    return HookedSymmetryBrokenTransformer(cfg, tokenizer)
+
+
+def build_optimizer_of(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Build the optimizer of a run whose settings are resolved."""
+    assert config.lr is not None
+    arguments = parse_arguments(config.optimizer_args)
+    return build_optimizer(config.optimizer, model.parameters(), config.lr, config.weight_decay, arguments)
+
+
+def model_config(config: TrainConfig) -> ModelConfig:
+    """Return the model's configuration, before the vocabulary is known.
+
+    Raises:
+        InterpError: a bias that is not a number, START:END or d_head numbers, or given where the variant has none.
+    """
+    cfg = preset(
+        config.preset, config.variant, activation=config.activation, positional=config.positional,
+        dropout=config.dropout, seed=config.seed, model_name=Path(config.output).name,
+    )  # fmt: skip
+    return replace(cfg, q=_bias(cfg.q, config, "q"), v=_bias(cfg.v, config, "v"))
+
+
+def _bias(usual: BiasConfig, config: TrainConfig, name: str) -> BiasConfig:
+    mean, std = getattr(config, f"mean_{name}"), getattr(config, f"std_{name}")
+    if usual.mode == "none":
+        if mean is not None or std is not None:
+            raise InterpError(
+                f"--mean-{name} or --std-{name} was given, but the variant {config.variant} has no such bias."
+            )
+        return usual
+    return BiasConfig(
+        mean=usual.mean if mean is None else _profile(f"--mean-{name}", mean),
+        std=usual.std if std is None else _profile(f"--std-{name}", std),
+        mode=config.bias_mode,
+        shared_across_heads=not config.bias_per_head,
+    )
+
+
+def _profile(flag: str, text: str) -> Profile:
+    """Read a number, the START:END of a linspace, or a list of numbers."""
+    try:
+        if ":" in text:
+            start, end = text.split(":")
+            return float(start), float(end)
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InterpError(
+            f"{flag} is {text!r}; give a number, START:END, or numbers with commas between them."
+        ) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerFast | None, usual: int) -> int:
+    """The preset's size where the tokenizer all but fills it, as GPT-2's 50,257 tokens do 50,304; else the tokenizer's."""
+    if tokenizer is None or 0 <= usual - len(tokenizer) < 64:
+        return usual
+    return len(tokenizer)

@@ -1,0 +1,66 @@
+"""One optimizer step: biases, micro-batches, the mean over processes, clipping, the update."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.train.config import TrainConfig
+from interp.train.parallel import Processes
+
+
+def optimizer_step(
+    model: HookedSymmetryBrokenTransformer,
+    forward: nn.Module | Any,
+    optimizer: torch.optim.Optimizer,
+    batch: Int64[Tensor, "batch pos"],
+    step: int,
+    config: TrainConfig,
+    place: Processes,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Take optimizer step number `step` (from 0) on this process' part of a batch.
+
+    The biases are drawn once for the step, the same for all its micro-batches and processes, or with ``bias_draws`` of
+    "micro-batch" for each of them. Nothing here waits for the device.
+
+    Returns:
+        The loss over all processes, and the norm of the gradient before clipping.
+    """
+    model.train()
+    parts = batch.split(config.micro_batch_size or len(batch))
+    optimizer.zero_grad(set_to_none=True)
+    loss = torch.zeros((), device=batch.device)
+    model.draw_biases(step + 1)
+    for number, part in enumerate(parts):
+        if config.bias_draws == "micro-batch":
+            model.draw_biases(step + 1, micro_batch=place.rank * len(parts) + number)
+        with _synchronized(forward, number == len(parts) - 1):
+            with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                share = forward(part, return_type="loss") * (len(part) / len(batch))
+            share.backward()
+        loss += share.detach()
+    loss = place.mean(loss)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if config.clip:
+        nn.utils.clip_grads_with_norm_(model.parameters(), config.clip, norm)
+    # an optimizer of the ECD family asks for the loss of these gradients, over all processes
+    optimizer.step(lambda: loss)  # type: ignore[arg-type, return-value]
+    return loss, norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def _synchronized(forward: nn.Module | Any, last: bool) -> AbstractContextManager[None]:
+    """Let processes exchange gradients after the last micro-batch only."""
+    if isinstance(forward, FSDPModule):
+        forward.set_requires_gradient_sync(last)
+    elif isinstance(forward, DistributedDataParallel) and not last:
+        return forward.no_sync()
+    return nullcontext()

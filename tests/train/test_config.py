@@ -1,0 +1,116 @@
+import json
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from interp.errors import InterpError
+from interp.model.checkpoint import load_model, read_training
+from interp.train.__main__ import app
+from interp.train.config import TrainConfig
+from interp.train.setup import model_config, resolved
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 5, "tokens": 100}, "Both 5 steps and 100 tokens"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"warmup": 1.5}, "warmup is 1.5"),
+        ({"resume": True, "overwrite": True}, "Both --resume and --overwrite"),
+    ],
+)
+def test_contradictory_settings_are_refused(changes, message):
+    with pytest.raises(InterpError, match=message):
+        TrainConfig(**changes)
+
+
+def test_settings_survive_the_way_through_json_and_unknown_ones_are_refused():
+    config = TrainConfig(variant="bqbv", lr=0.1, mean_q="0:1", compile=True)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(InterpError, match="'batchsize'; did you mean 'batch_size'"):
+        TrainConfig.from_dict({"batchsize": 3})
+
+
+def test_biases_are_set_from_the_command_line():
+    cfg = model_config(TrainConfig(variant="bqbv", mean_q="0", std_q="0.1:0.3", mean_v=",".join(["0.25"] * 32)))
+    assert (cfg.q.mean, cfg.q.std, cfg.q.mode, cfg.q.shared_across_heads) == (0.0, (0.1, 0.3), "batch", True)
+    assert cfg.v.mean == [0.25] * 32 and cfg.v.std == 0.05
+    cfg = model_config(TrainConfig(variant="bq", bias_mode="learned", bias_per_head=True))
+    assert (cfg.q.mode, cfg.q.shared_across_heads, cfg.v.mode) == ("learned", False, "none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variant": "bq", "mean_v": "0.5"}, "--mean-v or --std-v was given, but the variant bq has no such bias"),
+        ({"variant": "bq", "mean_q": "half"}, "--mean-q is 'half'; give a number, START:END"),
+        ({"variant": "bq", "std_q": "1,2,3"}, "has 3 numbers; d_head is 32"),
+    ],
+)
+def test_biases_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(InterpError, match=message):
+        model_config(TrainConfig(**changes))
+
+
+def test_the_paper_s_settings_are_the_defaults_of_its_sizes():
+    for optimizer, lr, decay in (("adamw", 1e-4, 0.01), ("sgdm", 0.03, 0.0), ("soap", 3e-4, 0.01), ("ecd", 1.0, 0.0)):
+        config = resolved(TrainConfig(preset="gpt2-124m", optimizer=optimizer))
+        assert (config.lr, config.weight_decay) == (lr, decay)
+    assert resolved(TrainConfig(optimizer="ecd")).clip == 0.0
+    assert resolved(TrainConfig(optimizer="ecd", clip=1.0, lr=2.0)).clip == 1.0
+
+
+def words(corpus, output, *more):
+    return f"--corpus {corpus} --steps 2 --batch-size 2 --context 8 -o {output}".split() + list(more)
+
+
+def test_the_command_trains_and_refuses_to_overwrite_in_one_line(corpus, tmp_path):
+    assert CliRunner().invoke(app, words(corpus, tmp_path / "run")).exit_code == 0
+    again = CliRunner().invoke(app, words(corpus, tmp_path / "run"))
+    assert again.exit_code == 1
+    assert "is not empty" in again.stderr
+    assert len(again.stderr.strip().splitlines()) == 1
+    assert CliRunner().invoke(app, words(corpus, tmp_path / "run", "--overwrite")).exit_code == 0
+    assert CliRunner().invoke(app, ["--variant", "bqvb"]).exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["yaml", "toml", "json"])
+def test_a_file_gives_settings_and_what_is_typed_goes_before_them(corpus, tmp_path, kind):
+    settings = {"variant": "bqbv", "batch-size": 4, "mean_q": 0.25, "output": str(tmp_path / "run"), "compile": False}
+    file = tmp_path / f"run.{kind}"
+    toml = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    file.write_text({"yaml": yaml.safe_dump(settings), "toml": toml, "json": json.dumps(settings)}[kind])
+    typed = f"--config {file} --corpus {corpus} --steps 2 --context 8 --batch-size 2".split()
+    result = CliRunner().invoke(app, typed)
+    assert result.exit_code == 0, result.stderr
+    training = read_training(tmp_path / "run")
+    assert (training["variant"], training["batch_size"], training["mean_q"]) == ("bqbv", 2, "0.25")
+    assert torch.equal(load_model(tmp_path / "run").bias_q.mean, torch.full((32,), 0.25))
+    assert "batch_size 2" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("varient: bq", "'varient', which there is not; did you mean 'variant'?"),
+        ("[1, 2", "is broken"),
+        ("just words", "holds str; expected settings"),
+        ("variant: bqvb", "bqvb"),
+    ],
+)
+def test_a_broken_settings_file_is_told_in_a_sentence(tmp_path, text, message):
+    (tmp_path / "run.yaml").write_text(text)
+    result = CliRunner().invoke(app, ["--config", str(tmp_path / "run.yaml")])
+    assert result.exit_code in (1, 2)
+    assert message in " ".join(result.stderr.split())
+
+
+def test_the_command_of_a_run_repeats_it():
+    config = TrainConfig(variant="bqbv", lr=0.002, compile=True, optimizer_args="eta=50,F0=1.5", optimizer="ecd")
+    command = config.command()
+    assert command == (
+        "python -m interp.train --variant bqbv --optimizer ecd --optimizer-args eta=50,F0=1.5 --lr 0.002 --compile "
+        "-o runs/latest"
+    )

@@ -1,0 +1,23 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from interp.model.config import ModelConfig
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.train.throughput import flops_per_token, peak_flops
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "d_model", "n_ctx", "d_vocab"), [(2, 24, 16, 50), (3, 48, 32, 300), (1, 16, 64, 20)]
+)
+def test_the_formula_counts_what_torch_counts_for_a_step(n_layers, d_model, n_ctx, d_vocab):
+    cfg = ModelConfig(n_layers=n_layers, d_model=d_model, n_heads=2, n_ctx=n_ctx, d_vocab=d_vocab)
+    model = HookedSymmetryBrokenTransformer(cfg)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(3, n_ctx, dtype=torch.long), return_type="loss").backward()
+    assert flops_per_token(cfg) * 3 * n_ctx == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_the_peak_is_a_rate_that_a_product_of_half_the_size_does_not_exceed_by_much():
+    peak = peak_flops(torch.device("cpu"), torch.float32)
+    assert 1e8 < peak < 1e16
