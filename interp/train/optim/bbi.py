@@ -12,7 +12,8 @@ from torch.optim.optimizer import ParamsT
 
 from interp.errors import InterpError
 from interp.train.optim.descent import EnergyConservingOptimizer, ratio_or
-from interp.train.optim.passes import Block, Scalar, kick_and_drift, launch, square_momentum, turn
+from interp.train.optim.passes import kick_and_drift, launch, turn
+from interp.train.optim.phase_space import PhaseSpace, Scalar, square_momentum
 
 
 class BBI(EnergyConservingOptimizer):
@@ -41,6 +42,7 @@ class BBI(EnergyConservingOptimizer):
 
     shared = ("v0", "deltaEn", "threshold0", "threshold", "n_fixed_bounces", "conserve_energy")
     floor = "v0"
+    scalars = {"start": float("nan"), "best": float("inf"), "idle": 0.0}
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class BBI(EnergyConservingOptimizer):
             raise InterpError(f"BBI has no weight decay; a parameter group gives {param_group['weight_decay']}.")
         super().add_param_group(param_group)
 
-    def move(self, blocks: list[Block], loss: Scalar, dimension: int) -> None:
+    def move(self, space: PhaseSpace, loss: Scalar) -> None:
         """Scale, kick, drift, bounce."""
         run = self.trajectory
         v = loss - run["v0"]
@@ -78,25 +80,28 @@ class BBI(EnergyConservingOptimizer):
         energy = self.remembered("start", v, allowed) + run["deltaEn"]
         if self.first:
             norm = (energy**2 / v - v).clamp(min=0).sqrt()
-            launch(blocks, torch.where(allowed, norm, 0.0), each=True)
-        squares = square_momentum(blocks)
+            launch(space, torch.where(allowed, norm, 0.0), each=True)
+        squares = square_momentum(space)
         square = v * ((energy / v) ** 2 - 1)
+        run["energy"] = (v * (v + squares.sum())).sqrt() / energy
         unit = ratio_or(1.0, allowed & run["conserve_energy"], square, squares.sum())
         pull = torch.where(allowed, v / energy + energy / v, 0.0) / 2
         speed = torch.where(allowed, v / energy, 0.0)
         impulses, rates = (self.per_group(lambda group, f=factor: group["lr"] * f) for factor in (-pull, speed))
-        for block in blocks:
+        for block in space.blocks:
             kick_and_drift(block, unit.expand_as(squares), impulses[block.group], rates[block.group])
-        self._bounce(blocks, v, allowed)
+        self._bounce(space, v, allowed)
 
-    def _bounce(self, blocks: list[Block], v: Scalar, allowed: Tensor) -> None:
+    def _bounce(self, space: PhaseSpace, v: Scalar, allowed: Tensor) -> None:
         run, step = self.trajectory, self.trajectory["step"]
-        best = run.get("best", torch.full_like(v, float("inf"))).to(v.device)
-        idle = run.get("idle", torch.zeros_like(v)).to(v.device)  # steps without a lower loss since the last bounce
+        best, idle = (
+            run["best"].to(v.device),
+            run["idle"].to(v.device),
+        )  # idle: steps without a lower loss since a bounce
         idle = torch.where(allowed & (v < best), 0.0, idle + 1)
         fixed = step % run["threshold0"] == 0 and step // run["threshold0"] <= run["n_fixed_bounces"]
         bounce = allowed & (fixed | (idle >= run["threshold"]))
         run["best"] = torch.where(allowed, torch.minimum(v, best), best)
         run["idle"] = torch.where(bounce, 0.0, idle)
         if fixed or step >= run["threshold"]:  # before that no bounce is possible
-            turn(blocks, (~bounce).double(), bounce.double(), self.generator(v.device))
+            turn(space, (~bounce).double(), bounce.double(), self.generators(space))

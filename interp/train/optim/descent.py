@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from interp.errors import InterpError
-from interp.train.optim.passes import Block, Scalar
+from interp.train.optim.phase_space import PhaseSpace, Scalar, phase_space
 
 SMALLEST_V = 1e-40  # at or below it a step is skipped: the force is divided by V
 Loss = Tensor | float
@@ -24,16 +24,24 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
     A subclass says in `move` how one step goes. The scalars of the trajectory (step, seed, energy, skipped steps) lie in
     the first parameter group, so that `state_dict` holds them.
 
+    Parameters may be sharded over processes (FSDP2): norms and inner products are those of whole tensors, and only noise
+    and bounces depend on the number of processes. Where every process has whole parameters, give all the same seed.
+
     Raises:
         InterpError: `maximize`, or a group with its own value for a setting that holds for all parameters.
     """
 
     shared: tuple[str, ...] = ()  # settings that hold for all parameters alike
     floor: str = "F0"  # the setting that the loss has to stay above
+    scalars: ClassVar[dict[str, float]] = {}  # what else it remembers of the trajectory, as it is before the first step
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], maximize: bool = False):
         super().__init__(params, {**defaults, "maximize": maximize})
-        self.param_groups[0]["step"] = 0
+        # all of them from the start: what loads a state into a new optimizer may ask for the same keys
+        scalars = {name: torch.full((), value, dtype=torch.float64) for name, value in self.scalars.items()}
+        skipped, energy = torch.zeros((), dtype=torch.int64), torch.full((), float("nan"), dtype=torch.float64)
+        start = {"step": 0, "seed": torch.initial_seed(), "skipped": skipped, "energy": energy}
+        self.param_groups[0].update({**start, **scalars})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group as torch does, refusing what this family has no meaning for."""
@@ -55,30 +63,40 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
     @property
     def skipped(self) -> Tensor:
         """How many steps were skipped because the loss was not above the floor, or not finite (0-dim int64)."""
-        return self.trajectory.get("skipped", torch.zeros((), dtype=torch.int64))
+        return self.trajectory["skipped"]
+
+    @property
+    def energy(self) -> Tensor:
+        """The energy at the beginning of the last step, before P is scaled, as a share of the conserved one (0-dim float64).
+
+        What it differs from 1 is the integration error of the step before; NaN before the first step.
+        """
+        return self.trajectory["energy"]
 
     @torch.no_grad()
-    def step(self, closure: Closure) -> Loss:  # type: ignore[override]
+    def step(self, closure: Closure | None) -> Loss:  # type: ignore[override]
         """Take one step along the gradients that stand in ``.grad`` and return their loss.
 
         Args:
             closure: returns that loss (it may also compute the gradients), or the loss itself: a 0-dim tensor or a number.
+                Where several processes train together, the loss over all of them, the same in each.
 
         Raises:
             InterpError: no loss, or one of several elements; a gradient that is sparse.
         """
+        if closure is None and not any(group["lr"] for group in self.param_groups):
+            phase_space(self)  # torch.distributed.checkpoint has an optimizer make its state in this way
+            return 0.0
         with torch.enable_grad():
-            loss = closure() if callable(closure) else closure
-        moving = [(n, p) for n, group in enumerate(self.param_groups) for p in group["params"] if p.grad is not None]
-        if moving:
-            value, blocks = self._value(loss, moving[0][1].device), self._blocks(moving)
-            self.trajectory.setdefault("seed", torch.initial_seed())
+            loss: Any = closure() if callable(closure) else closure
+        if (space := phase_space(self)) is not None:
+            value = self._value(loss, space.blocks[0].momenta[0].device)
             self.trajectory["step"] += 1
-            self.move(blocks, value, sum(p.numel() for _, p in moving))
+            self.move(space, value)
         return loss
 
-    def move(self, blocks: list[Block], loss: Scalar, dimension: int) -> None:
-        """Move momenta and positions, of `dimension` elements together."""
+    def move(self, space: PhaseSpace, loss: Scalar) -> None:
+        """Move momenta and positions."""
         raise NotImplementedError
 
     def per_group(self, rate: Callable[[dict[str, Any]], Scalar]) -> list[Scalar]:
@@ -97,15 +115,20 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
         return allowed
 
     def remembered(self, name: str, value: Scalar, allowed: Tensor) -> Scalar:
-        """Return the `value` that `name` had at the first step that was not skipped."""
-        old = self.trajectory.get(name, torch.full_like(value, float("nan"))).to(value.device)
+        """Return the `value` that `name` had at the first step that was not skipped; before that it is NaN."""
+        old = self.trajectory[name].to(value.device)
         self.trajectory[name] = torch.where(old.isnan() & allowed, value, old)
         return self.trajectory[name]
 
-    def generator(self, device: torch.device) -> torch.Generator:
-        """Return a generator keyed by (seed, step): its draws depend on nothing else, also after a resume."""
+    def generators(self, space: PhaseSpace) -> tuple[torch.Generator, torch.Generator]:
+        """Return generators for whole tensors and for this process' parts of tensors, keyed by (seed, step, part).
+
+        Their draws depend on nothing else, also after a resume; those for parts on how many parts there are.
+        """
         key = self.trajectory["seed"] * 0x9E3779B97F4A7C15 + self.trajectory["step"]  # odd: other seeds, other keys
-        return torch.Generator(device).manual_seed(key % 2**63)
+        keys, device = (key, key + space.sharding.part * 0xC2B2AE3D27D4EB4F), space.blocks[0].momenta[0].device
+        whole, part = (torch.Generator(device).manual_seed(k % 2**63) for k in keys)
+        return whole, part
 
     def _value(self, loss: Any, device: torch.device) -> Scalar:
         if isinstance(loss, Tensor) and loss.numel() == 1:
@@ -124,30 +147,6 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
                 stacklevel=4,
             )
         return torch.full((), float(loss), dtype=torch.float64, device=device)
-
-    def _blocks(self, moving: list[tuple[int, Tensor]]) -> list[Block]:
-        blocks = [Block(n, float(group.get("weight_decay", 0.0))) for n, group in enumerate(self.param_groups)]
-        for number, (group, parameter) in enumerate(moving):
-            gradient, state, block = _dense_gradient(parameter), self.state[parameter], blocks[group]
-            if "momentum_buffer" not in state:  # of a tensor that gets its first gradient later than others: at rest
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            block.numbers.append(number)
-            block.positions.append(parameter.detach())
-            block.gradients.append(gradient.contiguous() if parameter.is_contiguous() else gradient)
-            block.momenta.append(state["momentum_buffer"])
-        return [block for block in blocks if block.numbers]
-
-
-def _dense_gradient(parameter: Tensor) -> Tensor:
-    gradient = parameter.grad
-    assert gradient is not None
-    if gradient.is_sparse:
-        raise InterpError(f"A gradient of shape {list(gradient.shape)} is sparse; embeddings need sparse=False here.")
-    if not parameter.is_floating_point():
-        raise InterpError(
-            f"A parameter of shape {list(parameter.shape)} is {parameter.dtype}; real numbers are needed."
-        )
-    return gradient.detach()
 
 
 def ratio_or(default: float, allowed: Tensor, numerator: Scalar, denominator: Scalar) -> Scalar:

@@ -13,7 +13,8 @@ from torch.optim.optimizer import ParamsT
 
 from interp.errors import InterpError
 from interp.train.optim.descent import EnergyConservingOptimizer, ratio_or
-from interp.train.optim.passes import Block, Scalar, kick_and_drift, launch, sums, turn
+from interp.train.optim.passes import kick_and_drift, launch, turn
+from interp.train.optim.phase_space import PhaseSpace, Scalar, sums
 
 
 class ECD(EnergyConservingOptimizer):
@@ -28,8 +29,8 @@ class ECD(EnergyConservingOptimizer):
         eta: strength of the force; a larger one concentrates the end points at lower losses.
         F0: the loss, in nats, that the motion slows down at; it must be below every loss the run can reach. A step whose V
             is not above 1e-40 is skipped and counted in `skipped`.
-        nu: size of the noise that turns P at every step, relative to |P|; 0 is deterministic. Its seed is the one last
-            given to `torch.manual_seed`.
+        nu: size of the noise that turns P at every step, relative to |P|; 0 is deterministic. Its seed is the one
+            given to `torch.manual_seed` before.
         weight_decay: coefficient of |theta|^2 / 2 in the energy.
         conserve_energy: scale P to norm 1 before every step; without it |P| drifts with the integration error.
         projection: "tensor" takes <P, g'> within each tensor, as the released code does, so it reproduces the
@@ -64,24 +65,26 @@ class ECD(EnergyConservingOptimizer):
         settings = {"lr": lr, "eta": eta, "weight_decay": weight_decay, "F0": F0, "nu": nu}
         super().__init__(params, {**settings, "conserve_energy": conserve_energy, "projection": projection}, maximize)
 
-    def move(self, blocks: list[Block], loss: Scalar, dimension: int) -> None:
+    def move(self, space: PhaseSpace, loss: Scalar) -> None:
         """Scale, kick, drift, turn."""
-        if dimension < 2:
+        if space.dimension < 2:
             raise InterpError("ECD turns its momentum, so it needs at least two parameters with gradients, not one.")
         run = self.trajectory
         if self.first:
-            launch(blocks, torch.ones_like(loss))
-        total = sums(blocks)
+            launch(space, torch.ones_like(loss))
+        total = sums(space)
+        run["energy"] = total.square.clone()  # E^2 is |P|^2 in units in which it is 1
         v = loss + total.decay - run["F0"]
         allowed = self.above(v)
         unit = ratio_or(1.0, allowed & run["conserve_energy"], torch.ones_like(v), total.square)
         along = unit * (total.power if run["projection"] == "tensor" else total.power.sum().expand_as(total.power))
-        pull = dimension / (dimension - 1) / torch.where(allowed, v, float("inf"))  # no force where the step is skipped
+        freedom = space.dimension / (space.dimension - 1)
+        pull = freedom / torch.where(allowed, v, float("inf"))  # no force where the step is skipped
         impulses = self.per_group(lambda group: -group["lr"] * group["eta"] ** 0.5 / 2 * pull)
         rates = self.per_group(lambda group: allowed.double() * (group["lr"] / group["eta"] ** 0.5))
         factors = [unit * (1 - impulse * along) for impulse in impulses]
-        for block in reversed(blocks):  # the end of the sums is still in the cache
+        for block in reversed(space.blocks):  # the end of the sums is still in the cache
             kick_and_drift(block, factors[block.group], impulses[block.group], rates[block.group])
         if run["nu"]:
-            noise = allowed.double() * (run["nu"] / dimension**0.5)
-            turn(blocks, torch.ones_like(noise), noise, self.generator(v.device))
+            noise = allowed.double() * (run["nu"] / space.dimension**0.5)
+            turn(space, torch.ones_like(noise), noise, self.generators(space))

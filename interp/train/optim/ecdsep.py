@@ -11,7 +11,8 @@ from torch.optim.optimizer import ParamsT
 
 from interp.errors import InterpError
 from interp.train.optim.descent import EnergyConservingOptimizer, ratio_or
-from interp.train.optim.passes import Block, Scalar, drift, kick, launch, square_momentum, sums, turn
+from interp.train.optim.passes import drift, kick, launch, turn
+from interp.train.optim.phase_space import PhaseSpace, Scalar, square_momentum, sums
 
 
 class ECDSep(EnergyConservingOptimizer):
@@ -27,8 +28,8 @@ class ECDSep(EnergyConservingOptimizer):
         eta: power of V, at least 1; a larger one concentrates the end points at lower losses.
         F0: the loss, in nats, that the motion slows down at; it must be below every loss the run can reach. A step whose L
             is not above 1e-40 is skipped and counted in `skipped`.
-        nu: size of the noise that turns P at every step, relative to |P|; 0 is deterministic. Its seed is the one last
-            given to `torch.manual_seed`.
+        nu: size of the noise that turns P at every step, relative to |P|; 0 is deterministic. Its seed is the one
+            given to `torch.manual_seed` before.
         s: 1, or 0 for the dynamics without the regularizing term.
         deltaEn: energy at the start above that of rest, as a share of V_0; P starts along -g with |P|^2 = deltaEn. It
             counts as 1 when s is not 1.
@@ -41,6 +42,7 @@ class ECDSep(EnergyConservingOptimizer):
     """
 
     shared = ("eta", "F0", "nu", "s", "deltaEn", "conserve_energy")
+    scalars = {"start": float("nan")}
 
     def __init__(
         self,
@@ -65,27 +67,28 @@ class ECDSep(EnergyConservingOptimizer):
         settings = {"lr": lr, "eta": eta, "weight_decay": weight_decay, "F0": F0, "nu": nu, "s": s}
         super().__init__(params, {**settings, "deltaEn": deltaEn, "conserve_energy": conserve_energy}, maximize)
 
-    def move(self, blocks: list[Block], loss: Scalar, dimension: int) -> None:
+    def move(self, space: PhaseSpace, loss: Scalar) -> None:
         """Scale, kick, drift, turn."""
         run = self.trajectory
         s, excess = run["s"], run["deltaEn"] if run["s"] == 1 else 1.0
         if self.first:
-            launch(blocks, torch.full_like(loss, excess**0.5))
-        total = sums(blocks)
+            launch(space, torch.full_like(loss, excess**0.5))
+        total = sums(space)
         height = loss + total.decay - run["F0"]
         allowed = self.above(height)
         start = self.remembered("start", height, allowed)
         square = (s + excess) * (start / height) ** run["eta"] - s  # E / V - s, as a ratio that does not overflow early
+        run["energy"] = (s + total.square) / (s + square)
         unit = ratio_or(1.0, allowed & run["conserve_energy"], square, total.square)
         pull = run["eta"] / torch.where(allowed, height, float("inf"))
         impulses = self.per_group(lambda group: -group["lr"] * pull)
-        for block in blocks:
+        for block in space.blocks:
             kick(block, unit.expand_as(total.power), impulses[block.group])
-        inertia = s + square_momentum(blocks).sum()
+        inertia = s + square_momentum(space).sum()
         speed = torch.where(allowed & (inertia > 0), 2 / inertia, 0.0)
         rates = self.per_group(lambda group: group["lr"] * speed)
-        for block in blocks:
+        for block in space.blocks:
             drift(block, rates[block.group])
         if run["nu"]:
-            noise = allowed.double() * (run["nu"] / dimension**0.5)
-            turn(blocks, torch.ones_like(noise), noise, self.generator(loss.device))
+            noise = allowed.double() * (run["nu"] / space.dimension**0.5)
+            turn(space, torch.ones_like(noise), noise, self.generators(space))
