@@ -41,7 +41,7 @@ class Generation(TokenMethods):
         verbose: bool = True,
         seed: int | None = None,
         attention_mask: Mask | None = None,
-    ) -> str | list[str] | Int[Tensor, "batch pos"]:
+    ) -> str | list[str] | Int[Tensor, "batch all_pos"]:
         """Continue a text; arguments are TransformerLens', and `seed`.
 
         Args:
