@@ -14,7 +14,7 @@ from interp.options import console, escaped, one_line_errors
 def plot(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of training runs or checkpoints.", metavar="RUN...", show_default=False),
+        typer.Argument(help="Folders of training runs or checkpoints.", metavar="RUN", show_default=False),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("curves.html"),
     open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
