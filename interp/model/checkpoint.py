@@ -20,6 +20,7 @@ from interp.errors import InterpError, nearest
 from interp.files import writing
 from interp.model.config import ModelConfig
 from interp.model.device import choose_device
+from interp.model.hub import download, is_hub_id
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import load_tokenizer
 
@@ -60,7 +61,10 @@ def save_checkpoint(
         stored = {
             name: value.detach().to("cpu", dtype).clone() for name, value in (weights or model.state_dict()).items()
         }
-        save_file(stored, beside / "model.safetensors", metadata={"format": "pt"})
+        try:
+            save_file(stored, beside / "model.safetensors", metadata={"format": "pt"})
+        except SafetensorError as error:  # its word for a full disk
+            raise InterpError(f"Cannot write {folder} ({error}); make room, or choose another place.") from error
         if model.tokenizer is not None:
             model.tokenizer.backend_tokenizer.save(str(beside / "tokenizer.json"))
         (beside / "README.md").write_text(card, encoding="utf-8")
@@ -68,10 +72,10 @@ def save_checkpoint(
 
 
 def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetryBrokenTransformer:
-    """Load a checkpoint folder, from a path or by the name of a bundled one, in evaluation mode and float32.
+    """Load a checkpoint in evaluation mode and float32.
 
     Args:
-        path_or_name: a folder, or a name in `checkpoints/` such as "tiny-bq".
+        path_or_name: a folder, a name in `checkpoints/` such as "tiny-bq", or a model "owner/name" on the hub.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
 
     Raises:
@@ -87,7 +91,7 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
 
 
 def find_checkpoint(path_or_name: str | Path) -> Path:
-    """Return the folder of a checkpoint given by path or by bundled name.
+    """Return the folder of a checkpoint given by path, by bundled name, or by "owner/name" on the Hugging Face hub.
 
     Raises:
         InterpError: there is none; the message lists the bundled names.
@@ -97,10 +101,13 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
             return folder
     if Path(path_or_name).exists():
         raise InterpError(f"{path_or_name} is not a checkpoint folder: it has no config.json.")
+    if is_hub_id(path_or_name):
+        return download(str(path_or_name))
     names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
     hint = nearest(str(path_or_name), names)
     raise InterpError(
-        f"There is no checkpoint {str(path_or_name)!r}{hint}; give a folder, or one of {', '.join(names)}."
+        f"There is no checkpoint {str(path_or_name)!r}{hint}; give a folder, a hub id (owner/name), or one of "
+        f"{', '.join(names)}."
     )
 
 

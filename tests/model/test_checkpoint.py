@@ -16,7 +16,6 @@ def model(make_model):
 
 @pytest.fixture
 def folder(model, tmp_path):
-    history = [{"step": 1, "loss": 2.5}]
     return save_checkpoint(model, tmp_path / "checkpoint", {"corpus": "x"}, "# card")
 
 

@@ -33,7 +33,9 @@ def test_greedy_generation_takes_the_likeliest_token_with_and_without_cache(mode
 def test_sampling_is_the_same_with_and_without_cache_and_decided_by_the_seed(model, sampling):
     tokens = random_tokens(model, pos=3)
     before = torch.get_rng_state()
-    first, second = (model.generate(tokens, 12, seed=7, use_past_kv_cache=c, **sampling, **QUIET) for c in (True, False))
+    first, second = (
+        model.generate(tokens, 12, seed=7, use_past_kv_cache=c, **sampling, **QUIET) for c in (True, False)
+    )
     assert torch.equal(first, second)
     assert not torch.equal(first, model.generate(tokens, 12, seed=8, **sampling, **QUIET))
     assert torch.equal(torch.get_rng_state(), before)
@@ -104,7 +106,7 @@ def test_progress_is_shown_only_if_wanted(model, capsys):
 
 def test_what_cannot_be_generated_is_refused(model):
     tokens = random_tokens(model, pos=15)
-    with pytest.raises(InterpError, match="15 tokens, and 6 more exceed n_ctx 20; .* max_new_tokens of at most 5"):
+    with pytest.raises(InterpError, match=r"15 tokens, and 6 more exceed n_ctx 20; .* max_new_tokens of at most 5"):
         model.generate(tokens, 6, verbose=False)
     with pytest.raises(InterpError, match="no token to continue from"):
         model.generate("", prepend_bos=False, verbose=False)

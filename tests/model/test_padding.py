@@ -98,12 +98,14 @@ def test_a_frozen_past_can_be_continued_twice(make_model):
 @torch.no_grad()
 def test_a_pass_can_stop_before_a_layer_and_another_start_there(make_model, layer):
     model = make_model()
-    rows, batch, mask, _ = padded(model, "left")
+    _, batch, mask, _ = padded(model, "left")
     logits, loss = model(batch, attention_mask=mask, return_type="both")
     residual = model(batch, attention_mask=mask, stop_at_layer=layer)
     again = model(residual, start_at_layer=layer, attention_mask=mask, tokens=batch, return_type="both")
     torch.testing.assert_close(again, (logits, loss))
-    torch.testing.assert_close(model(residual, start_at_layer=layer - 2, attention_mask=mask), logits) if layer < 2 else 0
+    if layer < 2:
+        from_the_end = model(residual, start_at_layer=layer - 2, attention_mask=mask)
+        torch.testing.assert_close(from_the_end, logits)
     _, cache = model.run_with_cache(residual, start_at_layer=layer, attention_mask=mask)
     assert ("blocks.0.hook_resid_pre" in cache) == (layer == 0)
 
