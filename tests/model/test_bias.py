@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from tests.model.cases import random_tokens
 
@@ -58,3 +59,83 @@ def test_bias_context_nests_and_restores_after_an_exception(make_model):
     with model.bias(scale=0):
         assert torch.equal(model(tokens), removed)
     assert not torch.allclose(removed, plain)
+
+
+def in_force(model):
+    return torch.stack([bias.detach().clone() for bias in model.biases_in_force()])
+
+
+@torch.no_grad()
+def test_tensors_take_the_place_of_the_biases_where_the_block_acts(make_model):
+    model = make_model()
+    plain, tokens = in_force(model), random_tokens(model)
+    query, value = torch.randn(2, 3, 8), torch.randn(8)
+    with model.bias(bias=query):
+        torch.testing.assert_close(in_force(model), torch.stack([query, plain[1]]))
+    with model.bias(bias=(None, value), layers=[1], heads=[0, -1], scale=2):
+        expected = plain.clone()
+        expected[:, 1, [0, 2]] *= 2
+        expected[1, 1, [0, 2]] = 2 * value
+        torch.testing.assert_close(in_force(model), expected)
+        _, cache = model.run_with_cache(tokens)
+        torch.testing.assert_close(cache["blocks.1.attn.hook_bias_v"], expected[1, 1])
+    assert torch.equal(in_force(model), plain)
+
+
+def test_the_inner_of_two_replacements_holds_where_it_acts(make_model):
+    model = make_model().train()
+    model.draw_biases(4)
+    drawn = in_force(model)
+    with model.bias(bias="mean"):
+        mean = in_force(model)
+        with model.bias(bias="none", layers=[0]), model.bias(bias="sample", heads=[1], scale=3):
+            inner = in_force(model)
+        assert torch.equal(in_force(model), mean)
+    assert torch.equal(in_force(model), drawn)
+    assert not inner[:, 0, [0, 2]].any()
+    torch.testing.assert_close(inner[:, :, 1], 3 * drawn[:, :, 1])
+    torch.testing.assert_close(inner[:, 1, [0, 2]], mean[:, 1, [0, 2]])
+    torch.testing.assert_close(model.mean_biases()[0], model.eval().biases_in_force()[0])
+
+
+@torch.no_grad()
+def test_everything_is_restored_after_an_exception_inside_nested_blocks(make_model):
+    model = make_model()
+    plain, scale, tokens = in_force(model), model.bias_scale.clone(), random_tokens(model)
+    logits = model(tokens)
+    with pytest.raises(KeyError), model.bias(scale=0.1), model.bias(bias=torch.ones(8)):
+        assert bool((in_force(model)[0] == 0.1).all())
+        with model.bias(scale=1 / 3, bias="none", layers=[1]):
+            raise KeyError
+    assert torch.equal(in_force(model), plain)
+    assert torch.equal(model.bias_scale, scale)
+    assert torch.equal(model(tokens), logits)
+
+
+@torch.no_grad()
+def test_a_pass_can_scale_the_biases_and_be_differentiated_by_the_scale(make_model):
+    model = make_model().double()
+    tokens = random_tokens(model)
+    with model.bias(scale=0.5):
+        halved = model(tokens)
+        doubled = model(tokens, bias_scale=torch.full((2, 3, 1), 2.0, dtype=torch.float64))
+        torch.testing.assert_close(model(tokens, bias_scale=2.0), doubled)
+    torch.testing.assert_close(model(tokens, bias_scale=0.5), halved)
+    scale = torch.ones(2, 3, 1, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        model(tokens, return_type="loss", bias_scale=scale).backward()
+    step = torch.zeros(2, 3, 1, dtype=torch.float64)
+    step[1, 2] = 1e-6
+    up, down = (model(tokens, return_type="loss", bias_scale=1 + sign * step) for sign in (1, -1))
+    torch.testing.assert_close(scale.grad[1, 2, 0], (up - down) / 2e-6, rtol=1e-5, atol=1e-9)
+
+
+def test_layers_heads_and_shapes_that_do_not_fit_are_refused(make_model):
+    model = make_model()
+    for changes, message in (
+        ({"layers": [2]}, "There is no layer 2; this model has layers 0 to 1"),
+        ({"heads": [-4]}, "There is no head -4; this model has heads 0 to 2"),
+        ({"bias": torch.ones(2, 4, 8)}, r"The bias has shape \[2, 4, 8\]; \[2, 3, 8\], or one that broadcasts"),
+    ):
+        with pytest.raises(InterpError, match=message), model.bias(**changes):
+            pass

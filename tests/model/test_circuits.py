@@ -1,0 +1,93 @@
+import pytest
+import torch
+
+from interp.errors import InterpError
+from interp.model.config import BiasConfig
+from tests.model.cases import SHAPES, random_tokens
+
+
+@torch.no_grad()
+def test_qk_and_ov_are_products_of_the_weights_of_a_head(make_model):
+    model = make_model()
+    for layer, block in enumerate(model.blocks):
+        for head in range(3):
+            attn = block.attn
+            torch.testing.assert_close(model.QK[layer, head].AB, attn.W_Q[head] @ attn.W_K[head].T)
+            torch.testing.assert_close(model.OV[layer, head].AB, attn.W_V[head] @ attn.W_O[head])
+
+
+@pytest.mark.parametrize("changes", SHAPES, ids=str)
+@torch.no_grad()
+def test_the_bias_circuit_gives_the_bias_scores_of_the_normalized_stream(make_model, changes):
+    model = make_model(**{**changes, "positional": "learned"})
+    _, cache = model.run_with_cache(random_tokens(model))
+    for layer, block in enumerate(model.blocks):
+        scores = torch.einsum("bpm,hm->bhp", cache["normalized", layer, "ln1"], model.bias_QK[layer])
+        constant = (model.biases_in_force()[0][layer] * block.attn.b_K).sum(-1)[:, None]
+        expected = cache[f"blocks.{layer}.attn.hook_bias_scores"]
+        torch.testing.assert_close((scores + constant) / model.cfg.attn_scale, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_with_rope_the_bias_circuit_is_exact_at_the_first_position(make_model):
+    model = make_model(positional="rope")
+    _, cache = model.run_with_cache(torch.arange(50)[:, None])
+    scores = model.bias_QK_embed()[0, :, :50].T
+    expected = cache["blocks.0.attn.hook_bias_scores"][..., 0]
+    constant = (model.biases_in_force()[0][0] * model.blocks[0].attn.b_K).sum(-1) / model.cfg.attn_scale
+    torch.testing.assert_close(scores + constant, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_top_tokens_are_those_with_the_highest_and_lowest_bias_scores(make_model):
+    model = make_model()
+    table = model.bias_top_tokens(1, 2, k=4)
+    scores = model.bias_QK_embed()[1, 2]
+    order = scores.argsort(descending=True).tolist()
+    assert table["token_index"].tolist() == order[:4] + order[-4:]
+    assert table["token"].tolist() == model.to_str_tokens(torch.tensor(order[:4] + order[-4:]))
+    torch.testing.assert_close(
+        torch.tensor(table["score"]),
+        (scores - scores.mean()).sort(descending=True)[0][[0, 1, 2, 3, -4, -3, -2, -1]],
+        check_dtype=False,
+    )
+    with pytest.raises(InterpError, match="no head 3"):
+        model.bias_top_tokens(0, 3)
+
+
+@torch.no_grad()
+def test_the_value_circuit_is_what_b_v_adds_to_the_stream_at_every_position(make_model):
+    model = make_model(q=BiasConfig(), n_layers=1)
+    tokens = random_tokens(model)
+    with_bias = model.run_with_cache(tokens)[1]["attn_out", 0]
+    with model.bias(scale=0):
+        without = model.run_with_cache(tokens)[1]["attn_out", 0]
+    torch.testing.assert_close(with_bias - without, model.bias_OV[0].sum(0).expand_as(without), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_accumulated_bias_sums_the_output_biases_before_a_layer(make_model):
+    model = make_model(n_layers=3)
+    for layer in range(4):
+        attention = sum(model.blocks[i].attn.b_O for i in range(layer))
+        both = sum((model.blocks[i].mlp.b_out for i in range(layer)), attention)
+        expected = both if layer else torch.zeros(24)
+        torch.testing.assert_close(model.accumulated_bias(layer), expected)
+        if layer:
+            torch.testing.assert_close(model.accumulated_bias(layer, include_mlp_biases=False), attention)
+        if layer < 3:
+            with_this = expected + model.blocks[layer].attn.b_O
+            torch.testing.assert_close(model.accumulated_bias(layer, mlp_input=True), with_this)
+    for layer, mlp_input in ((4, False), (3, True), (-1, False)):
+        with pytest.raises(InterpError, match="this model has 3 layers"):
+            model.accumulated_bias(layer, mlp_input)
+
+
+def test_weights_have_transformer_lens_names(make_model):
+    model = make_model()
+    weights = model.tl_parameters()
+    assert model.all_head_labels == ["L0H0", "L0H1", "L0H2", "L1H0", "L1H1", "L1H2"]
+    assert weights["blocks.1.attn.W_O"].shape == (3, 8, 24)
+    assert torch.equal(weights["unembed.W_U"], weights["embed.W_E"].T)
+    counted = {name: value for name, value in weights.items() if not name.startswith("unembed")}
+    assert sum(value.numel() for value in counted.values()) == sum(p.numel() for p in model.parameters())
