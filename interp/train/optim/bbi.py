@@ -42,7 +42,7 @@ class BBI(EnergyConservingOptimizer):
 
     shared = ("v0", "deltaEn", "threshold0", "threshold", "n_fixed_bounces", "conserve_energy")
     floor = "v0"
-    scalars = {"start": float("nan"), "best": float("inf"), "idle": 0.0}
+    scalars = (("start", float("nan")), ("best", float("inf")), ("idle", 0.0))
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,12 +33,14 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
 
     shared: tuple[str, ...] = ()  # settings that hold for all parameters alike
     floor: str = "F0"  # the setting that the loss has to stay above
-    scalars: ClassVar[dict[str, float]] = {}  # what else it remembers of the trajectory, as it is before the first step
+    scalars: tuple[
+        tuple[str, float], ...
+    ] = ()  # what else it remembers of the trajectory, as it is before the first step
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], maximize: bool = False):
         super().__init__(params, {**defaults, "maximize": maximize})
         # all of them from the start: what loads a state into a new optimizer may ask for the same keys
-        scalars = {name: torch.full((), value, dtype=torch.float64) for name, value in self.scalars.items()}
+        scalars = {name: torch.full((), value, dtype=torch.float64) for name, value in self.scalars}
         skipped, energy = torch.zeros((), dtype=torch.int64), torch.full((), float("nan"), dtype=torch.float64)
         start = {"step": 0, "seed": torch.initial_seed(), "skipped": skipped, "energy": energy}
         self.param_groups[0].update({**start, **scalars})

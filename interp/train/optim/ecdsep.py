@@ -42,7 +42,7 @@ class ECDSep(EnergyConservingOptimizer):
     """
 
     shared = ("eta", "F0", "nu", "s", "deltaEn", "conserve_energy")
-    scalars = {"start": float("nan")}
+    scalars = (("start", float("nan")),)
 
     def __init__(
         self,
