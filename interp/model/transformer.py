@@ -177,7 +177,8 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             return logits if return_type else None
         if tokens is None:
             raise InterpError("A loss needs to know the tokens; pass tokens=... beside the residual stream.")
-        loss = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
+        exact = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
+        loss = F.cross_entropy(exact, tokens[:, 1:].flatten(), reduction="none")
         if mask is None:
             loss = loss.view(len(tokens), -1) if loss_per_token else loss.mean()
         else:
