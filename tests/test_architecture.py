@@ -11,7 +11,7 @@ PACKAGE = Path(interp.__file__).parent
 FLOORS = {"model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3}
 GROUND = {"errors", "files", "vocabulary"}  # what every floor may use
 COMMANDS = {"options", "provenance", "reporting", "amplify", "__main__", "__init__"}
-SHARED = {("train", "options")}  # a command's console and options
+SHARED = {("train", "options"), ("data", "options")}  # a command's console and options
 
 
 def imports(path):
@@ -38,7 +38,8 @@ def test_every_module_of_the_ground_floor_imports_no_other_floor():
 
 
 def test_importing_interp_and_asking_for_help_load_neither_torch_nor_transformer_lens():
-    for code in ("import interp", "import interp.amplify", "import interp.__main__", "import interp.train.__main__"):
+    commands = ("interp.amplify", "interp.__main__", "interp.train.__main__", "interp.data.__main__")
+    for code in ("import interp", *(f"import {command}" for command in commands)):
         heavy = ("torch", "transformer_lens", "spacy", "pandas")
         check = f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])"
         assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout.strip() == "[]"

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.corpus import Corpus, Document
-from interp.data.tokenizer import encode_documents
+from interp.data.tokenizer import encode_documents, token_dtype
 from interp.errors import InterpError
 
 
@@ -84,5 +84,5 @@ def token_stream(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Shaped[n
 
     uint16 when every id of the vocabulary fits, uint32 otherwise.
     """
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    dtype = token_dtype(tokenizer)
     return np.concatenate([tokens.astype(dtype) for tokens, _ in encode_documents(tokenizer, corpus)])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from interp.data.corpus import Place
 from interp.data.shard_file import ShardFile, open_shard
 from interp.errors import InterpError
 from interp.files import writing
@@ -80,9 +83,19 @@ class Manifest:
         with writing(self.folder / MANIFEST) as path:
             path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
+    def add(self, shard: ShardRecord) -> None:
+        """Name one more shard, on disk first: what cannot be written does not count."""
+        replace(self, shards=[*self.shards, shard]).write()
+        self.shards.append(shard)
+
     def of_split(self, split: str) -> list[ShardRecord]:
         """Return the shards of a split, in order."""
         return [shard for shard in self.shards if shard.split == split]
+
+    def end_of(self, split: str) -> Place:
+        """Return the place after the last document of a split that lies in a finished shard."""
+        shards = self.of_split(split)
+        return Place(shards[-1].end_row, shards[-1].end_document) if shards else Place()
 
     def open_files(self, split: str) -> list[ShardFile]:
         """Open the files of a split, and see that they are those of the manifest; no token is read.
@@ -129,12 +142,8 @@ def is_manifest(path: Path) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Return the checksum of a file, read a megabyte at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """Return the checksum of a file that is not empty, mapped rather than read into memory."""
+    return hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
 
 
 def _json(path: Path) -> dict[str, Any]:

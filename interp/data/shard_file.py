@@ -7,16 +7,19 @@ as nanoGPT writes it. `.npy`: one dimension of uint16, int32, uint32 or int64, n
 
 from __future__ import annotations
 
+import hashlib
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt, UInt16
 from numpy.lib import format as npy
 
 from interp.errors import InterpError
+from interp.files import writing
 
 MAGIC, VERSION = 20240520, 1
 HEADER_WORDS = 256
@@ -65,6 +68,34 @@ def open_shard(path: Path) -> ShardFile:
         raise InterpError(f"Cannot read the token shard {path}: {error.strerror or error}.") from error
     _check_size(shard, size)
     return shard
+
+
+def write_shard(path: Path, tokens: UInt[np.ndarray, " tokens"]) -> str:
+    """Write tokens as `.bin` with a header (uint16) or as `.npy`, all or nothing, and return the file's SHA-256.
+
+    Raises:
+        InterpError: the place cannot be written.
+    """
+    header = _npy_header(tokens) if path.suffix == ".npy" else _bin_header(tokens)
+    digest = hashlib.sha256()
+    with writing(path) as beside, beside.open("wb") as file:
+        for block in (header, tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).data.cast("B")):
+            file.write(block)
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _bin_header(tokens: UInt16[np.ndarray, " tokens"]) -> bytes:
+    header = np.zeros(HEADER_WORDS, "<i4")
+    header[:3] = MAGIC, VERSION, len(tokens)
+    return header.tobytes()
+
+
+def _npy_header(tokens: UInt[np.ndarray, " tokens"]) -> bytes:
+    header = io.BytesIO()
+    kind = npy.dtype_to_descr(tokens.dtype.newbyteorder("<"))
+    npy.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": tokens.shape})
+    return header.getvalue()
 
 
 def _open_bin(path: Path, file: BinaryIO, size: int) -> ShardFile:

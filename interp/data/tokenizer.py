@@ -1,10 +1,10 @@
 """Byte-level byte-pair encoding: train it, and encode documents with the place of every token in the text."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -62,6 +62,28 @@ def encode_documents(
         tokens = np.array([tokenizer.bos_token_id, *encoding.ids], dtype=np.int64)
         offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
         yield tokens, np.concatenate([start, offsets])
+
+
+def token_dtype(tokenizer: PreTrainedTokenizerFast) -> type[np.uint16] | type[np.uint32]:
+    """Return uint16 when every id of the vocabulary fits, uint32 otherwise."""
+    return np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+
+
+def text_encoder(
+    tokenizer: PreTrainedTokenizerFast,
+) -> Callable[[list[str]], tuple[UInt[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]]:
+    """Return a function from texts to the tokens of all, bos before each text, and the number of tokens of each text.
+
+    They are the tokens of `encode_documents`. Offsets are left out, which nearly halves the time.
+    """
+    plain, dtype = _without_special_tokens(tokenizer), token_dtype(tokenizer)
+
+    def encode(texts: list[str]) -> tuple[UInt[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]:
+        encodings = plain.encode_batch_fast(texts, add_special_tokens=False)
+        tokens = [np.array([tokenizer.bos_token_id, *encoding.ids], dtype=dtype) for encoding in encodings]
+        return np.concatenate(tokens), np.array([len(one) for one in tokens], dtype=np.int64)
+
+    return encode
 
 
 def _without_special_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:

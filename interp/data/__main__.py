@@ -1,0 +1,71 @@
+"""Turn corpora into token shards for training, and verify them.
+
+python -m interp.data prepare wikipedia-sample shards/wikipedia --workers 2
+python -m interp.data prepare my_text/ shards/mine --tokenizer checkpoints/tiny-bq/tokenizer.json
+python -m interp.data prepare hf:HuggingFaceFW/fineweb-edu:sample-10BT shards/fineweb --tokenizer gpt2 --workers 16
+python -m interp.data verify shards/wikipedia
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from interp.data.prepare_config import PrepareConfig
+from interp.errors import InterpError
+from interp.options import command_from, console
+
+
+@dataclass
+class VerifyConfig:
+    """Which folder to verify."""
+
+    folder: Path = field(metadata={"help": "Folder that `prepare` made.", "argument": True})
+
+
+def run_prepare(config: PrepareConfig) -> None:
+    """Make the shards and print their folder."""
+    from interp.data.prepare import prepare  # late, so that --help is quick
+
+    typer.echo(prepare(config))
+
+
+def run_verify(config: VerifyConfig) -> None:
+    """Print what is wrong, or that nothing is.
+
+    Raises:
+        InterpError: something is wrong.
+    """
+    from interp.data.verify import verify
+
+    problems = verify(config.folder)
+    for problem in problems:
+        console.print(problem, soft_wrap=True, highlight=False, markup=False)
+    if problems:
+        raise InterpError(f"{config.folder} has {len(problems)} fault{'s' * (len(problems) > 1)}.")
+    typer.echo(f"{config.folder} is complete and whole")
+
+
+PREPARE = """Turn a corpus into token shards, in several processes; run it again to go on after an interruption.
+
+\b
+prepare wikipedia-sample shards/wikipedia
+prepare my_text/ shards/mine --tokenizer checkpoints/tiny-bq/tokenizer.json
+prepare hf:HuggingFaceFW/fineweb-edu:sample-10BT shards/fineweb --tokenizer gpt2
+
+The folder gets train-000000.bin, ... and validation-000000.bin, ... (every eighth document), tokenizer.json, and
+manifest.json with checksums. Train on it with `python -m interp.train --corpus FOLDER`.
+"""
+VERIFY = """Check headers, checksums and token ids of a folder that `prepare` made; exit status 1 if anything is wrong.
+
+\b
+verify shards/wikipedia
+"""
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Turn corpora into token shards, and verify them.")
+app.command("prepare")(command_from(PrepareConfig, run_prepare, PREPARE))
+app.command("verify")(command_from(VerifyConfig, run_verify, VERIFY))
+
+if __name__ == "__main__":
+    app()
