@@ -19,6 +19,11 @@ from interp.model.norm import LayerNorm
 from interp.model.padding import Positions
 
 
+def prelu(x: Float[Tensor, "batch pos d_mlp"], slope: Float[Tensor, " d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
+    """Multiply what is negative by its feature's slope."""
+    return F.prelu(x.flatten(0, 1), slope.to(x.dtype)).view_as(x)
+
+
 class MLP(nn.Module):
     """Two linear maps around GELU (tanh form, as GPT-2) or a PReLU with one learned slope per feature."""
 
@@ -38,7 +43,7 @@ class MLP(nn.Module):
     def _activate(self, pre: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
         if self.slope is None:
             return F.gelu(pre, approximate="tanh")
-        return F.prelu(pre.flatten(0, 1), self.slope.to(pre.dtype)).view_as(pre)
+        return prelu(pre, self.slope)
 
     W_in = property(lambda self: self.fc_in.weight.T, doc="[d_model, d_mlp], a view")
     W_out = property(lambda self: self.fc_out.weight.T, doc="[d_mlp, d_model], a view")

@@ -105,7 +105,7 @@ class TokenMethods:
         tokenizer = self.need_tokenizer()
         if not texts:
             raise InterpError("There is no text in the list; give at least one.")
-        bos = [_index(tokenizer.bos_token_id)] if prepend_bos in (None, True) else []
+        bos = [special_index(tokenizer.bos_token_id)] if prepend_bos in (None, True) else []
         return [bos + list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
     def _padded(
@@ -114,7 +114,7 @@ class TokenMethods:
         """Return rows of tokens as a rectangle, and its attention mask."""
         tokenizer = self.need_tokenizer()
         pos = max(map(len, rows))
-        tokens = torch.full((len(rows), pos), _index(tokenizer.pad_token_id), dtype=torch.long)
+        tokens = torch.full((len(rows), pos), special_index(tokenizer.pad_token_id), dtype=torch.long)
         mask = torch.zeros(len(rows), pos, dtype=torch.long)
         for index, row in enumerate(rows):
             left = pos - len(row) if (side or tokenizer.padding_side) == "left" else 0
@@ -150,7 +150,7 @@ class TokenMethods:
         return self.tokenizer
 
 
-def _index(special: object) -> int:
+def special_index(special: object) -> int:
     """Return a special token's index, which `transformers` types as almost anything."""
     if not isinstance(special, int):
         raise InterpError(f"The tokenizer names {special!r} as its special token; one index is expected.")

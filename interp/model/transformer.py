@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -25,6 +24,7 @@ from interp.model.components import TransformerBlock
 from interp.model.config import ModelConfig
 from interp.model.generation import Generation
 from interp.model.hooking import HookMethods
+from interp.model.interop import Interop
 from interp.model.norm import LayerNorm
 from interp.model.padding import Mask, Positions, positions_of
 from interp.model.tokens import PaddingSide
@@ -32,7 +32,7 @@ from interp.model.tokens import PaddingSide
 ReturnType = Literal["logits", "loss", "both"] | None
 
 
-class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
+class HookedSymmetryBrokenTransformer(Circuits, Generation, Interop, HookMethods):
     """The `HookedTransformer` variant that is trained, loaded and looked into.
 
     Hook points are TransformerLens', and beyond them, on ``blocks.{l}.attn``: hook_bias_q, hook_bias_v, hook_q_biased,
@@ -63,13 +63,6 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         self.register_buffer("bias_scale", torch.ones(config.n_layers, config.n_heads, 1), persistent=False)
         self.initialize()
         self.setup()
-
-    @classmethod
-    def from_pretrained(cls, path_or_name: str | Path, device: str = "auto") -> HookedSymmetryBrokenTransformer:
-        """Load a checkpoint: `interp.load_model` by the name TransformerLens users look for."""
-        from interp.model.checkpoint import load_model  # late: it imports this module
-
-        return load_model(path_or_name, device)
 
     def initialize(self) -> None:
         """Draw weights and biases from `cfg.seed`: N(0, init_range), residual projections scaled by 1/sqrt(2 n_layers)."""
