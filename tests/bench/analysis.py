@@ -1,0 +1,96 @@
+"""Amplification against a plain forward pass and against the usual way: time, and memory in processes of their own.
+
+python -m tests.bench.analysis NAME CONTEXTS    peak memory of one way in this process (used by the rows)
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from interp.analysis.amplification import measure
+from interp.data.contexts import TaggedDocument, pack
+from interp.data.corpus import Document
+from interp.data.schemes import Scheme
+from interp.data.tokenizer import train_tokenizer
+from interp.model.presets import preset
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from tests.bench.timing import Row, medians, ratio, seconds
+from tests.bench.usual import usual_amplification
+
+CLASSES, BATCH, CONTEXTS = 32, 2, 8
+PLAIN, OURS, USUAL = "plain forward with logits", "amplification", "run_with_cache + groupby"
+
+
+def rows():
+    """Times and peak memory, and their ratios."""
+    times = seconds(ways(*model_and_documents()))
+    memory = {name: measured_memory(name) for name in (OURS, USUAL)}
+    longer = measured_memory(OURS, 4 * CONTEXTS)
+    return [
+        *(Row(name, value, "s") for name, value in medians(times).items()),
+        *(Row(name, value, "MB") for name, value in memory.items()),
+        Row(f"{OURS} of 4 x the corpus", longer, "MB"),
+        Row(f"{OURS} / {PLAIN}", ratio(times, OURS, PLAIN), budget="<= 0.90"),
+        Row(f"{USUAL} / {OURS}", ratio(times, USUAL, OURS), budget=">= 2.5"),
+        Row(f"memory, {OURS} / {USUAL}", memory[OURS] / memory[USUAL], budget="<= 0.25"),
+        Row("memory, 4 x the corpus / the corpus", longer / memory[OURS], budget="about 1"),
+    ]
+
+
+def model_and_documents(contexts=CONTEXTS):
+    """GPT-2-small shapes with random weights, and random documents of half a context each."""
+    config = preset("gpt2-124m", "bqbv", activation="gelu")
+    model = HookedSymmetryBrokenTransformer(config, train_tokenizer(["one two three"], 300)).eval()
+    random = np.random.default_rng(0)
+    documents = [
+        TaggedDocument(d, Document("", ""), random.integers(config.d_vocab, size=256), np.zeros((256, 2), dtype=np.int64),
+                       {"s": random.integers(CLASSES, size=256)})
+        for d in range(2 * contexts)
+    ]  # fmt: skip
+    return model, documents
+
+
+def ways(model, documents):
+    """What is compared, by name: each a function of no arguments."""
+    scheme = Scheme("s", tuple(map(str, range(CLASSES))), False, lambda tokens, *_: tokens)
+    batches = list(pack(documents, model.cfg.n_ctx, BATCH, 0))
+
+    @torch.no_grad()
+    def plain():
+        for contexts in batches:
+            model(contexts.tokens)
+
+    return {
+        PLAIN: plain,
+        OURS: lambda: measure(model, documents, [scheme], batch_size=BATCH, passages=0),
+        USUAL: lambda: usual_amplification(model, batches),
+    }
+
+
+def peak_megabytes(name, contexts):
+    """Peak resident memory of one way above what the process held before it, in a process of its own (Linux)."""
+    model, documents = model_and_documents(contexts)
+    function = ways(model, documents)[name]
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _status("VmRSS")
+    function()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(field):
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field)]
+    return int(line.split()[1])  # kB
+
+
+def measured_memory(name, contexts=CONTEXTS):
+    command = [sys.executable, "-m", "tests.bench.analysis", name, str(contexts)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(peak_megabytes(sys.argv[1], int(sys.argv[2]))))
