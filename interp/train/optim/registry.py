@@ -27,18 +27,6 @@ class OptimizerSpec:
     small_lr: float  # learning rate of the small presets, trained for a few thousand steps only
     clip: float = 0.0  # largest norm of the gradient, 0 for none: ECD's force has to be the gradient of its own loss
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the small presets."""
-        return self.small_lr
-
-    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-        """Build the optimizer with its defaults."""
-        settings = {key: value for key, value in self.defaults.items() if key not in ELSEWHERE}
-        if self.target.endswith("BBI"):
-            groups = [{**group, "weight_decay": 0.0} for group in groups]
-        return resolve_name(self.target)(groups, lr=lr, **settings)
-
 
 OPTIMIZERS: dict[str, OptimizerSpec] = {
     "adamw": OptimizerSpec(
@@ -90,24 +78,23 @@ def build_optimizer(
         arguments: other keywords of the optimizer's class, in place of the defaults.
 
     Raises:
-        InterpError: an unknown optimizer or argument, a value of the wrong type or out of range.
+        InterpError: an unknown optimizer or argument, a value of the wrong type or out of range, SOAP for sharded
+            parameters.
     """
     if name not in OPTIMIZERS:
         raise InterpError(f"There is no optimizer {name!r}, only {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
     spec, arguments = OPTIMIZERS[name], dict(arguments or {})
+    groups = parameter_groups(parameters, spec.defaults["weight_decay"] if weight_decay is None else weight_decay)
+    if name == "soap":
+        _refuse_sharded(groups)
     kind = resolve_name(spec.target)
     check_arguments(name, kind, arguments)
-    decay = spec.defaults["weight_decay"] if weight_decay is None else weight_decay
     settings = {key: value for key, value in spec.defaults.items() if key not in ELSEWHERE}
     try:
-        return kind(parameter_groups(parameters, decay), lr=lr, **{**settings, **arguments})
-    except (
-        ValueError,
-        RuntimeError,
-    ) as error:  # how torch and SOAP refuse a number out of range, or fused with foreach
-        raise InterpError(
-            f"{name} cannot be built with lr {lr:g} and {arguments}: {str(error).rstrip('.')}."
-        ) from error
+        return kind(groups, lr=lr, **{**settings, **arguments})
+    except (ValueError, RuntimeError) as error:  # how torch and SOAP refuse, say, a number out of range
+        problem = str(error).rstrip(".")
+        raise InterpError(f"{name} cannot be built with lr {lr:g} and {arguments}: {problem}.") from error
 
 
 def parameter_groups(parameters: Iterable[torch.Tensor], weight_decay: float) -> list[dict[str, Any]]:
@@ -117,3 +104,12 @@ def parameter_groups(parameters: Iterable[torch.Tensor], weight_decay: float) ->
         {"params": [p for p in together if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in together if p.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def _refuse_sharded(groups: list[dict[str, Any]]) -> None:
+    from interp.train.optim.sharding import as_sharded  # imports torch
+
+    if any(as_sharded(parameter) is not None for group in groups for parameter in group["params"]):
+        raise InterpError(
+            "SOAP needs whole matrices for its eigenbases, these are sharded over processes; train with whole copies (DDP)."
+        )

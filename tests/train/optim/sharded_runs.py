@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from interp.errors import InterpError
 from interp.train.optim import BBI, ECD, ECDSep
+from interp.train.optim.registry import build_optimizer
 
 STEPS, WORLD = 6, 2
 ECD_LIKE = {"lr": 0.3, "eta": 9.0, "F0": -0.5}
@@ -89,17 +90,21 @@ def noisy(make):
     return {n: full(optimizer.state[p]["momentum_buffer"]) for n, p in net.named_parameters()}, copies
 
 
-def refusal():
-    """What is said of parameters sharded in two ways."""
+def said(function):
+    """The sentence with which a function refuses."""
+    try:
+        function()
+    except InterpError as error:
+        return str(error)
+
+
+def two_meshes():
     net = nn.ModuleList([Net(), Net()])
     for part, name in zip(net, ("a", "b"), strict=True):
         fully_shard(part, mesh=dist.init_device_mesh("cpu", (WORLD,), mesh_dim_names=(name,)))
-    try:
-        steps_of = sum(part() for part in net)
-        steps_of.backward()
-        ECD(net.parameters()).step(steps_of)
-    except InterpError as error:
-        return str(error)
+    loss = sum(part() for part in net)
+    loss.backward()
+    ECD(net.parameters()).step(loss)
 
 
 def main(rank, folder):
@@ -116,7 +121,8 @@ def main(rank, folder):
     for name, make in NOISY.items():
         torch.manual_seed(11)
         results[name, "noisy"] = noisy(make)
-    results["refusal"] = refusal()
+    soap = lambda: build_optimizer("soap", sharded().parameters(), 0.1)  # noqa: E731
+    results["refused"] = {"two meshes": said(two_meshes), "soap": said(soap)}
     if rank == 0:
         torch.save(results, folder / "results.pt")
     dist.destroy_process_group()

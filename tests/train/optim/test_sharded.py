@@ -8,6 +8,8 @@ import torch
 
 from tests.train.optim.sharded_runs import CASES, NOISY, WORLD, Net, steps
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
@@ -63,5 +65,6 @@ def test_noise_differs_between_parts_and_is_the_same_for_tensors_that_every_proc
     assert torch.cosine_similarity(first, turned["whole"].flatten(), dim=0).abs() < 0.99
 
 
-def test_parameters_sharded_over_different_processes_are_refused_in_a_sentence(results):
-    assert "sharded over 2 different sets of processes; shard all over one" in results["refusal"]
+def test_what_cannot_be_sharded_is_refused_in_a_sentence(results):
+    assert "sharded over 2 different sets of processes; shard all over one" in results["refused"]["two meshes"]
+    assert "SOAP needs whole matrices" in results["refused"]["soap"]

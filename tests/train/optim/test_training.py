@@ -21,7 +21,7 @@ def test_every_optimizer_trains_with_its_default_learning_rate(corpus, tmp_path,
     assert train(settings) == tmp_path / "run"
     rows = [json.loads(line) for line in (tmp_path / "run/training.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"] and rows[-1]["validation_loss"] < 0.8 * math.log(300)
-    assert rows[-1]["lr"] == pytest.approx(0.1 * OPTIMIZERS[optimizer].lr, rel=0.1)
+    assert rows[-1]["lr"] == pytest.approx(0.1 * OPTIMIZERS[optimizer].small_lr, rel=0.1)
 
 
 def test_a_loss_at_the_floor_is_said_once_and_the_checkpoint_is_kept(corpus, tmp_path, monkeypatch, capsys):
