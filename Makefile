@@ -36,5 +36,5 @@ clean:
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,notebooks,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,notebooks,logging,dev]'
 	touch $@

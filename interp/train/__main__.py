@@ -40,8 +40,9 @@ def complete(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
         return values
     from interp.train.state import stored_settings  # late, like the above
 
+    kept = given | {"output", "resume", "overwrite"}
     stored = stored_settings(values["output"])
-    return {**values, **{name: value for name, value in stored.items() if name in values and name not in given}}
+    return {**values, **{name: value for name, value in stored.items() if name in values and name not in kept}}
 
 
 app = typer.Typer(add_completion=False)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from interp.errors import InterpError, nearest
+from interp.errors import InterpError
 from interp.options import option
 
 OptimizerName = Literal["adamw", "sgdm", "soap", "ecd", "ecdsep", "bbi"]
@@ -125,18 +125,6 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Read what `to_dict` wrote, or a config file.
-
-        Raises:
-            InterpError: an unknown setting, with the nearest known one.
-        """
-        known = {f.name for f in fields(cls)}
-        for name in values.keys() - known:
-            raise InterpError(f"There is no training setting {name!r}{nearest(name, known)}.")
-        return cls(**{key: Path(value) if key == "output" else value for key, value in values.items()})
 
     def command(self) -> str:
         """Return the command that repeats this run."""

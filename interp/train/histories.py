@@ -11,8 +11,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from interp.errors import InterpError
+from interp.train.records import CURVE
 
-CURVE = "training.jsonl"
 NEEDED = ("step", "tokens", "loss", "seconds")
 OPTIONAL = ("validation_loss", "lr", "grad_norm", "energy", "tokens_per_second")
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from interp.analysis.charges import charge_row
 from interp.train.optim.descent import EnergyConservingOptimizer
-from interp.train.parallel import is_sharded
 from interp.train.run import Run
 from interp.train.throughput import flops_per_token, peak_flops
 
@@ -26,8 +25,6 @@ class Measures:
         dtype = torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
         peak = peak_flops(run.place.device, dtype) * run.place.world
         self.utilization_per_rate = flops_per_token(run.model.cfg) / peak
-        if run.config.charges_every and is_sharded(run.model):
-            run.say("the Noether charges are not recorded: the weights are sharded over processes")
 
     def row(self, loss: Tensor, norm: Tensor) -> dict[str, Any]:
         """Return the row of the step that was just taken; waits for the device."""
@@ -42,7 +39,7 @@ class Measures:
         row["utilization"] = round(rate * self.utilization_per_rate, 4)
         if isinstance(run.optimizer, EnergyConservingOptimizer):
             row["energy"] = float(run.optimizer.energy)
-        if run.config.charges_every and step % run.config.charges_every == 0 and not is_sharded(run.model):
+        if run.config.charges_every and step % run.config.charges_every == 0:
             row["charges"] = charge_row(run.model, run.optimizer)
         return row
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from interp.errors import InterpError
 from interp.model.device import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
@@ -88,9 +89,16 @@ def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, pla
     """Return what to call for a training step: the model, compiled if asked for, or a DistributedDataParallel around it.
 
     With "fsdp" the model is sharded in place, block by block; "auto" does so for presets that need it.
+
+    Raises:
+        InterpError: soap with sharded weights.
     """
     sharded = config.distribute == "fsdp" or (config.distribute == "auto" and config.preset in SHARDED_PRESETS)
     if place.world > 1 and sharded:
+        if config.optimizer == "soap":
+            raise InterpError(
+                "soap needs whole matrices, and fsdp shards them; use --distribute ddp, or another --optimizer."
+            )
         mesh = init_device_mesh(place.device.type, (place.world,))
         for part in (*model.blocks, model):
             fully_shard(part, mesh=mesh)
@@ -100,11 +108,6 @@ def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, pla
     called = torch.compile(model) if config.compile else model
     # the biases are drawn alike in every process, so buffers need not be sent
     return DistributedDataParallel(called, broadcast_buffers=False) if place.world > 1 else called
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether parts of the model's weights lie in other processes."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def whole(state: Any) -> Any:

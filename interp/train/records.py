@@ -108,12 +108,12 @@ def open_records(config: TrainConfig, steps: int) -> list[Record]:
     Raises:
         InterpError: a package is missing, or the folder cannot be written.
     """
-    records: list[Record] = [Lines(config.output, steps)]
+    records: list[Record] = []
     if config.tensorboard:
         records.append(TensorBoard(config.output, steps))
     if config.wandb:
         records.append(WeightsAndBiases(config.output, config.wandb, config.to_dict()))
-    return records
+    return [*records, Lines(config.output, steps)]
 
 
 def read_rows(path: Path) -> list[Row]:

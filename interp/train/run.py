@@ -72,6 +72,7 @@ def prepare(config: TrainConfig, place: Processes | None = None) -> Run:
     forward = distributed(model, config, place)
     batches = Batches(tokens.training, model.cfg.n_ctx, config.batch_size, config.seed, place.rank, place.world)
     steps = config.total_steps(model.cfg.n_ctx)
+    torch.manual_seed(config.seed)  # noise of the optimizer, the same in all processes
     run = Run(config, place, tokens, model, forward, build_optimizer_of(config, model), batches, steps)
     torch.manual_seed(config.seed + place.rank)  # dropout
     if saved:

@@ -26,13 +26,6 @@ def test_contradictory_settings_are_refused(changes, message):
         TrainConfig(**changes)
 
 
-def test_settings_survive_the_way_through_json_and_unknown_ones_are_refused():
-    config = TrainConfig(variant="bqbv", lr=0.1, mean_q="0:1", compile=True)
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    with pytest.raises(InterpError, match="'batchsize'; did you mean 'batch_size'"):
-        TrainConfig.from_dict({"batchsize": 3})
-
-
 def test_biases_are_set_from_the_command_line():
     cfg = model_config(TrainConfig(variant="bqbv", mean_q="0", std_q="0.1:0.3", mean_v=",".join(["0.25"] * 32)))
     assert (cfg.q.mean, cfg.q.std, cfg.q.mode, cfg.q.shared_across_heads) == (0.0, (0.1, 0.3), "batch", True)
@@ -114,3 +107,15 @@ def test_the_command_of_a_run_repeats_it():
         "python -m interp.train --variant bqbv --optimizer ecd --optimizer-args eta=50,F0=1.5 --lr 0.002 --compile "
         "-o runs/latest"
     )
+
+
+def test_a_stopped_run_goes_on_with_its_own_settings_when_only_its_folder_is_typed(corpus, tmp_path, curve):
+    folder = tmp_path / "run"
+    assert CliRunner().invoke(app, words(corpus, folder, "--variant", "bqbv", "--mean-q", "0.25")).exit_code == 0
+    result = CliRunner().invoke(app, ["--resume", "-o", str(folder), "--steps", "4"])
+    assert result.exit_code == 0, result.stderr
+    assert len(curve(folder)) == 4
+    training = read_training(folder)
+    assert (training["variant"], training["mean_q"], training["steps"]) == ("bqbv", "0.25", 4)
+    refused = CliRunner().invoke(app, ["--resume", "-o", str(folder), "--variant", "bq"])
+    assert refused.exit_code == 1 and "variant was bqbv, now bq" in refused.stderr

@@ -1,0 +1,116 @@
+"""A run that is stopped anywhere goes on to the same weights, bit by bit."""
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from interp.errors import InterpError
+from interp.train import state
+from interp.train.loop import Stopped, train
+from interp.train.optim.registry import OPTIMIZERS
+from tests.train.same_run import same_run
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_resumed_from_any_state_ends_like_one_that_was_not_stopped(config, curve, tmp_path, optimizer):
+    settings = config(
+        optimizer=optimizer, lr=None, steps=6, evaluate_every=2, keep=9, dropout=0.1, variant="bqbv", charges_every=2,
+        optimizer_args="nu=0.1" if optimizer in ("ecd", "ecdsep") else "",
+    )  # fmt: skip
+    whole = train(settings)
+    for step in (2, 4):
+        part = tmp_path / f"from{step}"
+        shutil.copytree(whole, part, ignore=shutil.ignore_patterns(f"step-*{step + 2}", "step-*6"))
+        torch.manual_seed(step)  # what a new process would have
+        train(replace(settings, output=part, resume=True))
+        same_run(whole, part, curve)
+
+
+def test_a_damaged_state_is_passed_over_and_none_left_is_said(config, curve, tmp_path):
+    settings = config(steps=6, evaluate_every=2, keep=2)
+    whole = train(settings)
+    part = shutil.copytree(whole, tmp_path / "part")
+    newest = state.saved_states(part)[-1] / state.STATE
+    newest.write_bytes(newest.read_bytes()[:1000])
+    train(replace(settings, output=part, resume=True))
+    same_run(whole, part, curve)
+    for folder in state.saved_states(part):
+        (folder / state.STATE).write_bytes(b"junk")
+    with pytest.raises(InterpError, match=r"No saved state can be read .*begin anew with --overwrite"):
+        train(replace(settings, output=part, resume=True))
+
+
+def test_a_state_that_carries_code_is_not_run(config, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    settings = config(steps=2, evaluate_every=2)
+    folder = train(settings)
+    torch.save(Evil(), state.saved_states(folder)[-1] / state.STATE)
+    with pytest.raises(InterpError, match="No saved state can be read"):
+        train(replace(settings, resume=True))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_resume_without_a_state_begins_and_with_other_settings_is_refused(config, tmp_path):
+    folder = train(config(steps=2, evaluate_every=2, resume=True))
+    for changes, message in (({"lr": 0.1}, "lr was 0.003, now 0.1"), ({"variant": "bv"}, "variant was bq, now bv")):
+        with pytest.raises(InterpError, match=message):
+            train(config(steps=2, evaluate_every=2, resume=True, **changes))
+    assert len(list(folder.glob("step-*"))) == 1
+    longer = train(config(steps=4, evaluate_every=2, resume=True))
+    assert [path.name for path in state.saved_states(longer)] == ["step-00000002", "step-00000004"]
+
+
+def test_a_second_signal_acts_as_usual_and_handlers_are_put_back(config, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("interp.train.loop.optimizer_step", lambda *_: os.kill(os.getpid(), signal.SIGINT) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(config())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+    def twice(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("interp.train.loop.optimizer_step", twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(overwrite=True))
+
+
+def test_in_one_process_a_signal_ends_the_run_after_a_whole_step(config, curve, monkeypatch):
+    from interp.train.step import optimizer_step
+
+    def step(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return optimizer_step(*arguments)
+
+    monkeypatch.setattr("interp.train.loop.optimizer_step", step)
+    with pytest.raises(Stopped, match=r"stopped after step 1 of 30; everything is saved\. Go on with"):
+        train(config())
+    assert len(curve(config().output)) == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(config, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InterpError, match=r"Cannot make .*file/run"):
+        train(config(output=tmp_path / "file" / "run"))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InterpError, match="cannot be written; choose another --output"):
+        train(config())
+
+
+def test_the_curve_of_a_killed_run_is_cut_where_it_goes_on(config, curve):
+    folder = train(config(steps=4, evaluate_every=2))
+    for path in state.saved_states(folder)[1:]:
+        shutil.rmtree(path)
+    with (folder / "training.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 5, "loss": 1.0}) + "\n" + '{"step": 6, "lo')
+    train(config(steps=4, evaluate_every=2, resume=True))
+    assert [row["step"] for row in curve(folder)] == [1, 2, 3, 4]
