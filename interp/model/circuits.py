@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens import FactoredMatrix
+from transformer_lens.utilities.matrix import composition_scores
 
 from interp.errors import InterpError
 from interp.model.bias_control import BiasControl
@@ -33,6 +36,24 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
     def OV(self) -> FactoredMatrix:
         """W_V W_O of every head, [layer, head_index, d_model, d_model]."""
         return FactoredMatrix(self.W_V, self.W_O)
+
+    @property
+    def W_E_pos(self) -> Float[Tensor, "d_vocab_and_n_ctx d_model"]:
+        """Token and position embeddings, one below the other."""
+        return torch.cat([self.W_E, self.W_pos])
+
+    def all_composition_scores(
+        self, mode: Literal["Q", "K", "V"]
+    ) -> Float[Tensor, "writer_layer writer_head reader_layer reader_head"]:
+        """Return how much of what a head writes a later head's queries, keys or values read; 0 for heads not later.
+
+        ||W_OV W|| / (||W_OV|| ||W||) with Frobenius norms, as TransformerLens.
+        Source: Elhage et al., A Mathematical Framework for Transformer Circuits, 2021.
+        """
+        readers = {"Q": self.QK, "K": self.QK.T, "V": self.OV}
+        scores = composition_scores(self.OV, readers[mode], broadcast_dims=True)
+        layer = torch.arange(self.cfg.n_layers, device=scores.device)
+        return scores * (layer[:, None, None, None] < layer[None, None, :, None])
 
     @property
     def bias_QK(self) -> Float[Tensor, "layer head_index d_model"]:

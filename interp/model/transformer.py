@@ -170,14 +170,26 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, Interop, HookMethods
             return logits if return_type else None
         if tokens is None:
             raise InterpError("A loss needs to know the tokens; pass tokens=... beside the residual stream.")
+        loss = self.loss_fn(logits, tokens, mask, loss_per_token)
+        return loss if return_type == "loss" else (logits, loss)
+
+    def loss_fn(
+        self,
+        logits: Float[Tensor, "batch pos d_vocab"],
+        tokens: Int[Tensor, "batch pos"],
+        attention_mask: Mask | None = None,
+        per_token: bool = False,
+    ) -> Float[Tensor, ""] | Float[Tensor, "batch predicted_pos"]:
+        """Return the cross-entropy of the next token in nats: its mean over real tokens, or [batch, pos - 1].
+
+        Per token it is 0 where padding is predicted or predicts.
+        """
         exact = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1)
         loss = F.cross_entropy(exact, tokens[:, 1:].flatten(), reduction="none")
-        if mask is None:
-            loss = loss.view(len(tokens), -1) if loss_per_token else loss.mean()
-        else:
-            real = (mask[:, :-1] * mask[:, 1:]).flatten()
-            loss = (loss * real).view(len(tokens), -1) if loss_per_token else (loss * real).sum() / real.sum()
-        return loss if return_type == "loss" else (logits, loss)
+        if attention_mask is None:
+            return loss.view(len(tokens), -1) if per_token else loss.mean()
+        real = (attention_mask[:, :-1] * attention_mask[:, 1:]).flatten()
+        return (loss * real).view(len(tokens), -1) if per_token else (loss * real).sum() / real.sum()
 
     def _apply(self, fn: Callable, recurse: bool = True) -> HookedSymmetryBrokenTransformer:
         """Move or cast, as torch does for `to`, `cuda`, `half`, and keep `cfg.device` and `cfg.dtype` true."""

@@ -91,3 +91,17 @@ def test_weights_have_transformer_lens_names(make_model):
     assert torch.equal(weights["unembed.W_U"], weights["embed.W_E"].T)
     counted = {name: value for name, value in weights.items() if not name.startswith("unembed")}
     assert sum(value.numel() for value in counted.values()) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("mode", ["Q", "K", "V"])
+@torch.no_grad()
+def test_composition_is_what_a_later_head_reads_of_an_earlier_ones_output(make_model, mode):
+    model = make_model(n_layers=3)
+    scores = model.all_composition_scores(mode)
+    assert scores.shape == (3, 3, 3, 3)
+    written = model.W_V[0, 1] @ model.W_O[0, 1]
+    read = model.W_V[2, 0] @ model.W_O[2, 0] if mode == "V" else model.W_Q[2, 0] @ model.W_K[2, 0].T
+    read = read.T if mode == "K" else read
+    torch.testing.assert_close(scores[0, 1, 2, 0], (written @ read).norm() / (written.norm() * read.norm()))
+    assert not scores[2, :, 2].any() and not scores[1, :, 0].any()
+    assert torch.equal(model.W_E_pos, torch.cat([model.W_E, model.W_pos]))
