@@ -1,0 +1,131 @@
+"""TransformerLens' surface, name by name: docs/transformerlens.md says what works here, and this test writes it.
+
+`INTERP_WRITE_DOCS=1 pytest tests/model/test_surface.py` writes the page anew; otherwise it must be as it would be written.
+"""
+
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+from torch import nn
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+PAGE = Path(__file__).parents[2] / "docs" / "transformerlens.md"
+INTRODUCTION = """# TransformerLens' names, and what they do here
+
+Every public name of TransformerLens' `TransformerBridge`, and every argument of its `forward` and `generate`, on
+`HookedSymmetryBrokenTransformer`. For what is not here, `model.to_bridge()` is the bridge itself, with the same logits.
+Hook points have the same names and values, but for two: `hook_normalized` is seen after the norm's weight and shift, as
+it was in HookedTransformer, and `hook_q`, `hook_v` are without the biases, which `hook_q_biased`, `hook_v_biased` are with.
+`tests/model/test_surface.py` writes this page; the tests beside it check what the names do.
+
+"""
+DIFFERS = {
+    "accumulated_bias": "the learned b_O and b_out; b_V W_O is `bias_OV`, a component of its own in the cache",
+    "add_hook": "a wrong name raises, with the nearest right one",
+    "all_composition_scores": "a plain tensor [layer, head, layer, head]",
+    "b_Q": "the learned bias; the unlearned one is `biases_in_force()[0]`",
+    "b_U": "zeros: there is no unembedding bias",
+    "b_V": "the learned bias; the unlearned one is `biases_in_force()[1]`",
+    "generate": "with `seed`; a text that would exceed n_ctx is refused instead of cut",
+    "hooks": "a wrong name raises, with the nearest right one",
+    "run_with_cache": "the cache splits off b_V W_O and applies the weights of norms, so that parts sum to the logits",
+    "W_pos": "zeros with RoPE",
+    "W_U": "the embeddings, transposed: they are tied",
+}
+ONLY_BRIDGE = "of bridges: around foreign models, or between them"
+OTHER_KIND = "of encoder-decoders, hybrids, gated or multimodal models"
+ABSENT = {
+    **dict.fromkeys(
+        ["block_hooks", "block_submodules", "blocks_with", "clear_hook_registry", "close", "composition_layer_indices",
+         "get_params", "hf_generate", "hook_aliases", "layer_types", "original_model", "stack_params_for"],
+        ONLY_BRIDGE,
+    ),
+    **dict.fromkeys(
+        ["OV_for_attn_layers", "QK_for_attn_layers", "W_gate", "attn_head_labels", "diffusion_generate",
+         "encoder_output", "predict_next_sentence", "prepare_multimodal_inputs", "to_sentence_pair_tokens"],
+        OTHER_KIND,
+    ),
+    **dict.fromkeys(
+        ["boot_native", "boot_tl_legacy", "boot_transformers", "check_model_support", "list_supported_models"],
+        "`from_pretrained` and `interp.load_model`",
+    ),
+    "enable_compatibility_mode": "weights are not folded: `model.to_bridge().enable_compatibility_mode()`",
+    "process_weights": "weights are not folded: `model.to_bridge().enable_compatibility_mode()`",
+    "generate_stream": "`generate`, or a loop with `past_kv_cache`",
+    "get_hook_point": "`model.hook_dict[name]`",
+    "init_weights": "`initialize`",
+    "input_to_embed": "`stop_at_layer=0`",
+    "mps": "Apple's GPUs have no float64, which the analysis sums in",
+    "n_params_total": "`sum(p.numel() for p in model.parameters())`",
+    "tl_named_parameters": "`tl_parameters().items()`",
+}  # fmt: skip
+ARGUMENTS_ABSENT = {
+    "labels": "the loss is of the next token; see `tokens`",
+    "past_key_values": "`past_kv_cache`",
+    "input_values": OTHER_KIND,
+    "pixel_values": OTHER_KIND,
+    "multimodal_kwargs": OTHER_KIND,
+    "kwargs": OTHER_KIND,
+    "forced_bos_token_id": OTHER_KIND,
+    "device": "of `return_cache`",
+    "names_filter": "of `return_cache`",
+    "output_logits": "run the model on what was generated",
+    "return_cache": "`run_with_cache` on what was generated",
+    "return_input_tokens": "`to_tokens`",
+    "repetition_penalty": "`freq_penalty`",
+    "stop_strings": "`eos_token_id`, which may be a list",
+    "stopping_criteria": "`eos_token_id`, which may be a list",
+}
+
+
+def names():
+    """The bridge's public names that are not torch's."""
+    return sorted({n for n in dir(TransformerBridge) if not n.startswith("_")} - set(dir(nn.Module)), key=str.lower)
+
+
+def row(name, here, differs, absent):
+    if here:
+        return f"| `{name}` | {'differs: ' + differs[name] if name in differs else 'works'} |"
+    return f"| `{name}` | not here: {absent[name]} |"
+
+
+def table(title, rows):
+    return "\n".join([f"## {title}", "", "| TransformerLens | here |", "| --- | --- |", *rows]) + "\n"
+
+
+def written(model):
+    tables = [table("Methods and properties", [row(name, hasattr(model, name), DIFFERS, ABSENT) for name in names()])]
+    for method in ("forward", "generate"):
+        ours = inspect.signature(getattr(HookedSymmetryBrokenTransformer, method)).parameters
+        theirs = [name for name in inspect.signature(getattr(TransformerBridge, method)).parameters if name != "self"]
+        tables.append(
+            table(f"Arguments of `{method}`", [row(name, name in ours, {}, ARGUMENTS_ABSENT) for name in theirs])
+        )
+    return INTRODUCTION + "\n".join(tables)
+
+
+def test_every_name_of_transformer_lens_is_here_or_said_not_to_be(make_model):
+    model = make_model()
+    lost = [name for name in names() if not hasattr(model, name) and name not in ABSENT]
+    here_after_all = [name for name in ABSENT if hasattr(model, name)]
+    assert (lost, here_after_all) == ([], [])
+    assert set(DIFFERS) | set(ABSENT) <= set(names())
+
+
+def test_the_page_of_names_is_as_the_code_says(make_model):
+    text = written(make_model())
+    if os.environ.get("INTERP_WRITE_DOCS"):
+        PAGE.write_text(text, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == text, (
+        "write it anew: INTERP_WRITE_DOCS=1 pytest tests/model/test_surface.py"
+    )
+
+
+@pytest.mark.parametrize("name", ["return_cache", "stop_strings"])
+def test_arguments_that_are_not_here_raise_and_are_not_swallowed(make_model, name):
+    with pytest.raises(TypeError, match=name):
+        make_model().generate("fox", 1, **{name: None})
