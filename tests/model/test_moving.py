@@ -69,6 +69,7 @@ for changes, asked in (({"activation": "gelu"}, {"bias_scale": 0.5}), ({"positio
 """
 
 
+@pytest.mark.slow
 def test_the_forward_pass_compiles_without_a_graph_break_whatever_is_asked_of_it():
     # in a process of its own: a compiler cannot look through the type checker of the tests
     output = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=True).stdout
