@@ -5,6 +5,7 @@ Every reader yields (name, text) pairs. Bytes that are not UTF-8 become U+FFFD h
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.errors import InterpError, nearest
+
+PIECE = 10_000
+"""Characters of the documents that a long .txt is cut into, so that a book has documents to hold out and to resample."""
+BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 
 Texts = Iterator[tuple[str, str]]
 
@@ -48,7 +53,23 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def _read_txt(path: Path, text_field: str) -> Texts:
-    yield path.stem, path.read_bytes().decode("utf-8-sig", errors="replace")
+    pieces = list(_pieces(path.read_bytes().decode("utf-8-sig", errors="replace")))
+    for number, piece in enumerate(pieces, start=1):
+        yield path.stem if len(pieces) == 1 else f"{path.stem}:{number}", piece
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a long text into documents of about `PIECE` characters: at a blank line, else a line's end, else a space."""
+    start = 0
+    while len(text) - start > 2 * PIECE:
+        place = start + PIECE
+        for border in BORDERS:
+            if found := border.search(text, place, start + 2 * PIECE):
+                place = found.end()
+                break
+        yield text[start:place]
+        start = place
+    yield text[start:]
 
 
 def _read_jsonl(path: Path, text_field: str) -> Texts:

@@ -27,7 +27,7 @@ class TrainConfig:
     """
 
     corpus: str = option(
-        "wikipedia-sample", "Name of a corpus, path of a text, JSONL, CSV, Parquet file or folder, or token shards.",
+        "wikipedia-sample", "A text, JSONL, CSV, Parquet file or folder, token shards, hf:NAME, or a corpus' name.",
         panel=DATA,
     )  # fmt: skip
     tokenizer: str | None = option(

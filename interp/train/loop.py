@@ -52,7 +52,7 @@ def train(config: TrainConfig) -> Path:
     with processes(config.device) as place, StopSignals() as signals:
         run = prepare(config, place)
         with _records(run) as records:
-            for row in _steps(run, signals):
+            for row in steps(run, signals):
                 for record in records:
                     record.write(row)
         save_card(run)
@@ -60,7 +60,7 @@ def train(config: TrainConfig) -> Path:
     return run.config.output
 
 
-def _steps(run: Run, signals: StopSignals) -> Iterator[Row]:
+def steps(run: Run, signals: StopSignals) -> Iterator[Row]:
     """Take the steps that are left and yield a row of measurements after each; the state is saved after its row is kept."""
     measures, batches, config = Measures(run), Prefetcher(run.batches, run.place.device), run.config
     try:

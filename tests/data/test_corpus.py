@@ -204,3 +204,19 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, variables, expect
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert str(cache_folder()) == expected
+
+
+@pytest.mark.parametrize("border", ["\n\n", "\n", " ", ""])
+@pytest.mark.parametrize("length", [19_000, 100_000])
+def test_a_long_text_file_is_cut_into_documents_at_the_best_border_and_loses_nothing(tmp_path, border, length):
+    text = border.join(["x" * 700] * (length // 700))
+    (tmp_path / "book.txt").write_text(text)
+    documents = list(open_corpus(tmp_path / "book.txt"))
+    assert "".join(document.text for document in documents) == text
+    if length < 20_000:
+        assert [document.name for document in documents] == ["book"]
+    else:
+        assert [document.name for document in documents] == [f"book:{n + 1}" for n in range(len(documents))]
+        assert all(10_000 <= len(document.text) <= 20_000 for document in documents)
+        assert all(document.text.endswith(border) for document in documents[:-1])
+        assert list(open_corpus(tmp_path / "book.txt", "validation"))
