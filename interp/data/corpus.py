@@ -76,8 +76,9 @@ def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all
 
     Args:
         corpus: a name ("wikipedia-sample"); a .txt file (one document, or one every 10,000 characters), a .jsonl, .csv or
-            .parquet file; a folder of those, read recursively in sorted order; a data set of the Hugging Face hub, streamed, as "hf:NAME[:CONFIG][:SPLIT]",
-            or "hf:FOLDER" for a local one; strings, one a document; or a `Corpus`, to take a split of it.
+            .parquet file; a folder of those, read recursively in sorted order; a data set of the Hugging Face hub,
+            streamed, as "hf:NAME[:CONFIG][:SPLIT]", or "hf:FOLDER" for a local one; strings, one a document; or a
+            `Corpus`, to take a split of it.
         split: "validation" is every eighth document, "train" the other seven, "all" both.
         text_field: the column of .jsonl, .csv, .parquet and data sets that holds the text.
 

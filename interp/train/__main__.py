@@ -17,7 +17,7 @@ import typer
 
 from interp.options import command_from
 from interp.train.config import TrainConfig
-from interp.train.curves import plot
+from interp.train.curves.command import plot
 
 HELP = """Train a transformer with unlearned query and value biases, and leave a checkpoint folder.
 

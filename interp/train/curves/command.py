@@ -24,7 +24,7 @@ def plot(
     A run that still goes is drawn as far as it has got; draw again to see more.
     """
     with one_line_errors():
-        from interp.train.curves_page import curves_page  # late, so that --help imports neither plotly nor pandas
+        from interp.train.curves.page import curves_page  # late, so that --help imports neither plotly nor pandas
 
         page = curves_page(runs, output)
         console.print(f"{page.stat().st_size / 1e6:.2f} MB  {escaped(str(page))}", soft_wrap=True, highlight=False)

@@ -10,10 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from interp.errors import InterpError
-from interp.train.curve_figures import COLOURS, FIGURES, late_loss_figure, loss_figure
-from interp.train.curves import plot
-from interp.train.curves_page import names_of
-from interp.train.histories import evenly, extremes, read_history, running_mean
+from interp.train.curves.command import plot
+from interp.train.curves.figures import COLOURS, FIGURES, late_loss_figure, loss_figure
+from interp.train.curves.histories import evenly, extremes, read_history, running_mean
+from interp.train.curves.page import names_of
 
 AXES = ("tokens", "seconds", "step")
 app = typer.Typer()
@@ -248,7 +248,7 @@ def test_the_command_refuses_a_run_without_history_in_one_line_and_writes_nothin
 
 def test_help_loads_neither_torch_nor_plotly_nor_pandas():
     code = (
-        "import sys, typer; from typer.testing import CliRunner; from interp.train.curves import plot; "
+        "import sys, typer; from typer.testing import CliRunner; from interp.train.curves.command import plot; "
         "app = typer.Typer(); app.command()(plot); result = CliRunner().invoke(app, ['--help']); "
         "assert '--output' in result.stdout; "
         "print([m for m in ('torch', 'plotly', 'pandas', 'jinja2') if m in sys.modules])"

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.train.histories import evenly, extremes, running_mean
+from interp.train.curves.histories import evenly, extremes, running_mean
 
 Histories = Mapping[str, pd.DataFrame]
 Axis = Literal["tokens", "seconds", "step"]

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from interp.files import writing
-from interp.train.curve_figures import FIGURES, Axis, Histories, axis_title, colour_of
-from interp.train.histories import CURVE, read_history, running_mean
+from interp.train.curves.figures import FIGURES, Axis, Histories, axis_title, colour_of
+from interp.train.curves.histories import CURVE, read_history, running_mean
 
 TEMPLATES = Path(__file__).parent / "templates"
 AXES: tuple[Axis, ...] = ("tokens", "seconds", "step")
