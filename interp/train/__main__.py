@@ -41,6 +41,7 @@ def complete(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
     from interp.train.state import stored_settings  # late, like the above
 
     kept = given | {"output", "resume", "overwrite"}
+    kept |= {"steps", "tokens"} if given & {"steps", "tokens"} else set()  # one says what the other would
     stored = stored_settings(values["output"])
     return {**values, **{name: value for name, value in stored.items() if name in values and name not in kept}}
 

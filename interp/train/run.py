@@ -79,6 +79,8 @@ def prepare(config: TrainConfig, place: Processes | None = None) -> Run:
         state.restore(saved, model, run.optimizer, place)
         run.reached = Reached(**saved["reached"])
         run.say(f"going on after step {run.reached.step:,} of {steps:,}")
+    elif place.first:
+        state.clear(config.output)  # late, so that bad input costs an old run nothing
     _describe(run)
     return run
 
@@ -111,8 +113,6 @@ def _enter(config: TrainConfig, place: Processes) -> dict[str, Any] | None:
         folder, saved = newest
         _check_settings(config, read_training(folder), folder)
         return saved
-    if place.first:
-        state.clear(config.output)
     return None
 
 

@@ -95,10 +95,9 @@ def prune(run: Path, keep: int) -> None:
 
 
 def clear(run: Path) -> None:
-    """Remove the states of an earlier run, and what killed runs left half-written."""
+    """Remove the states of an earlier run."""
     for folder in saved_states(run):
         shutil.rmtree(folder)
-    sweep_run(run)
 
 
 def sweep_run(run: Path) -> None:

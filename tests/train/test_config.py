@@ -117,5 +117,7 @@ def test_a_stopped_run_goes_on_with_its_own_settings_when_only_its_folder_is_typ
     assert len(curve(folder)) == 4
     training = read_training(folder)
     assert (training["variant"], training["mean_q"], training["steps"]) == ("bqbv", "0.25", 4)
+    assert CliRunner().invoke(app, ["--resume", "-o", str(folder), "--tokens", "100"]).exit_code == 0
+    assert len(curve(folder)) == 6
     refused = CliRunner().invoke(app, ["--resume", "-o", str(folder), "--variant", "bq"])
     assert refused.exit_code == 1 and "variant was bqbv, now bq" in refused.stderr

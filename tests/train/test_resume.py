@@ -97,6 +97,15 @@ def test_in_one_process_a_signal_ends_the_run_after_a_whole_step(config, curve, 
     assert len(curve(config().output)) == 1
 
 
+def test_bad_input_costs_an_old_run_nothing(config):
+    folder = train(config(steps=2, evaluate_every=2))
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for changes in ({"corpus": "nowhere"}, {"mean_q": "half"}, {"optimizer_args": "eta"}):
+        with pytest.raises(InterpError):
+            train(config(overwrite=True, **changes))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+
+
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(config, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InterpError, match=r"Cannot make .*file/run"):

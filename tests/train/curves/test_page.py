@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
-from tests.train.curves.test_figures import rows_of, write
 
 from interp.train.curves.page import curves_page
+from tests.train.curves.test_figures import rows_of, write
 
 pytestmark = pytest.mark.browser
 NAMES = (
