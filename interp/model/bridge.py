@@ -21,7 +21,7 @@ from transformer_lens.model_bridge.supported_architectures.gpt2 import GPT2Archi
 
 from interp.model.attention import rotate
 from interp.model.config import ModelConfig
-from interp.model.huggingface import gpt2
+from interp.model.huggingface import ACTIVATIONS, gpt2
 
 if TYPE_CHECKING:
     from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -56,7 +56,7 @@ class SymmetryBrokenArchitectureAdapter(GPT2ArchitectureAdapter):
 
     def __init__(self, bridge_config: Any, cfg: ModelConfig) -> None:
         super().__init__(bridge_config)
-        self.cfg.act_fn = {"gelu": "gelu_new", "prelu": "prelu"}[cfg.activation]
+        self.cfg.act_fn = ACTIVATIONS.get(cfg.activation, cfg.activation)
         self.cfg.tokenizer_prepends_bos = self.cfg.tokenizer_appends_eos = False
         if cfg.positional == "rope":
             self.cfg.positional_embedding_type = "rotary"
