@@ -10,7 +10,7 @@ import interp
 PACKAGE = Path(interp.__file__).parent
 FLOORS = {"model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3}
 GROUND = {"errors", "files", "vocabulary"}  # what every floor may use
-COMMANDS = {"options", "provenance", "reporting", "amplify", "__main__", "__init__"}
+COMMANDS = {"options", "provenance", "reporting", "amplify", "convert", "__main__", "__init__"}
 SHARED = {("train", "options"), ("data", "options")}  # a command's console and options
 
 
@@ -38,7 +38,7 @@ def test_every_module_of_the_ground_floor_imports_no_other_floor():
 
 
 def test_importing_interp_and_asking_for_help_load_neither_torch_nor_transformer_lens():
-    commands = ("interp.amplify", "interp.__main__", "interp.train.__main__", "interp.data.__main__")
+    commands = ("interp.amplify", "interp.convert", "interp.__main__", "interp.train.__main__", "interp.data.__main__")
     for code in ("import interp", *(f"import {command}" for command in commands)):
         heavy = ("torch", "transformer_lens", "spacy", "pandas")
         check = f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])"

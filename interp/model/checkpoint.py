@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import InterpError, nearest
+from interp.errors import InterpError, few, nearest
 from interp.files import writing
 from interp.model.config import ModelConfig
 from interp.model.device import choose_device
@@ -154,14 +154,10 @@ def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
         raise InterpError(f"{path} is damaged ({error}); copy it again.") from error
     missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing or unknown:
-        raise InterpError(f"{path} does not fit its config: missing {_few(missing)}, unknown {_few(unknown)}.")
+        raise InterpError(f"{path} does not fit its config: missing {few(missing)}, unknown {few(unknown)}.")
     for name, value in weights.items():
         if value.shape != expected[name].shape:
             raise InterpError(f"{name} in {path} has shape {list(value.shape)}, expected {list(expected[name].shape)}.")
         if not bool(value.isfinite().all()):
             raise InterpError(f"{name} in {path} has values that are not finite; the training run diverged.")
     return weights
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing"

@@ -25,13 +25,14 @@ def prelu(x: Float[Tensor, "batch pos d_mlp"], slope: Float[Tensor, " d_mlp"]) -
 
 
 class MLP(nn.Module):
-    """Two linear maps around GELU (tanh form, as GPT-2) or a PReLU with one learned slope per feature."""
+    """Two linear maps around a GELU (tanh form, as GPT-2, or exact) or a PReLU with one learned slope per feature."""
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
         self.fc_in = nn.Linear(cfg.d_model, cfg.d_mlp)
         self.fc_out = nn.Linear(cfg.d_mlp, cfg.d_model)
         self.slope = nn.Parameter(torch.empty(cfg.d_mlp)) if cfg.activation == "prelu" else None
+        self.approximate = "none" if cfg.activation == "gelu_exact" else "tanh"
         self.hook_pre = HookPoint()  # [batch, pos, d_mlp]
         self.hook_post = HookPoint()  # [batch, pos, d_mlp]
 
@@ -42,7 +43,7 @@ class MLP(nn.Module):
 
     def _activate(self, pre: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
         if self.slope is None:
-            return F.gelu(pre, approximate="tanh")
+            return F.gelu(pre, approximate=self.approximate)
         return prelu(pre, self.slope)
 
     W_in = property(lambda self: self.fc_in.weight.T, doc="[d_model, d_mlp], a view")

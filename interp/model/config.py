@@ -11,7 +11,7 @@ import torch
 from interp.errors import InterpError, nearest
 
 BiasMode = Literal["none", "batch", "fixed", "learned"]
-Activation = Literal["gelu", "prelu"]
+Activation = Literal["gelu", "gelu_exact", "prelu"]
 Positional = Literal["learned", "rope"]
 Profile = float | list[float] | tuple[float, float]  # a number, d_head numbers, or the (start, end) of a linspace
 
@@ -64,7 +64,7 @@ class ModelConfig:
     n_ctx: int
     d_vocab: int
     d_mlp: int = 0  # 0 stands for 4 * d_model
-    activation: Activation = "gelu"  # gelu, or prelu with one learned slope per feature
+    activation: Activation = "gelu"  # gelu (tanh form, as GPT-2), gelu_exact (x Phi(x)), prelu (a learned slope a feature)
     positional: Positional = "learned"  # learned embeddings, or rope
     rotary_base: float = 10000.0  # rope only
     rotary_dim: int = 0  # rope only: how many dimensions of a head rotate; 0 stands for d_head // 2
@@ -119,7 +119,7 @@ class ModelConfig:
     @property
     def act_fn(self) -> str:
         """TransformerLens' name for `activation`."""
-        return self.activation
+        return {"gelu": "gelu_new", "gelu_exact": "gelu", "prelu": "prelu"}[self.activation]
 
     @property
     def positional_embedding_type(self) -> str:

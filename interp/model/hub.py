@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from interp.errors import InterpError
@@ -15,8 +16,10 @@ def is_hub_id(name: str | Path) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) is not None and not Path(name).parent.is_dir()
 
 
-def download(hub_id: str) -> Path:
+def download(hub_id: str, files: Sequence[str] = FILES) -> Path:
     """Return the folder with the files of a model on the hub, from the hub's cache where nothing changed.
+
+    `files` are their names, or patterns of names.
 
     Raises:
         InterpError: no such model, no way to the hub, or no config.json there.
@@ -24,7 +27,7 @@ def download(hub_id: str) -> Path:
     import huggingface_hub  # late: most checkpoints are folders
 
     try:
-        folder = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=FILES))
+        folder = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(files)))
     except Exception as error:  # of the hub, of the network below it
         reason = str(error).strip().split("\n")[0]
         raise InterpError(
