@@ -70,7 +70,8 @@ def _config(model: HookedSymmetryBrokenTransformer) -> GPT2Config:
     return GPT2Config(
         vocab_size=cfg.d_vocab, n_positions=cfg.n_ctx, n_embd=cfg.d_model, n_layer=cfg.n_layers, n_head=cfg.n_heads,
         n_inner=cfg.d_mlp, activation_function=ACTIVATIONS.get(cfg.activation, "gelu_new"), layer_norm_epsilon=cfg.eps,
-        resid_pdrop=cfg.dropout, embd_pdrop=cfg.dropout, attn_pdrop=0.0, initializer_range=cfg.init_range, bos_token_id=end, eos_token_id=end,
+        resid_pdrop=cfg.dropout, embd_pdrop=cfg.dropout, attn_pdrop=0.0, initializer_range=cfg.init_range,
+        bos_token_id=end, eos_token_id=end,
     )  # fmt: skip
 
 
