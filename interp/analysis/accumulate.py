@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
+from interp.analysis.batch import Batch, Ranges
 from interp.analysis.capture import visit_queries_and_keys
 from interp.analysis.direction import QueryShifts
 from interp.analysis.histogram import ScoreHistogram
 from interp.analysis.moments import GroupedMoments
+from interp.analysis.nulls import NullSums
 from interp.analysis.shares import ShareSums, class_shares
 from interp.data.contexts import Contexts
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -28,10 +27,17 @@ class AmplificationSums:
     """
 
     def __init__(
-        self, model: HookedSymmetryBrokenTransformer, shifts: QueryShifts, n_classes: int, replicates: int, seed: int
+        self,
+        model: HookedSymmetryBrokenTransformer,
+        shifts: QueryShifts,
+        ranges: Ranges,
+        replicates: int,
+        seed: int,
+        nulls: NullSums | None = None,
     ) -> None:
         cfg, device = model.cfg, model.W_E.device
-        self.model, self.shifts, self.n_classes = model, shifts, n_classes
+        n_classes = max(last for _, last in ranges.values())
+        self.model, self.shifts, self.ranges, self.nulls = model, shifts, ranges, nulls
         self.shares = ShareSums(cfg.n_layers, cfg.n_heads, n_classes, replicates, seed, device)
         self.scores = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
         self.cosines = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
@@ -43,26 +49,33 @@ class AmplificationSums:
         """Add what another accumulator saw of other documents."""
         for name in ("shares", "scores", "cosines", "histogram", "tokens", "positions"):
             getattr(self, name).merge(getattr(other, name))
+        if self.nulls and other.nulls:
+            self.nulls.merge(other.nulls)
 
-    def update(self, contexts: Contexts, starts: Sequence[int]) -> None:
-        """Run the model over a batch of contexts and add it; `starts` numbers the classes of all schemes through."""
-        batch = _Batch(contexts, starts, self.n_classes, self.model.W_E.device)
+    def update(self, contexts: Contexts) -> None:
+        """Run the model over a batch of contexts and add it."""
+        permutations = len(self.nulls.shares.labels) if self.nulls else 0
+        batch = Batch(contexts, self.ranges, self.model.W_E.device, permutations)
         for moments in (self.scores, self.cosines):
             for row in batch.classes:
                 moments.count_groups(row)
         self.tokens.count_groups(batch.tokens)
         self.positions.count_groups(batch.places)
+        if self.nulls:
+            self.nulls.start(batch)
         weights = self.shares.weights(batch.document_indices)
 
         def visit(layer: int, q: HeadVectors, k: HeadVectors) -> None:
             without = q + self.shifts.without_bias[layer]
             shares = class_shares(without, k, self.shifts.vector[layer], batch.one_hot)
             self.shares.update(layer, shares[:, batch.mask], batch.documents, weights)
-            self._add_scores(layer, k, batch)
+            scores = self._add_scores(layer, k, batch)
+            if self.nulls:
+                self.nulls.update(layer, without, k, scores, batch)
 
         visit_queries_and_keys(self.model, batch.contexts, visit)
 
-    def _add_scores(self, layer: int, k: HeadVectors, batch: _Batch) -> None:
+    def _add_scores(self, layer: int, k: HeadVectors, batch: Batch) -> Float[Tensor, "head_index token"]:
         vector = self.shifts.vector[layer]  # [head_index, d_head]
         keys = k[batch.mask]  # [token, head_index, d_head]
         products = (keys * vector).sum(-1).T  # [head_index, token]
@@ -75,20 +88,4 @@ class AmplificationSums:
         self.histogram.update(layer, scores, batch.classes)
         self.tokens.update(layer, scores, batch.tokens)
         self.positions.update(layer, scores, batch.places)
-
-
-class _Batch:
-    """What every layer needs of a batch of contexts, on the model's device; padding is left out by `mask`."""
-
-    def __init__(self, contexts: Contexts, starts: Sequence[int], n_classes: int, device: torch.device) -> None:
-        self.mask = contexts.mask.to(device)  # [batch, pos]
-        self.contexts = contexts.tokens.to(device)
-        together = torch.stack([c + start for c, start in zip(contexts.classes.values(), starts, strict=True)]).to(
-            device
-        )
-        self.one_hot = F.one_hot(together, n_classes).sum(0).float()  # [batch, pos, token_class], one 1 per scheme
-        self.classes: Int64[Tensor, "scheme token"] = together[:, self.mask]
-        self.tokens = self.contexts[self.mask]
-        self.places = torch.arange(self.mask.shape[1], device=device).expand_as(self.mask)[self.mask]
-        self.document_indices, place = contexts.documents.to(device)[self.mask].unique(return_inverse=True)
-        self.documents = F.one_hot(place, len(self.document_indices)).double()  # [token, document]
+        return scores

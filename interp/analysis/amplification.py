@@ -13,9 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from interp.analysis.accumulate import AmplificationSums
-from interp.analysis.direction import Direction, query_shifts
+from interp.analysis.batch import class_ranges
+from interp.analysis.direction import Direction, direction_name, query_shifts
 from interp.analysis.documents import DocumentCounts
+from interp.analysis.null_table import no_nulls, nulls_table, with_q
+from interp.analysis.nulls import NullSums
 from interp.analysis.passages import PassageSample, measure_passages
+from interp.analysis.permutations import with_permuted_labels
 from interp.analysis.result import Amplification
 from interp.analysis.tables import heads_table, positions_table, tokens_table
 from interp.data.contexts import TaggedDocument, pack
@@ -39,6 +43,9 @@ def measure(
     passages: int = 20,
     passage_length: int = 40,
     seed: int = 0,
+    nulls: int = 64,
+    amplified_nulls: int = 0,
+    null_seed: int = 0,
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> Amplification:
     """Measure every head and every class of every scheme.
@@ -54,24 +61,31 @@ def measure(
         replicates: of the Poisson bootstrap over documents.
         passages, passage_length: sample of real text kept for the page.
         seed: of the bootstrap and of the sample.
+        nulls: random directions of each head behind the table `nulls`; 0 leaves both nulls out.
+        amplified_nulls: exact amplification too, along so many of them and under so many permutations of the labels; each
+            pair costs about twice what the amplification itself costs.
+        null_seed: of directions and permutations.
         on_tokens: called with the number of tokens of each batch when it is done.
 
     Raises:
-        InterpError: no document, or a model without tokenizer.
+        InterpError: no document, a model without tokenizer, or numbers of nulls that do not fit together.
     """
     was_training = model.training
-    starts = [sum(len(s.classes) for s in schemes[:place]) for place in range(len(schemes))]
-    n_classes = sum(len(s.classes) for s in schemes)
     names = {scheme.name: list(scheme.classes) for scheme in schemes}
-    counts = DocumentCounts(list(names), starts, n_classes, model.cfg.d_vocab)
+    ranges = class_ranges(names)
+    n_classes = sum(len(s.classes) for s in schemes)
+    counts = DocumentCounts(list(names), [first for first, _ in ranges.values()], n_classes, model.cfg.d_vocab)
     sample = PassageSample(passages, seed)
     pad_token = model.to_single_token(END_OF_TEXT)
     try:
         with model.eval().bias(bias=bias):
             shifts = query_shifts(model, direction)
-            sums = AmplificationSums(model, shifts, n_classes, replicates, seed)
-            for contexts in pack(counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, pad_token):
-                sums.update(contexts, starts)
+            null_sums = NullSums(shifts, n_classes, nulls, amplified_nulls, null_seed) if nulls else None
+            sums = AmplificationSums(model, shifts, ranges, replicates, seed, null_sums)
+            counted = counts.passing(documents, max_tokens)
+            labelled = with_permuted_labels(counted, amplified_nulls if nulls else 0, null_seed)
+            for contexts in pack(labelled, model.cfg.n_ctx, batch_size, pad_token):
+                sums.update(contexts)
                 sample.update(contexts)
                 on_tokens(int(contexts.mask.sum()))
             if not counts.documents:
@@ -80,15 +94,19 @@ def measure(
     finally:
         model.train(was_training)
     name = model.cfg.model_name
+    heads = heads_table(name, sums, counts, names)
+    null_table = nulls_table(heads, null_sums, sums.scores, ranges) if null_sums else no_nulls()
     return Amplification(
-        heads=heads_table(name, sums, counts, names),
+        heads=with_q(heads, null_table),
         tokens=tokens_table(model, sums, counts, names),
         positions=positions_table(name, sums),
         passages=shown[0],
         passage_scores=shown[1],
+        nulls=null_table,
         run={
             "model": name, "n_tokens": counts.tokens, "n_documents": counts.documents, "n_layers": model.cfg.n_layers,
             "n_heads": model.cfg.n_heads, "schemes": list(names), "bias": bias, "seed": seed, "replicates": replicates,
-            "direction": direction if isinstance(direction, str) else "given vector",
+            "direction": direction_name(direction),
+            "nulls": nulls, "amplified_nulls": amplified_nulls, "null_seed": null_seed,
         },
     )  # fmt: skip

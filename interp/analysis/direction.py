@@ -13,7 +13,7 @@ from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 DirectionName = Literal["bias", "effective"]
-Direction = DirectionName | Tensor
+Direction = DirectionName | Tensor | HookedSymmetryBrokenTransformer
 PerHead = Float[Tensor, "layer head_index d_head"]
 
 
@@ -40,13 +40,16 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
         model: the biases in force are taken from it (`model.bias` chooses them).
         direction: "bias", the unlearned b_Q in force; "effective", b_Q + beta_Q, the learned query bias included; or a
             tensor broadcastable to [layer, head_index, d_head]: what a bias of that value *would* do to this model's
-            queries without b_Q, such as another model's b_Q on a symmetric model.
+            queries without b_Q; or another model, whose mean b_Q is taken: a symmetric twin, looked at along the
+            direction of the model whose symmetry is broken, shows what training without the bias gives.
 
     Raises:
         InterpError: an unknown name, a tensor of another shape, or "effective" with RoPE, which turns beta_Q with the
             position.
     """
     bias_q = model.biases_in_force()[0].detach()
+    if isinstance(direction, HookedSymmetryBrokenTransformer):
+        direction = direction.mean_biases()[0].detach()
     if isinstance(direction, Tensor):
         return QueryShifts(_fitting(direction.to(bias_q), bias_q.shape), torch.zeros_like(bias_q))
     if direction == "bias":
@@ -56,6 +59,13 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
     if model.cfg.positional == "rope":
         raise InterpError("With RoPE the learned query bias turns with the position; use --direction bias.")
     return QueryShifts(bias_q, -model.b_Q.detach())
+
+
+def direction_name(direction: Direction) -> str:
+    """Return what `run` calls a direction."""
+    if isinstance(direction, HookedSymmetryBrokenTransformer):
+        return f"b_Q of {direction.cfg.model_name}"
+    return direction if isinstance(direction, str) else "given vector"
 
 
 def _fitting(direction: Tensor, shape: torch.Size) -> Tensor:

@@ -68,10 +68,14 @@ class ScoreHistogram:
         AUROC_c = P(score of a c token > score of another token), ties counting half. Two scores in one bin count as a tie,
         so the true value is within half the probability that a pair shares a bin.
         """
-        counts = self.counts[:, :, first:last].cpu().numpy().astype(np.float64)
-        rest = counts.sum(2, keepdims=True) - counts
-        pairs = counts.sum(-1) * rest.sum(-1)
-        below = np.cumsum(rest, axis=-1) - rest
-        same = (counts * rest).sum(-1)
-        with np.errstate(invalid="ignore"):
-            return ((counts * below).sum(-1) + same / 2) / pairs, same / 2 / pairs
+        layers = [_auroc(counts[:, first:last].cpu().numpy().astype(np.float64)) for counts in self.counts]
+        return np.stack([found for found, _ in layers]), np.stack([bound for _, bound in layers])
+
+
+def _auroc(counts: Float64[np.ndarray, "head_index token_class bin"]) -> tuple[np.ndarray, np.ndarray]:
+    rest = counts.sum(1, keepdims=True) - counts
+    pairs = counts.sum(-1) * rest.sum(-1)
+    below = np.cumsum(rest, axis=-1) - rest
+    same = (counts * rest).sum(-1)
+    with np.errstate(invalid="ignore"):
+        return ((counts * below).sum(-1) + same / 2) / pairs, same / 2 / pairs

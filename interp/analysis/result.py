@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ HEAD_COLUMNS = (
     "auroc_error_bound", "alignment",
 )  # fmt: skip
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores")
+FURTHER_TABLES = ("nulls",)  # empty where a run did not ask for them, and missing in folders of earlier versions
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Amplification:
             one column per scheme with the class of this token.
         passage_scores: one row per (layer, head, passage, place): `bias_score` and the mean `attention` and
             `attention_unbiased` that the token receives from itself and the later tokens of its context.
+        nulls: one row per (null, statistic, layer, head, scheme, class), see `interp.analysis.null_table`: the `value`, the
+            mean and the standard deviation of its null, two-sided `p`, `p_rank` of as many `draws` (0: the null is exact),
+            and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg). `heads` has the q too.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
     """
 
@@ -45,6 +49,7 @@ class Amplification:
     passages: pd.DataFrame
     passage_scores: pd.DataFrame
     run: dict[str, Any]
+    nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write every table as Parquet, `heads` also as CSV, and `run.json`; return the files written.
@@ -53,7 +58,7 @@ class Amplification:
         ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet file.
         """
         folder, files = Path(folder), []
-        for name in TABLES:
+        for name in (*TABLES, *FURTHER_TABLES):
             with writing(folder / f"{name}.parquet") as path:
                 getattr(self, name).to_parquet(path, index=False)
             files.append(folder / f"{name}.parquet")
@@ -77,7 +82,8 @@ class Amplification:
         if missing:
             raise InterpError(f"{folder} lacks {', '.join(missing)}; expected a folder written by Amplification.save.")
         try:
-            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+            known = [*TABLES, *(name for name in FURTHER_TABLES if (folder / f"{name}.parquet").is_file())]
+            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in known}
             run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InterpError(f"{folder} cannot be read: {error}; run the analysis again.") from error

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.analysis.accumulate import AmplificationSums
+from interp.analysis.batch import class_ranges
 from interp.analysis.documents import DocumentCounts
 from interp.analysis.moments import GroupedMoments, variance
 from interp.analysis.result import HEAD_COLUMNS
@@ -32,7 +33,7 @@ def heads_table(
             "ci_high": high,
             "bias_score_mean": _numpy(sums.scores.mean()),
             "alignment": _numpy(sums.cosines.mean()),
-            **_joined([_scheme_columns(sums, first, last) for first, last in _ranges(names)]),
+            **_joined([_scheme_columns(sums, first, last) for first, last in class_ranges(names).values()]),
         }
     layers, heads, classes = columns["share"].shape
     frame = _index({"layer": range(layers), "head": range(heads), "place": range(classes)})
@@ -70,7 +71,7 @@ def tokens_table(
     layers, heads, _ = sums.tokens.sum.shape
     n_heads, n_seen = layers * heads, len(seen)
     labels = {"token_string": pd.Categorical(model.to_str_tokens(seen))}
-    for scheme, (first, last) in zip(names, _ranges(names), strict=True):
+    for scheme, (first, last) in class_ranges(names).items():
         usual = counts.token_classes[_numpy(seen), first:last].argmax(-1)
         labels[scheme] = pd.Categorical.from_codes(usual, names[scheme])
     # a layer at a time and in narrow types, because every token stands here once for every head
@@ -133,11 +134,6 @@ def _within(n: Tensor, total: Tensor, squares: Tensor) -> Tensor:
 
 def _queries(sums: AmplificationSums, counts: DocumentCounts, names: dict[str, list[str]]) -> int:
     return int(sums.scores.count.sum()) // len(names)
-
-
-def _ranges(names: dict[str, list[str]]) -> list[tuple[int, int]]:
-    ends = np.cumsum([len(n) for n in names.values()])
-    return [(int(end) - len(n), int(end)) for end, n in zip(ends, names.values(), strict=True)]
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

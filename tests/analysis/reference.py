@@ -1,5 +1,7 @@
 """Amplification and its companions from explicit patterns, keys and lists of numbers, in float64 and with loops."""
 
+import itertools
+
 import numpy as np
 import torch
 
@@ -57,3 +59,18 @@ def hedges_g(own, others):
     freedom = len(own) + len(others) - 2
     pooled = np.sqrt((own.var(ddof=1) * (len(own) - 1) + others.var(ddof=1) * (len(others) - 1)) / freedom)
     return (own.mean() - others.mean()) / pooled * (1 - 3 / (4 * freedom - 1))
+
+
+def all_relabellings(labels):
+    """Every way to permute one document's labels, its first one kept."""
+    return [np.array([labels[0], *rest]) for rest in itertools.permutations(labels[1:])]
+
+
+def contrast(scores, labels, label):
+    return scores[labels == label].mean() - scores.mean()
+
+
+def null_rows(result, null, statistic, layer=None, head=None):
+    """Rows of the table `nulls` for one null and statistic, of all heads or of one."""
+    table = result.nulls[(result.nulls["null"] == null) & (result.nulls["statistic"] == statistic)]
+    return table if layer is None else table[(table["layer"] == layer) & (table["head"] == head)]

@@ -1,0 +1,52 @@
+"""p-values of a value against its null, and their correction for how many are looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+
+Values = Float[np.ndarray, "*shape"]
+
+
+def p_of_projection(cosine: Values, size: int) -> Values:
+    """Return the exact two-sided p of a projection on a direction: P(|cosine of a random direction| >= |cosine|).
+
+    In `size` dimensions the squared cosine of a fixed and an isotropic random direction is Beta(1/2, (size - 1) / 2).
+    """
+    return stats.beta.sf(np.minimum(np.square(cosine), 1.0), 0.5, (size - 1) / 2)
+
+
+def p_of_deviation(value: Values, mean: Values, sd: Values, freedom: float = np.inf) -> Values:
+    """Return the two-sided p of (value - mean) / sd under Student's t (normal by default); missing where sd is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(sd > 0, 2 * stats.t.sf(np.abs(value - mean) / sd, freedom), np.nan)
+
+
+def p_of_rank(value: Values, draws: Float[np.ndarray, "draw *shape"], centre: float = 0.0) -> Values:
+    """Return (1 + draws at least as far from `centre` as the value) / (1 + draws): valid for any null, but never small.
+
+    Source: Phipson and Smyth, "Permutation p-values should never be zero", 2010.
+    """
+    further = (np.abs(draws - centre) >= np.abs(value - centre)).sum(0)
+    return np.where(np.isnan(value) | np.isnan(draws).any(0), np.nan, (1 + further) / (1 + len(draws)))
+
+
+def benjamini_hochberg(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
+    """Return q, the smallest false discovery rate at which each test is a discovery; missing p take no part.
+
+    Source: Benjamini and Hochberg, 1995.
+    """
+    q = np.full(len(p), np.nan)
+    known = ~np.isnan(p)
+    q[known] = stats.false_discovery_control(p[known]) if known.any() else q[known]
+    return q
+
+
+def corrected_within(frame: pd.DataFrame, by: list[str]) -> Float[np.ndarray, " row"]:
+    """Return the q of the column p, corrected within the groups of `by`, for example over all heads of a scheme."""
+    q = np.empty(len(frame))
+    for rows in frame.groupby(by, sort=False).indices.values():
+        q[rows] = benjamini_hochberg(np.asarray(frame["p"], dtype=np.float64)[rows])
+    return q

@@ -1,0 +1,28 @@
+"""Keys of our own in the place of a model's, so that a simulation knows the size of every effect."""
+
+import numpy as np
+import torch
+
+from interp.analysis import accumulate
+from interp.data.contexts import TaggedDocument
+from interp.data.corpus import Document
+
+
+def plant(monkeypatch, keys):
+    """Let `measure` see ``keys(tokens)`` [batch, pos, head_index, d_head] as the keys of every layer, and queries of 0."""
+
+    def visit_planted(model, tokens, visit):
+        for layer in range(model.cfg.n_layers):
+            k = keys(tokens)
+            visit(layer, torch.zeros_like(k), k)
+
+    monkeypatch.setattr(accumulate, "visit_queries_and_keys", visit_planted)
+
+
+def documents_of(tokens, class_of_token, scheme, length):
+    """Documents of `length` tokens each, whose labels follow from the token."""
+    return [
+        TaggedDocument(i, Document(str(i), "text"), piece, np.zeros((len(piece), 2), dtype=np.int64),
+                       {scheme.name: class_of_token[piece]})
+        for i, piece in enumerate(np.split(tokens, range(length, len(tokens), length)))
+    ]  # fmt: skip
