@@ -12,11 +12,11 @@ from interp.model.config import Activation, ModelConfig
 from interp.model.foreign.fit import agree
 from interp.model.foreign.gpt2_layout import load_gpt2_layout, parameter_names, sizes, tied
 from interp.model.foreign.source import Source
+from interp.model.huggingface import ACTIVATIONS as EXPORTED
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
-ACTIVATIONS: dict[str, Activation] = {
-    "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "gelu": "gelu_exact", "gelu_python": "gelu_exact",
-}  # fmt: skip
+SYNONYMS: dict[str, Activation] = {"gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "gelu_python": "gelu_exact"}
+ACTIVATIONS: dict[str, Any] = {theirs: ours for ours, theirs in EXPORTED.items()} | SYNONYMS
 FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 NOTE = "The biases of the projections are learned; what they amplify: python -m interp.amplify --direction effective."
 

@@ -45,7 +45,7 @@ def from_transformer_lens(
 
 def _config(source: Source, activation: Activation) -> ModelConfig:
     tensors, where = source.tensors, source.where
-    if "blocks.0.ln1.w" not in tensors:
+    if not any(name.endswith(".ln1.w") for name in tensors):
         raise InterpError(
             f"LayerNorm is folded into the weights of {where}, and could not be told from them: {UNPROCESSED}."
         )
