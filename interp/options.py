@@ -62,7 +62,8 @@ class one_line_errors:  # noqa: N801 - reads as a with block
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InterpError):
-            console.print(f"[bold red]error:[/] {escaped(str(error))}", soft_wrap=True, highlight=False)
+            told = "[bold red]error:[/] " if error.exit_status == 1 else ""  # a signal is no error
+            console.print(told + escaped(str(error)), soft_wrap=True, highlight=False)
             raise typer.Exit(error.exit_status) from error
         if isinstance(error, KeyboardInterrupt):
             console.print("stopped by Ctrl-C")
@@ -131,7 +132,7 @@ def _toml(text: str) -> dict[str, Any]:
     try:
         import tomllib
     except ImportError:  # before Python 3.11
-        import tomli as tomllib
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
     return tomllib.loads(text)
 
 

@@ -21,7 +21,9 @@ BiasSource = Literal["mean", "sample", "none"]
 
 def bias_generator(seed: int, step: int, micro_batch: int = 0) -> torch.Generator:
     """Return a CPU generator keyed by (seed, step, micro_batch): the same stream on every device and rank."""
-    key = np.random.SeedSequence([seed, step, micro_batch] if micro_batch else [seed, step]).generate_state(1, np.uint64)[0]
+    key = np.random.SeedSequence([seed, step, micro_batch] if micro_batch else [seed, step]).generate_state(
+        1, np.uint64
+    )[0]
     return torch.Generator().manual_seed(int(key >> np.uint64(1)))
 
 
