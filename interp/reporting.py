@@ -30,6 +30,12 @@ from interp.report.dashboard import write_dashboard
 
 TOKENS_PER_BATCH = 4096
 FEW_DOCUMENTS = 20
+EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
+    (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
+    (True, False): "Read along the effective direction b_Q + beta_Q; the learned query bias is zero, so it is b_Q.",
+    (False, True): "Read along the learned query bias beta_Q of each head: no unlearned bias is in force.",
+    (False, False): "No query bias is in force, learned or unlearned: amplification is 0 by definition.",
+}
 
 
 class Amplification(result_module.Amplification):
@@ -111,10 +117,13 @@ def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias:
         warnings.append(
             f"Only {run['n_documents']} documents: intervals over documents are wide, and say little about other texts."
         )
-    if run["direction"] == "bias" and (bias == "none" or model.cfg.q.mode == "none"):
-        warnings.append("No query bias is in force: amplification along b_Q is 0 by definition.")
+    unlearned, learned = bias != "none" and model.cfg.q.mode != "none", bool(model.b_Q.any())
+    if run["direction"] == "bias" and not unlearned:
+        other = learned and model.cfg.positional == "learned"
+        hint = "; --direction effective reads along the learned one" if other else ""
+        warnings.append(f"No query bias is in force: amplification along b_Q is 0 by definition{hint}.")
     if run["direction"] == "effective":
-        warnings.append("Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.")
+        warnings.append(EFFECTIVE[unlearned, learned])
     if run["direction"] == "given vector":
         warnings.append("Read along a given vector: what such a bias would do, not what this model's own bias does.")
     return warnings
