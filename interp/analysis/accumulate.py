@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from interp.analysis.batch import Batch, Ranges
@@ -13,6 +14,7 @@ from interp.analysis.histogram import ScoreHistogram
 from interp.analysis.moments import GroupedMoments
 from interp.analysis.nulls import NullSums
 from interp.analysis.shares import ShareSums, class_shares
+from interp.analysis.strata import StratifiedSums, strata_of
 from interp.data.contexts import Contexts
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -34,6 +36,7 @@ class AmplificationSums:
         replicates: int,
         seed: int,
         nulls: NullSums | None = None,
+        deciles: Int64[np.ndarray, " token"] | None = None,
     ) -> None:
         cfg, device = model.cfg, model.W_E.device
         n_classes = max(last for _, last in ranges.values())
@@ -44,11 +47,15 @@ class AmplificationSums:
         self.histogram = ScoreHistogram(cfg.n_layers, cfg.n_heads, n_classes, device)
         self.tokens = GroupedMoments(cfg.n_layers, cfg.n_heads, cfg.d_vocab, device)
         self.positions = GroupedMoments(cfg.n_layers, cfg.n_heads, cfg.n_ctx, device)
+        strata = strata_of(cfg.n_ctx, cfg.d_vocab, deciles, device)
+        self.strata = [StratifiedSums(each, cfg.n_layers, cfg.n_heads, n_classes, device) for each in strata]
 
     def merge(self, other: AmplificationSums) -> None:
         """Add what another accumulator saw of other documents."""
         for name in ("shares", "scores", "cosines", "histogram", "tokens", "positions"):
             getattr(self, name).merge(getattr(other, name))
+        for mine, others in zip(self.strata, other.strata, strict=True):
+            mine.merge(others)
         if self.nulls and other.nulls:
             self.nulls.merge(other.nulls)
 
@@ -61,8 +68,8 @@ class AmplificationSums:
                 moments.count_groups(row)
         self.tokens.count_groups(batch.tokens)
         self.positions.count_groups(batch.places)
-        if self.nulls:
-            self.nulls.start(batch)
+        for part in (*self.strata, *([self.nulls] if self.nulls else [])):
+            part.start(batch)
         weights = self.shares.weights(batch.document_indices)
 
         def visit(layer: int, q: HeadVectors, k: HeadVectors) -> None:
@@ -88,4 +95,6 @@ class AmplificationSums:
         self.histogram.update(layer, scores, batch.classes)
         self.tokens.update(layer, scores, batch.tokens)
         self.positions.update(layer, scores, batch.places)
+        for strata in self.strata:
+            strata.update(layer, scores)
         return scores

@@ -12,7 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+from jaxtyping import Int64
+
 from interp.analysis.accumulate import AmplificationSums
+from interp.analysis.adjusted_table import adjusted_table, position_profile
 from interp.analysis.batch import class_ranges
 from interp.analysis.direction import Direction, direction_name, query_shifts
 from interp.analysis.documents import DocumentCounts
@@ -46,6 +50,7 @@ def measure(
     nulls: int = 64,
     amplified_nulls: int = 0,
     null_seed: int = 0,
+    deciles: Int64[np.ndarray, " token"] | None = None,
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> Amplification:
     """Measure every head and every class of every scheme.
@@ -65,10 +70,12 @@ def measure(
         amplified_nulls: exact amplification too, along so many of them and under so many permutations of the labels; each
             pair costs about twice what the amplification itself costs.
         null_seed: of directions and permutations.
+        deciles: frequency decile of every token (`interp.data.frequency.deciles`): contrasts are adjusted for it too.
         on_tokens: called with the number of tokens of each batch when it is done.
 
     Raises:
-        InterpError: no document, a model without tokenizer, or numbers of nulls that do not fit together.
+        InterpError: no document, a model without tokenizer, numbers of nulls that do not fit together, or deciles of
+            another vocabulary.
     """
     was_training = model.training
     names = {scheme.name: list(scheme.classes) for scheme in schemes}
@@ -81,7 +88,7 @@ def measure(
         with model.eval().bias(bias=bias):
             shifts = query_shifts(model, direction)
             null_sums = NullSums(shifts, n_classes, nulls, amplified_nulls, null_seed) if nulls else None
-            sums = AmplificationSums(model, shifts, ranges, replicates, seed, null_sums)
+            sums = AmplificationSums(model, shifts, ranges, replicates, seed, null_sums, deciles)
             counted = counts.passing(documents, max_tokens)
             labelled = with_permuted_labels(counted, amplified_nulls if nulls else 0, null_seed)
             for contexts in pack(labelled, model.cfg.n_ctx, batch_size, pad_token):
@@ -99,10 +106,11 @@ def measure(
     return Amplification(
         heads=with_q(heads, null_table),
         tokens=tokens_table(model, sums, counts, names),
-        positions=positions_table(name, sums),
+        positions=positions_table(name, sums, position_profile(sums.strata[0], ranges)),
         passages=shown[0],
         passage_scores=shown[1],
         nulls=null_table,
+        adjusted=adjusted_table(heads, sums.strata, ranges),
         run={
             "model": name, "n_tokens": counts.tokens, "n_documents": counts.documents, "n_layers": model.cfg.n_layers,
             "n_heads": model.cfg.n_heads, "schemes": list(names), "bias": bias, "seed": seed, "replicates": replicates,

@@ -18,7 +18,10 @@ HEAD_COLUMNS = (
     "auroc_error_bound", "alignment",
 )  # fmt: skip
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores")
-FURTHER_TABLES = ("nulls",)  # empty where a run did not ask for them, and missing in folders of earlier versions
+FURTHER_TABLES = (
+    "nulls",
+    "adjusted",
+)  # empty where a run did not ask for them, and missing in folders of earlier versions
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Amplification:
         tokens: one row per (layer, head, token): `token_index, token_string, count`, one column per scheme with the
             token's most frequent class, `bias_score_mean`, its `bias_score_contrast` to the head's mean, and a 95%
             normal interval of the contrast over occurrences, `ci_low, ci_high` (missing below two occurrences).
-        positions: one row per (layer, head, pos): `n_tokens, bias_score_mean, bias_score_sd`.
+        positions: one row per (layer, head, pos): `n_tokens, bias_score_mean, bias_score_sd`, and the mean's 95% interval
+            over documents, `ci_low, ci_high`.
         passages: one row per token of the sample passages: `passage, document, place, token_index, token_string`, and
             one column per scheme with the class of this token.
         passage_scores: one row per (layer, head, passage, place): `bias_score` and the mean `attention` and
@@ -40,6 +44,9 @@ class Amplification:
         nulls: one row per (null, statistic, layer, head, scheme, class), see `interp.analysis.null_table`: the `value`, the
             mean and the standard deviation of its null, two-sided `p`, `p_rank` of as many `draws` (0: the null is exact),
             and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg). `heads` has the q too.
+        adjusted: one row per (adjusted_for, layer, head, scheme, class): `bias_score_contrast` between tokens of the same
+            stratum (`interp.analysis.adjusted`), its 95% interval over `folds` of documents, two-sided `p`, and `q` as
+            above. `adjusted_for` is "nothing", "position" or "position and frequency". Missing where classes share none.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
     """
 
@@ -50,6 +57,7 @@ class Amplification:
     passage_scores: pd.DataFrame
     run: dict[str, Any]
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    adjusted: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write every table as Parquet, `heads` also as CSV, and `run.json`; return the files written.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.analysis.accumulate import AmplificationSums
+from interp.analysis.adjusted import Estimate
 from interp.analysis.batch import class_ranges
 from interp.analysis.documents import DocumentCounts
 from interp.analysis.moments import GroupedMoments, variance
@@ -104,14 +105,15 @@ def _tiled(labels: pd.Categorical, times: int) -> pd.Categorical:
     return pd.Categorical.from_codes(np.tile(labels.codes, times), dtype=labels.dtype)
 
 
-def positions_table(model_name: str, sums: AmplificationSums) -> pd.DataFrame:
-    """Return the table `positions` of `Amplification`."""
+def positions_table(model_name: str, sums: AmplificationSums, profile: Estimate) -> pd.DataFrame:
+    """Return the table `positions` of `Amplification`; `profile` has the errors of its means."""
+    low, high = profile.interval()
     layers, heads, pos = sums.positions.sum.shape
     frame = _index({"layer": range(layers), "head": range(heads), "pos": range(pos)})
     return frame.assign(
         model=model_name, n_tokens=np.tile(_numpy(sums.positions.count), layers * heads),
         bias_score_mean=_numpy(sums.positions.mean()).ravel(),
-        bias_score_sd=_numpy(sums.positions.variance().sqrt()).ravel(),
+        bias_score_sd=_numpy(sums.positions.variance().sqrt()).ravel(), ci_low=low.ravel(), ci_high=high.ravel(),
     )  # fmt: skip
 
 

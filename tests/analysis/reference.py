@@ -74,3 +74,17 @@ def null_rows(result, null, statistic, layer=None, head=None):
     """Rows of the table `nulls` for one null and statistic, of all heads or of one."""
     table = result.nulls[(result.nulls["null"] == null) & (result.nulls["statistic"] == statistic)]
     return table if layer is None else table[(table["layer"] == layer) & (table["head"] == head)]
+
+
+def regression(scores, classes, strata, n_classes):
+    """Class effects of least squares on dummies of class and stratum, relative to the average token."""
+    design = np.concatenate([np.eye(n_classes)[classes], np.eye(strata.max() + 1)[strata]], axis=1)
+    effects = np.linalg.lstsq(design, scores, rcond=None)[0][:n_classes]
+    return effects - effects[classes].mean()
+
+
+def jackknifed(estimate, folds, *columns):
+    """An estimate of columns of tokens, and its error by leaving out the tokens of one fold after another."""
+    without = np.stack([estimate(*(c[folds != fold] for c in columns)) for fold in np.unique(folds)])
+    groups = len(without)
+    return estimate(*columns), np.sqrt((groups - 1) / groups * ((without - without.mean(0)) ** 2).sum(0))
