@@ -25,7 +25,7 @@ from interp.model.config import ModelConfig
 from interp.model.generation import Generation
 from interp.model.hooking import HookMethods
 from interp.model.interop import Interop
-from interp.model.norm import LayerNorm
+from interp.model.norm import LayerNorm, is_hooked
 from interp.model.padding import Mask, Positions, positions_of
 from interp.model.tokens import PaddingSide
 
@@ -144,6 +144,8 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, Interop, HookMethods
                 places = self.pos_embed.weight[: tokens.shape[1]].expand(len(tokens), -1, -1)
             else:
                 places = self.pos_embed(positions.ids)
+            # a copy for who may edit it in place: the weights are not theirs
+            places = places.clone() if is_hooked(self.hook_pos_embed) else places
             embedded = embedded + self.hook_pos_embed(places)
         return F.dropout(embedded, self.cfg.dropout, self.training and self.cfg.dropout > 0)
 

@@ -67,6 +67,20 @@ def test_an_edit_of_any_hook_point_does_what_the_formulas_say_and_is_gone_afterw
     assert torch.equal(model(tokens), plain)
 
 
+@pytest.mark.parametrize("switches", SWITCHED, ids=str)
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_an_edit_in_place_does_what_an_edit_of_a_copy_does_and_leaves_the_weights(make_model, name, switches):
+    model = switch_on(make_model(**MODELS[name]).double(), switches)
+    tokens = random_tokens(model, batch=2, pos=4)
+    plain, (_, cache) = model(tokens), model.run_with_cache(tokens)
+    for point in cache:
+        copied = model.run_with_hooks(tokens, fwd_hooks=[(point, lambda x, hook: x * 1.5)])
+        in_place = model.run_with_hooks(tokens, fwd_hooks=[(point, lambda x, hook: x.mul_(1.5))])
+        torch.testing.assert_close(in_place, copied, rtol=0, atol=1e-9, msg=lambda text, p=point: f"{p}: {text}")
+        torch.testing.assert_close(model(tokens), plain, rtol=0, atol=1e-12, msg=lambda text, p=point: f"{p}: {text}")
+
+
 def test_a_hook_point_that_is_switched_off_is_refused_and_its_switch_named(make_model):
     model = make_model()
     for name, switch in (("attn.hook_result", "use_attn_result"), ("hook_q_input", "use_split_qkv_input")):
