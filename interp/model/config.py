@@ -64,7 +64,7 @@ class ModelConfig:
     n_ctx: int
     d_vocab: int
     d_mlp: int = 0  # 0 stands for 4 * d_model
-    activation: Activation = "gelu"  # gelu (tanh form, as GPT-2), gelu_exact (x Phi(x)), prelu (a learned slope a feature)
+    activation: Activation = "gelu"  # GPT-2's tanh form; gelu_exact; or prelu with one learned slope per feature
     positional: Positional = "learned"  # learned embeddings, or rope
     rotary_base: float = 10000.0  # rope only
     rotary_dim: int = 0  # rope only: how many dimensions of a head rotate; 0 stands for d_head // 2
