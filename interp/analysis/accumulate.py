@@ -11,7 +11,7 @@ from interp.analysis.batch import Batch, Ranges
 from interp.analysis.capture import visit_queries_and_keys
 from interp.analysis.direction import QueryShifts
 from interp.analysis.histogram import ScoreHistogram
-from interp.analysis.moments import GroupedMoments
+from interp.analysis.moments import GroupedMoments, GroupedSums
 from interp.analysis.nulls import NullSums
 from interp.analysis.shares import ShareSums, class_shares
 from interp.analysis.strata import StratifiedSums, strata_of
@@ -46,13 +46,14 @@ class AmplificationSums:
         self.cosines = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
         self.histogram = ScoreHistogram(cfg.n_layers, cfg.n_heads, n_classes, device)
         self.tokens = GroupedMoments(cfg.n_layers, cfg.n_heads, cfg.d_vocab, device)
+        self.token_cosines = GroupedSums(cfg.n_layers, cfg.n_heads, cfg.d_vocab, device)
         self.positions = GroupedMoments(cfg.n_layers, cfg.n_heads, cfg.n_ctx, device)
         strata = strata_of(cfg.n_ctx, cfg.d_vocab, deciles, device)
         self.strata = [StratifiedSums(each, cfg.n_layers, cfg.n_heads, n_classes, device) for each in strata]
 
     def merge(self, other: AmplificationSums) -> None:
         """Add what another accumulator saw of other documents."""
-        for name in ("shares", "scores", "cosines", "histogram", "tokens", "positions"):
+        for name in ("shares", "scores", "cosines", "histogram", "tokens", "token_cosines", "positions"):
             getattr(self, name).merge(getattr(other, name))
         for mine, others in zip(self.strata, other.strata, strict=True):
             mine.merge(others)
@@ -66,7 +67,8 @@ class AmplificationSums:
         for moments in (self.scores, self.cosines):
             for row in batch.classes:
                 moments.count_groups(row)
-        self.tokens.count_groups(batch.tokens)
+        for sums in (self.tokens, self.token_cosines):
+            sums.count_groups(batch.tokens)
         self.positions.count_groups(batch.places)
         for part in (*self.strata, *([self.nulls] if self.nulls else [])):
             part.start(batch)
@@ -94,6 +96,7 @@ class AmplificationSums:
             self.cosines.update(layer, cosines, row)
         self.histogram.update(layer, scores, batch.classes)
         self.tokens.update(layer, scores, batch.tokens)
+        self.token_cosines.update(layer, cosines, batch.tokens)
         self.positions.update(layer, scores, batch.places)
         for strata in self.strata:
             strata.update(layer, scores)

@@ -50,12 +50,13 @@ def _estimates(sums: StratifiedSums, ranges: Ranges, collapsed: bool = False) ->
     parts = sums.count.cpu().numpy(), _by_fold(sums.by_class), _by_fold(sums.by_stratum)  # each [fold, ...]
     if collapsed:
         parts = parts[0].sum(-1, keepdims=True), parts[1], parts[2].sum(-1, keepdims=True)
-    whole = [part.sum(0) for part in parts]
-    folds = np.flatnonzero(parts[0].any((1, 2)))
+    count, by_class, by_stratum = (part.sum(0) for part in parts)
     without = [
-        _fitted(*(total - part[fold] for total, part in zip(whole, parts, strict=True)), ranges) for fold in folds
+        _fitted(count - of_fold[0], by_class - of_fold[1], by_stratum - of_fold[2], ranges)
+        for of_fold in zip(*parts, strict=True)
+        if of_fold[0].any()
     ]
-    return jackknife(_fitted(*whole, ranges), np.stack(without))
+    return jackknife(_fitted(count, by_class, by_stratum, ranges), np.stack(without))
 
 
 def _fitted(

@@ -7,17 +7,17 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 
-class GroupedMoments:
-    """Sums in float64 of a value and of its square per group.
+class GroupedSums:
+    """Count and sum in float64 of a value per group; mean_g = sum_g / n_g.
 
-    mean_g = sum_g / n_g; variance_g = (squares_g - sum_g^2 / n_g) / (n_g - 1). Memory is n_layers * n_heads * n_groups
-    and does not grow with the stream.
+    Memory is n_layers * n_heads * n_groups and does not grow with the stream.
     """
+
+    PARTS = ("count", "sum")
 
     def __init__(self, n_layers: int, n_heads: int, n_groups: int, device: torch.device | str = "cpu") -> None:
         self.count = torch.zeros(n_groups, dtype=torch.int64, device=device)
         self.sum = torch.zeros(n_layers, n_heads, n_groups, dtype=torch.float64, device=device)
-        self.squares = torch.zeros_like(self.sum)
 
     def count_groups(self, groups: Int64[Tensor, " token"]) -> None:
         """Count the tokens of a batch, once for all layers."""
@@ -26,19 +26,35 @@ class GroupedMoments:
     def update(self, layer: int, values: Float[Tensor, "head_index token"], groups: Int64[Tensor, " token"]) -> None:
         """Add one layer's values of the tokens of a batch."""
         values = values.double()
-        index = groups.expand_as(values)
-        self.sum[layer].scatter_add_(1, index, values)
-        self.squares[layer].scatter_add_(1, index, values.square())
+        self.sum[layer].scatter_add_(1, groups.expand_as(values), values)
 
-    def merge(self, other: GroupedMoments) -> None:
+    def merge(self, other: GroupedSums) -> None:
         """Add what another accumulator saw."""
-        self.count += other.count
-        self.sum += other.sum
-        self.squares += other.squares
+        for name in self.PARTS:
+            getattr(self, name).__iadd__(getattr(other, name))
 
     def mean(self) -> Float64[Tensor, "layer head_index group"]:
         """Return the mean per group; missing (nan) for an empty group."""
         return self.sum / self.count
+
+
+class GroupedMoments(GroupedSums):
+    """Sums in float64 of a value and of its square per group.
+
+    variance_g = (squares_g - sum_g^2 / n_g) / (n_g - 1).
+    """
+
+    PARTS = ("count", "sum", "squares")
+
+    def __init__(self, n_layers: int, n_heads: int, n_groups: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(n_layers, n_heads, n_groups, device)
+        self.squares = torch.zeros_like(self.sum)
+
+    def update(self, layer: int, values: Float[Tensor, "head_index token"], groups: Int64[Tensor, " token"]) -> None:
+        """Add one layer's values of the tokens of a batch."""
+        super().update(layer, values, groups)
+        values = values.double()
+        self.squares[layer].scatter_add_(1, groups.expand_as(values), values.square())
 
     def variance(self) -> Float64[Tensor, "layer head_index group"]:
         """Return the unbiased variance per group; missing (nan) for fewer than two values."""

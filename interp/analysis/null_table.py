@@ -103,6 +103,8 @@ def _auroc(draws: np.ndarray, heads: pd.DataFrame, scores: GroupedMoments, spans
 
     p is taken on the probit scale, where the AUROC of two normal classes is linear in their standardized difference; on its
     own scale it saturates, and well separated classes could never be significant.
+    The AUROC knows no scale: where keys vary along the bias more than along anything else, random directions inherit its
+    AUROC, and it cannot stand out, however large the contrast.
     """
     value = _shaped(heads, "auroc", draws.shape[1:])
     counts = [scores.count[first:last] for first, last in spans]

@@ -34,7 +34,8 @@ class Amplification:
             A class that does not occur has ``n_tokens == 0`` and missing values, never a sentinel.
         tokens: one row per (layer, head, token): `token_index, token_string, count`, one column per scheme with the
             token's most frequent class, `bias_score_mean`, its `bias_score_contrast` to the head's mean, and a 95%
-            normal interval of the contrast over occurrences, `ci_low, ci_high` (missing below two occurrences).
+            normal interval of the contrast over occurrences, `ci_low, ci_high` (missing below two occurrences), and
+            `alignment`, the mean cosine of its keys and b_Q.
         positions: one row per (layer, head, pos): `n_tokens, bias_score_mean, bias_score_sd`, and the mean's 95% interval
             over documents, `ci_low, ci_high`.
         passages: one row per token of the sample passages: `passage, document, place, token_index, token_string`, and

@@ -76,10 +76,11 @@ def tokens_table(
         usual = counts.token_classes[_numpy(seen), first:last].argmax(-1)
         labels[scheme] = pd.Categorical.from_codes(usual, names[scheme])
     # a layer at a time and in narrow types, because every token stands here once for every head
-    values = np.empty((4, layers, heads, n_seen), dtype=np.float32)
+    values = np.empty((5, layers, heads, n_seen), dtype=np.float32)
     for layer in range(layers):
-        values[:, layer] = _token_values(count, sums.tokens.sum[layer, :, seen], sums.tokens.squares[layer, :, seen])
-    columns = zip(("bias_score_mean", "bias_score_contrast", "ci_low", "ci_high"), values, strict=True)
+        values[:4, layer] = _token_values(count, sums.tokens.sum[layer, :, seen], sums.tokens.squares[layer, :, seen])
+        values[4, layer] = _numpy(sums.token_cosines.sum[layer, :, seen] / count)
+    columns = zip(("bias_score_mean", "bias_score_contrast", "ci_low", "ci_high", "alignment"), values, strict=True)
     return pd.DataFrame(
         {
             "model": pd.Categorical.from_codes(np.zeros(n_heads * n_seen, dtype=np.int8), [model.cfg.model_name]),

@@ -1,0 +1,151 @@
+"""Static alignment: which tokens and positions a head's bias points at, from the weights alone.
+
+The key of an embedding e, without the layer's norm and without what context adds, is e W_K; its alignment is
+cos(e W_K, b_Q), as in the authors' release (arXiv 2601.22257). No forward pass is run. The contextual alignment, the mean
+cosine of a token's keys in real text, comes from `Amplification.tokens`; `agreement` correlates the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64
+from scipy import stats
+from torch import Tensor
+
+from interp.analysis.direction import Direction, query_shifts
+from interp.errors import InterpError
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+EXTREMES = ("layer", "head", "end", "rank", "token_index", "token_string", "count", "alignment")
+
+
+@dataclass(frozen=True)
+class StaticAlignment:
+    """Cosines of every head's mean bias with the keys of all token and position embeddings.
+
+    Attributes:
+        tokens: cos(W_E[token] W_K, b_Q); nan for a head without a bias.
+        positions: cos(W_pos[pos] W_K, b_Q); None with RoPE, which has no position embeddings.
+    """
+
+    tokens: Float[Tensor, "layer head_index d_vocab"]
+    positions: Float[Tensor, "layer head_index n_ctx"] | None
+
+
+@torch.no_grad()
+def static_alignment(model: HookedSymmetryBrokenTransformer, direction: Direction = "bias") -> StaticAlignment:
+    """Return the static alignment of every head with the whole vocabulary and all positions.
+
+    With RoPE keys are rotated by their position before they meet b_Q; the cosines are those of position 0.
+
+    Args:
+        model: its mean biases are taken, whatever mode it is in.
+        direction: as in `interp.analysis.direction.query_shifts`.
+
+    Raises:
+        InterpError: as `query_shifts`.
+    """
+    with model.bias(bias="mean"):
+        vector = query_shifts(model, direction).vector
+    learned = model.cfg.positional == "learned"
+    return StaticAlignment(
+        _cosines(model.W_E, model.W_K, vector), _cosines(model.W_pos, model.W_K, vector) if learned else None
+    )
+
+
+def _cosines(
+    embeddings: Float[Tensor, "row d_model"],
+    W_K: Float[Tensor, "layer head_index d_model d_head"],
+    vector: Float[Tensor, "layer head_index d_head"],
+) -> Float[Tensor, "layer head_index row"]:
+    """Cosines a layer at a time: all heads' keys of all rows are one product, and no more than it is held."""
+    layers = []
+    for weights, bias in zip(W_K, vector, strict=True):
+        keys = embeddings @ weights.transpose(0, 1).flatten(1)  # [row, head_index * d_head]
+        keys = keys.unflatten(1, (len(bias), -1))
+        products = torch.einsum("vhd,hd->hv", keys, bias)
+        lengths = torch.linalg.vector_norm(keys, dim=-1).T * bias.norm(dim=-1)[:, None]
+        layers.append(torch.where(lengths > 0, products / lengths, torch.nan))
+    return torch.stack(layers)
+
+
+def extreme_tokens(
+    alignment: Float[Tensor, " d_vocab"], count: Int64[np.ndarray, " d_vocab"], k: int = 50, min_count: int = 10
+) -> tuple[Int64[np.ndarray, " top"], Int64[np.ndarray, " bottom"]]:
+    """Return the k most and the k least aligned tokens of one head among those seen at least `min_count` times.
+
+    Most extreme first; ties by token index. `count` is how often each token occurs in a corpus.
+
+    Raises:
+        InterpError: fewer than 2 k tokens are that frequent.
+    """
+    values = alignment.detach().cpu().double().numpy()
+    frequent = np.flatnonzero((count >= min_count) & ~np.isnan(values))
+    if len(frequent) < 2 * k:
+        raise InterpError(
+            f"Only {len(frequent)} tokens occur at least {min_count} times, and {2 * k} are needed for a top and a bottom "
+            f"of {k}; ask for fewer or for less frequent ones."
+        )
+    order = frequent[np.argsort(values[frequent], kind="stable")]
+    return frequent[np.argsort(-values[frequent], kind="stable")][:k], order[:k]
+
+
+def extremes_table(
+    model: HookedSymmetryBrokenTransformer,
+    alignment: Float[Tensor, "layer head_index d_vocab"],
+    count: Int64[np.ndarray, " d_vocab"],
+    k: int = 50,
+    min_count: int = 10,
+) -> pd.DataFrame:
+    """Return the `extreme_tokens` of every head, one row per (layer, head, end, rank).
+
+    `end` is "top" or "bottom"; rank 0 is the most extreme. Heads without a bias have no rows.
+    """
+    frames = []
+    for layer, head in np.ndindex(*alignment.shape[:2]):
+        values = alignment[layer, head].detach().cpu()
+        if values.isnan().all():
+            continue
+        for end, tokens in zip(("top", "bottom"), extreme_tokens(values, count, k, min_count), strict=True):
+            frames.append(pd.DataFrame({
+                "layer": layer, "head": head, "end": end, "rank": range(k), "token_index": tokens,
+                "token_string": model.to_str_tokens(torch.from_numpy(tokens)), "count": count[tokens],
+                "alignment": values[tokens].double().numpy(),
+            }))  # fmt: skip
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(EXTREMES))
+
+
+def with_static_alignment(tokens: pd.DataFrame, alignment: StaticAlignment) -> pd.DataFrame:
+    """Return `Amplification.tokens`, whose column `alignment` is that of keys in context, with `static_alignment` beside it.
+
+    Raises:
+        InterpError: the table is of a model of other sizes.
+    """
+    where = [tokens[name].to_numpy() for name in ("layer", "head", "token_index")]
+    if any(len(index) and index.max() >= size for index, size in zip(where, alignment.tokens.shape, strict=True)):
+        raise InterpError(
+            f"The table has layers, heads or tokens that a model of {list(alignment.tokens.shape)} has not; "
+            "measure both on the same model."
+        )
+    return tokens.assign(static_alignment=alignment.tokens.detach().cpu().numpy()[tuple(where)])
+
+
+def agreement(tokens: pd.DataFrame, min_count: int = 10) -> pd.DataFrame:
+    """Return the correlation of static and contextual alignment over tokens, one row per (layer, head).
+
+    Columns: n_tokens (types seen at least `min_count` times), pearson, spearman; missing for fewer than 3 types or where
+    one of the two does not vary. `tokens` comes from `with_static_alignment`.
+    """
+    rows = []
+    for key, table in tokens.groupby(["layer", "head"]):
+        values = table.loc[table["count"] >= min_count, ["static_alignment", "alignment"]].to_numpy(np.float64)
+        values = values[~np.isnan(values).any(1)]
+        varies = len(values) > 2 and bool((np.ptp(values, axis=0) > 0).all())
+        scales = (values, stats.rankdata(values, axis=0))  # Spearman's is Pearson's of the ranks
+        both = [np.corrcoef(scale.T)[0, 1] if varies else np.nan for scale in scales]
+        rows.append((*key, len(values), *both))  # pyright: ignore[reportGeneralTypeIssues] # a pair: two columns
+    return pd.DataFrame(rows, columns=["layer", "head", "n_tokens", "pearson", "spearman"])
