@@ -1,17 +1,22 @@
-"""Take the pictures of the docs from a fresh report: `make screenshots` (needs a Chromium)."""
+"""Take the pictures of the docs from fresh pages: `make screenshots` (needs a Chromium)."""
 
 import shutil
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from interp.train.curves.page import curves_page
+
 REPORT = Path("reports/tiny-bqbv/report.html")
+CURVES = Path("reports/curves.html")
+RUNS = ("tiny-symmetric", "tiny-bq", "tiny-symmetric-ecd", "tiny-bq-ecd")
 PICTURES = Path("docs/pictures")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-VIEWS = {  # name: (width, height, colour scheme, whole page)
-    "report": (1280, 1240, "light", False),
-    "report-dark": (1280, 1240, "dark", False),
-    "report-phone": (390, 1200, "light", False),
+VIEWS = {  # name: (page, width, height, colour scheme)
+    "report": (REPORT, 1280, 1240, "light"),
+    "report-dark": (REPORT, 1280, 1240, "dark"),
+    "report-phone": (REPORT, 390, 1200, "light"),
+    "curves": (CURVES, 1280, 1500, "light"),
 }
 
 
@@ -20,14 +25,15 @@ def main() -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
     if not REPORT.is_file() or browser is None:
         raise SystemExit(f"{REPORT} and a Chromium are needed; run `make report` and install Chromium.")
+    curves_page([Path("checkpoints") / name for name in RUNS], CURVES)
     PICTURES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=FLAGS)
-        for name, (width, height, scheme, whole) in VIEWS.items():
+        for name, (source, width, height, scheme) in VIEWS.items():
             page: Page = chromium.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-            page.goto(REPORT.resolve().as_uri())
+            page.goto(source.resolve().as_uri())
             page.wait_for_timeout(2000)  # the last panel is drawn after the first paint
-            page.screenshot(path=PICTURES / f"{name}.png", full_page=whole)
+            page.screenshot(path=PICTURES / f"{name}.png")
         chromium.close()
 
 

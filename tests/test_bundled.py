@@ -17,7 +17,7 @@ from interp.evals.loss import validation_loss
 from interp.model.checkpoint import BUNDLED, read_training
 from tests.analysis.reference import observe, rows_of, shares
 
-NAMES = ["tiny-symmetric", "tiny-bq", "tiny-bqbv"]
+NAMES = ["tiny-symmetric", "tiny-bq", "tiny-bqbv", "tiny-symmetric-ecd", "tiny-bq-ecd"]
 TEXTS = [
     "In 1905 Albert Einstein published four papers that changed physics. Nobody had expected it from a clerk in Bern."
 ] * 4
@@ -38,6 +38,9 @@ def models():
         ("tiny-symmetric", "VO", False),
         ("tiny-bq", "VO", False),
         ("tiny-bqbv", "VO", True),
+        ("tiny-symmetric-ecd", "QK", False),
+        ("tiny-bq-ecd", "QK", True),
+        ("tiny-bq-ecd", "VO", False),
     ],
 )
 def test_rotating_a_head_changes_exactly_the_models_whose_symmetry_is_broken_there(name, part, changes):
@@ -83,19 +86,23 @@ def test_the_model_card_tells_the_validation_loss_that_is_measured(models, name)
     training = read_training(name)
     measured = validation_loss(model, token_stream(model.tokenizer, open_corpus("wikipedia-sample", "validation")))
     assert measured == pytest.approx(training["best_validation_loss"], abs=0.01)  # trained in bfloat16, kept in float16
-    assert measured < 5.0
+    assert measured < (5.2 if name.endswith("ecd") else 5.0)
     assert training["command"] in (BUNDLED / name / "README.md").read_text()
     assert training["command"].endswith(f"-o checkpoints/{name}")
 
 
-def test_the_three_models_share_seed_data_and_tokenizer(models):
-    keys = ("seed", "corpus", "tokens", "lr", "dropout", "batch_size", "precision")
+def test_all_models_share_seed_data_and_tokenizer_and_those_of_one_optimizer_all_but_the_biases(models):
+    keys = ("seed", "corpus", "tokens", "dropout", "batch_size", "precision")
     settings = [{key: read_training(name)[key] for key in keys} for name in NAMES]
-    assert settings[0] == settings[1] == settings[2]
+    assert all(other == settings[0] for other in settings)
+    for optimizer in ("adamw", "ecd"):
+        same = [read_training(n) for n in NAMES if read_training(n)["optimizer"] == optimizer]
+        assert len(same) >= 2
+        assert all(s[key] == same[0][key] for s in same for key in ("lr", "weight_decay", "clip"))
     tokenizers = {hashlib.sha256((BUNDLED / name / "tokenizer.json").read_bytes()).hexdigest() for name in NAMES}
     assert len(tokenizers) == 1
     assert [(models[n].cfg.q.mode, models[n].cfg.v.mode) for n in NAMES] == [
-        ("none", "none"), ("batch", "none"), ("batch", "batch"),
+        ("none", "none"), ("batch", "none"), ("batch", "batch"), ("none", "none"), ("batch", "none"),
     ]  # fmt: skip
 
 

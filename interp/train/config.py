@@ -36,7 +36,9 @@ class TrainConfig:
     context: int | None = option(None, "Tokens per context (default: the preset's n_ctx).", panel=DATA)
 
     preset: str = option("tiny", "Size: tiny, small, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1.3b.", panel=MODEL)
-    activation: Literal["prelu", "gelu"] = option("prelu", "Activation of the MLPs.", panel=MODEL)
+    activation: Literal["prelu", "gelu", "gelu_exact"] = option(
+        "prelu", "Activation of the MLPs: PReLU, GELU by its tanh formula as in GPT-2, or exact GELU.", panel=MODEL
+    )
     positional: Literal["learned", "rope"] = option("learned", "Position embeddings.", panel=MODEL)
     dropout: float = option(0.0, "Dropout of embeddings and of what each layer writes.", panel=MODEL)
 

@@ -77,8 +77,7 @@ def steps(run: Run, signals: StopSignals) -> Iterator[Row]:
                 last = stopped or plateau or run.reached.step == run.steps
                 if last or run.reached.step % (config.save_every or config.evaluate_every) == 0:
                     save_state(run)
-                if due or last:
-                    measures.skip()
+                measures.skip()
                 if stopped:
                     raise Stopped(run, stopped)
                 if plateau:
@@ -121,8 +120,7 @@ def evaluate(run: Run, row: Row) -> None:
 
 def _received(run: Run, signals: StopSignals) -> int:
     """Return the signal that asked any of the processes to stop, or 0."""
-    number = int(signals.received or 0)
-    return max(run.place.gathered(number)) if run.place.world > 1 else number
+    return run.place.largest(int(signals.received or 0))
 
 
 def _tell_of_skipped(run: Run, row: Row) -> None:

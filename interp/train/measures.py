@@ -44,5 +44,5 @@ class Measures:
         return row
 
     def skip(self) -> None:
-        """Leave out of the rate what was done since the last row, such as an evaluation."""
+        """Leave out of the rate what was done since the last row: evaluations, writing."""
         self.last = time.perf_counter()

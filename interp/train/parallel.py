@@ -54,6 +54,14 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def largest(self, number: int) -> int:
+        """Return the largest of one number of every process."""
+        if self.world > 1:
+            shared = torch.tensor(number, device=self.device)
+            dist.all_reduce(shared, dist.ReduceOp.MAX)
+            number = int(shared)
+        return number
+
     def gathered(self, value: Any) -> list[Any]:
         """Return one object of every process, in the order of their ranks."""
         if self.world == 1:
