@@ -25,6 +25,7 @@ from interp.analysis.nulls import NullSums
 from interp.analysis.passages import PassageSample, measure_passages
 from interp.analysis.permutations import with_permuted_labels
 from interp.analysis.result import Amplification
+from interp.analysis.selectivity import selectivity_table
 from interp.analysis.tables import heads_table, positions_table, tokens_table
 from interp.data.contexts import TaggedDocument, pack
 from interp.data.schemes import Scheme
@@ -111,6 +112,7 @@ def measure(
         passage_scores=shown[1],
         nulls=null_table,
         adjusted=adjusted_table(heads, sums.strata, ranges),
+        selectivity=selectivity_table(heads),
         run={
             "model": name, "n_tokens": counts.tokens, "n_documents": counts.documents, "n_layers": model.cfg.n_layers,
             "n_heads": model.cfg.n_heads, "schemes": list(names), "bias": bias, "seed": seed, "replicates": replicates,

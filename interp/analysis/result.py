@@ -18,10 +18,8 @@ HEAD_COLUMNS = (
     "auroc_error_bound", "alignment",
 )  # fmt: skip
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores")
-FURTHER_TABLES = (
-    "nulls",
-    "adjusted",
-)  # empty where a run did not ask for them, and missing in folders of earlier versions
+FURTHER_TABLES = ("nulls", "adjusted", "selectivity")
+"""Tables that folders of earlier versions lack; empty where a run did not ask for them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class Amplification:
     """Direct amplification of token classes by attention heads (definitions: `interp.analysis.amplification`).
 
     Attributes:
-        heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`. Shares are fractions of the attention
+        heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`, then `bias_score_sd` over the tokens of the
+            class, and a q per null and statistic (`nulls`). Shares are fractions of the attention
             of all queries, `log2_amplification` and its 95% interval are in doublings, bias scores in nats.
             A class that does not occur has ``n_tokens == 0`` and missing values, never a sentinel.
         tokens: one row per (layer, head, token): `token_index, token_string, count`, one column per scheme with the
@@ -48,6 +47,8 @@ class Amplification:
         adjusted: one row per (adjusted_for, layer, head, scheme, class): `bias_score_contrast` between tokens of the same
             stratum (`interp.analysis.adjusted`), its 95% interval over `folds` of documents, two-sided `p`, and `q` as
             above. `adjusted_for` is "nothing", "position" or "position and frequency". Missing where classes share none.
+        selectivity: one row per (layer, head, scheme), see `interp.analysis.selectivity`: `eta_squared`, `best_class`,
+            `best_auroc`, `profile_entropy`, `divergence`, and the `cluster` and `order` of the head's profile.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
     """
 
@@ -59,6 +60,7 @@ class Amplification:
     run: dict[str, Any]
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
     adjusted: pd.DataFrame = field(default_factory=pd.DataFrame)
+    selectivity: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write every table as Parquet, `heads` also as CSV, and `run.json`; return the files written.

@@ -33,6 +33,7 @@ def heads_table(
             "ci_low": low,
             "ci_high": high,
             "bias_score_mean": _numpy(sums.scores.mean()),
+            "bias_score_sd": _numpy(sums.scores.variance().sqrt()),
             "alignment": _numpy(sums.cosines.mean()),
             **_joined([_scheme_columns(sums, first, last) for first, last in class_ranges(names).values()]),
         }
@@ -46,7 +47,7 @@ def heads_table(
         n_tokens=counts.n_tokens[place], n_documents=counts.n_documents[place],
         **{name: value.ravel() for name, value in columns.items()},
     )  # fmt: skip
-    return frame.loc[:, list(HEAD_COLUMNS)]
+    return frame.loc[:, [*HEAD_COLUMNS, "bias_score_sd"]]
 
 
 def hedges_g(moments: GroupedMoments, first: int, last: int) -> Tensor:
