@@ -20,7 +20,7 @@ from interp.analysis.direction import Direction, query_shifts
 from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
-EXTREMES = ("layer", "head", "end", "rank", "token_index", "token_string", "count", "alignment")
+EXTREMES = ("layer", "head", "end", "rank", "token_index", "token_string", "count")
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,11 @@ def extremes_table(
     count: Int64[np.ndarray, " d_vocab"],
     k: int = 50,
     min_count: int = 10,
+    column: str = "alignment",
 ) -> pd.DataFrame:
     """Return the `extreme_tokens` of every head, one row per (layer, head, end, rank).
 
-    `end` is "top" or "bottom"; rank 0 is the most extreme. Heads without a bias have no rows.
+    Anything else that a head has for every token will do too, such as `value_bias_logits`; `column` names it. `end` is "top" or "bottom"; rank 0 is the most extreme. Heads without a bias have no rows.
     """
     frames = []
     for layer, head in np.ndindex(*alignment.shape[:2]):
@@ -114,9 +115,9 @@ def extremes_table(
             frames.append(pd.DataFrame({
                 "layer": layer, "head": head, "end": end, "rank": range(k), "token_index": tokens,
                 "token_string": model.to_str_tokens(torch.from_numpy(tokens)), "count": count[tokens],
-                "alignment": values[tokens].double().numpy(),
+                column: values[tokens].double().numpy(),
             }))  # fmt: skip
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(EXTREMES))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*EXTREMES, column])
 
 
 def with_static_alignment(tokens: pd.DataFrame, alignment: StaticAlignment) -> pd.DataFrame:

@@ -1,0 +1,175 @@
+"""What the value bias meets and does on text: values along b_V per class, and the loss without b_V.
+
+- component: v . b_V / |b_V| with v before b_V is added, per class; |b_V| is what the bias adds to every one of them;
+- loss without b_V: the same text with b_V = 0 in every layer, everything downstream included; the difference
+  loss_without - loss is positive where the model is better with its bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from interp.analysis.adjusted import jackknife
+from interp.analysis.batch import Batch, Ranges, class_ranges
+from interp.analysis.documents import DocumentCounts
+from interp.analysis.moments import GroupedMoments
+from interp.analysis.strata import FOLDS
+from interp.data.contexts import Contexts, TaggedDocument, pack
+from interp.data.schemes import Scheme
+from interp.errors import InterpError
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import END_OF_TEXT
+
+
+@dataclass(frozen=True)
+class ValueBias:
+    """What was found of b_V on text.
+
+    Attributes:
+        components: one row per (layer, head, scheme, class): `n_tokens`, `bias_norm` |b_V|, `component_mean`,
+            `component_sd` of v along b_V, and `component_contrast` to the head's mean. Missing without a mean value bias.
+        loss: one row per (scheme, class of the predicted token): `n_tokens`, `loss`, `loss_without` b_V in nats, and their
+            `difference` with its 95% interval over documents, `ci_low, ci_high`.
+        inverse_scale: mean of 1 / (standard deviation of the final residual stream), for `value_bias_logits`.
+    """
+
+    components: pd.DataFrame
+    loss: pd.DataFrame
+    inverse_scale: float
+
+
+class ValueSums:
+    """Sums over the corpus behind `ValueBias`; `update` with contexts, `merge` with another's. Memory does not grow."""
+
+    def __init__(self, model: HookedSymmetryBrokenTransformer, ranges: Ranges) -> None:
+        cfg, device = model.cfg, model.W_E.device
+        n_classes = max(last for _, last in ranges.values())
+        self.model, self.ranges = model, ranges
+        self.components = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
+        self.losses = torch.zeros(2, FOLDS, n_classes, dtype=torch.float64, device=device)  # with b_V, without
+        self.predicted = torch.zeros(FOLDS, n_classes, dtype=torch.int64, device=device)
+        self.inverse_scale = torch.zeros(2, dtype=torch.float64, device=device)  # sum, tokens
+
+    @torch.no_grad()
+    def update(self, contexts: Contexts) -> None:
+        """Run the model over a batch with and without b_V, and add it."""
+        batch = Batch(contexts, self.ranges, self.model.W_E.device)
+        for row in batch.classes:
+            self.components.count_groups(row)
+        unit = torch.nn.functional.normalize(self.model.biases_in_force()[1], dim=-1)
+
+        def see_values(v: Float[Tensor, "batch pos head_index d_head"], hook: HookPoint) -> None:
+            along = (v[batch.mask] * unit[hook.layer()]).sum(-1).T  # [head_index, token]
+            for row in batch.classes:
+                self.components.update(hook.layer(), along, row)
+
+        def see_stream(stream: Float[Tensor, "batch pos d_model"], hook: HookPoint) -> None:
+            variance = stream[batch.mask].double().var(-1, correction=0)
+            inverse = (variance + self.model.cfg.eps).rsqrt()
+            self.inverse_scale += torch.stack([inverse.sum(), inverse.new_tensor(float(inverse.numel()))])
+
+        hooks = [(f"blocks.{layer}.attn.hook_v", see_values) for layer in range(self.model.cfg.n_layers)]
+        last = f"blocks.{self.model.cfg.n_layers - 1}.hook_resid_post"
+        with self.model.hooks(fwd_hooks=[*hooks, (last, see_stream)]):
+            self._add_losses(0, batch)
+        with self.model.bias(bias=(None, torch.zeros_like(unit))):
+            self._add_losses(1, batch)
+        after_first = batch.places > 0
+        for row in batch.classes[:, after_first]:
+            ones = torch.ones_like(row)
+            self.predicted.index_put_((batch.document_of[after_first] % FOLDS, row), ones, accumulate=True)
+
+    def _add_losses(self, which: int, batch: Batch) -> None:
+        losses = self.model(batch.contexts, return_type="loss", loss_per_token=True)  # [batch, pos - 1]
+        losses = losses[batch.mask[:, 1:]].double()
+        after_first = batch.places > 0  # what stands first in its context is not predicted
+        folds = batch.document_of[after_first] % FOLDS
+        for row in batch.classes[:, after_first]:
+            self.losses[which].index_put_((folds, row), losses, accumulate=True)
+
+    def merge(self, other: ValueSums) -> None:
+        """Add what another accumulator saw of other documents."""
+        self.components.merge(other.components)
+        for name in ("losses", "predicted", "inverse_scale"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
+
+def measure_value_bias(
+    model: HookedSymmetryBrokenTransformer,
+    documents: Iterable[TaggedDocument],
+    schemes: Sequence[Scheme],
+    *,
+    max_tokens: int | None = None,
+    batch_size: int = 8,
+) -> ValueBias:
+    """Measure the value side of every head with the mean biases in force.
+
+    Args:
+        model: run in evaluation mode, twice.
+        documents: tagged with exactly these schemes; whole documents are used until `max_tokens`.
+        schemes: partitions of the tokens.
+        max_tokens: stop before the document that would exceed it.
+        batch_size: contexts per forward pass.
+
+    Raises:
+        InterpError: no document, or a model without tokenizer.
+    """
+    names = {scheme.name: list(scheme.classes) for scheme in schemes}
+    ranges = class_ranges(names)
+    n_classes = sum(len(s.classes) for s in schemes)
+    counts = DocumentCounts(list(names), [first for first, _ in ranges.values()], n_classes, model.cfg.d_vocab)
+    pad_token, was_training = model.to_single_token(END_OF_TEXT), model.training
+    sums = ValueSums(model.eval(), ranges)
+    try:
+        for contexts in pack(counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, pad_token):
+            sums.update(contexts)
+        bias_norm = model.biases_in_force()[1].norm(dim=-1)
+    finally:
+        model.train(was_training)
+    if not counts.documents:
+        raise InterpError("The corpus has no document to measure; give one that is not empty.")
+    classes = pd.DataFrame([(s, c) for s, known in names.items() for c in known], columns=["scheme", "token_class"])
+    inverse, tokens = sums.inverse_scale.tolist()
+    return ValueBias(_components(sums, bias_norm, classes), _losses(sums, classes), inverse / tokens)
+
+
+def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"], classes: pd.DataFrame) -> pd.DataFrame:
+    moments, spans = sums.components, sums.ranges.values()
+    overall = torch.cat([
+        (moments.sum[..., a:b].sum(-1, keepdim=True) / moments.count[a:b].sum()).expand(-1, -1, b - a) for a, b in spans
+    ], -1)  # fmt: skip
+    norms = bias_norm.double()[..., None].expand_as(overall)
+    values = {
+        "component_mean": moments.mean(), "component_sd": moments.variance().sqrt(),
+        "component_contrast": moments.mean() - overall,
+    }  # fmt: skip
+    layers, heads, _ = overall.shape
+    index = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"]).to_frame(index=False)
+    frame = index.merge(classes, how="cross").assign(
+        n_tokens=np.tile(moments.count.cpu().numpy(), layers * heads), bias_norm=norms.flatten().cpu().numpy()
+    )
+    shown = {name: torch.where(norms > 0, value, torch.nan).flatten().cpu().numpy() for name, value in values.items()}
+    return frame.assign(**shown)
+
+
+def _losses(sums: ValueSums, classes: pd.DataFrame) -> pd.DataFrame:
+    losses, count = sums.losses.cpu().numpy(), sums.predicted.cpu().numpy()  # [2, fold, class], [fold, class]
+    gain = losses[1] - losses[0]
+    used = count.any(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = (gain.sum(0) - gain[used]) / (count.sum(0) - count[used])
+        found = jackknife((gain.sum(0) / count.sum(0))[None], without[:, None])
+        low, high = found.interval()
+        means = losses.sum(1) / count.sum(0)
+    return classes.assign(
+        n_tokens=count.sum(0), loss=means[0], loss_without=means[1], difference=found.value[0], ci_low=low[0],
+        ci_high=high[0],
+    )  # fmt: skip
