@@ -50,7 +50,10 @@ def late_loss_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
 
 def rate_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
     """Draw the learning rate."""
-    return _figure("Learning rate", "lr", histories, x, _lines(histories, x, "lr", smooth=False))
+    peaks = [history["lr"].max() for history in histories.values() if history["lr"].max() > 0]
+    apart = len(peaks) > 1 and max(peaks) > 20 * min(peaks)  # such optimizers do not fit one linear axis
+    lines = _lines(histories, x, "lr", smooth=False)
+    return _figure("Learning rate", "lr", histories, x, lines, **(LOGARITHMIC if apart else {}))
 
 
 def gradient_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
@@ -59,8 +62,8 @@ def gradient_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
 
 
 def energy_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
-    """Draw the energy of the energy-conserving optimizers; a run with another optimizer has no line."""
-    return _figure("Energy", "H", histories, x, _lines(histories, x, "energy", smooth=False))
+    """Draw the energy of the energy-conserving optimizers, as a share of what they conserve; others have no line."""
+    return _figure("Energy before rescaling", "H / E", histories, x, _lines(histories, x, "energy", smooth=False))
 
 
 def speed_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from interp.errors import InterpError
 from interp.train.curves.command import plot
-from interp.train.curves.figures import COLOURS, FIGURES, late_loss_figure, loss_figure
+from interp.train.curves.figures import COLOURS, FIGURES, late_loss_figure, loss_figure, rate_figure
 from interp.train.curves.histories import evenly, extremes, read_history, running_mean
 from interp.train.curves.page import names_of
 
@@ -257,3 +257,14 @@ def test_help_loads_neither_torch_nor_plotly_nor_pandas():
         [sys.executable, "-c", code], capture_output=True, text=True, env={"COLUMNS": "200", "PATH": ""}
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_learning_rates_far_apart_share_a_logarithmic_axis(tmp_path):
+    near, far = ({"a": 1e-3, "b": 3e-3}, {"a": 1e-3, "b": 1.0})
+    for rates, kind in ((near, None), (far, "log")):
+        histories = {}
+        for name, rate in rates.items():
+            rows = [{"step": s, "tokens": s, "loss": 1.0, "seconds": s, "lr": rate} for s in (1, 2, 3)]
+            (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+            histories[name] = read_history(tmp_path / name)
+        assert rate_figure(histories, "tokens").layout.yaxis.type == kind
