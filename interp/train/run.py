@@ -111,8 +111,12 @@ def _enter(config: TrainConfig, place: Processes) -> dict[str, Any] | None:
         state.sweep_run(config.output)
     if config.resume and (newest := state.read_newest(config.output)):
         folder, saved = newest
-        _check_settings(config, read_training(folder), folder)
+        _check_settings(config, read_training(folder), config.output)
         return saved
+    if config.resume and (config.output / "config.json").is_file():
+        _check_settings(
+            config, read_training(config.output), config.output
+        )  # killed before its first state, or another
     return None
 
 
@@ -126,13 +130,13 @@ def _make(folder: Path) -> None:
         raise InterpError(f"{folder} cannot be written; choose another --output, or change its permissions.")
 
 
-def _check_settings(config: TrainConfig, stored: dict[str, Any], folder: Path) -> None:
+def _check_settings(config: TrainConfig, stored: dict[str, Any], run: Path) -> None:
     """Refuse to go on with settings under which the rest would not be the same run."""
     now = config.to_dict()
     changed = [name for name in now if name not in FREE and name in stored and stored[name] != now[name]]
     if changed:
         told = ", ".join(f"{name} was {stored[name]}, now {now[name]}" for name in changed)
-        raise InterpError(f"The run in {folder.parent} had other settings ({told}); use those, or another --output.")
+        raise InterpError(f"The run in {run} had other settings ({told}); use those, or another --output.")
 
 
 def _describe(run: Run) -> None:

@@ -97,6 +97,14 @@ def test_in_one_process_a_signal_ends_the_run_after_a_whole_step(config, curve, 
     assert len(curve(config().output)) == 1
 
 
+def test_a_checkpoint_without_a_state_is_not_trained_over_by_another_run(config):
+    folder = train(config(steps=2, evaluate_every=2))
+    shutil.rmtree(state.saved_states(folder)[0])
+    with pytest.raises(InterpError, match="had other settings"):
+        train(config(steps=2, evaluate_every=2, resume=True, seed=5))
+    train(config(steps=2, evaluate_every=2, resume=True))  # a run that was killed before its first state
+
+
 def test_bad_input_costs_an_old_run_nothing(config):
     folder = train(config(steps=2, evaluate_every=2))
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
