@@ -50,8 +50,8 @@ def late_loss_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
 
 def rate_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
     """Draw the learning rate."""
-    peaks = [history["lr"].max() for history in histories.values() if history["lr"].max() > 0]
-    apart = len(peaks) > 1 and max(peaks) > 20 * min(peaks)  # such optimizers do not fit one linear axis
+    peaks = [float(np.nanmax(history["lr"], initial=0.0)) for history in histories.values()]
+    apart = max(peaks) > 20 * min(peaks) > 0  # such optimizers do not fit one linear axis
     lines = _lines(histories, x, "lr", smooth=False)
     return _figure("Learning rate", "lr", histories, x, lines, **(LOGARITHMIC if apart else {}))
 
