@@ -104,7 +104,8 @@ def extremes_table(
 ) -> pd.DataFrame:
     """Return the `extreme_tokens` of every head, one row per (layer, head, end, rank).
 
-    Anything else that a head has for every token will do too, such as `value_bias_logits`; `column` names it. `end` is "top" or "bottom"; rank 0 is the most extreme. Heads without a bias have no rows.
+    Anything else that a head has for every token will do too, such as `value_bias_logits`; `column` names it. `end` is
+    "top" or "bottom"; rank 0 is the most extreme. Heads without a bias have no rows.
     """
     frames = []
     for layer, head in np.ndindex(*alignment.shape[:2]):

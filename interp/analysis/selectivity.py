@@ -9,6 +9,8 @@ from scipy.cluster import hierarchy
 from scipy.stats import entropy
 
 HEAD = ["model", "layer", "head", "scheme"]
+FEW = 20  # tokens, below which a class is too rare to name it a head's own
+NUMBERS = ("n_tokens", "bias_score_mean", "bias_score_sd", "auroc", "log2_amplification", "share")
 
 
 def selectivity_table(heads: pd.DataFrame, clusters: int = 8) -> pd.DataFrame:
@@ -23,40 +25,37 @@ def selectivity_table(heads: pd.DataFrame, clusters: int = 8) -> pd.DataFrame:
         divergence: sum_c M_c log2(M_c / M0_c), in bits: how far the bias moves the attention between classes.
         cluster, order: of the head's profile (`profile_clusters`).
 
-    Classes that do not occur take no part. Missing where there is nothing to compare, as for a head without bias.
+    Classes of fewer than 20 tokens take part in `eta_squared` and `divergence` alone. Missing where there is nothing to compare, as for a head without bias.
     """
     known = heads[heads["n_tokens"] > 0]
-    rows = [
-        {**dict(zip(HEAD, np.atleast_1d(np.asarray(key, dtype=object)), strict=True)), **_of_head(known.iloc[place])}
-        for key, place in known.groupby(HEAD, sort=False).indices.items()
-    ]
-    frame = pd.DataFrame(rows)
+    numbers = np.asarray(known.loc[:, list(NUMBERS)], dtype=np.float64).T  # a row per column, for speed
+    classes = np.asarray(known["token_class"], dtype=object)
+    places = list(known.groupby(HEAD, sort=False).indices.values())
+    names = known.loc[:, HEAD].iloc[[place[0] for place in places]].reset_index(drop=True)
+    frame = names.assign(**pd.DataFrame([_of_head(numbers[:, place], classes[place]) for place in places]))
     schemes = known.groupby("scheme", sort=False).indices.values()
     found = [profile_clusters(known.iloc[place], clusters) for place in schemes]
     return frame.merge(pd.concat(found, ignore_index=True), on=HEAD, how="left")
 
 
-def _of_head(table: pd.DataFrame) -> dict[str, object]:
-    n, mean, sd, auroc, effect, share = (
-        table[name].to_numpy(np.float64)
-        for name in ("n_tokens", "bias_score_mean", "bias_score_sd", "auroc", "log2_amplification", "share")
-    )
+def _of_head(numbers: Float[np.ndarray, "number token_class"], classes: np.ndarray) -> dict[str, object]:
+    n, mean, sd, auroc, effect, share = numbers
     between = (n * np.square(mean - np.average(mean, weights=n))).sum()
     within = (np.square(np.nan_to_num(sd)) * (n - 1)).sum()
-    distance = np.abs(auroc - 0.5)
+    distance = np.where(n >= FEW, np.abs(auroc - 0.5), np.nan)
     best = int(np.nanargmax(distance)) if (distance > 0).any() else None
-    strength = np.abs(effect[~np.isnan(effect)])
+    strength = np.abs(effect[(n >= FEW) & ~np.isnan(effect)])
     varied = len(strength) > 1 and strength.sum() > 0
     return {
         "eta_squared": between / (between + within) if between + within > 0 else np.nan,
-        "best_class": None if best is None else table["token_class"].iloc[best],
+        "best_class": None if best is None else classes[best],
         "best_auroc": np.nan if best is None else auroc[best],
         "profile_entropy": float(entropy(strength) / np.log(len(strength))) if varied else np.nan,
         "divergence": float(np.nansum(share * effect)),
     }
 
 
-def profile_clusters(heads: pd.DataFrame, clusters: int = 8, min_tokens: int = 20) -> pd.DataFrame:
+def profile_clusters(heads: pd.DataFrame, clusters: int = 8, min_tokens: int = FEW) -> pd.DataFrame:
     """Return to which cluster of like profiles each head of one scheme belongs, and its place in the dendrogram.
 
     A head's profile is its log2 amplification of every class of at least `min_tokens` tokens. Heads are joined by average

@@ -63,6 +63,16 @@ def test_one_class_alone_has_entropy_zero_and_equal_ones_have_one():
     assert table["cluster"][:2].notna().all() and np.isnan(table["cluster"][2])
 
 
+def test_a_rare_class_is_not_called_the_best_nor_part_of_the_profile():
+    heads = heads_with([[1.0, -1, 9], [1.0, 1, 9]])
+    heads.loc[heads["token_class"] == "c2", "n_tokens"] = 19
+    table = selectivity_table(heads)
+    assert (table["best_class"] != "c2").all()
+    np.testing.assert_allclose(table["profile_entropy"], 1)
+    heads["n_tokens"] = 20
+    assert (selectivity_table(heads)["best_class"] == "c2").all()
+
+
 def test_rare_classes_make_no_profile_and_a_head_without_bias_has_no_selectivity(
     make_model, make_documents, make_scheme
 ):
