@@ -10,8 +10,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from interp.analysis.alignment import extreme_tokens
+from interp.analysis.significance import Z95
 
-Z95 = 1.959963984540054  # standard normal quantile of 0.975
 COLUMNS = ("token_class", "n_chosen", "n_pool", "log2_odds", "ci_low", "ci_high")
 
 

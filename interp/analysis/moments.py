@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
@@ -36,6 +38,13 @@ class GroupedSums:
     def mean(self) -> Float64[Tensor, "layer head_index group"]:
         """Return the mean per group; missing (nan) for an empty group."""
         return self.sum / self.count
+
+    def overall(self, spans: Iterable[tuple[int, int]]) -> Float64[Tensor, "layer head_index group"]:
+        """Return, for every group, the mean over all groups of its span first..last, such as the classes of a scheme."""
+        means = [
+            self.sum[..., a:b].sum(-1, keepdim=True).expand(-1, -1, b - a) / self.count[a:b].sum() for a, b in spans
+        ]
+        return torch.cat(means, -1)
 
 
 class GroupedMoments(GroupedSums):

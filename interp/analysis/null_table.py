@@ -123,10 +123,7 @@ def _auroc(draws: np.ndarray, heads: pd.DataFrame, scores: GroupedMoments, spans
 def _label_nulls(heads: pd.DataFrame, sums: NullSums, scores: GroupedMoments, ranges: Ranges) -> Iterator[_Null]:
     null = sums.labels
     null.close()
-    parts = [scores.sum[..., first:last] for first, last in ranges.values()]
-    overall = torch.cat([part.sum(-1, keepdim=True).expand_as(part) for part in parts], -1)
-    n_tokens = scores.count[: parts[0].shape[-1]].sum()
-    mean = ((null.fixed + null.mean) / scores.count - overall / n_tokens).cpu().numpy()
+    mean = ((null.fixed + null.mean) / scores.count - scores.overall(ranges.values())).cpu().numpy()
     sd = (null.variance.sqrt() / scores.count).cpu().numpy()
     p = p_of_deviation(_shaped(heads, "contrast", mean.shape), mean, sd)
     yield _Null("label", "contrast", mean, sd, p, np.full_like(p, np.nan), 0)

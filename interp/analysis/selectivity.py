@@ -25,7 +25,8 @@ def selectivity_table(heads: pd.DataFrame, clusters: int = 8) -> pd.DataFrame:
         divergence: sum_c M_c log2(M_c / M0_c), in bits: how far the bias moves the attention between classes.
         cluster, order: of the head's profile (`profile_clusters`).
 
-    Classes of fewer than 20 tokens take part in `eta_squared` and `divergence` alone. Missing where there is nothing to compare, as for a head without bias.
+    Classes of fewer than 20 tokens take part in `eta_squared` and `divergence` alone. Missing where there is nothing to
+    compare, as for a head without bias.
     """
     known = heads[heads["n_tokens"] > 0]
     numbers = np.asarray(known.loc[:, list(NUMBERS)], dtype=np.float64).T  # a row per column, for speed

@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
+Z95 = 1.959963984540054  # standard normal quantile of 0.975
 Values = Float[np.ndarray, "*shape"]
 
 

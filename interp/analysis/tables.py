@@ -15,9 +15,8 @@ from interp.analysis.batch import class_ranges
 from interp.analysis.documents import DocumentCounts
 from interp.analysis.moments import GroupedMoments, variance
 from interp.analysis.result import HEAD_COLUMNS
+from interp.analysis.significance import Z95
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-
-Z95 = 1.959963984540054  # standard normal quantile of 0.975
 
 
 def heads_table(
@@ -33,6 +32,7 @@ def heads_table(
             "ci_low": low,
             "ci_high": high,
             "bias_score_mean": _numpy(sums.scores.mean()),
+            "bias_score_contrast": _numpy(sums.scores.mean() - sums.scores.overall(class_ranges(names).values())),
             "bias_score_sd": _numpy(sums.scores.variance().sqrt()),
             "alignment": _numpy(sums.cosines.mean()),
             **_joined([_scheme_columns(sums, first, last) for first, last in class_ranges(names).values()]),
@@ -120,11 +120,8 @@ def positions_table(model_name: str, sums: AmplificationSums, profile: Estimate)
 
 
 def _scheme_columns(sums: AmplificationSums, first: int, last: int) -> dict[str, np.ndarray]:
-    scheme_sum, scheme_count = sums.scores.sum[..., first:last], sums.scores.count[first:last]
-    overall = scheme_sum.sum(-1, keepdim=True) / scheme_count.sum()
     auroc, bound = sums.histogram.auroc(first, last)
     return {
-        "bias_score_contrast": _numpy(sums.scores.mean()[..., first:last] - overall),
         "hedges_g": _numpy(hedges_g(sums.scores, first, last)),
         "auroc": auroc,
         "auroc_error_bound": bound,

@@ -142,10 +142,8 @@ def measure_value_bias(
 
 
 def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"], classes: pd.DataFrame) -> pd.DataFrame:
-    moments, spans = sums.components, sums.ranges.values()
-    overall = torch.cat([
-        (moments.sum[..., a:b].sum(-1, keepdim=True) / moments.count[a:b].sum()).expand(-1, -1, b - a) for a, b in spans
-    ], -1)  # fmt: skip
+    moments = sums.components
+    overall = moments.overall(sums.ranges.values())
     norms = bias_norm.double()[..., None].expand_as(overall)
     values = {
         "component_mean": moments.mean(), "component_sd": moments.variance().sqrt(),
