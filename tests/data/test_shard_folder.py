@@ -71,7 +71,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(tmp_path):
     whole = contents(make(corpus, tmp_path / "whole"))
     folder, choose = tmp_path / "killed", random.Random(7)
     kills = []
-    for until in (-1, 0, 20, 60, 110):  # finished shards to wait for before the next kill, -1: no manifest yet
+    for until in (-1, 0, 20, 40, 70):  # finished shards to wait for before the next kill, -1: no manifest yet
         process = subprocess.Popen(
             command(corpus, folder, "--workers", str(choose.choice([0, 1]))), env=ENVIRONMENT, stderr=subprocess.DEVNULL
         )

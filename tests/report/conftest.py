@@ -1,10 +1,8 @@
-"""A made-up result of any shape, with structure planted where a test looks for it, and a browser for its page."""
+"""A made-up result of any shape, with structure planted where a test looks for it."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -137,18 +135,3 @@ def make() -> Callable[..., Amplification]:
 @pytest.fixture(scope="session")
 def result() -> Amplification:
     return make_result()
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield browser
-        browser.close()

@@ -1,7 +1,5 @@
 """The page of curves in a real browser."""
 
-import shutil
-
 import pytest
 
 from interp.train.curves.page import curves_page
@@ -16,29 +14,22 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    from playwright.sync_api import sync_playwright
-
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no browser: neither chromium nor google-chrome is on the PATH")
+def page(tmp_path_factory, chromium):
     folder = tmp_path_factory.mktemp("curves")
     runs = [
         write(folder / name / "training.jsonl", rows_of(steps, charges=name == "x/plain", seed=steps))
         for name, steps in zip(NAMES, (300, 250, 5), strict=True)
     ]
     address = curves_page(runs, folder / "curves.html").as_uri()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page(viewport={"width": 1280, "height": 900})
-        tab.wrong = []
-        tab.on("request", lambda r: r.url.startswith(("file:", "data:", "blob:")) or tab.wrong.append(r.url))
-        tab.on("console", lambda m: m.type in ("error", "warning") and tab.wrong.append(m.text))
-        tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
-        tab.goto(address)
-        tab.locator("#speed .plot-container").wait_for()
-        yield tab
-        browser.close()
+    tab = chromium.new_page(viewport={"width": 1280, "height": 900})
+    tab.wrong = []
+    tab.on("request", lambda r: r.url.startswith(("file:", "data:", "blob:")) or tab.wrong.append(r.url))
+    tab.on("console", lambda m: m.type in ("error", "warning") and tab.wrong.append(m.text))
+    tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
+    tab.goto(address)
+    tab.locator("#speed .plot-container").wait_for()
+    yield tab
+    tab.close()
 
 
 @pytest.fixture(autouse=True)
