@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from interp.analysis.saving import load_tables, save_tables
 from interp.errors import InterpError
-from interp.files import writing
 
 HEAD_COLUMNS = (
     "model", "layer", "head", "scheme", "token_class", "n_tokens", "n_documents", "share", "share_unbiased",
@@ -68,16 +67,8 @@ class Amplification:
         A CSV reader turns tokens such as "null" and "nan" into missing values: read `heads.csv` with
         ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet file.
         """
-        folder, files = Path(folder), []
-        for name in (*TABLES, *FURTHER_TABLES):
-            with writing(folder / f"{name}.parquet") as path:
-                getattr(self, name).to_parquet(path, index=False)
-            files.append(folder / f"{name}.parquet")
-        with writing(folder / "heads.csv") as path:
-            self.heads.to_csv(path, index=False)
-        with writing(folder / "run.json") as path:
-            path.write_text(json.dumps(self.run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return [*files, folder / "heads.csv", folder / "run.json"]
+        tables = {name: getattr(self, name) for name in (*TABLES, *FURTHER_TABLES)}
+        return save_tables(folder, tables, self.run, csv=["heads"])
 
     @classmethod
     def load(cls, folder: str | Path) -> Amplification:
@@ -86,18 +77,7 @@ class Amplification:
         Raises:
             InterpError: a file is missing or unreadable.
         """
-        folder = Path(folder)
-        missing = [
-            name for name in (*(f"{table}.parquet" for table in TABLES), "run.json") if not (folder / name).is_file()
-        ]
-        if missing:
-            raise InterpError(f"{folder} lacks {', '.join(missing)}; expected a folder written by Amplification.save.")
-        try:
-            known = [*TABLES, *(name for name in FURTHER_TABLES if (folder / f"{name}.parquet").is_file())]
-            tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in known}
-            run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InterpError(f"{folder} cannot be read: {error}; run the analysis again.") from error
+        tables, run = load_tables(folder, TABLES, "Amplification.save", FURTHER_TABLES)
         return cls(**tables, run=run)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,66 @@
+"""The one way of results to disk and back: a Parquet file per table and `run.json`, each whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.errors import InterpError
+from interp.files import writing
+
+
+def save_tables(
+    folder: str | Path, tables: Mapping[str, pd.DataFrame], run: Mapping[str, Any], csv: Sequence[str] = ()
+) -> list[Path]:
+    """Write every table as NAME.parquet, those named in `csv` also as NAME.csv, and `run.json`; return the files.
+
+    A CSV reader turns tokens such as "null" and "nan" into missing values: read the CSV files with
+    ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet files.
+
+    Raises:
+        InterpError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    files = [folder / f"{name}.parquet" for name in tables]
+    for file, table in zip(files, tables.values(), strict=True):
+        with writing(file) as path:
+            table.to_parquet(path, index=False)
+    for name in csv:
+        with writing(folder / f"{name}.csv") as path:
+            tables[name].to_csv(path, index=False)
+    with writing(folder / "run.json") as path:
+        path.write_text(json.dumps(dict(run), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [*files, *(folder / f"{name}.csv" for name in csv), folder / "run.json"]
+
+
+def load_tables(
+    folder: str | Path, needed: Sequence[str], writer: str, further: Sequence[str] = ()
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return the tables and the run that `save_tables` wrote to a folder.
+
+    Args:
+        folder: where they are.
+        needed: names of the tables that must be there.
+        writer: what writes such folders, for the message, such as "Amplification.save".
+        further: names of tables that folders of earlier versions lack; left out where they are not there.
+
+    Raises:
+        InterpError: a file is missing or unreadable.
+    """
+    folder = Path(folder)
+    missing = [
+        name for name in (*(f"{table}.parquet" for table in needed), "run.json") if not (folder / name).is_file()
+    ]
+    if missing:
+        raise InterpError(f"{folder} lacks {', '.join(missing)}; expected a folder written by {writer}.")
+    try:
+        known = [*needed, *(name for name in further if (folder / f"{name}.parquet").is_file())]
+        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in known}
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InterpError(f"{folder} cannot be read: {error}; run the analysis again.") from error
+    return tables, run
