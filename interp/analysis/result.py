@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.analysis.interventions.result import FOLDER, Interventions, discard
 from interp.analysis.saving import load_tables, save_tables
 from interp.errors import InterpError
 
@@ -49,6 +50,8 @@ class Amplification:
         selectivity: one row per (layer, head, scheme), see `interp.analysis.selectivity`: `eta_squared`, `best_class`,
             `best_auroc`, `profile_entropy`, `divergence`, and the `cluster` and `order` of the head's profile.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
+        interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
+            `loss`, `predictions` and `paths` (`interp.analysis.interventions.result`); None where it was not asked for.
     """
 
     heads: pd.DataFrame
@@ -60,15 +63,22 @@ class Amplification:
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
     adjusted: pd.DataFrame = field(default_factory=pd.DataFrame)
     selectivity: pd.DataFrame = field(default_factory=pd.DataFrame)
+    interventions: Interventions | None = None
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write every table as Parquet, `heads` also as CSV, and `run.json`; return the files written.
+
+        The interventions, if any, go to the folder `interventions` inside.
 
         A CSV reader turns tokens such as "null" and "nan" into missing values: read `heads.csv` with
         ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet file.
         """
         tables = {name: getattr(self, name) for name in (*TABLES, *FURTHER_TABLES)}
-        return save_tables(folder, tables, self.run, csv=["heads"])
+        files = save_tables(folder, tables, self.run, csv=["heads"])
+        if self.interventions is None:
+            discard(Path(folder) / FOLDER)
+            return files
+        return [*files, *self.interventions.save(Path(folder) / FOLDER)]
 
     @classmethod
     def load(cls, folder: str | Path) -> Amplification:
@@ -78,7 +88,9 @@ class Amplification:
             InterpError: a file is missing or unreadable.
         """
         tables, run = load_tables(folder, TABLES, "Amplification.save", FURTHER_TABLES)
-        return cls(**tables, run=run)
+        further = Path(folder) / FOLDER
+        found = Interventions.load(further) if (further / "run.json").is_file() else None
+        return cls(**tables, run=run, interventions=found)
 
     def __post_init__(self) -> None:
         missing = [column for column in HEAD_COLUMNS if column not in self.heads]
