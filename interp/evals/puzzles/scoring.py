@@ -1,0 +1,133 @@
+"""Puzzles put to a model: one row per item with its scores, one row per family with intervals and chance."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from interp.errors import InterpError
+from interp.evals.continuations import Continuation, TokenScores, score_continuations
+from interp.evals.puzzles.families import generate
+from interp.evals.puzzles.items import Item
+from interp.evals.puzzles.summary import families_table
+from interp.model.tokens import special_index
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+NOT_THE_MEAN = (
+    "The biases in force are not their means: they were scaled, replaced, drawn or switched off. A model trained with a bias is "
+    "to be judged with the mean in force."
+)
+
+
+@dataclass(frozen=True)
+class PuzzleResult:
+    """What a model made of puzzles.
+
+    `items` has a row per item: family, number, kind, prompt, expected, worse, distance, n_prompt_tokens, n_tokens, guess;
+    for completions top1, top5, exact, rank, first_token_loss, completion_loss; for comparisons accuracy, log_ratio.
+    `families` has a row per family and, for each of these metrics, its value, `_low`, `_high` and `_chance`; see
+    `interp.evals.puzzles.summary`. Losses are in nats. `run` says what was asked of which model.
+    """
+
+    items: pd.DataFrame
+    families: pd.DataFrame
+    run: dict[str, Any]
+
+
+def evaluate(
+    model: HookedSymmetryBrokenTransformer,
+    items: Sequence[Item] | None = None,
+    *,
+    seed: int = 0,
+    n_items: int = 200,
+    batch_size: int = 32,
+    on_scored: Callable[[int], None] = lambda count: None,
+) -> PuzzleResult:
+    """Put puzzles to a model, each as a document of its own, and score them.
+
+    The model runs in evaluation mode, with its mean biases in force unless a `model.bias` block says otherwise, of which
+    a warning is given.
+
+    Args:
+        model: with a tokenizer.
+        items: from `generate` or `read_items`; by default every family is generated.
+        seed, n_items: of the generated items, n_items a family.
+        batch_size: texts per forward pass; changes results by float32 rounding only.
+        on_scored: hears how many texts each forward pass has scored; a comparison is two.
+
+    Raises:
+        InterpError: no items, one longer than n_ctx, no tokenizer, or logits that are not finite.
+    """
+    asked = generate(seed=seed, n_items=n_items) if items is None else list(items)
+    if not asked:
+        raise InterpError("There are no items to evaluate; give at least one.")
+    told = [] if mean_in_force(model) else [NOT_THE_MEAN]
+    for text in told:
+        warnings.warn(text, stacklevel=2)
+    rows = [_continuations(model, item) for item in asked]
+    for item, own in zip(asked, rows, strict=True):
+        _check_length(item, own, model.cfg.n_ctx)
+    scores = iter(score_continuations(model, [one for own in rows for one in own], batch_size, on_scored))
+    table = pd.DataFrame([_row(model, item, own, scores) for item, own in zip(asked, rows, strict=True)])
+    table.insert(1, "number", table.groupby("family").cumcount() + 1)
+    run = {
+        "model": model.cfg.model_name, "d_vocab": model.cfg.d_vocab, "seed": seed if items is None else None,
+        "n_items": len(asked), "mean_bias": not told, "warnings": told,
+    }  # fmt: skip
+    return PuzzleResult(table, families_table(table, model.cfg.d_vocab), run)
+
+
+def mean_in_force(model: HookedSymmetryBrokenTransformer) -> bool:
+    """Return whether evaluation mode has the biases that the model's configuration calls their mean."""
+    meant = model.bias_q("mean"), model.bias_v("mean")
+    return all(torch.equal(found, mean) for found, mean in zip(model.mean_biases(), meant, strict=True))
+
+
+def _continuations(model: HookedSymmetryBrokenTransformer, item: Item) -> list[Continuation]:
+    """Tokenize prompt and continuation apart, so that what the model sees does not depend on the answer."""
+    tokenizer = model.need_tokenizer()
+    prefix = [special_index(tokenizer.bos_token_id), *tokenizer.encode(item.prompt, add_special_tokens=False)]
+    return [Continuation(prefix, list(tokenizer.encode(text, add_special_tokens=False))) for text in item.continuations]
+
+
+def _check_length(item: Item, rows: Sequence[Continuation], n_ctx: int) -> None:
+    longest = max(len(one.prefix) + len(one.tokens) - 1 for one in rows)
+    if longest > n_ctx:
+        raise InterpError(
+            f"An item of the family {item.family!r} needs {longest} positions; this model has n_ctx {n_ctx}: shorten it. "
+            f"It begins {item.prompt[:40]!r}."
+        )
+
+
+def _row(
+    model: HookedSymmetryBrokenTransformer, item: Item, rows: Sequence[Continuation], scores: Iterator[TokenScores]
+) -> dict[str, Any]:
+    own = [next(scores) for _ in rows]
+    known = {
+        "family": item.family, "kind": "completion" if item.expected is not None else "comparison",
+        "prompt": item.prompt, "expected": item.continuations[0], "worse": item.compare[1] if item.compare else None,
+        "distance": item.distance, "n_prompt_tokens": len(rows[0].prefix), "n_tokens": len(rows[0].tokens),
+        "first_token": rows[0].tokens[0], "guess": model.to_single_str_token(own[0].guess),
+    }  # fmt: skip
+    return known | (_comparison(*own) if item.compare else _completion(own[0]))
+
+
+def _completion(scores: TokenScores) -> dict[str, float]:
+    return {
+        "top1": float(scores.within(1)[0]),
+        "top5": float(scores.within(5)[0]),
+        "exact": float(scores.within(1).prod()),
+        "rank": scores.rank,
+        "first_token_loss": float(scores.losses[0]),
+        "completion_loss": float(scores.losses.mean()),
+    }
+
+
+def _comparison(better: TokenScores, worse: TokenScores) -> dict[str, float]:
+    ratio = float(worse.losses.mean() - better.losses.mean())
+    return {"accuracy": 1.0 if ratio > 0 else 0.5 if ratio == 0 else 0.0, "log_ratio": ratio}
