@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -56,6 +57,14 @@ def _download(name: str) -> Path:
             f"{name!r} is no file or folder, and the Hugging Face hub gave no tokenizer of that name "
             f"({type(error).__name__}); check the name and the network, or download its tokenizer.json and give the path."
         ) from error
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Return a checksum of how a tokenizer splits text; padding and truncation, which calls change, are no part of it."""
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    for setting in ("padding", "truncation"):
+        parts.pop(setting, None)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

@@ -24,6 +24,7 @@ from interp.analysis.null_table import no_nulls, nulls_table, with_q
 from interp.analysis.nulls import NullSums
 from interp.analysis.passages import PassageSample, measure_passages
 from interp.analysis.permutations import with_permuted_labels
+from interp.analysis.replicates import replicates_table
 from interp.analysis.result import Amplification
 from interp.analysis.selectivity import selectivity_table
 from interp.analysis.tables import heads_table, positions_table, tokens_table
@@ -32,7 +33,7 @@ from interp.data.schemes import Scheme
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
+from interp.vocabulary import END_OF_TEXT, tokenizer_sha256
 
 
 def measure(
@@ -113,10 +114,11 @@ def measure(
         nulls=null_table,
         adjusted=adjusted_table(heads, sums.strata, ranges),
         selectivity=selectivity_table(heads),
+        replicates=replicates_table(heads, sums.shares, counts),
         run={
             "model": name, "n_tokens": counts.tokens, "n_documents": counts.documents, "n_layers": model.cfg.n_layers,
             "n_heads": model.cfg.n_heads, "schemes": list(names), "bias": bias, "seed": seed, "replicates": replicates,
-            "direction": direction_name(direction),
+            "direction": direction_name(direction), "tokenizer_sha256": tokenizer_sha256(model.need_tokenizer()),
             "nulls": nulls, "amplified_nulls": amplified_nulls, "null_seed": null_seed,
         },
     )  # fmt: skip

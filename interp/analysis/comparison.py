@@ -11,8 +11,8 @@ import pandas as pd
 from interp.analysis.saving import load_tables, save_tables
 
 NO_CORRESPONDENCE = (
-    "Heads of two trainings do not correspond: head L3H7 of one model has nothing to do with L3H7 of another that began from "
-    "other random weights. Differences of single heads mean something for two readings of one training (other biases, "
+    "Heads of two trainings do not correspond: head L3H7 of one model has nothing to do with L3H7 of another that began "
+    "from other random weights. Differences of single heads mean something for two readings of one training (other biases, "
     "another direction, a later step); else compare the distributions over heads."
 )
 
@@ -32,8 +32,8 @@ class Comparison:
         classes: one row per (scheme, class, statistic), each over all heads of a model: `n_heads_a`, `n_heads_b`,
             `n_tokens`, `n_documents`, `statistic`, `value_a`, `value_b`, `difference`, `ci_low`, `ci_high`, and
             `interval_over`, what the interval is over (`interp.analysis.head_distributions` has the statistics).
-        run: `a` and `b`, the runs compared, with everything in them; `shared`, what both have in common; `notes`, sentences a
-            reader must know, that heads do not correspond among them.
+        run: `a` and `b`, the runs compared, with everything in them; `shared`, what both have in common; `notes`, the
+            sentences a reader must know, that heads do not correspond among them.
     """
 
     heads: pd.DataFrame

@@ -18,7 +18,7 @@ HEAD_COLUMNS = (
     "auroc_error_bound", "alignment",
 )  # fmt: skip
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores")
-FURTHER_TABLES = ("nulls", "adjusted", "selectivity")
+FURTHER_TABLES = ("nulls", "adjusted", "selectivity", "replicates")
 """Tables that folders of earlier versions lack; empty where a run did not ask for them."""
 
 
@@ -49,6 +49,8 @@ class Amplification:
             above. `adjusted_for` is "nothing", "position" or "position and frequency". Missing where classes share none.
         selectivity: one row per (layer, head, scheme), see `interp.analysis.selectivity`: `eta_squared`, `best_class`,
             `best_auroc`, `profile_entropy`, `divergence`, and the `cluster` and `order` of the head's profile.
+        replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`interp.analysis.replicates`):
+            what a comparison of two runs pairs.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
             `loss`, `predictions` and `paths` (`interp.analysis.interventions.result`); None where it was not asked for.
@@ -63,6 +65,7 @@ class Amplification:
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
     adjusted: pd.DataFrame = field(default_factory=pd.DataFrame)
     selectivity: pd.DataFrame = field(default_factory=pd.DataFrame)
+    replicates: pd.DataFrame = field(default_factory=pd.DataFrame)
     interventions: Interventions | None = None
 
     def save(self, folder: str | Path) -> list[Path]:

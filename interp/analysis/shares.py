@@ -6,8 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
-from scipy import stats
 from torch import Tensor
+
+from interp.analysis.significance import interval_over_documents, replicate_deviation
 
 HeadVectors = Float[Tensor, "batch pos head_index d_head"]
 HeadBiases = Float[Tensor, "head_index d_head"]
@@ -106,28 +107,13 @@ class ShareSums:
         """Return A_c = log2(M_c / M0_c); missing (nan) for a class that received no attention."""
         return torch.log2(self.total[:, 0] / self.total[:, 1])
 
+    def resampled_amplification(self) -> Float64[Tensor, "layer replicate head_index token_class"]:
+        """Return A_c of every replicate; missing (nan) where a replicate drew no document of the class."""
+        return torch.log2(self.resampled[:, :, 0] / self.resampled[:, :, 1])
+
     def interval(
         self, effective_documents: Float64[np.ndarray, " token_class"], level: float = 0.95
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the interval of A_c, each [layer, head_index, token_class].
-
-        A_c -+ t * s, where s is the standard deviation of A_c over the replicates times sqrt(m / (m - 1)), t the quantile
-        of Student's distribution with m - 1 degrees of freedom, and m the effective number of documents of the class: for
-        few documents a plain percentile interval is too short. Missing where m is below 2.
-        """
-        replicates = torch.log2(self.resampled[:, :, 0] / self.resampled[:, :, 1])  # [layer, replicate, head, class]
-        spread = _deviation(replicates).cpu().numpy()
-        freedom = np.where(effective_documents >= 2, effective_documents - 1, np.nan)
-        half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(1 + 1 / freedom) * spread
-        centre = self.amplification().cpu().numpy()
-        return centre - half, centre + half
-
-
-def _deviation(replicates: Float64[Tensor, "layer replicate *rest"]) -> Float64[Tensor, "layer *rest"]:
-    """Return the standard deviation over replicates, leaving out those that drew no document of the class (nan)."""
-    missing = replicates.isnan()
-    count = (~missing).sum(1)
-    values = replicates.masked_fill(missing, 0.0)
-    mean = values.sum(1) / count
-    squares = (values - mean[:, None]).masked_fill(missing, 0.0).square().sum(1)
-    return (squares / (count - 1)).sqrt()
+        """Return the ends of the interval of A_c, each [layer, head_index, token_class] (`interval_over_documents`)."""
+        spread = replicate_deviation(self.resampled_amplification().movedim(1, -1).cpu().numpy())
+        return interval_over_documents(self.amplification().cpu().numpy(), spread, effective_documents, level)

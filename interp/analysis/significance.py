@@ -11,6 +11,30 @@ Z95 = 1.959963984540054  # standard normal quantile of 0.975
 Values = Float[np.ndarray, "*shape"]
 
 
+def replicate_deviation(replicates: Float[np.ndarray, "*shape replicate"]) -> Values:
+    """Return the standard deviation over replicates, leaving out those that drew no document of the class (nan)."""
+    known = ~np.isnan(replicates)
+    count = known.sum(-1)
+    values = np.where(known, replicates, 0.0).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = values.sum(-1) / count
+        squares = np.where(known, np.square(values - mean[..., None]), 0.0).sum(-1)
+        return np.sqrt(squares / np.where(count > 1, count - 1, np.nan))
+
+
+def interval_over_documents(
+    value: Values, sd: Values, effective_documents: Float[np.ndarray, "*#shape"], level: float = 0.95
+) -> tuple[Values, Values]:
+    """Return the ends of the interval of a value whose bootstrap replicates have the standard deviation `sd`.
+
+    value -+ t * sd * sqrt(m / (m - 1)), t the quantile of Student's distribution with m - 1 degrees of freedom, and m the
+    effective number of documents: for few documents a plain percentile interval is too short. Missing where m is below 2.
+    """
+    freedom = np.where(effective_documents >= 2, effective_documents - 1, np.nan)
+    half = stats.t.ppf(0.5 + level / 2, freedom) * np.sqrt(1 + 1 / freedom) * sd
+    return value - half, value + half
+
+
 def p_of_projection(cosine: Values, size: int) -> Values:
     """Return the exact two-sided p of a projection on a direction: P(|cosine of a random direction| >= |cosine|).
 
