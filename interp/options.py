@@ -87,7 +87,7 @@ def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:
 def _settings_from(call, path):  # type: ignore[no-untyped-def] # typer tells context and value apart by their order
     """Make the settings of a file the defaults of a command; dashes and underscores are the same."""
     with one_line_errors():
-        values = {str(name).replace("-", "_"): value for name, value in (_mapping_in(path) if path else {}).items()}
+        values = {str(name).replace("-", "_"): value for name, value in (read_mapping(path) if path else {}).items()}
         known = [parameter.name for parameter in call.command.params]
         for name in values.keys() - set(known):
             raise InterpError(f"{path} has the setting {name!r}, which there is not{nearest(name, known)}.")
@@ -108,7 +108,7 @@ _CONFIG_FILE = inspect.Parameter(
 )  # fmt: skip
 
 
-def _mapping_in(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML, TOML or JSON file holds.
 
     Raises:

@@ -10,6 +10,7 @@ from interp.model.config import BiasConfig, ModelConfig
 
 # n_layers, n_heads, d_model, n_ctx, d_vocab
 SIZES: dict[str, tuple[int, int, int, int, int]] = {
+    "mini": (3, 4, 128, 128, 4096),
     "tiny": (4, 6, 192, 128, 4096),
     "small": (6, 8, 384, 256, 8192),
     "gpt2-124m": (12, 12, 768, 512, 50304),

@@ -35,7 +35,7 @@ class TrainConfig:
     )
     context: int | None = option(None, "Tokens per context (default: the preset's n_ctx).", panel=DATA)
 
-    preset: str = option("tiny", "Size: tiny, small, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1.3b.", panel=MODEL)
+    preset: str = option("tiny", "Size: mini, tiny, small, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1.3b.", panel=MODEL)
     activation: Literal["prelu", "gelu", "gelu_exact"] = option(
         "prelu", "Activation of the MLPs: PReLU, GELU by its tanh formula as in GPT-2, or exact GELU.", panel=MODEL
     )
@@ -62,7 +62,9 @@ class TrainConfig:
     )
     optimizer_args: str = option("", 'Its other settings, as in "eta=50,F0=1.5".', panel=OPTIMIZER)
     lr: float | None = option(
-        None, "Peak learning rate (default: the paper's; for tiny and small one that suits them).", panel=OPTIMIZER
+        None,
+        "Peak learning rate (default: the paper's; for mini, tiny and small one that suits them).",
+        panel=OPTIMIZER,
     )
     weight_decay: float | None = option(None, "Weight decay of matrices (default: the optimizer's).", panel=OPTIMIZER)
     schedule: Literal["cosine", "linear", "constant", "wsd"] = option(

@@ -28,6 +28,10 @@ from interp.train.stopping import StopSignals, on_a_plateau
 Row = dict[str, Any]
 
 
+class Diverged(InterpError):  # noqa: N818 - says what happened, as Stopped does
+    """The loss of a run is not finite; its best checkpoint so far stays."""
+
+
 class Stopped(InterpError):  # noqa: N818 - says what happened; nothing went wrong
     """SIGTERM or Ctrl-C ended a run after a whole step; its state is saved."""
 
@@ -46,7 +50,8 @@ def train(config: TrainConfig) -> Path:
     folders ``step-...`` in it are checkpoints of the last steps, with all that is needed to go on.
 
     Raises:
-        InterpError: bad input, or a loss that is not finite (the best checkpoint so far stays).
+        InterpError: bad input.
+        Diverged: a loss that is not finite; the best checkpoint so far stays.
         Stopped: SIGTERM or Ctrl-C came, and everything is saved.
     """
     with processes(config.device) as place, StopSignals() as signals:
@@ -96,7 +101,7 @@ def _step(run: Run, measures: Measures, batches: Prefetcher) -> Row:
     run.reached.step += 1
     row = measures.row(loss, norm)
     if not math.isfinite(row["loss"]):
-        raise InterpError(
+        raise Diverged(
             f"The loss is {row['loss']} at step {run.reached.step}; lower --lr. The best checkpoint so far is kept."
         )
     _tell_of_skipped(run, row)

@@ -23,7 +23,7 @@ from interp.train.optim.arguments import parse_arguments
 from interp.train.optim.registry import OPTIMIZERS, build_optimizer
 from interp.vocabulary import load_tokenizer
 
-SMALL_PRESETS = ("tiny", "small")
+SMALL_PRESETS = ("mini", "tiny", "small")
 
 
 @dataclass(frozen=True)
