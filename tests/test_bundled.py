@@ -1,5 +1,6 @@
 """The checkpoints that come with the repository: what they are, and what the mathematics says of them."""
 
+import copy
 import hashlib
 import json
 
@@ -112,3 +113,12 @@ def test_validation_loss_has_flattened(name):
     losses = [row["validation_loss"] for row in rows if "validation_loss" in row]
     late = losses[len(losses) * 3 // 4] - min(losses)
     assert 0 <= late < 0.1 * (losses[0] - min(losses))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_bridge_of_a_trained_checkpoint_has_its_logits(models, name, dtype, tolerance):
+    model = copy.deepcopy(models[name]).to(dtype)
+    tokens = model.to_tokens(TEXTS[0] * 8)
+    torch.testing.assert_close(model.to_bridge()(tokens), model(tokens), rtol=tolerance, atol=tolerance)

@@ -30,7 +30,8 @@ class Interop:
         """Return TransformerLens' `TransformerBridge` with the same logits, on copies of the weights.
 
         The biases in force in evaluation mode are folded into its b_Q and b_V. With RoPE b_Q is added after the rotation
-        and cannot be: it stays beside them (see `interp.model.bridge`).
+        and cannot be: it stays beside them (see `interp.model.bridge`). Logits are equal but for rounding: in float32
+        within 1e-5 (1 + |logit|), in float64 within 1e-12.
         """
         from interp.model.bridge import to_bridge
 
