@@ -117,7 +117,8 @@ def measure(
         replicates=replicates_table(heads, sums.shares, counts),
         run={
             "model": name, "n_tokens": counts.tokens, "n_documents": counts.documents, "n_layers": model.cfg.n_layers,
-            "n_heads": model.cfg.n_heads, "schemes": list(names), "bias": bias, "seed": seed, "replicates": replicates,
+            "n_heads": model.cfg.n_heads, "n_ctx": model.cfg.n_ctx, "schemes": list(names), "bias": bias,
+            "seed": seed, "replicates": replicates,
             "direction": direction_name(direction), "tokenizer_sha256": tokenizer_sha256(model.need_tokenizer()),
             "nulls": nulls, "amplified_nulls": amplified_nulls, "null_seed": null_seed,
         },

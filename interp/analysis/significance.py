@@ -9,6 +9,7 @@ from scipy import stats
 
 Z95 = 1.959963984540054  # standard normal quantile of 0.975
 Values = Float[np.ndarray, "*shape"]
+Spread = Float[np.ndarray, "*#shape"]  # one that broadcasts to the values
 
 
 def replicate_deviation(replicates: Float[np.ndarray, "*shape replicate"]) -> Values:
@@ -23,7 +24,7 @@ def replicate_deviation(replicates: Float[np.ndarray, "*shape replicate"]) -> Va
 
 
 def interval_over_documents(
-    value: Values, sd: Values, effective_documents: Float[np.ndarray, "*#shape"], level: float = 0.95
+    value: Values, sd: Values, effective_documents: Spread, level: float = 0.95
 ) -> tuple[Values, Values]:
     """Return the ends of the interval of a value whose bootstrap replicates have the standard deviation `sd`.
 
@@ -43,7 +44,7 @@ def p_of_projection(cosine: Values, size: int) -> Values:
     return stats.beta.sf(np.minimum(np.square(cosine), 1.0), 0.5, (size - 1) / 2)
 
 
-def p_of_deviation(value: Values, mean: Values, sd: Values, freedom: float = np.inf) -> Values:
+def p_of_deviation(value: Values, mean: Values, sd: Values, freedom: float | Spread = np.inf) -> Values:
     """Return the two-sided p of (value - mean) / sd under Student's t (normal by default); missing where sd is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(sd > 0, 2 * stats.t.sf(np.abs(value - mean) / sd, freedom), np.nan)
