@@ -1,0 +1,69 @@
+"""One job in a process of its own: `python -m interp.replicate.job FOLDER NAME`, as the workers call it.
+
+The process holds the job's lock itself, so that it keeps it even when the worker that started it is killed, and loses it
+when it ends in whatever way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from interp.errors import InterpError
+from interp.options import one_line_errors
+from interp.replicate.jobs import PLAN, Job, jobs_of, with_rate
+from interp.replicate.plan import Plan, read_plan
+
+TAKEN = 75  # exit status: another process has the job (EX_TEMPFAIL)
+
+
+def lock_of(root: Path, job: Job) -> FileLock:
+    """Return the lock of a job; it is let go when the process that holds it ends, also when it is killed."""
+    path = root / "locks" / (job.name.replace("/", "-") + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, blocking=False)
+
+
+def run_job(root: Path, name: str) -> int:
+    """Take a job, do it, and return the exit status.
+
+    Raises:
+        InterpError: no such job, or bad input.
+    """
+    os.chdir(root)  # a run's settings name its files relative to it
+    plan = read_plan(PLAN)
+    job = next((job for job in jobs_of(plan) if job.name == name), None)
+    if job is None:
+        raise InterpError(f"{root / PLAN} has no job {name!r}; start again with python -m interp.replicate.")
+    try:
+        with lock_of(Path(), job):
+            if not job.is_done(Path()):  # it may have become so while this process started
+                _do(plan, job)
+    except Timeout:
+        return TAKEN
+    return 0
+
+
+def _do(plan: Plan, job: Job) -> None:
+    from interp.replicate import training  # late: a lock that is taken should be noticed before torch is imported
+
+    if job.kind == "prepare":
+        training.make_shards(plan, job)
+    elif job.kind == "choose":
+        training.choose_rates(plan, job)
+    elif job.kind == "tune":
+        training.train_run(job)
+    elif job.kind == "train":
+        training.train_run(with_rate(job, Path()))
+    else:
+        from interp.replicate.measuring import measure_run
+
+        measure_run(plan, job)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        sys.exit(run_job(Path(sys.argv[1]), sys.argv[2]))

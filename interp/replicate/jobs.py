@@ -1,0 +1,93 @@
+"""The work of a replication as a list of jobs, each with what it needs and the file that says it is done.
+
+Everything lies in one folder and is named relative to it, so that a job is the same on every machine that sees it:
+
+    plan.yaml                         the plan
+    shards/                           the corpus as tokens
+    tuning/NAME/  runs/NAME/          training runs; trained.json when one is done, measured.json when it is measured
+    learning_rates.json               what the tuning chose
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from interp.replicate.plan import Cell, Plan
+from interp.train.config import FREE, TrainConfig
+
+Kind = Literal["prepare", "tune", "choose", "train", "measure"]
+SHARDS, RATES, PLAN = Path("shards"), Path("learning_rates.json"), Path("plan.yaml")
+TRAINED, MEASURED = "trained.json", "measured.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work. Paths are relative to the replication's folder."""
+
+    kind: Kind
+    folder: Path  # where its results and its log go
+    done: Path  # exists when the job is done
+    needs: tuple[Path, ...] = ()  # what must exist before it can begin
+    cell: Cell | None = None
+    settings: dict[str, Any] = field(default_factory=dict)  # of `interp.train`
+
+    @property
+    def name(self) -> str:
+        """Name of the job, different from every other's."""
+        return f"{self.kind}/{self.folder.name}"
+
+    def is_done(self, root: Path) -> bool:
+        """Return whether its result lies in the replication's folder `root`."""
+        return (root / self.done).is_file()
+
+    def is_ready(self, root: Path) -> bool:
+        """Return whether all that it needs is there."""
+        return all((root / path).is_file() for path in self.needs)
+
+
+def jobs_of(plan: Plan, until: Kind = "measure") -> list[Job]:
+    """Return all jobs of a plan up to a kind, in the order in which they are to be taken."""
+    prepare = Job("prepare", SHARDS, SHARDS / "prepared.json")
+    tuning = list(_tuning(plan, prepare))
+    choose = Job("choose", Path("tuning"), RATES, tuple(job.done for job in tuning) or (prepare.done,))
+    training = [_training("train", Path("runs") / cell.name, cell, plan, choose.done) for cell in plan.cells()]
+    measuring = [Job("measure", job.folder, job.folder / MEASURED, (job.done,), job.cell) for job in training]
+    stages: dict[Kind, list[Job]] = {
+        "prepare": [prepare], "tune": tuning, "choose": [choose], "train": training, "measure": measuring,
+    }  # fmt: skip
+    kinds = list(stages)
+    return [job for kind in kinds[: kinds.index(until) + 1] for job in stages[kind]]
+
+
+def grid_of(plan: Plan, optimizer: str) -> dict[float, Job]:
+    """Return the short runs that choose an optimizer's learning rate, by learning rate; none if the plan names it."""
+    trials = [job for job in jobs_of(plan, "tune") if job.cell is not None and job.cell.optimizer == optimizer]
+    return {trial.settings["lr"]: trial for trial in trials}
+
+
+def with_rate(job: Job, root: Path) -> Job:
+    """Return a job of the kind "train" with its optimizer's learning rate, if that is chosen; another job as it is."""
+    if job.kind != "train" or job.cell is None or not (root / RATES).is_file():
+        return job
+    rates = json.loads((root / RATES).read_text(encoding="utf-8"))
+    return replace(job, settings={**job.settings, "lr": rates[job.cell.optimizer]["lr"]})
+
+
+def settings_of(job: Job) -> dict[str, Any]:
+    """Return those settings of a training job that its result depends on."""
+    free = FREE - {"steps", "tokens", "patience", "micro_batch_size"}
+    return {name: value for name, value in TrainConfig(**job.settings).to_dict().items() if name not in free}
+
+
+def _tuning(plan: Plan, prepare: Job) -> Iterator[Job]:
+    for cell, rate in plan.trials():
+        yield _training("tune", Path("tuning") / cell.name, cell, plan, prepare.done, lr=rate)
+
+
+def _training(kind: Kind, folder: Path, cell: Cell, plan: Plan, need: Path, **more: Any) -> Job:
+    place = {"corpus": str(SHARDS), "output": folder}
+    return Job(kind, folder, folder / TRAINED, (need,), cell, {**plan.training(cell), **place, **more})

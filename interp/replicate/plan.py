@@ -1,0 +1,182 @@
+"""The plan of a replication: which runs there are, with what settings; read from one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from interp.errors import InterpError, nearest
+from interp.options import read_mapping
+from interp.train.config import TrainConfig
+
+SCALES = Path(__file__).parent / "scales"
+MATRIX = "none"  # the ablation of the runs that are the matrix itself
+RESERVED = {"corpus", "output", "resume", "overwrite", "variant", "optimizer", "seed", "lr", "tokenizer"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an optimizer, a variant of biases, a seed, and what an ablation changes."""
+
+    optimizer: str
+    variant: str
+    seed: int
+    ablation: str = MATRIX
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        parts = [
+            self.optimizer,
+            self.variant,
+            *([self.ablation] if self.ablation != MATRIX else []),
+            f"seed{self.seed}",
+        ]
+        return "-".join(parts)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Runs that differ from runs of the matrix in some settings."""
+
+    name: str
+    optimizers: list[str]
+    variants: list[str]
+    seeds: list[int]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Short runs of the symmetric variant that choose each optimizer's learning rate: `factors` times its `centre`."""
+
+    factors: list[float]
+    centre: dict[str, float]
+    seed: int
+    settings: dict[str, Any]
+
+    def grid(self, optimizer: str) -> list[float]:
+        """Return the learning rates to try, from the lowest."""
+        return sorted(float(f"{factor * self.centre[optimizer]:.6g}") for factor in self.factors)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is measured of every trained run: amplification on a fixed part of held-out text, against random directions."""
+
+    max_tokens: int = 40_000
+    nulls: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A replication; see `interp/replicate/scales/tiny.yaml` for each field.
+
+    Raises:
+        InterpError: settings that `interp.train` does not have, or an optimizer without learning rate.
+    """
+
+    about: str
+    corpus: str
+    settings: dict[str, Any]
+    optimizers: dict[str, dict[str, Any]]
+    variants: list[str]
+    seeds: list[int]
+    tokenizer: str | None = None
+    vocabulary: int = 4096
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    ablations: list[Ablation] = field(default_factory=list)
+    measuring: Measuring = field(default_factory=Measuring)
+
+    def __post_init__(self) -> None:
+        tuned = self.tuning.centre if self.tuning else {}
+        for name in self.optimizers:
+            if name not in self.learning_rates and name not in tuned:
+                raise InterpError(f"The plan gives {name} no learning rate; name one under learning_rates or tuning.")
+        for settings in self._all_settings():
+            _check_settings(settings)
+        for cell in self.cells():  # values that do not go together are refused now, not after hours
+            TrainConfig(**self.training(cell))
+
+    def cells(self) -> list[Cell]:
+        """Return all runs, in the order in which they are trained: seed by seed, the matrix before the ablations."""
+        matrix = [Cell(o, v, seed) for seed in self.seeds for o in self.optimizers for v in self.variants]
+        return matrix + [
+            Cell(optimizer, variant, seed, ablation.name, ablation.settings)
+            for ablation in self.ablations
+            for seed in ablation.seeds
+            for optimizer in ablation.optimizers
+            for variant in ablation.variants
+        ]
+
+    def training(self, cell: Cell) -> dict[str, Any]:
+        """Return the settings of `interp.train` for a run, without corpus, output and learning rate."""
+        own = {"optimizer": cell.optimizer, "variant": cell.variant, "seed": cell.seed}
+        return {**self.settings, **self.optimizers[cell.optimizer], **cell.changes, **own}
+
+    def trials(self) -> list[tuple[Cell, float]]:
+        """Return the short runs that choose learning rates, each with its rate."""
+        if self.tuning is None:
+            return []
+        settings, seed = self.tuning.settings, self.tuning.seed
+        return [
+            (Cell(optimizer, "symmetric", seed, f"lr{rate:g}", settings), rate)
+            for optimizer in self.optimizers
+            if optimizer not in self.learning_rates
+            for rate in self.tuning.grid(optimizer)
+        ]
+
+    def limited(self, steps: int) -> Plan:
+        """Return the plan with runs of so many steps, measured on little text: to see whether everything works."""
+        short = {"tokens": None, "steps": steps, "evaluate_every": steps, "validation_tokens": 2048}
+        tuning = self.tuning and replace(self.tuning, settings={**self.tuning.settings, **short})
+        measuring = replace(self.measuring, max_tokens=min(self.measuring.max_tokens, 2048), nulls=4)
+        return replace(self, settings={**self.settings, **short}, tuning=tuning, measuring=measuring)
+
+    def _all_settings(self) -> Iterator[Mapping[str, Any]]:
+        yield self.settings
+        yield from self.optimizers.values()
+        yield from (ablation.settings for ablation in self.ablations)
+        if self.tuning:
+            yield self.tuning.settings
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan from a YAML, TOML or JSON file.
+
+    Raises:
+        InterpError: the file is missing or broken, or does not hold a plan.
+    """
+    values = read_mapping(path)
+    nested = {"tuning": Tuning, "measuring": Measuring}
+    values |= {name: _made(kind, values[name], path) for name, kind in nested.items() if values.get(name) is not None}
+    values["ablations"] = [_made(Ablation, ablation, path) for ablation in values.get("ablations") or []]
+    return _made(Plan, values, path)
+
+
+def scale(name: str) -> Plan:
+    """Return one of the plans that come with the package: tiny, small or paper."""
+    return read_plan(SCALES / f"{name}.yaml")
+
+
+def _made(kind: type, values: Any, path: Path) -> Any:
+    known = [f.name for f in fields(kind)]
+    if not isinstance(values, dict):
+        raise InterpError(f"{path} gives {values!r} as {kind.__name__.lower()}; expected {', '.join(known)}.")
+    for name in values.keys() - set(known):
+        raise InterpError(f"{path} has {name!r}, which {kind.__name__.lower()} has not{nearest(str(name), known)}.")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InterpError(f"{path} is no plan ({error}); see {SCALES / 'tiny.yaml'}.") from error
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    known = {f.name for f in fields(TrainConfig)} - RESERVED
+    for name in settings.keys() - known:
+        raise InterpError(f"The plan has the setting {name!r}, which a run of it cannot have{nearest(name, known)}.")
