@@ -2,6 +2,7 @@
 
 from interp.evals.puzzles.families import FAMILIES, generate
 from interp.evals.puzzles.items import Item
+from interp.evals.puzzles.reading import read_items
 from interp.evals.puzzles.scoring import PuzzleResult, evaluate
 
-__all__ = ["FAMILIES", "Item", "PuzzleResult", "evaluate", "generate"]
+__all__ = ["FAMILIES", "Item", "PuzzleResult", "evaluate", "generate", "read_items"]

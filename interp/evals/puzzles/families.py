@@ -16,8 +16,8 @@ from interp.evals.puzzles.sequences import alphabetic, arithmetic, fibonacci, ge
 FAMILIES: dict[str, Callable[[np.random.Generator], Group]] = {
     family.__name__: family
     for family in (
-        arithmetic, geometric, fibonacci, alphabetic, wrap_around, near_retrieval, far_retrieval, inference, copying, negation,
-        syntax,
+        arithmetic, geometric, fibonacci, alphabetic, wrap_around, near_retrieval, far_retrieval, inference, copying,
+        negation, syntax,
     )
 }  # fmt: skip
 TRIES = 200  # draws in a row that give nothing new before a family is taken for exhausted

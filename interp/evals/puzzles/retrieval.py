@@ -38,8 +38,8 @@ def inference(random: np.random.Generator) -> Group:
 
 
 def _rule(random: np.random.Generator) -> Item:
-    kinds, colours = _some(random, words.ANIMALS, 2), _some(random, words.COLOURS, 2)
-    place, name, asked = _some(random, words.PLACES, 1)[0], _some(random, words.NAMES, 1)[0], int(random.integers(2))
+    kinds, colours, asked = _some(random, words.ANIMALS, 2), _some(random, words.COLOURS, 2), int(random.integers(2))
+    [place], [name] = _some(random, words.PLACES, 1), _some(random, words.NAMES, 1)
     rules = [f"Every {kind} in the {place} is {colour}." for kind, colour in zip(kinds, colours, strict=True)]
     prompt = [*rules, f"{name} is a {kinds[asked]} in the {place}.", f"The colour of {name} is"]
     return Item("inference", " ".join(prompt), f" {colours[asked]}")
@@ -62,4 +62,5 @@ def copying(random: np.random.Generator) -> Group:
 
 def _some(random: np.random.Generator, choices: Sequence[str], count: int) -> list[str]:
     """Return `count` different ones in random order."""
-    return [choices[index] for index in random.permutation(len(choices))[:count]]
+    order: list[int] = random.permutation(len(choices))[:count].tolist()
+    return [choices[index] for index in order]

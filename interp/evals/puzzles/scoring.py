@@ -19,8 +19,8 @@ from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 NOT_THE_MEAN = (
-    "The biases in force are not their means: they were scaled, replaced, drawn or switched off. A model trained with a bias is "
-    "to be judged with the mean in force."
+    "The biases in force are not their means: they were scaled, replaced, drawn or switched off. A model trained with a "
+    "bias is to be judged with the mean in force."
 )
 
 

@@ -1,9 +1,10 @@
 """One row per family: each metric with its interval and with what a model that knows nothing would score.
 
-Completions: `top1`, `top5` (the share of items whose first token is the likeliest, or among the five likeliest), `exact` (every token
-is the likeliest), `rank` (of the first token, the median), `first_token_loss`, `completion_loss` (mean over the tokens of an
-answer). Comparisons: `accuracy` (the better continuation has the lower perplexity), `log_ratio` (log of the perplexity of the worse over
-that of the better), `ratio` (its exponential, so the geometric mean of the ratios). Losses and logarithms in nats.
+Completions: `top1`, `top5` (the share of items whose first token is the likeliest, or among the five likeliest), `exact`
+(every token is the likeliest), `rank` (of the first token, the median), `first_token_loss`, `completion_loss` (mean over
+the tokens of an answer). Comparisons: `accuracy` (the better continuation has the lower perplexity), `log_ratio` (log of
+the perplexity of the worse over that of the better), `ratio` (its exponential, the geometric mean of the ratios). Losses
+and logarithms are in nats.
 
 Chance is the score of equal logits for the whole vocabulary, ties broken at random. `constant` is the highest top1 that one
 answer to every item of the family would have: what can be had without reading the prompt.
@@ -50,8 +51,8 @@ def _summaries(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:
 
 
 def _chances(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:
-    loss = float(np.log(d_vocab))
+    loss, exact = float(np.log(d_vocab)), float(d_vocab) ** -items["n_tokens"].to_numpy(float)
     return {
-        "top1": 1 / d_vocab, "top5": min(5 / d_vocab, 1.0), "exact": float((1.0 / d_vocab ** items["n_tokens"].astype(float)).mean()),
-        "rank": (d_vocab + 1) / 2, "first_token_loss": loss, "completion_loss": loss, "accuracy": 0.5, "log_ratio": 0.0,
+        "top1": 1 / d_vocab, "top5": min(5 / d_vocab, 1.0), "exact": float(exact.mean()), "rank": (d_vocab + 1) / 2,
+        "first_token_loss": loss, "completion_loss": loss, "accuracy": 0.5, "log_ratio": 0.0,
     }  # fmt: skip
