@@ -1,6 +1,8 @@
-"""Colours: diverging round "no effect", a colour-blind-safe alternative, and the range they span."""
+"""Colours: the page's own, diverging ones round "no effect", a colour-blind-safe alternative, and the range they span."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,17 @@ from plotly.colors import sample_colorscale
 from interp.report.metrics import Metric
 from interp.report.tables import rankable
 
+Theme = Literal["light", "dark"]
+# Of page and figures alike: the page's style sheet takes its variables from here.
+PAGE = {
+    "page": {"light": "#eef0f3", "dark": "#14171b"},
+    "panel": {"light": "#ffffff", "dark": "#1d2126"},
+    "text": {"light": "#1b1e23", "dark": "#e8eaee"},
+    "soft": {"light": "#59606b", "dark": "#a3abb8"},
+    "line": {"light": "#d9dde3", "dark": "#363c45"},
+    "band": {"light": "#8a93a140", "dark": "#8a93a155"},
+    "accent": {"light": "#0a58ca", "dark": "#8ec0ff"},
+}
 # Five stops each, from most suppressed over no effect to most amplified, for a light and a dark page.
 PALETTES = {
     "red-blue": {
@@ -24,9 +37,9 @@ PLAIN = {"light": ["#f5f5f3", "#8fb8a6", "#1f6650"], "dark": ["#2a2e35", "#3f7a6
 GREY = "#b9bcc2"
 
 
-def colorscale(metric: Metric, palette: str = "red-blue") -> list[list[float | str]]:
-    """Return Plotly's colour scale for a metric on a light page: diverging if signed, sequential if not."""
-    stops = PALETTES[palette]["light"] if metric.signed else PLAIN["light"]
+def colorscale(metric: Metric, palette: str = "red-blue", theme: Theme = "light") -> list[list[float | str]]:
+    """Return Plotly's colour scale for a metric: diverging if signed, sequential if not."""
+    stops = PALETTES[palette][theme] if metric.signed else PLAIN[theme]
     return [[place / (len(stops) - 1), colour] for place, colour in enumerate(stops)]
 
 
@@ -41,9 +54,11 @@ def colour_range(rows: pd.DataFrame, metric: Metric) -> float:
     return float(np.quantile(chosen, 0.99)) or 1.0 if len(chosen) else 1.0
 
 
-def colours_of(values: np.ndarray, metric: Metric, limit: float, palette: str = "red-blue") -> list[str]:
+def colours_of(
+    values: np.ndarray, metric: Metric, limit: float, palette: str = "red-blue", theme: Theme = "light"
+) -> list[str]:
     """Return one colour per value; a missing value has none and is grey."""
     low, high = (metric.centre - limit, metric.centre + limit) if metric.signed else (0.0, limit)
     places = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low), 0, 1)
-    sampled = sample_colorscale(colorscale(metric, palette), places.tolist())
+    sampled = sample_colorscale(colorscale(metric, palette, theme), places.tolist())
     return [str(colour) if np.isfinite(value) else GREY for colour, value in zip(sampled, values, strict=True)]

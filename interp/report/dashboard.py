@@ -8,32 +8,33 @@ bundle stand in the file. Pictures start from `interp.report.figures`, so page, 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from interp.analysis.result import Amplification
 from interp.files import writing
-from interp.report.colours import PALETTES, PLAIN
+from interp.report.colours import GREY, PAGE, PALETTES, PLAIN
+from interp.report.evidence import with_evidence
 from interp.report.facts import facts
-from interp.report.figures import class_bars, head_grid
 from interp.report.findings import findings
-from interp.report.metrics import FEW, METRICS, SINK
+from interp.report.metrics import FEW, SINK, metrics_of
 from interp.report.overview import first_head, overview
+from interp.report.payload.figures import figures_payload
 from interp.report.payload.heads import heads_payload
 from interp.report.payload.packing import script_json
 from interp.report.payload.passages import passages_payload
+from interp.report.payload.positions import positions_payload
 from interp.report.payload.tokens import tokens_payload
 
 TEMPLATES = Path(__file__).parent / "templates"
 # In the order of their use: they share one module scope, so a page has one state and no globals.
 SCRIPTS = (
-    "data", "colours", "state", "export", "ranking", "grid", "picture", "bars", "tokens", "passages", "page",
+    "data", "colours", "state", "export", "chart", "ranking", "grid", "picture", "bars", "classtable", "tokens",
+    "profile", "adjusted", "passages", "page",
 )  # fmt: skip
 
 
@@ -59,15 +60,17 @@ def render(result: Amplification) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    run, schemes = result.run, [str(name) for name in result.heads["scheme"].unique()]
+    run, heads = result.run, with_evidence(result)
+    schemes = [str(name) for name in heads["scheme"].unique()]
     return environment.get_template("page.html").render(
         run=run,
         facts=facts(run),
         data=Markup(script_json(payload(result))),
-        findings=[findings(result.heads, scheme) for scheme in schemes],
-        overview=overview(result.heads, schemes[0]),
+        findings=[findings(heads, scheme) for scheme in schemes],
+        overview=overview(heads, schemes[0]),
         few=FEW,
-        metrics=METRICS.values(),
+        metrics=metrics_of(heads.columns),
+        colours=PAGE,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup("\n".join((TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)),
         plotly=Markup(get_plotlyjs()),
@@ -76,25 +79,18 @@ def render(result: Amplification) -> str:
 
 def payload(result: Amplification) -> dict[str, Any]:
     """Return everything the page's scripts read, one entry per panel."""
-    heads = heads_payload(result.heads)
+    table = with_evidence(result)
+    heads = heads_payload(table)
     return {
         "model": str(result.run["model"]),
-        "first_head": first_head(result.heads, heads["schemes"][0]["name"]),
+        "first_head": first_head(table, heads["schemes"][0]["name"]),
         "few": FEW,
         "sink": SINK,
-        "metrics": [vars(metric) for metric in METRICS.values()],
-        "colours": {"palettes": PALETTES, "plain": PLAIN},
-        "figures": _figures(result.heads),
+        "metrics": [vars(metric) for metric in metrics_of(table.columns)],
+        "colours": {"palettes": PALETTES, "plain": PLAIN, "page": PAGE, "grey": GREY},
+        "figures": figures_payload(table, result.positions),
         **heads,
         "tokens": tokens_payload(result.tokens, heads),
-        "passages": passages_payload(result.passages, result.passage_scores, result.heads, heads),
+        "positions": positions_payload(result.positions, heads),
+        "passages": passages_payload(result.passages, result.passage_scores, table, heads),
     }
-
-
-def _figures(heads: pd.DataFrame) -> dict[str, Any]:
-    """Return a grid and a bar chart as Plotly JSON: the page keeps their look and puts in the chosen head and class."""
-    first = heads.iloc[0]
-    scheme = str(first["scheme"])
-    grid = head_grid(heads, scheme, str(first["token_class"]))
-    bars = class_bars(heads, int(first["layer"]), int(first["head"]), scheme)
-    return {"grid": json.loads(grid.to_json() or ""), "bars": json.loads(bars.to_json() or "")}

@@ -1,4 +1,4 @@
-"""What stands out, written from the data: the strongest heads and classes whose interval excludes 0."""
+"""What stands out, written from the data: the strongest heads and classes that can be told from no effect."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 import pandas as pd
 
-from interp.report.metrics import SINK
-from interp.report.tables import covers_zero, rankable, rows_of_scheme
+from interp.report.metrics import AMPLIFICATION, SINK
+from interp.report.tables import indistinct, null_band, rankable, rows_of_scheme
 from interp.report.text import number
 
 EACH = 5
@@ -37,17 +37,18 @@ class Findings:
     excluding: int
     by_chance: int
     has_sink: bool
+    has_null: bool
 
 
 def findings(heads: pd.DataFrame, scheme: str) -> Findings:
     """Rank the cells of a scheme by the end of the 95% interval nearest to 0, at most one finding per head and sign.
 
-    Ranking by that end rather than by the value keeps rare classes with wide intervals from winning. The attention sink
-    and classes with fewer than 30 tokens are not ranked.
+    Ranking by that end rather than by the value keeps rare classes with wide intervals from winning. The attention sink,
+    classes with fewer than 30 tokens, and what random directions do as well (`tables.indistinct`) are not ranked.
     """
     rows = rows_of_scheme(heads, scheme)
     seen = rows.loc[rankable(rows) & rows["log2_amplification"].notna()]
-    sure = seen.loc[~covers_zero(seen)]
+    sure = seen.loc[~indistinct(seen, AMPLIFICATION)]
     up = sure.loc[sure["ci_low"] > 0].sort_values("ci_low", ascending=False)
     down = sure.loc[sure["ci_high"] < 0].sort_values("ci_high")
     return Findings(
@@ -58,6 +59,7 @@ def findings(heads: pd.DataFrame, scheme: str) -> Findings:
         excluding=len(sure),
         by_chance=round(0.05 * len(seen)),
         has_sink=bool((rows["token_class"].astype(str) == SINK).any()),
+        has_null=null_band(rows, AMPLIFICATION) is not None,
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from interp.report.tables import covers_zero, rankable, rows_of_scheme
+from interp.report.metrics import AMPLIFICATION
+from interp.report.tables import indistinct, rankable, rows_of_scheme
 from interp.report.text import number
 
 
@@ -21,9 +22,9 @@ class Overview:
 
 
 def overview(heads: pd.DataFrame, scheme: str) -> Overview:
-    """Return, for every head, the class with the largest |A| whose interval excludes 0, or a dash."""
+    """Return, for every head, the class with the largest |A| that can be told from no effect, or a dash."""
     rows = rows_of_scheme(heads, scheme)
-    sure = rows.loc[rankable(rows) & ~covers_zero(rows)]
+    sure = rows.loc[rankable(rows) & ~indistinct(rows, AMPLIFICATION)]
     strongest = _strongest_first(sure).drop_duplicates(["layer", "head"])
     texts = {
         (layer, head): f"{token_class} {number(value)}"
@@ -43,9 +44,9 @@ def overview(heads: pd.DataFrame, scheme: str) -> Overview:
 
 
 def first_head(heads: pd.DataFrame, scheme: str) -> str:
-    """Return the label of the head with the largest |A| whose interval excludes 0: the page opens there."""
+    """Return the label of the head with the largest |A| that can be told from no effect: the page opens there."""
     rows = rows_of_scheme(heads, scheme)
-    sure = _strongest_first(rows.loc[rankable(rows) & ~covers_zero(rows)])
+    sure = _strongest_first(rows.loc[rankable(rows) & ~indistinct(rows, AMPLIFICATION)])
     row = (sure if len(sure) else rows).iloc[0]
     return f"L{row['layer']}H{row['head']}"
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from interp.analysis.significance import Z95
 from interp.errors import InterpError, nearest
-from interp.report.metrics import FEW, SINK
+from interp.report.metrics import FEW, SINK, Metric
 
 KEYS = ["layer", "head", "scheme", "token_class"]
 
@@ -33,6 +34,12 @@ def require_one_model(heads: pd.DataFrame) -> None:
         raise InterpError(
             f"{repeated} row(s) of the heads table repeat a (layer, head, scheme, class); each must be unique."
         )
+
+
+def require_drawable(heads: pd.DataFrame, metric: Metric) -> None:
+    """Raise an InterpError if `heads` lacks a column that a picture of `metric` needs, mixes models or repeats a row."""
+    require(heads, ["model", *KEYS, "n_tokens", metric.name, "ci_low", "ci_high"], "heads")
+    require_one_model(heads)
 
 
 def rows_of_scheme(heads: pd.DataFrame, scheme: str) -> pd.DataFrame:
@@ -61,9 +68,28 @@ def rows_of_head(table: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
     return rows
 
 
-def covers_zero(heads: pd.DataFrame) -> np.ndarray:
-    """True where the 95% interval of the amplification covers 0 or is missing: not distinguishable from no effect."""
-    return ~((heads["ci_low"].to_numpy(float) > 0) | (heads["ci_high"].to_numpy(float) < 0))
+def indistinct(heads: pd.DataFrame, metric: Metric) -> np.ndarray:
+    """True where a value cannot be told from no effect: hatched on the page and in figures, and never a finding.
+
+    Its 95% interval (that of A, if the metric has none) covers no effect or is missing, or it lies in its null band, where
+    the table has one: `null_band`.
+    """
+    own = metric.low in heads
+    low, high, centre = (metric.low, metric.high, metric.centre) if own else ("ci_low", "ci_high", 0.0)
+    sure = (heads[low].to_numpy(float) > centre) | (heads[high].to_numpy(float) < centre)
+    if (band := null_band(heads, metric)) is not None:
+        value = heads[metric.name].to_numpy(float)
+        sure &= ~((value >= band[0]) & (value <= band[1]))
+    return ~sure
+
+
+def null_band(heads: pd.DataFrame, metric: Metric) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the ends of mean ± 1.96 sd of the metric under random directions, or None if the table lacks its null."""
+    mean, sd = f"{metric.null}_null_mean", f"{metric.null}_null_sd"
+    if not metric.null or mean not in heads or sd not in heads:
+        return None
+    middle, half = heads[mean].to_numpy(float), Z95 * heads[sd].to_numpy(float)
+    return middle - half, middle + half
 
 
 def rankable(heads: pd.DataFrame) -> np.ndarray:

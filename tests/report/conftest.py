@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from interp.analysis.result import Amplification
+from tests.report import further
 
 UPOS = (
     "NOUN", "PUNCT", "ADP", "DET", "VERB", "PROPN", "ADJ", "AUX", "PRON", "ADV", "CCONJ", "NUM", "PART", "SCONJ",
@@ -33,7 +34,7 @@ def make_result(
     return Amplification(
         heads=table,
         tokens=_tokens(random, layers, heads, vocabulary),
-        positions=pd.DataFrame(columns=["layer", "head", "pos", "n_tokens", "bias_score_mean", "bias_score_sd"]),
+        positions=further.positions(layers, heads),
         passages=(text := _passages(random, vocabulary, passages, places, list(schemes))),
         passage_scores=_scores(random, layers, heads, text, means["bias_score_mean"] - means["bias_score_contrast"]),
         run={
@@ -43,6 +44,8 @@ def make_result(
             "versions": {"torch": "2.13.0", "spacy": "3.8.7"}, "command": "python -m interp.amplify",
             "wall_seconds": 41.3, "warnings": ["The corpus is small: 31 documents."],
         },
+        nulls=further.nulls(table),
+        adjusted=further.adjusted(table),
     )  # fmt: skip
 
 

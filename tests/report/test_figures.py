@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interp.errors import InterpError
-from interp.report.figures import class_bars, head_grid, token_bars
+from interp.report.figures import class_bars, head_grid, token_bars, with_evidence
 from interp.report.metrics import METRICS
 
 
@@ -19,7 +19,7 @@ def test_the_grid_has_a_cell_for_every_head(make, layers, heads):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_drawn_symmetric_round_its_centre_unless_it_is_a_plain_quantity(result, metric):
-    cells, look = head_grid(result.heads, "function", "content", metric).data[0], METRICS[metric]
+    cells, look = head_grid(with_evidence(result), "function", "content", metric).data[0], METRICS[metric]
     assert cells.zmax > look.centre
     assert cells.zmin == (pytest.approx(2 * look.centre - cells.zmax) if look.signed else 0)
 
@@ -31,7 +31,7 @@ def test_cells_print_their_sign_and_those_whose_interval_covers_zero_are_hatched
     assert set(zip(hatch.y, hatch.x, strict=True)) == set(
         rows[(rows.ci_low <= 0) & (rows.ci_high >= 0)][["layer", "head"]].itertuples(index=False, name=None)
     )
-    assert "covers 0" in hatch.name
+    assert "cannot be told from no effect" in hatch.name
 
 
 def test_one_colour_means_one_number_for_all_classes_of_a_scheme(result):
@@ -49,7 +49,7 @@ def test_the_safe_palette_changes_colours_and_nothing_else(result):
 
 def test_bars_hold_every_class_with_its_interval_and_its_n(result):
     bars, rows = (
-        class_bars(result.heads, 0, 5, "pos").data[0],
+        class_bars(result.heads, 0, 5, "pos").data[1],
         result.heads.query("layer == 0 and head == 5 and scheme == 'pos'"),
     )
     names = class_bars(result.heads, 0, 5, "pos").layout.yaxis.ticktext
@@ -67,15 +67,15 @@ def test_a_missing_interval_draws_no_error_bar(result):
     heads.loc[heads.token_class == "PUNCT", ["ci_low", "ci_high"]] = float("nan")
     figure = class_bars(heads, 0, 5, "pos")
     place = next(i for i, name in enumerate(figure.layout.yaxis.ticktext) if name.startswith("PUNCT"))
-    assert figure.data[0].error_x.array[place] is None
-    assert figure.data[0].error_x.arrayminus[place] is None
+    assert figure.data[1].error_x.array[place] is None
+    assert figure.data[1].error_x.arrayminus[place] is None
 
 
 def test_an_empty_class_keeps_its_place_and_says_so(result):
     figure = class_bars(result.heads, 0, 0, "pos")
     place = next(i for i, name in enumerate(figure.layout.yaxis.ticktext) if name == "EMPTY · n = 0")
-    assert figure.data[0].x[place] == 0
-    assert figure.data[0].text[place] == "n = 0"
+    assert figure.data[1].x[place] == 0
+    assert figure.data[1].text[place] == "n = 0"
 
 
 def test_a_class_with_few_tokens_is_grey(result):
@@ -83,7 +83,7 @@ def test_a_class_with_few_tokens_is_grey(result):
     heads.loc[heads.token_class == "PUNCT", "n_tokens"] = 29
     figure = class_bars(heads, 0, 5, "pos")
     grey = {
-        figure.data[0].marker.color[i]
+        figure.data[1].marker.color[i]
         for i, name in enumerate(figure.layout.yaxis.ticktext)
         if name.startswith("PUNCT")
     }
@@ -91,10 +91,10 @@ def test_a_class_with_few_tokens_is_grey(result):
 
 
 def test_token_bars_show_both_ends_and_no_rare_token(result):
-    figure = token_bars(result.tokens, 2, 3, each=5, min_count=100)
-    assert len(figure.data[0].x) == 10
-    assert list(figure.data[0].x) == sorted(figure.data[0].x)
-    assert min(row[2] for row in figure.data[0].customdata) >= 100
+    [bars] = token_bars(result.tokens, 2, 3, each=5, min_count=100).data
+    assert len(bars.x) == 10
+    assert list(bars.x) == sorted(bars.x)
+    assert min(row[2] for row in bars.customdata) >= 100
 
 
 def test_tokens_and_classes_cannot_become_markup_of_the_picture(make):

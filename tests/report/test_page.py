@@ -15,13 +15,13 @@ from interp.report.dashboard import write_dashboard
 
 pytestmark = pytest.mark.browser
 START = "#head=L0H5&class=*&scheme=pos"
-PANELS = ("about", "heads", "classes", "tokens", "passages")
+PANELS = ("about", "heads", "classes", "tokens", "position", "passages")
 HOSTILE = {"<b>", "</script>", "\n", "nan", "null", "😀", "שלום", 'say "hi", you', "<!--", " the"}
 
 
 @pytest.fixture(scope="session")
 def address(make, tmp_path_factory):
-    result = make(12, 12)
+    result = make(12, 12, passages=15)
     # Every hostile token stands at an end of every head, so that it is in the page's cut.
     tokens = result.tokens.copy()
     tokens.loc[tokens.token_string == "</script>", "count"] = 501
@@ -91,7 +91,8 @@ def ready(page, url):
 def settle(page):
     """Wait until every panel is drawn: those below the fold follow one painted frame later."""
     frame = "await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));"
-    page.evaluate(f"async () => {{ {frame * 3} }}")
+    waiting = "Number(document.documentElement.dataset.waiting)"
+    page.evaluate(f"async () => {{ {frame} while ({waiting}) {{ {frame} }} }}")
 
 
 def hash_of(page):
@@ -163,7 +164,7 @@ def test_hostile_tokens_survive_to_the_page_and_to_both_exports(open_page):
 
 
 def test_passages_export_their_tokens_with_attention_with_and_without_the_bias(open_page, make):
-    page, result = open_page("#head=L2H1&class=*&scheme=pos"), make(12, 12)
+    page, result = open_page("#head=L2H1&class=*&scheme=pos"), make(12, 12, passages=15)
     row = rows_of(downloaded(page, "passages", "CSV")[1])[3 * 40 + 7]
     score = result.passage_scores.query("layer == 2 and head == 1 and passage == 3 and place == 7").iloc[0]
     token = result.passages.query("passage == 3 and place == 7").iloc[0]
@@ -188,7 +189,7 @@ def test_passages_are_labelled_by_decile_and_all_of_them_can_be_shown(open_page)
     assert labels == [f"decile {decile} of 10" for decile in range(10, 0, -1)]
     page.check("#all-passages")
     settle(page)
-    assert page.locator("#passages article:visible").count() == 20
+    assert page.locator("#passages article:visible").count() == 15
 
 
 def test_tokens_can_be_searched_and_filtered(open_page):
@@ -226,10 +227,10 @@ def test_the_keyboard_alone_reaches_every_panel_moves_in_the_grid_and_chooses(op
 
 def test_tab_alone_walks_through_every_panel(open_page):
     page, reached = open_page(), {None}
-    for _ in range(140):
+    for _ in range(200):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.closest('[id^=panel-]')?.id"))
-        if len(reached) == 6:
+        if len(reached) == len(PANELS) + 1:
             break
     assert reached == {None, *(f"panel-{name}" for name in PANELS)}
 
@@ -328,7 +329,8 @@ def test_a_single_head_without_tokens_passages_or_plain_class_names_has_a_page(c
 def test_the_page_never_scrolls_sideways(open_page, width):
     page = open_page()
     page.set_viewport_size({"width": width, "height": 800})
-    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.set_viewport_size({"width": 1280, "height": 900})
 
 

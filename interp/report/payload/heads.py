@@ -8,11 +8,21 @@ import numpy as np
 import pandas as pd
 
 from interp.report.colours import colour_range
-from interp.report.metrics import METRICS
+from interp.report.metrics import metrics_of
 from interp.report.payload.packing import codes, one_each, pack
 from interp.report.tables import KEYS, require, require_one_model, rows_of_scheme
 
-VALUES = (*METRICS, "ci_low", "ci_high", "share_unbiased", "bias_score_mean")
+NEEDED = ("log2_amplification", "ci_low", "ci_high", "bias_score_contrast", "hedges_g", "auroc", "alignment", "share",
+          "share_unbiased", "bias_score_mean")  # fmt: skip
+CONTRASTS = ("contrast", "contrast_position", "contrast_frequency")
+NULLS = ("contrast", "auroc", "alignment", "amplification")
+FURTHER = (
+    *(f"{name}{end}" for name in CONTRASTS for end in ("", "_low", "_high")),
+    "amplification_null_mean",  # of the others it is the value that means "no effect"
+    *(f"{name}_{part}" for name in NULLS for part in ("null_sd", "q", "label_q")),
+)
+"""Columns that only some results have, in half precision: three digits are more than their errors are worth."""
+CELLS = 20_000  # pairs of head and class whose first columns the page can afford in single precision
 
 
 def heads_payload(heads: pd.DataFrame) -> dict[str, Any]:
@@ -21,7 +31,7 @@ def heads_payload(heads: pd.DataFrame) -> dict[str, Any]:
     Raises:
         InterpError: a column is missing, a row repeats, or a class has different counts for different heads.
     """
-    require(heads, [*KEYS, "n_tokens", "n_documents", *VALUES], "heads")
+    require(heads, [*KEYS, "n_tokens", "n_documents", *NEEDED], "heads")
     require_one_model(heads)
     heads = heads.assign(token_class=heads["token_class"].astype(str), scheme=heads["scheme"].astype(str))
     layers, numbers = sorted(set(heads["layer"])), sorted(set(heads["head"]))
@@ -48,13 +58,18 @@ def _scheme(name: str, rows: pd.DataFrame, layers: list, numbers: list) -> dict[
     n_documents = one_each(rows, "n_documents", "token_class", f"n_documents of a class of {name!r}")
     classes = sorted(n_tokens, key=lambda token_class: -n_tokens[token_class])
     head, place = head_index(rows, layers, numbers), codes(rows, "token_class", classes)
-    block = np.full((len(VALUES), len(layers) * len(numbers), len(classes)), np.nan)  # [column, head, class]
-    block[:, head, place] = rows[list(VALUES)].to_numpy(float).T
+    columns = [*NEEDED, *(column for column in FURTHER if column in rows)]
+    block = np.full((len(columns), len(layers) * len(numbers), len(classes)), np.nan)  # [column, head, class]
+    block[:, head, place] = rows[columns].to_numpy(float).T
+    precise = NEEDED if block[0].size <= CELLS else ()
     return {
         "name": name,
         "classes": classes,
         "n_tokens": [n_tokens[token_class] for token_class in classes],
         "n_documents": [n_documents[token_class] for token_class in classes],
-        "ranges": {metric.name: colour_range(rows, metric) for metric in METRICS.values()},
-        "values": {column: pack(values, "f4") for column, values in zip(VALUES, block, strict=True)},
+        "ranges": {metric.name: colour_range(rows, metric) for metric in metrics_of(rows.columns)},
+        "values": {
+            column: pack(values, "f4" if column in precise else "f2")
+            for column, values in zip(columns, block, strict=True)
+        },
     }

@@ -11,7 +11,7 @@ from interp.report.payload.heads import head_index, head_means
 from interp.report.payload.packing import codes, pack
 from interp.report.tables import require
 
-NUMBERS = 1_200_000  # numbers the page can afford over all heads
+NUMBERS = 260_000  # numbers the page can afford over all heads
 FEWEST = 10  # passages shown however many heads there are
 
 

@@ -44,10 +44,3 @@ function legend(box, metric, limit, unit, notes) {
 function note(kind, text) {
   return make("span", { className: "key" }, make("span", { className: `swatch ${kind}` }), text);
 }
-
-// Colours of the page for Plotly, which does not read CSS.
-function pageColours() {
-  const body = getComputedStyle(document.body);
-  const faint = getComputedStyle(byId("bars")).borderTopColor;
-  return { text: body.color, line: faint };
-}

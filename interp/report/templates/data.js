@@ -24,8 +24,13 @@ function unpacked(record) {
 const nHeads = data.layers.length * data.heads.length;
 const metrics = Object.fromEntries(data.metrics.map((metric) => [metric.name, metric]));
 const schemes = Object.fromEntries(
-  data.schemes.map((scheme) => [scheme.name, { ...scheme, values: unpacked(scheme.values) }]),
+  data.schemes.map((scheme) => [scheme.name, { ...scheme, values: unpacked(scheme.values), digits: digitsOf(scheme.values) }]),
 );
+
+// Half precision holds three digits and a bit; single precision seven.
+function digitsOf(record) {
+  return Object.fromEntries(Object.entries(record).map(([name, { dtype }]) => [name, dtype === "f2" ? 4 : 7]));
+}
 
 // A head is a number on this page, and a layer and a head to the reader.
 function headColumns(head) {
@@ -44,7 +49,7 @@ const headByLabel = new Map(Array.from({ length: nHeads }, (_, head) => [headLab
 
 // What a head does to a class, under the column names of heads.parquet.
 function cell(scheme, head, klass) {
-  const { classes, n_tokens, n_documents, values } = schemes[scheme];
+  const { classes, n_tokens, n_documents, values, digits } = schemes[scheme];
   const at = head * classes.length + klass;
   return {
     ...headColumns(head),
@@ -52,7 +57,7 @@ function cell(scheme, head, klass) {
     token_class: classes[klass],
     n_tokens: n_tokens[klass],
     n_documents: n_documents[klass],
-    ...Object.fromEntries(Object.entries(values).map(([column, block]) => [column, exact(block[at], 7)])),
+    ...Object.fromEntries(Object.entries(values).map(([column, block]) => [column, exact(block[at], digits[column])])),
   };
 }
 
@@ -61,9 +66,29 @@ function value(scheme, head, klass, column) {
   return values[column][head * classes.length + klass];
 }
 
-// The one place that decides what is hatched.
-function indistinct(scheme, head, klass) {
-  return !(value(scheme, head, klass, "ci_low") > 0 || value(scheme, head, klass, "ci_high") < 0);
+// The ends of mean ± 1.96 sd of the metric under random directions, if they were measured.
+function nullBand(row, metric) {
+  const middle = row[`${metric.null}_null_mean`] ?? metric.centre;
+  const half = 1.96 * row[`${metric.null}_null_sd`];
+  return metric.null && Number.isFinite(half) ? [middle - half, middle + half] : null;
+}
+
+// Cannot be told from no effect, and so is hatched: `indistinct` of interp/report/tables.py says the same.
+function indistinctRow(row, metric) {
+  const own = metric.low in row;
+  const [low, high, centre] = own ? [metric.low, metric.high, metric.centre] : ["ci_low", "ci_high", 0];
+  const ends = nullBand(row, metric);
+  const inside = ends && row[metric.name] >= ends[0] && row[metric.name] <= ends[1];
+  return !(row[low] > centre || row[high] < centre) || Boolean(inside);
+}
+
+const hatched = {}; // per scheme and metric one mark per head and class, because the grid asks for all of them
+function indistinct(scheme, head, klass, name = state.metric) {
+  const { classes } = schemes[scheme];
+  const marks = (hatched[`${scheme} ${name}`] ??= Uint8Array.from({ length: nHeads * classes.length }, (_, at) =>
+    indistinctRow(cell(scheme, Math.floor(at / classes.length), at % classes.length), metrics[name]),
+  ));
+  return Boolean(marks[head * classes.length + klass]);
 }
 
 const few = (scheme, klass) => schemes[scheme].n_tokens[klass] < data.few;
@@ -87,8 +112,15 @@ function printed(number, metric) {
 
 const percent = (number) => (Number.isFinite(number) ? `${(100 * number).toPrecision(3)}%` : "–");
 const interval = (low, high) => (Number.isFinite(low) ? `[${signed(low)}, ${signed(high)}]` : "no interval");
-const count = (number) => number.toLocaleString("en");
-const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;
+const thousands = new Intl.NumberFormat("en");
+const count = (number) => thousands.format(number);
+const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+const chance = (q) => (Number.isFinite(q) ? (q < 0.001 ? "< 0.001" : q.toFixed(3)) : "–");
+
+function withInterval(row, metric) {
+  const number = printed(row[metric.name], metric);
+  return Number.isFinite(row[metric.low]) ? `${number} ${interval(row[metric.low], row[metric.high])}` : number;
+}
 
 // Newlines, tabs and direction marks made visible; the exports keep the token as it is.
 const unseen = /[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;

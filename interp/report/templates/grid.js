@@ -83,14 +83,15 @@ function spoken(head) {
   const found = cell(state.scheme, head, klass);
   const parts = [`${headLabel(head)}, ${visible(found.token_class)}`];
   if (!found.n_tokens) return `${parts[0]}: n = 0`;
-  if (state.metric !== "log2_amplification")
-    parts.push(`${metric.title} ${printed(found[state.metric], metric)}`);
+  if (state.metric !== "log2_amplification") parts.push(`${metric.title} ${withInterval(found, metric)}`);
+  const q = found[`${metric.null}_q`];
+  const against = Number.isFinite(q) ? ` (q = ${chance(q)} against random directions)` : "";
   const side = indistinct(state.scheme, head, klass)
-    ? "not distinguishable from 0"
-    : found.log2_amplification > 0
+    ? "cannot be told from no effect"
+    : found[state.metric] > metric.centre
       ? "amplified"
       : "suppressed";
-  parts.push(`A = ${signed(found.log2_amplification)} ${interval(found.ci_low, found.ci_high)}, ${side}`);
+  parts.push(`A = ${signed(found.log2_amplification)} ${interval(found.ci_low, found.ci_high)}`, `${side}${against}`);
   parts.push(
     `share ${percent(found.share_unbiased)} → ${percent(found.share)}`,
     `n = ${count(found.n_tokens)} in ${plural(found.n_documents, "document")}`,
@@ -108,7 +109,7 @@ function drawGridWords(metric) {
   byId("heads-sub").textContent = `${subject} ${metric.meaning}`;
   const unit = metric.signed ? metric.unit : "";
   legend(byId("grid-legend"), metric, schemes[state.scheme].ranges[state.metric], unit, [
-    note("hatched", "hatched: 95% interval of A covers 0"),
+    note("hatched", `hatched: ${hatchReason(metric)}`),
     note("few", `grey: n < ${data.few}`),
     make("span", { className: "key", textContent: "same colours for every head and class of this scheme" }),
   ]);
@@ -117,6 +118,12 @@ function drawGridWords(metric) {
       .map((_, head) => (shownClass(head) < 0 ? null : cell(state.scheme, head, shownClass(head))))
       .filter(Boolean),
   );
+}
+
+function hatchReason(metric) {
+  const { values } = schemes[state.scheme];
+  const whose = metric.low in values ? "95% interval covers no effect" : "95% interval of A covers 0";
+  return `${metric.null}_null_sd` in values ? `${whose}, or within 95% of random directions` : whose;
 }
 
 // The chosen head is outlined; one cell of the grid is in the tab order.

@@ -1,6 +1,6 @@
 // Start: fill the controls, draw every panel, listen to the keys.
 
-const panels = ["about", "heads", "classes", "tokens", "passages"].map((name) => byId(`panel-${name}`));
+const panels = ["about", "heads", "classes", "tokens", "position", "passages"].map((name) => byId(`panel-${name}`));
 const selects = {
   head: byId("head"),
   scheme: byId("scheme"),
@@ -17,18 +17,22 @@ function options(select, pairs) {
   select.replaceChildren(...pairs.map(([value, textContent]) => make("option", { value, textContent })));
 }
 
-function drawControls() {
+function drawClassChoice() {
   const { classes, n_tokens } = schemes[state.scheme];
   options(selects.class, [
     [OVERVIEW, "strongest of each head"],
     ...classes.map((name, i) => [name, `${visible(name)} (n = ${count(n_tokens[i])})`]),
   ]);
+}
+
+function drawControls() {
   for (const [key, select] of Object.entries(selects)) select.value = state[key];
   byId("palette").setAttribute("aria-pressed", state.palette !== initial.palette);
   byId("theme").textContent = `Theme: ${state.theme}`;
   byId("count").value = state.count;
   if (byId("search").value !== state.search) byId("search").value = state.search;
   byId("all-passages").checked = state.allPassages;
+  byId("first-token").checked = state.firstToken;
   for (const found of document.querySelectorAll(".findings"))
     found.hidden = found.dataset.scheme !== state.scheme;
 }
@@ -109,11 +113,17 @@ addEventListener("beforeprint", () => {
   onScreen = state.theme;
   change({ theme: "light" });
   drawTokens();
+  drawProfile();
+  drawAdjusted();
   drawPassages();
 });
 addEventListener("afterprint", () => change({ theme: onScreen }));
 
-watchers.unshift({ keys: ["theme"], draw: drawTheme }, { keys: Object.keys(initial), draw: drawControls });
+watchers.unshift(
+  { keys: ["theme"], draw: drawTheme },
+  { keys: ["scheme"], draw: drawClassChoice },
+  { keys: Object.keys(initial), draw: drawControls },
+);
 systemDark.addEventListener(
   "change",
   () =>
@@ -134,10 +144,13 @@ options(
 byId("controls").hidden = document.querySelector("main").hidden = false;
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 drawTheme();
+drawClassChoice();
 drawControls();
 buildGrid();
 drawGrid();
 startBars();
 startTokens();
+startProfile();
+startAdjusted();
 startPassages();
 restore();

@@ -30,13 +30,13 @@ charts.grid = () => {
     y: covered.map(({ head }) => Math.floor(head / wide)),
   });
   const subject = chosenClass() < 0 ? "strongest class" : plain(state.class);
-  const { text, background } = printColours();
+  const { text, panel } = paintBox();
   Object.assign(layout, {
     title: { text: `${plain(data.model)} · ${subject} · ${metric.title} (${metric.unit})` },
     height: 150 + 40 * data.layers.length,
     font: { ...layout.font, color: text },
-    paper_bgcolor: background,
-    plot_bgcolor: background,
+    paper_bgcolor: panel,
+    plot_bgcolor: panel,
   });
   return { data: [cellTrace, hatchTrace], layout };
 };

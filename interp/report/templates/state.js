@@ -14,6 +14,8 @@ const initial = {
   tokenClass: "",
   count: 10,
   allPassages: false,
+  firstToken: true,
+  removed: "",
 };
 const state = { ...initial };
 
@@ -22,19 +24,28 @@ function watch(keys, draw) {
   watchers.push({ keys, draw });
 }
 
-// For panels below the fold: draw once, after the browser has painted what the reader is looking at.
+// For panels below the fold: drawn after the browser has painted what the reader looks at, one at a time, so that no
+// click waits for more than one of them.
+const waiting = new Set();
 function afterPaint(draw) {
-  let waiting = false;
   return () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() =>
-      setTimeout(() => {
-        waiting = false;
-        draw();
-      }),
-    );
+    if (!waiting.size) requestAnimationFrame(() => setTimeout(drawNext));
+    waiting.delete(draw);
+    waiting.add(draw);
+    markWaiting();
   };
+}
+
+function drawNext() {
+  const [draw] = waiting;
+  waiting.delete(draw);
+  draw?.();
+  markWaiting();
+  if (waiting.size) requestAnimationFrame(() => setTimeout(drawNext));
+}
+
+function markWaiting() {
+  document.documentElement.dataset.waiting = waiting.size;
 }
 
 // Change some of the state, then redraw the panels that look at what changed.
@@ -57,6 +68,7 @@ function repair(before) {
   if (!["auto", "light", "dark"].includes(state.theme)) state.theme = "auto";
   if (!["value", "n", "name"].includes(state.sort)) state.sort = "value";
   if (!(state.count >= 1)) state.count = 1;
+  if (!(state.removed && Object.hasOwn(metrics, state.removed))) state.removed = "";
   const { classes } = schemes[state.scheme];
   if (!classes.includes(state.class)) state.class = OVERVIEW;
   if (!classes.includes(state.tokenClass)) state.tokenClass = "";
@@ -94,6 +106,7 @@ function restore() {
     head: headByLabel.get(asked.head) ?? initial.head,
     count: Number(wanted.count),
     allPassages: String(wanted.allPassages) === "true",
+    firstToken: String(wanted.firstToken) === "true",
   });
 }
 addEventListener("hashchange", restore);

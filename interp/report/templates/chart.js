@@ -1,0 +1,83 @@
+// What all Plotly charts of the page share: colours of the theme, one configuration, room for labels, a frame for a picture.
+
+const config = {
+  showSendToCloud: false,
+  displaylogo: false,
+  responsive: true,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+};
+
+// Plotly draws no bar for null, but a bar of no length, which would look like certainty, for 0.
+const known = (length) => (Number.isFinite(length) ? length : null);
+
+// The page's colours in the theme that is on.
+function paintBox() {
+  return Object.fromEntries(
+    Object.entries(data.colours.page).map(([name, pair]) => [name, pair[dark() ? "dark" : "light"]]),
+  );
+}
+
+function themed(layout) {
+  const { text, line } = paintBox();
+  for (const axis of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
+    // without "allow" Plotly measures every label again, which takes longer than drawing all the rest
+    Object.assign(layout[axis], { gridcolor: line, automargin: false, ticklabeloverflow: "allow" });
+  }
+  for (const shape of layout.shapes ?? []) shape.line.color = text;
+  return Object.assign(layout, {
+    title: undefined,
+    font: { ...layout.font, color: text },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    dragmode: false,
+  });
+}
+
+function drawChart(box, traces, layout) {
+  Plotly.react(box, traces, layout, config);
+}
+
+// Names one row each, first on top.
+function classAxis(rows, label) {
+  return {
+    tickvals: rows.map((_, i) => i),
+    ticktext: rows.map(label),
+    range: [rows.length - 0.4, -0.6],
+    fixedrange: true,
+  };
+}
+
+// Letting Plotly measure its labels would draw every chart twice.
+const pen = document.createElement("canvas").getContext("2d");
+function textWidth(text) {
+  pen.font = "bold 12px system-ui, sans-serif";
+  return pen.measureText(text).width;
+}
+
+// A chart as a picture to take away: with a title and a ground of its own.
+function framed(traces, layout, subject) {
+  const { panel } = paintBox();
+  return {
+    data: traces,
+    layout: {
+      ...layout,
+      title: { text: [data.model, headLabel(state.head), state.scheme, subject].map(plain).join(" · ") },
+      margin: { ...layout.margin, t: layout.margin.t + 44 },
+      height: layout.height + 40,
+      paper_bgcolor: panel,
+    },
+  };
+}
+
+// "View as table": the first cell of a row is its name.
+function fillTable(details, heads, rows) {
+  const body = rows.map(([name, ...texts]) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, name),
+      ...texts.map((textContent) => make("td", { textContent })),
+    ),
+  );
+  details.querySelector("table").replaceChildren(headerRow(heads), make("tbody", {}, ...body));
+}

@@ -1,0 +1,140 @@
+"""Nulls, adjusted contrasts and profiles: joined to the right cells, hatched where they say so, drawn and packed whole."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from interp.report.evidence import with_evidence
+from interp.report.figures import adjusted_contrasts, class_bars, head_grid, position_profile
+from interp.report.findings import findings
+from interp.report.metrics import METRICS, metrics_of
+from interp.report.payload.heads import heads_payload
+from interp.report.payload.positions import positions_payload
+from interp.report.tables import indistinct, null_band
+from tests.report.further import positions
+
+
+def unpacked(packed):
+    return np.frombuffer(base64.b64decode(packed["base64"]), f"<{packed['dtype']}")
+
+
+@pytest.fixture(scope="module")
+def table(result):
+    return with_evidence(result)
+
+
+def cell_of(table, **wanted):
+    return table.loc[np.logical_and.reduce([table[name] == value for name, value in wanted.items()])].iloc[0]
+
+
+WHERE = {"layer": 2, "head": 3, "scheme": "function", "token_class": "number"}
+
+
+def test_every_null_and_adjusted_contrast_comes_to_its_own_head_and_class(result, table):
+    shuffled = {name: getattr(result, name).sample(frac=1, random_state=1) for name in ("nulls", "adjusted")}
+    found = cell_of(with_evidence(dataclasses.replace(result, **shuffled)), **WHERE)
+    null = cell_of(result.nulls, **WHERE, statistic="contrast", null="direction")
+    adjusted = cell_of(result.adjusted, **WHERE, adjusted_for="position")
+    assert found["contrast_null_sd"] == null["null_sd"]
+    assert found["contrast_position"] == adjusted["bias_score_contrast"]
+    assert found["contrast_position_high"] == adjusted["ci_high"]
+    assert len(with_evidence(result)) == len(result.heads)
+
+
+def test_metrics_without_a_column_are_not_offered(result):
+    bare = dataclasses.replace(result, nulls=pd.DataFrame(), adjusted=pd.DataFrame())
+    assert {metric.name for metric in metrics_of(with_evidence(bare).columns)} == set(METRICS) - {
+        "contrast_position",
+        "contrast_frequency",
+    }
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_cell_is_told_from_no_effect_only_outside_its_interval_and_its_null_band(table, name):
+    metric, sure = METRICS[name], []
+    for row in table.to_dict(orient="records"):
+        low, high, centre = ("ci_low", "ci_high", 0) if not metric.low else (metric.low, metric.high, metric.centre)
+        outside = row[low] > centre or row[high] < centre
+        if metric.null:
+            mean, half = row[f"{metric.null}_null_mean"], 1.959964 * row[f"{metric.null}_null_sd"]
+            outside = outside and abs(row[name] - mean) > half
+        sure.append(bool(outside))
+    assert 0 < sum(sure) < len(sure)
+    assert list(~indistinct(table, metric)) == sure
+
+
+def test_hatched_cells_are_the_same_in_the_grid_and_in_the_bars(table):
+    look = METRICS["bias_score_contrast"]
+    hatch = head_grid(table, "pos", "NOUN", look.name).data[1]
+    cells = set(zip(hatch.y, hatch.x, strict=True))
+    for layer, head in [(0, 0), (1, 0), (3, 5)]:
+        figure = class_bars(table, layer, head, "pos", look.name)
+        place = next(i for i, name in enumerate(figure.layout.yaxis.ticktext) if name.startswith("NOUN"))
+        assert (figure.data[1].marker.pattern.shape[place] == "/") == ((layer, head) in cells)
+
+
+def test_the_band_behind_a_bar_spans_the_null_of_its_class(table):
+    figure = class_bars(table, 0, 5, "pos")
+    place = next(i for i, name in enumerate(figure.layout.yaxis.ticktext) if name.startswith("PUNCT"))
+    row = cell_of(table, layer=0, head=5, scheme="pos", token_class="PUNCT")
+    low, high = null_band(table.loc[[row.name]], METRICS["log2_amplification"])
+    assert figure.data[0].base[place] == pytest.approx(low[0])
+    assert figure.data[0].x[place] == pytest.approx(high[0] - low[0])
+
+
+def test_without_nulls_there_is_no_band_and_hatching_goes_by_the_interval(result):
+    figure = class_bars(result.heads, 0, 5, "pos")
+    assert len(figure.data[0].x) == 0
+    assert null_band(result.heads, METRICS["auroc"]) is None
+
+
+def test_what_random_directions_do_as_well_is_no_finding(result, table):
+    wide = table.assign(amplification_null_sd=100.0)
+    assert findings(wide, "pos").excluding == 0
+    assert findings(table, "pos").has_null
+    assert not findings(result.heads, "pos").has_null
+    assert findings(result.heads, "pos").excluding > findings(table, "pos").excluding > 0
+
+
+def test_a_profile_has_every_position_and_leaves_out_the_first_on_request(result):
+    band, line = position_profile(result.positions, 1, 2).data
+    rows = result.positions.query("layer == 1 and head == 2")
+    assert list(line.x) == list(rows.pos)
+    assert list(line.y) == list(rows.bias_score_mean)
+    assert sorted(band.y) == sorted([*rows.ci_low, *rows.ci_high])
+    assert list(position_profile(result.positions, 1, 2, first_token=False).data[1].x) == list(rows.pos[1:])
+
+
+def test_contrasts_stand_beside_what_is_left_of_them(table):
+    before, after = adjusted_contrasts(table, 0, 5, "pos", removed="frequency").data
+    np.testing.assert_allclose(np.array(after.x, float), np.array(before.x, float) / 4)
+    names = adjusted_contrasts(table, 0, 5, "pos", first_token=False).layout.yaxis.ticktext
+    assert not any(name.startswith("bos") for name in names)
+
+
+@pytest.mark.parametrize(("layers", "heads", "length"), [(4, 6, 48), (48, 25, 79)])
+def test_a_packed_profile_keeps_every_token_and_the_mean_over_them(make, layers, heads, length):
+    table = positions(layers, heads, length)
+    index = heads_payload(make(layers, heads, classes=3, passages=1, places=2).heads)
+    packed = positions_payload(table.sample(frac=1, random_state=0), index)
+    counts, block = unpacked(packed["n_tokens"]), unpacked(packed["values"]["mean"]).reshape(layers * heads, -1)
+    first, last = unpacked(packed["first"]), unpacked(packed["last"])
+    rows = table.query("layer == 1 and head == 2")
+    assert counts.sum() == rows.n_tokens.sum()
+    assert list(first[1:]) == list(last[:-1] + 1)
+    assert (first[0], last[-1]) == (0, rows.pos.max())
+    overall = np.average(rows.bias_score_mean, weights=rows.n_tokens)
+    assert np.average(block[heads + 2], weights=counts) == pytest.approx(overall, rel=2e-3)
+    assert block[heads + 2, 0] == 9.0  # the first position is a step of its own
+
+
+def test_themes_change_colours_and_nothing_else(table):
+    light, dark = (class_bars(table, 0, 5, "pos", theme=theme) for theme in ("light", "dark"))
+    assert light.layout.paper_bgcolor != dark.layout.paper_bgcolor
+    assert light.data[1].marker.color != dark.data[1].marker.color
+    assert np.array_equal(light.data[1].x, dark.data[1].x)
