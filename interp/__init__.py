@@ -4,6 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interp.analysis.comparison import Comparison
+    from interp.comparing import compare
+    from interp.data.labelling import token_classes
     from interp.model.checkpoint import load_model
     from interp.model.config import BiasConfig, ModelConfig
     from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -11,16 +14,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Amplification", "BiasConfig", "HookedSymmetryBrokenTransformer", "ModelConfig", "amplification", "load_model",
+    "Amplification", "BiasConfig", "Comparison", "HookedSymmetryBrokenTransformer", "ModelConfig", "amplification",
+    "compare", "load_model",
+    "token_classes",
 ]  # fmt: skip
 
 _HOME = {
     "Amplification": "interp.reporting",
     "BiasConfig": "interp.model.config",
+    "Comparison": "interp.analysis.comparison",
     "HookedSymmetryBrokenTransformer": "interp.model.transformer",
     "ModelConfig": "interp.model.config",
     "amplification": "interp.reporting",
+    "compare": "interp.comparing",
     "load_model": "interp.model.checkpoint",
+    "token_classes": "interp.data.labelling",
 }
 
 

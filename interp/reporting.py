@@ -17,6 +17,7 @@ from interp.analysis.amplification import measure
 from interp.analysis.direction import Direction
 from interp.data.contexts import TaggedDocument
 from interp.data.corpus import Corpus, Split, open_corpus
+from interp.data.labelling import Labeller
 from interp.data.pipelines import DEFAULT_PIPELINE, pipeline_meta
 from interp.data.schemes import Scheme, build_schemes
 from interp.data.tagging import tag_documents
@@ -51,7 +52,7 @@ class Amplification(result_module.Amplification):
 def amplification(
     model: HookedSymmetryBrokenTransformer | str | Path,
     corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
-    schemes: Sequence[str | Scheme] = ("pos",),
+    schemes: Sequence[str | Path | Scheme | Labeller] = ("pos",),
     *,
     split: Split | None = None,
     pipeline: str = DEFAULT_PIPELINE,
@@ -72,7 +73,8 @@ def amplification(
     Args:
         model: a model, or the path or name of a checkpoint.
         corpus: "wikipedia-sample", a path, or document strings.
-        schemes: of `pos`, `tag`, `dep`, `ent`, `function`, `surface`, `freq`, or schemes of one's own.
+        schemes: of `pos`, `tag`, `dep`, `ent`, `function`, `surface`, `freq`; paths of YAML files, functions of spaCy
+            documents, or schemes of one's own (docs/classes.md).
         split: of the documents; by default the held-out ones of the Wikipedia sample, and all of anything else.
         pipeline: the installed spaCy pipeline that tags.
         workers: processes that tag while the model runs; 0 tags in this process. Does not change results.

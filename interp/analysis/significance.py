@@ -71,8 +71,12 @@ def benjamini_hochberg(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " tes
 
 
 def corrected_within(frame: pd.DataFrame, by: list[str]) -> Float[np.ndarray, " row"]:
-    """Return the q of the column p, corrected within the groups of `by`, for example over all heads of a scheme."""
+    """Return the q of the column p, corrected within the groups of `by`, for example over all heads of a scheme.
+
+    Overlapping classes are schemes "name/class" (`interp.data.span_schemes`), and are corrected together as one scheme.
+    """
     q = np.empty(len(frame))
-    for rows in frame.groupby(by, sort=False).indices.values():
+    keys = frame[by].assign(**({"scheme": frame["scheme"].astype(str).str.partition("/")[0]} if "scheme" in by else {}))
+    for rows in keys.groupby(by, sort=False).indices.values():
         q[rows] = benjamini_hochberg(np.asarray(frame["p"], dtype=np.float64)[rows])
     return q

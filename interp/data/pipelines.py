@@ -7,12 +7,14 @@ import hashlib
 import importlib.util
 import json
 import re
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from interp.data.marks import Find
 from interp.data.words import ATTRIBUTES, Words, join
 from interp.errors import InterpError, nearest
 
@@ -31,10 +33,10 @@ _ENDLESS = re.compile(rf"\S{{{LONGEST_WORD + 1}}}")
 _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 
 
-def load_pipeline(name: str = DEFAULT_PIPELINE) -> "Language":
+def load_pipeline(name: str = DEFAULT_PIPELINE, lemmas: bool = False) -> "Language":
     """Load an installed spaCy pipeline by its module name, one from a folder, or an untrained one ("blank:en").
 
-    The lemmatizer is left out: nothing here reads lemmas.
+    Without `lemmas` the lemmatizer is left out: no built-in scheme reads them.
 
     Raises:
         InterpError: there is no such pipeline, or it does not load.
@@ -45,7 +47,7 @@ def load_pipeline(name: str = DEFAULT_PIPELINE) -> "Language":
     try:
         if name.startswith("blank:"):
             return spacy.blank(name.removeprefix("blank:"))
-        return spacy.load(name, exclude=["lemmatizer"])
+        return spacy.load(name, exclude=[] if lemmas else ["lemmatizer"])
     except (ImportError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InterpError(f"The spaCy pipeline {name!r} does not load ({reason}); install it again.") from error
@@ -77,10 +79,13 @@ def fingerprint(name: str) -> str:
     return hashlib.sha256(json.dumps([name, pipeline_meta(name), spacy_version], sort_keys=True).encode()).hexdigest()
 
 
-def tag(pipeline: "Language", text: str, longest_piece: int = LONGEST_PIECE) -> Words:
-    """Return the words of a text. A long text is cut at paragraphs, else lines, else blanks, and tagged by pieces."""
+def tag(pipeline: "Language", text: str, longest_piece: int = LONGEST_PIECE, find: Find | None = None) -> Words:
+    """Return the words of a text. A long text is cut at paragraphs, else lines, else blanks, and tagged by pieces.
+
+    `find` gives spans of each piece's `Doc`, while it lasts: its memory is used again for the next.
+    """
     pieces = cut(text, longest_piece)
-    return join([_tag_piece(pipeline, text[start:end]) for start, end in pieces], [start for start, _ in pieces])
+    return join([_tag_piece(pipeline, text[start:end], find) for start, end in pieces], [start for start, _ in pieces])
 
 
 def cut(text: str, longest_piece: int) -> list[tuple[int, int]]:
@@ -113,7 +118,7 @@ def _before_endless(text: str, start: int, end: int) -> int:
     return endless.start() if endless.start() > start else start + LONGEST_WORD
 
 
-def _tag_piece(pipeline: "Language", text: str) -> Words:
+def _tag_piece(pipeline: "Language", text: str, find: Find | None) -> Words:
     with pipeline.memory_zone():  # else the vocabulary grows with every new word of the corpus
         document = pipeline(text)
         columns = document.to_array(["IDX", "LENGTH", "IS_SPACE", "POS", "TAG", "DEP", "ENT_TYPE"]).reshape(-1, 7)
@@ -122,8 +127,9 @@ def _tag_piece(pipeline: "Language", text: str) -> Words:
             hashes, places = np.unique(column, return_inverse=True)
             codes[attribute] = places.reshape(-1).astype(np.int64)
             names[attribute] = tuple(pipeline.vocab.strings[value] for value in hashes)
+        spans = find(document) if find else {}
     starts = columns[:, 0].astype(np.int64)
-    words = Words(starts, starts + columns[:, 1].astype(np.int64), codes, names)
+    words = Words(starts, starts + columns[:, 1].astype(np.int64), codes, names, spans)
     return _with_space(words, columns[:, 2].astype(bool))
 
 
@@ -133,4 +139,4 @@ def _with_space(words: Words, is_space: np.ndarray) -> Words:
     pos = np.array([*names, "SPACE"], dtype=object)[np.where(is_space, len(names), words.codes["pos"])]
     known = tuple(sorted(set(pos)))
     codes = np.array([known.index(name) for name in pos], dtype=np.int64)
-    return Words(words.starts, words.ends, {**words.codes, "pos": codes}, {**words.names, "pos": known})
+    return replace(words, codes={**words.codes, "pos": codes}, names={**words.names, "pos": known})

@@ -1,22 +1,20 @@
-"""Schemes: partitions of the tokens into classes, built in or one's own."""
+"""Schemes by name: partitions of the tokens into classes, built in, from a file, or one's own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.corpus import Corpus
 from interp.data.frequency import DECILES, deciles
+from interp.data.labelling import Labeller
+from interp.data.partition import Scheme
 from interp.data.pipelines import DEFAULT_PIPELINE, pipeline_meta
+from interp.data.scheme_file import SUFFIXES, read_schemes
 from interp.data.surface import SURFACES, surfaces
 from interp.data.words import Words
 from interp.errors import InterpError, nearest
-
-BOS = 0
-"""The class of the first token of a document in every scheme: attention sinks there, whatever the text."""
-
-Assign = Callable[[np.ndarray, Words | None, np.ndarray | None], np.ndarray]
 
 UNIVERSAL = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
@@ -32,23 +30,8 @@ FUNCTION_OF = {
 }
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """A partition: every token has exactly one class.
-
-    `assign(tokens, words, nearest_word)` returns int64 [pos], indices into `classes`, for the tokens of one document
-    without the first (bos). `nearest_word` [pos] says which of `words` each token belongs to, -1 for a blank between
-    words; both are None when no scheme of the run needs tags.
-    """
-
-    name: str
-    classes: tuple[str, ...]  # classes[0] is "bos", the document's first token
-    needs_tags: bool  # whether spaCy has to read the text
-    assign: Assign
-
-
 def build_schemes(
-    names: Sequence[str | Scheme],
+    names: Sequence[str | Path | Scheme | Labeller],
     tokenizer: PreTrainedTokenizerFast,
     corpus: Corpus,
     pipeline_name: str = DEFAULT_PIPELINE,
@@ -56,23 +39,40 @@ def build_schemes(
     """Return the named schemes, in order. Classes are known before the first document is read.
 
     Args:
-        names: of `pos`, `tag`, `dep`, `ent`, `function`, `surface`, `freq`; or schemes of one's own.
+        names: of `pos`, `tag`, `dep`, `ent`, `function`, `surface`, `freq`; paths of YAML files (docs/classes.md);
+            functions of spaCy documents (`interp.data.labelling.token_classes`); or schemes of one's own.
         tokenizer: whose vocabulary `surface` and `freq` classify.
         corpus: what `freq` counts, in one pass.
         pipeline_name: whose labels are the classes of `tag`, `dep` and `ent`.
 
     Raises:
-        InterpError: an unknown or repeated name, none at all, or a pipeline that is not installed.
+        InterpError: an unknown or repeated name, none at all, a file that defines none, or a pipeline that is not installed.
     """
     if not names:
         raise InterpError(f"No scheme was named; choose from {', '.join(BUILT_IN)}.")
     schemes: dict[str, Scheme] = {}
-    for name in names:
-        scheme = name if isinstance(name, Scheme) else _built_in(name)(tokenizer, corpus, pipeline_name)
+    for scheme in (one for name in names for one in _named(name, tokenizer, corpus, pipeline_name)):
         if scheme.name in schemes:
             raise InterpError(f"The scheme {scheme.name!r} is named twice; name each once.")
         schemes[scheme.name] = scheme
     return list(schemes.values())
+
+
+def _named(
+    name: str | Path | Scheme | Labeller, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str
+) -> list[Scheme]:
+    if isinstance(name, Scheme):
+        return [name]
+    if isinstance(name, Labeller):
+        return name.schemes()
+    if callable(name):
+        raise InterpError(
+            f"The function {getattr(name, '__name__', name)!r} does not say which classes it gives; write "
+            '@interp.token_classes("one", "another") above it.'
+        )
+    if Path(name).suffix in SUFFIXES:
+        return read_schemes(name)
+    return [_built_in(str(name))(tokenizer, corpus, pipeline_name)]
 
 
 Builder = Callable[[PreTrainedTokenizerFast, Corpus, str], Scheme]

@@ -1,6 +1,7 @@
 """Keep tagged words on disk, one Parquet file a text."""
 
 import hashlib
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from interp.data.marks import Spans
 from interp.data.pipelines import fingerprint
 from interp.data.words import ATTRIBUTES, Words
 from interp.errors import InterpError
 from interp.files import writing
 
 FORMAT_VERSION = 1
+SPANS = b"spans"
+"""Where the metadata of the file holds spans, as JSON: there are as many as there are, not one a word."""
 
 
 class TagCache:
-    """Words by the sha256 of text, pipeline, versions and file format.
+    """Words by the sha256 of text, pipeline, versions, file format and the patterns that were searched for.
 
     What is kept are spaCy's words, not tags of byte-pair tokens: one cache serves every tokenizer and every scheme.
     A file that cannot be read counts as absent and is written again.
     """
 
-    def __init__(self, folder: Path, pipeline_name: str) -> None:
+    def __init__(self, folder: Path, pipeline_name: str, patterns: str = "") -> None:
         self.folder = folder
-        self.key = f"{FORMAT_VERSION}\0{fingerprint(pipeline_name)}\0".encode()
+        self.key = f"{FORMAT_VERSION}\0{fingerprint(pipeline_name)}\0{patterns}".encode()
 
     def path(self, text: str) -> Path:
         """Return where the words of a text are kept, or would be."""
@@ -41,8 +45,8 @@ class TagCache:
             columns: dict[str, Any] = {name: table[name].combine_chunks() for name in ATTRIBUTES}
             codes = {name: column.indices.to_numpy().astype(np.int64) for name, column in columns.items()}
             names = {name: tuple(column.dictionary.to_pylist()) for name, column in columns.items()}
-            return Words(starts, ends, codes, names)
-        except (OSError, pa.ArrowException, KeyError, AttributeError):
+            return Words(starts, ends, codes, names, _spans(table))
+        except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError):
             return None
 
     def write(self, text: str, words: Words) -> None:
@@ -55,9 +59,23 @@ class TagCache:
             codes = pa.array(words.codes[name].astype(np.int32))
             columns[name] = pa.DictionaryArray.from_arrays(codes, pa.array(words.names[name], pa.string()))
         with suppress(InterpError), writing(self.path(text)) as path:
-            pq.write_table(pa.table(columns), path, compression="zstd", write_page_checksum=True)
+            pq.write_table(
+                pa.table(columns, metadata={SPANS: _json(words.spans)}),
+                path,
+                compression="zstd",
+                write_page_checksum=True,
+            )
 
 
 def _read(path: Path) -> pa.Table:
     with pq.ParquetFile(path, read_dictionary=list(ATTRIBUTES), page_checksum_verification=True) as file:
         return file.read()
+
+
+def _json(spans: Spans) -> str:
+    return json.dumps({key: found.tolist() for key, found in spans.items()})
+
+
+def _spans(table: pa.Table) -> Spans:
+    found = json.loads((table.schema.metadata or {}).get(SPANS, b"{}"))
+    return {key: np.array(pairs, dtype=np.int64).reshape(-1, 2) for key, pairs in found.items()}

@@ -3,23 +3,26 @@
 from concurrent.futures import Future
 from types import TracebackType
 
-from interp.data.pipelines import load_pipeline, tag
+from interp.data.marks import Marks
 from interp.data.processes import Processes
 from interp.data.tag_cache import TagCache
+from interp.data.tagger import Tagger
 from interp.data.words import Words
 
 
 class TagPool:
-    """Hands out the words of texts as futures: from the cache, else from one of `workers` processes.
+    """Hands out the words of texts, with the spans of `marks`, as futures: from the cache, else from one of `workers`
+    processes.
 
-    A process starts with the first text that is not in the cache. With `workers=0` texts are tagged at once, in here.
+    A process starts with the first text that is not in the cache. With `workers=0` texts are tagged at once, in here,
+    and so they are where functions give marks: a function does not go to another process.
     """
 
-    def __init__(self, pipeline_name: str, workers: int, cache: TagCache | None) -> None:
-        self.name = pipeline_name
+    def __init__(self, pipeline_name: str, workers: int, cache: TagCache | None, marks: Marks = Marks()) -> None:
+        workers = 0 if marks.functions else workers
+        self.tagger = Tagger(pipeline_name, marks)
         self.cache = cache
         self.processes = Processes("tagging", "interp.data.tag_worker", pipeline_name, workers) if workers else None
-        self.pipeline = None
 
     def submit(self, text: str) -> "Future[Words]":
         """Ask for the words of a text; an `InterpError` comes out of the future."""
@@ -32,14 +35,10 @@ class TagPool:
     def _words(self, text: str) -> Words:
         words = self.cache.read(text) if self.cache else None
         if words is None:
-            words = self.processes.ask(text) if self.processes else self._tag_here(text)
+            words = self.processes.ask((text, self.tagger.marks)) if self.processes else self.tagger.words(text)
             if self.cache:
                 self.cache.write(text, words)
         return words
-
-    def _tag_here(self, text: str) -> Words:
-        self.pipeline = self.pipeline or load_pipeline(self.name)
-        return tag(self.pipeline, text)
 
     def __enter__(self) -> "TagPool":
         return self

@@ -1,4 +1,4 @@
-"""A process that tags: texts come in on standard input, words go out on standard output, both pickled.
+"""A process that tags: texts and marks come in on standard input, words go out on standard output, both pickled.
 
 python -m interp.data.tag_worker PIPELINE
 """
@@ -7,8 +7,9 @@ import importlib.abc
 import sys
 from importlib import metadata
 
-from interp.data.pipelines import load_pipeline, tag
+from interp.data.marks import Marks
 from interp.data.processes import serve
+from interp.data.tagger import Tagger
 from interp.data.words import Words
 from interp.errors import InterpError
 
@@ -26,13 +27,14 @@ def main(name: str) -> None:
     """Answer each text with its `Words`, or with an `InterpError`, until the input ends."""
     if not _needs_torch(name):
         sys.meta_path.insert(0, _NoTorch())
-    pipeline = None
+    tagger = None
 
-    def words(text: str) -> Words:
-        nonlocal pipeline
+    def words(question: tuple[str, Marks]) -> Words:
+        nonlocal tagger
+        text, marks = question
         try:
-            pipeline = pipeline or load_pipeline(name)
-            return tag(pipeline, text)
+            tagger = tagger or Tagger(name, marks)  # the marks are those of the first text: one pool asks
+            return tagger.words(text)
         except InterpError:
             raise
         except Exception as error:  # the parent tells the user; this process has no one to tell

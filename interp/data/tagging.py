@@ -1,5 +1,7 @@
 """Documents with a class for every byte-pair token, tagged ahead of the consumer."""
 
+import functools
+import operator
 from collections.abc import Iterator, Sequence
 from itertools import tee
 from pathlib import Path
@@ -12,9 +14,10 @@ from interp.data.alignment import align
 from interp.data.cache import cache_folder
 from interp.data.contexts import TaggedDocument
 from interp.data.corpus import Corpus, Document
+from interp.data.marks import Marks
+from interp.data.partition import BOS, Scheme
 from interp.data.pipelines import DEFAULT_PIPELINE
 from interp.data.processes import in_order
-from interp.data.schemes import BOS, Scheme
 from interp.data.tag_cache import TagCache
 from interp.data.tag_pool import TagPool
 from interp.data.tokenizer import encode_documents
@@ -45,7 +48,7 @@ def tag_documents(
         pipeline_name: the spaCy pipeline, as for `load_pipeline`.
         workers: tagging processes; 0 tags in this one.
         cache: a folder for spaCy's words, "default" for one in the cache folder, None for no cache. It holds words, not
-            byte-pair tokens, so it serves every tokenizer.
+            byte-pair tokens, so it serves every tokenizer. Where a function gives labels, nothing is kept.
 
     Raises:
         InterpError: no such pipeline, a negative number of workers, or a tagging process that fails.
@@ -57,7 +60,9 @@ def tag_documents(
         yield from (_classify(document, schemes, None) for document in encoded)
         return
     folder = cache_folder() / "tags" if cache == "default" else cache
-    with TagPool(pipeline_name, workers, TagCache(folder, pipeline_name) if folder else None) as pool:
+    marks = functools.reduce(operator.or_, (scheme.marks for scheme in schemes), Marks())
+    keeper = TagCache(folder, pipeline_name, marks.digest()) if folder and not marks.functions else None
+    with TagPool(pipeline_name, workers, keeper, marks) as pool:
         for document, words in in_order(encoded, lambda one: pool.submit(one[1].text), 2 * workers + 1):
             yield _classify(document, schemes, words)
 
@@ -70,8 +75,15 @@ def _encode(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Iterator[Enco
 
 def _classify(encoded: Encoded, schemes: Sequence[Scheme], words: Words | None) -> TaggedDocument:
     index, document, tokens, offsets = encoded
-    nearest_word = None if words is None else align(offsets[1:], document.text, words.starts, words.ends)
-    classes = {
-        scheme.name: np.append(np.int64(BOS), scheme.assign(tokens[1:], words, nearest_word)) for scheme in schemes
-    }
+    text = document.text
+    nearest_word = _nearest(words, offsets, text)
+    classes = {}
+    for scheme in schemes:
+        units = scheme.units(text, words) if scheme.units else words
+        nearest_unit = _nearest(units, offsets, text) if scheme.units else nearest_word
+        classes[scheme.name] = np.append(np.int64(BOS), scheme.assign(tokens[1:], units, nearest_unit))
     return TaggedDocument(index, document, tokens, offsets, classes)
+
+
+def _nearest(units: Words | None, offsets: np.ndarray, text: str) -> np.ndarray | None:
+    return None if units is None else align(offsets[1:], text, units.starts, units.ends)

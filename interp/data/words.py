@@ -1,7 +1,7 @@
 """The words of a text as a tagger sees them: where they stand, and what it says of each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int64
@@ -21,6 +21,9 @@ class Words:
     ends: Int64[np.ndarray, " word"]  # last character plus one
     codes: dict[str, Int64[np.ndarray, " word"]]  # by attribute: an index into `names[attribute]`
     names: dict[str, tuple[str, ...]]  # by attribute; "" where the pipeline does not set it
+    spans: dict[str, Int64[np.ndarray, "_ 2"]] = field(
+        default_factory=dict
+    )  # by key of `interp.data.marks`: characters
 
     def is_space(self) -> np.ndarray:
         """Return a mask [word] of the words that are white space."""
@@ -39,7 +42,11 @@ def join(parts: Sequence[Words], shifts: Sequence[int]) -> Words:
         codes[attribute], names[attribute] = _concatenate(found), tuple(known)
     starts = _concatenate([part.starts + shift for part, shift in zip(parts, shifts, strict=True)])
     ends = _concatenate([part.ends + shift for part, shift in zip(parts, shifts, strict=True)])
-    return Words(starts, ends, codes, names)
+    spans = {
+        key: np.concatenate([part.spans[key] + shift for part, shift in zip(parts, shifts, strict=True)])
+        for key in (parts[0].spans if parts else ())
+    }
+    return Words(starts, ends, codes, names, spans)
 
 
 def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:

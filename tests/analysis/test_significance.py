@@ -48,3 +48,10 @@ def test_known_values_of_normal_student_and_circle():
     angles = np.array([0.3, 1.2])  # on a circle the angle is uniform; on a sphere the cosine is (Archimedes)
     np.testing.assert_allclose(p_of_projection(np.cos(angles), 2), angles / (np.pi / 2))
     np.testing.assert_allclose(p_of_projection(np.cos(angles), 3), 1 - np.cos(angles))
+
+
+def test_overlapping_classes_of_a_scheme_are_corrected_together():
+    p = [0.01, 0.2, 0.03, 0.5]
+    frame = pd.DataFrame({"null": "direction", "scheme": ["mine/a", "mine/b", "mine/c", "pos"], "p": p})
+    q = corrected_within(frame, ["null", "scheme"])
+    np.testing.assert_allclose(q, [*benjamini_hochberg(np.array(p[:3])), 0.5])
