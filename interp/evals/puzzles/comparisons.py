@@ -37,8 +37,8 @@ def _agreement(random: np.random.Generator) -> Group:
     preposition = words.PREPOSITIONS[random.integers(len(words.PREPOSITIONS))]
     singular, plural = words.VERBS[random.integers(len(words.VERBS))]
     group = []
-    for ending, better, worse in (("", singular, plural), ("s", plural, singular)):
-        for other_ending in ("", "s"):
+    for other_ending in ("", "s"):
+        for ending, better, worse in (("", singular, plural), ("s", plural, singular)):
             prompt = f"The {subject}{ending} {preposition} the {other}{other_ending}"
             group.append(Item("syntax", prompt, compare=(f" {better}", f" {worse}")))
     return group
