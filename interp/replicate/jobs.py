@@ -10,12 +10,12 @@ Everything lies in one folder and is named relative to it, so that a job is the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from interp.replicate.files import read_json
 from interp.replicate.plan import Cell, Plan
 from interp.train.config import FREE, TrainConfig
 
@@ -71,9 +71,8 @@ def grid_of(plan: Plan, optimizer: str) -> dict[float, Job]:
 
 def with_rate(job: Job, root: Path) -> Job:
     """Return a job of the kind "train" with its optimizer's learning rate, if that is chosen; another job as it is."""
-    if job.kind != "train" or job.cell is None or not (root / RATES).is_file():
+    if job.kind != "train" or job.cell is None or not (rates := read_json(root / RATES)):
         return job
-    rates = json.loads((root / RATES).read_text(encoding="utf-8"))
     return replace(job, settings={**job.settings, "lr": rates[job.cell.optimizer]["lr"]})
 
 

@@ -65,10 +65,11 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Measuring:
-    """What is measured of every trained run: amplification on a fixed part of held-out text, against random directions."""
+    """What is measured of every trained run: amplification on held-out text against random directions, and puzzles."""
 
     max_tokens: int = 40_000
     nulls: int = 64
+    puzzles: int = 200  # of each family
     seed: int = 0
 
 
@@ -135,7 +136,7 @@ class Plan:
         """Return the plan with runs of so many steps, measured on little text: to see whether everything works."""
         short = {"tokens": None, "steps": steps, "evaluate_every": steps, "validation_tokens": 2048}
         tuning = self.tuning and replace(self.tuning, settings={**self.tuning.settings, **short})
-        measuring = replace(self.measuring, max_tokens=min(self.measuring.max_tokens, 2048), nulls=4)
+        measuring = replace(self.measuring, max_tokens=min(self.measuring.max_tokens, 2048), nulls=4, puzzles=4)
         return replace(self, settings={**self.settings, **short}, tuning=tuning, measuring=measuring)
 
     def _all_settings(self) -> Iterator[Mapping[str, Any]]:

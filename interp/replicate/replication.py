@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from interp.errors import InterpError
 from interp.files import writing
 from interp.options import console
+from interp.replicate.files import read_json
 from interp.replicate.jobs import PLAN, RATES, Job, grid_of, jobs_of, settings_of, with_rate
 from interp.replicate.plan import Plan, read_plan, scale
 from interp.replicate.workers import Workers
@@ -81,14 +81,14 @@ def refuse_other_results(root: Path, plan: Plan, jobs: list[Job]) -> None:
     Raises:
         InterpError: names the run and the first setting.
     """
-    for name, chosen in _json(root / RATES).items():
+    for name, chosen in read_json(root / RATES).items():
         if {float(rate) for rate in chosen["losses"]} != set(grid_of(plan, name)):
             raise InterpError(
                 f"{root / RATES} has the learning rate of {name} from another grid than the plan's; use another "
                 "--output, or remove that file."
             )
     for job in jobs:
-        stored = _json(root / job.done).get("settings", {}) if job.settings else {}
+        stored = read_json(root / job.done).get("settings", {}) if job.settings else {}
         now = settings_of(with_rate(job, root)) if stored else {}
         for name in now:
             if name in stored and stored[name] != now[name] and (name != "lr" or now["lr"] is not None):
@@ -96,10 +96,6 @@ def refuse_other_results(root: Path, plan: Plan, jobs: list[Job]) -> None:
                     f"{root / job.folder} was trained with {name} {stored[name]}, the plan now says {now[name]}; use "
                     "another --output, or remove that run."
                 )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _seeds(text: str) -> list[int]:

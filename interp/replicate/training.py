@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from interp.data.prepare import prepare
 from interp.data.prepare_config import PrepareConfig
 from interp.errors import InterpError
-from interp.files import writing
+from interp.replicate.files import read_json, write_json
 from interp.replicate.jobs import SHARDS, TRAINED, Job, grid_of, settings_of
 from interp.replicate.plan import Plan
 from interp.train.config import TrainConfig
 from interp.train.loop import Diverged, train
 from interp.train.records import CURVE, read_rows
 from interp.train.state import clear
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, whole or not at all."""
-    with writing(path) as beside:
-        beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def make_shards(plan: Plan, job: Job) -> None:
@@ -69,7 +61,7 @@ def choose_rates(plan: Plan, job: Job) -> None:
 
 def final_loss(run: Path) -> float | None:
     """Return the held-out loss at the end of a run, in nats per token; None if it diverged."""
-    return json.loads((run / TRAINED).read_text(encoding="utf-8"))["validation_loss"]
+    return read_json(run / TRAINED)["validation_loss"]
 
 
 def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
