@@ -59,7 +59,10 @@ def planned(places: Sequence[Place], scales: Sequence[float], draws: int) -> lis
 def changes(
     biases: Biases, interventions: Sequence[Intervention], part: Part, seed: int
 ) -> list[Float[Tensor, "2 layer head_index d_head"]]:
-    """Return what each intervention adds to the biases in force; random directions depend on the seed and sizes alone."""
+    """Return what each intervention adds to the biases in force.
+
+    Random directions depend on the seed, the number of draws and the sizes alone, not on the place or the scale.
+    """
     kept = only(biases, part)
     draws = 1 + max((i.draw for i in interventions if i.direction == "random"), default=-1)
     drawn = random_directions(kept.flatten(0, 1), draws, seed).unflatten(

@@ -21,7 +21,8 @@ def compare_predictions(
     """Return, for every run and predicted token, the quantities `QUANTITIES`.
 
     They are the cross-entropy of the run in nats, KL(unchanged || run) in nats, and 1 where the most probable token of the
-    unchanged model is no longer the most probable, else 0. Logits are made for one context at a time: memory (1 + run) * pos * d_vocab.
+    unchanged model is no longer the most probable, else 0. Logits are made for one context at a time, and take
+    (1 + run) * pos * d_vocab numbers.
 
     Args:
         model: gives the final norm and the unembedding.

@@ -113,7 +113,7 @@ class TableMaker:
 
 
 def _estimate(
-    name: str, value: Values, replicates: Replicates, effective: Values, prefix: str = ""
+    name: str, value: Values, replicates: Replicates, effective: Float64[np.ndarray, " token_class"], prefix: str = ""
 ) -> dict[str, Values]:
     """Return a column and the ends of its interval; missing where the value is."""
     value = np.where(np.isfinite(value), value, np.nan)
