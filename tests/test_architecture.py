@@ -10,7 +10,7 @@ import interp
 PACKAGE = Path(interp.__file__).parent
 FLOORS = {"model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3}
 GROUND = {"errors", "files", "vocabulary"}  # what every floor may use
-COMMANDS = {"options", "provenance", "reporting", "comparing", "amplify", "convert", "__main__", "__init__"}
+COMMANDS = {"options", "provenance", "reporting", "comparing", "intervening", "amplify", "convert", "__main__", "__init__"}
 SHARED = {("train", "options"), ("data", "options")}  # a command's console and options
 
 
