@@ -210,7 +210,7 @@ def test_paths_equal_a_slow_reference_and_their_parts_sum_to_the_total(make_mode
         here = (found["path"] == path) & (
             found["source_layer"].isna() if source is None else found["source_layer"] == source
         )
-        np.testing.assert_allclose(found.loc[here.fillna(False), "log2_amplification"], value.ravel(), atol=1e-4)
+        np.testing.assert_allclose(found.loc[here, "log2_amplification"], value.ravel(), atol=1e-4)
 
 
 @torch.no_grad()

@@ -41,7 +41,7 @@ class Interventions:
     """What changes when the biases are scaled and the model is run again.
 
     Each row of `attention`, `loss` and `predictions` begins with its intervention: `intervention` is where ("all", "L3",
-    "L3H7"), `changed_layer` and `changed_head` the same in numbers (missing: all of them), `part` whether b_Q ("q"), b_V
+    "L3H7"), `changed_layer` and `changed_head` the same in numbers (nan: all of them), `part` whether b_Q ("q"), b_V
     ("v") or both ("qv") were changed, `scale` alpha (0: removed), `direction` "bias" for the intervention itself and
     "random" for its control, a change of the same size in a random direction, and `draw` the number of the random
     direction (0 for "bias"). Intervals are 95% over documents. Differences are intervened less unchanged.

@@ -131,8 +131,8 @@ def _labelled(frame: pd.DataFrame, intervention: Intervention, part: Part) -> pd
 
 
 def _joined(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """Put tables below each other; numbers of layers and heads that may be missing become nullable integers."""
+    """Put tables below each other; numbers of layers and heads that may be missing are floats, so that nan says it."""
     if not frames:
         return pd.DataFrame({column: [] for column in columns})
-    nullable = {name: "Int64" for name in ("changed_layer", "changed_head", "source_layer") if name in columns}
+    nullable = {name: "float64" for name in ("changed_layer", "changed_head", "source_layer") if name in columns}
     return pd.concat([frame.astype(nullable) for frame in frames], ignore_index=True).loc[:, list(columns)]
