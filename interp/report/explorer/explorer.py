@@ -1,0 +1,196 @@
+"""`interp.explore`: what the notebook shows, without its buttons; those are in `interp.report.explorer.widget`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.analysis.result import Amplification
+from interp.analysis.sentences.measure import measure_sentence
+from interp.analysis.sentences.result import Sentence
+from interp.analysis.sentences.tagged import FREQUENCIES, Schemes, schemes_for_sentences, tag_sentence
+from interp.data.pipelines import DEFAULT_PIPELINE
+from interp.errors import InterpError, nearest
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.report.colours import Theme
+from interp.report.evidence import with_evidence
+from interp.report.explorer.coloured import coloured_text
+from interp.report.explorer.start import check_fits, first_view, usual_schemes
+from interp.report.explorer.still import still_html
+from interp.report.explorer.view import View
+from interp.report.figures.bars import class_bars
+from interp.report.figures.grid import head_grid
+from interp.report.figures.sentences import attention_received, loss_per_token, next_token
+from interp.report.text import number
+
+TEXT = "In 1903 Marie Curie won the Nobel Prize in Physics, and in 1911 she won the Nobel Prize in Chemistry."
+
+
+def explore(
+    model: HookedSymmetryBrokenTransformer,
+    result: Amplification | None = None,
+    *,
+    text: str = TEXT,
+    schemes: Schemes | None = None,
+    pipeline: str = DEFAULT_PIPELINE,
+    corpus: str | Path | Iterable[str] = FREQUENCIES,
+    theme: Theme = "light",
+) -> Explorer:
+    """Explore the heads of a model in a notebook: pick a head and a class, type a sentence, turn the bias.
+
+    The last expression of a cell shows it. `docs/explore.md` has the Python behind everything it shows.
+
+    Args:
+        model: a model with a tokenizer.
+        result: of `interp.amplification`, to see the grid of heads and the bars of classes too.
+        text: what is read at first.
+        schemes: what divides the tokens into classes; by default those of the result that are built in, or pos, function
+            and surface.
+        pipeline: the installed spaCy pipeline that tags.
+        corpus: where the scheme `freq` counts.
+        theme: "light" or "dark".
+
+    Raises:
+        InterpError: a result of a model of another shape, or a scheme or text that does not fit.
+    """
+    if result is not None:
+        check_fits(result, model)
+    chosen = usual_schemes(result) if schemes is None else schemes
+    return Explorer(model, result, schemes_for_sentences(model, chosen, pipeline, corpus), text, pipeline, theme)
+
+
+class Explorer:
+    """What `interp.explore` shows. `set` does what its buttons do; the rest is what is seen.
+
+    Attributes:
+        model, result: what is explored.
+        view: what is chosen now.
+        sentence: what was found about the text (`interp.analysis.sentences.result.Sentence`).
+    """
+
+    def __init__(
+        self, model: HookedSymmetryBrokenTransformer, result: Amplification | None, schemes: list, text: str,
+        pipeline: str, theme: Theme,
+    ) -> None:  # fmt: skip
+        self.model, self.result, self.pipeline = model, result, pipeline
+        self.theme: Theme = theme
+        self.schemes = {scheme.name: scheme for scheme in schemes}
+        self.evidence = None if result is None else with_evidence(result)
+        self._tagged: tuple[str, pd.DataFrame] | None = None
+        self._widget: Any = None
+        self.sentence = self._read(View(text, "L0H0", next(iter(self.schemes)), "bos"))
+        self.view = first_view(self.sentence, self.result)
+
+    def set(self, **changes: Any) -> Explorer:
+        """Choose something else: `text`, `head` ("L3H7"), `scheme`, `token_class`, `scale`, `where`, `part`, `place`.
+
+        A buttoned explorer on the page follows. Nothing changes if the choice is refused.
+
+        Raises:
+            InterpError: something that cannot be chosen, or is not there.
+        """
+        known = [field.name for field in fields(View)]
+        for name in changes:
+            if name not in known:
+                raise InterpError(f"{name!r} cannot be set; choose of {', '.join(known)}{nearest(name, known)}.")
+        view = self._completed(changes)
+        sentence = self._read(view)
+        sentence.of_head(*view.layer_and_head)  # refuses a head that is not there
+        last = len(sentence.tokens) - 1
+        if view.place is not None and not 0 <= view.place <= last:
+            raise InterpError(f"There is no place {view.place}; the text has places 0 to {last}.")
+        self.view, self.sentence = view, sentence
+        if self._widget is not None:
+            self._widget.draw()
+        return self
+
+    @property
+    def place(self) -> int:
+        """The place after which the next token is shown."""
+        return len(self.sentence.tokens) - 1 if self.view.place is None else self.view.place
+
+    @property
+    def python(self) -> str:
+        """The Python that gives the tables of this view."""
+        return self.view.python(self.place)
+
+    def rows(self) -> pd.DataFrame:
+        """Return the table behind the text and the attention: `Sentence.of_head` of the chosen head."""
+        return self.sentence.of_head(*self.view.layer_and_head)
+
+    def summary(self) -> str:
+        """Return what the turned bias does to this text, in one sentence."""
+        view, (after, before) = self.view, self.sentence.loss()
+        loss = f"loss {before:.3f} → {after:.3f} nats per token ({number(after - before, 3)})"
+        return f"{view.reading}: {self._attention()}; {loss}."
+
+    def _attention(self) -> str:
+        """Return what happens to the attention of the chosen head to the chosen class."""
+        view, shares = self.view, self.sentence.shares(self.view.scheme)
+        layer, head = view.layer_and_head
+        chosen = (shares["layer"] == layer) & (shares["head"] == head) & (shares["token_class"] == view.token_class)
+        n_tokens, before, after = shares.loc[chosen, ["n_tokens", "share_unchanged", "share"]].to_numpy(float)[0]
+        if not n_tokens:
+            return f"the text has no {view.token_class}"
+        return f"attention of {view.head} to {view.token_class} (n = {n_tokens:.0f}) {before:.1%} → {after:.1%}"
+
+    def text_html(self) -> str:
+        """Return the text, coloured by bias score; one colour means one number in all heads."""
+        scores = self.sentence.scores.query("place > 0")["bias_score_contrast"].abs()
+        limit = float(np.quantile(scores.to_numpy(), 0.99)) if len(scores) else None
+        return coloured_text(self.rows(), self.view.scheme, self.view.token_class, limit, theme=self.theme)
+
+    def figures(self) -> dict[str, go.Figure]:
+        """Return the figures by name: attention, loss, predictions; with a result also heads and classes."""
+        view, theme = self.view, self.theme
+        rows = self.rows()
+        marked = rows.loc[rows[view.scheme] == view.token_class, "place"].tolist()
+        drawn = {
+            "attention": attention_received(rows, view.head, view.reading, marked, theme=theme),
+            "loss": loss_per_token(self.sentence.tokens, view.reading, marked, theme),
+            "predictions": next_token(self.sentence.predictions, self.place, view.reading, theme),
+        }
+        if self.evidence is not None and view.scheme in set(self.evidence["scheme"]):
+            drawn["heads"] = head_grid(self.evidence, view.scheme, view.token_class, theme=theme)
+            drawn["classes"] = class_bars(self.evidence, *view.layer_and_head, view.scheme, theme=theme)
+        return drawn
+
+    def _completed(self, changes: dict[str, Any]) -> View:
+        """Return the new view; a new scheme brings its first class, a new text its last place, unless they are given."""
+        if "text" in changes:
+            changes = {"place": None, **changes}
+        scheme = changes.get("scheme", self.view.scheme)
+        if scheme not in self.schemes:
+            raise InterpError(f"There is no scheme {scheme!r} here; choose of {', '.join(self.schemes)}.")
+        classes = self.schemes[scheme].classes
+        if scheme != self.view.scheme:
+            changes = {"token_class": classes[1], **changes}
+        view = replace(self.view, **changes)
+        if view.token_class not in classes:
+            raise InterpError(
+                f"Scheme {scheme!r} has no class {view.token_class!r}{nearest(view.token_class, classes)}."
+            )
+        return view
+
+    def _read(self, view: View) -> Sentence:
+        if self._tagged is None or self._tagged[0] != view.text:
+            self._tagged = (view.text, tag_sentence(self.model, view.text, list(self.schemes.values()), self.pipeline))
+        scaled = {"scale": float(view.scale), "where": view.scaled_at, "part": view.part}
+        return measure_sentence(self.model, *self._tagged, **scaled)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """Return the widget, and beside it a still picture for who cannot show one."""
+        if find_spec("ipywidgets") is None:
+            return {"text/html": still_html(self, "ipywidgets is not installed"), "text/plain": self.summary()}
+        from interp.report.explorer.widget import Panel  # late: not everybody has ipywidgets
+
+        self._widget = self._widget or Panel(self)
+        bundle = self._widget.box._repr_mimebundle_()
+        return {**bundle, "text/html": still_html(self), "text/plain": self.summary()}

@@ -1,0 +1,122 @@
+"""The explorer's buttons: plain ipywidgets, figures in outputs. Every one calls `Explorer.set`, and nothing else."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+
+from interp.errors import InterpError
+from interp.report.explorer.view import BIASES
+
+if TYPE_CHECKING:
+    from interp.report.explorer.explorer import Explorer
+
+CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
+HALF = {"heads": "50%", "classes": "50%", "loss": "62%", "predictions": "38%"}
+
+
+class Panel:
+    """The widget of an explorer: `box` is what is shown, `controls` the buttons by the name of what they set."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self.explorer = explorer
+        self.controls = _controls(explorer)
+        self.message, self.text, self.code = (widgets.HTML() for _ in range(3))
+        names = ("heads", "classes", "attention", "loss", "predictions")
+        self.figures = {name: widgets.Output(layout={"width": HALF.get(name, "100%")}) for name in names}
+        self.errors = widgets.Output()
+        self.box = self._arranged()
+        self._drawing = False
+        # an error in `observe` is lost without trace, unless it is caught in an output
+        listen = self.errors.capture(clear_output=True)(self._changed)
+        for name, control in self.controls.items():
+            control.observe(lambda change, name=name: listen(name, change["new"]), "value")
+        self.draw()
+
+    def draw(self) -> None:
+        """Show the explorer's view."""
+        self._drawing = True  # setting a control is no click
+        try:
+            self._set_controls()
+        finally:
+            self._drawing = False
+        self.message.value = _sentence(self.explorer.summary())
+        self.text.value = self.explorer.text_html()
+        self.code.value = (
+            f"<details><summary>The same in Python</summary><pre>{html.escape(self.explorer.python)}</pre></details>"
+        )
+        drawn = self.explorer.figures()
+        for name, output in self.figures.items():
+            output.layout.display = None if name in drawn else "none"
+            output.outputs = (_shown(name, drawn[name]),) if name in drawn else ()
+
+    def _changed(self, name: str, value: Any) -> None:
+        if self._drawing or value is None:
+            return
+        try:
+            self.explorer.set(**{name: value})
+        except InterpError as error:  # of what was typed: one sentence for who typed it
+            self.message.value = _sentence(str(error), wrong=True)
+
+    def _set_controls(self) -> None:
+        explorer, view = self.explorer, self.explorer.view
+        self.controls["token_class"].options = explorer.schemes[view.scheme].classes
+        tokens = explorer.sentence.tokens["token_string"]
+        self.controls["place"].options = [(f"{place} · {token!r}"[:40], place) for place, token in enumerate(tokens)]
+        for name, control in self.controls.items():
+            control.value = explorer.place if name == "place" else getattr(view, name)
+
+    def _arranged(self) -> widgets.VBox:
+        rows = [("head", "scheme", "token_class"), ("text",), ("scale", "where", "part")]
+        controls = [_row([self.controls[name] for name in row]) for row in rows]
+        result = widgets.HBox([self.figures["heads"], self.figures["classes"]])
+        predictions = widgets.VBox([self.controls["place"], self.figures["predictions"]], layout={"width": "38%"})
+        self.figures["predictions"].layout.width = "100%"
+        below = widgets.HBox([self.figures["loss"], predictions])
+        parts = [*controls, self.message, self.errors, self.text, self.figures["attention"], below, result, self.code]
+        return widgets.VBox(parts)
+
+
+def _controls(explorer: Explorer) -> dict[str, Any]:
+    cfg = explorer.model.cfg
+    heads = [f"L{layer}H{head}" for layer in range(cfg.n_layers) for head in range(cfg.n_heads)]
+    narrow, wide = {"width": "220px"}, {"width": "98%"}
+    controls = {
+        "head": widgets.Dropdown(options=heads, description="Head", layout=narrow),
+        "scheme": widgets.Dropdown(options=list(explorer.schemes), description="Scheme", layout=narrow),
+        "token_class": widgets.Dropdown(description="Class", layout=narrow),
+        "text": widgets.Text(description="Text", continuous_update=False, layout=wide),
+        "scale": widgets.FloatSlider(min=0, max=2, step=0.1, value=1, description="Bias ×", continuous_update=False),
+        "where": widgets.ToggleButtons(
+            options=[("this head", "head"), ("its layer", "layer"), ("all heads", "all")], description="in",
+            style={"button_width": "84px", "description_width": "20px"},
+        ),
+        "part": widgets.Dropdown(options=[(name, part) for part, name in BIASES.items()], description="of", layout=narrow),
+        "place": widgets.Dropdown(description="Next after", layout={"width": "98%"}),
+    }  # fmt: skip
+    for name in ("head", "scheme", "token_class", "text", "scale", "where", "part", "place"):
+        controls[name].add_class(f"interp-{name.replace('_', '-')}")
+    return controls
+
+
+def _row(controls: list[Any]) -> widgets.HBox:
+    return widgets.HBox(controls, layout={"flex_flow": "row wrap"})
+
+
+def _sentence(text: str, wrong: bool = False) -> str:
+    colour = "#b00020" if wrong else "inherit"
+    return f'<div style="color:{colour};line-height:1.4;padding:4px 0" role="status">{html.escape(text)}</div>'
+
+
+def _shown(name: str, figure: go.Figure) -> dict[str, Any]:
+    """Return a figure as an output: Plotly's own format, and a sentence for notebooks that cannot show it in a widget."""
+    drawn = json.loads(str(figure.to_json()))
+    otherwise = (
+        f"<p>Show <code>explorer.figures()[{name!r}]</code> in a cell of its own: this viewer draws none in here.</p>"
+    )
+    data = {"application/vnd.plotly.v1+json": {**drawn, "config": CONFIG}, "text/html": otherwise}
+    return {"output_type": "display_data", "data": data, "metadata": {}}
