@@ -11,12 +11,15 @@ from __future__ import annotations
 import webbrowser
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from interp.errors import InterpError, few
 from interp.options import command_from, console, escaped, option
+
+if TYPE_CHECKING:
+    from interp.model.ranks import Processes
 
 
 @dataclass
@@ -58,7 +61,7 @@ class AmplifyConfig:
         "Where the biases are scaled and the model run again: none, all, layers, heads, L3, L3H7; with commas.",
     )
     intervention_scales: str = option("0,2", "By what they are scaled: 0 removes them; separated by commas.")
-    intervention_tokens: int = option(8000, "On how many tokens; at most a twentieth of them from any document.")
+    intervention_tokens: int = option(6000, "On how many tokens; at most a twentieth of them from any document.")
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
     seed: int = option(0, "Seed of the bootstrap and of the passages.")
     open: bool = option(False, "Open the page in a browser.")
@@ -90,17 +93,21 @@ class AmplifyConfig:
 def run(config: AmplifyConfig) -> None:
     """Write a report per checkpoint, compare the first with each of the others, and print the files."""
     from interp.comparing import refuse_other_tokenizers  # late, so that --help does not import torch
+    from interp.model.ranks import processes
 
     if len(config.checkpoints) > 1:
         refuse_other_tokenizers(config.checkpoints)
     pages = []
-    for checkpoint in config.checkpoints:
-        page, files = report(config, checkpoint)
-        _name_files(files)
-        typer.echo(page.resolve().as_uri())
-        pages.append(page)
-        if config.open:
-            webbrowser.open(page.resolve().as_uri())
+    with processes(config.device) as place:
+        for checkpoint in config.checkpoints:
+            page, files = report(config, checkpoint, place)
+            if not place.first:
+                continue
+            _name_files(files)
+            typer.echo(page.resolve().as_uri())
+            pages.append(page)
+            if config.open:
+                webbrowser.open(page.resolve().as_uri())
     for other in pages[1:]:
         _compare(pages[0].parent, other.parent)
 
@@ -118,33 +125,45 @@ def _name_files(files: list[Path]) -> None:
         console.print(f"{file.stat().st_size / 1e6:8.2f} MB  {escaped(str(file))}", soft_wrap=True, highlight=False)
 
 
-def report(config: AmplifyConfig, checkpoint: str) -> tuple[Path, list[Path]]:
+def report(config: AmplifyConfig, checkpoint: str, place: Processes) -> tuple[Path, list[Path]]:
     """Measure one checkpoint and write its report; return the page and all files.
+
+    Sums are kept in the folder `partial` of the report until it is written. Of several processes the first one writes.
 
     Raises:
         InterpError: bad input.
     """
-    from interp.model.checkpoint import find_checkpoint, load_model  # late, so that --help does not import torch
+    from interp.analysis.partial import remove_partial  # late, so that --help does not import torch
+    from interp.model.checkpoint import find_checkpoint, load_model
     from interp.provenance import command_line, file_sha256
     from interp.reporting import amplification
 
-    model = load_model(checkpoint, config.device)
+    model = load_model(checkpoint, str(place.device))
+    folder = _folder(config, Path(checkpoint).name)
     schemes = [name.strip() for name in config.schemes.split(",")]
-    found = _interventions(config, model, schemes)  # first: what is wrong with the words is told at once
+    found = (
+        _interventions(config, model, schemes) if place.first else None
+    )  # first: what is wrong with the words is told at once
     result = amplification(
         model, config.corpus, schemes, split=config.split,
         pipeline=config.pipeline, workers=config.workers, max_tokens=config.max_tokens, batch_size=config.batch_size,
         bias=config.bias, direction=_direction(config, checkpoint), nulls=config.nulls,
         amplified_nulls=config.amplified_nulls, seed=config.seed, progress=not config.quiet,
+        partial=folder / "partial", place=place,
     )  # fmt: skip
+    page = folder / "report.html"
+    if not place.first:
+        place.gathered("waiting for the files")
+        return page, []
     weights = find_checkpoint(checkpoint) / "model.safetensors"
     result.run.update(
         checkpoint=checkpoint, weights_sha256=file_sha256(weights), command=command_line("interp.amplify")
     )
     result = replace(result, interventions=found)
-    folder = _folder(config, Path(checkpoint).name)
     files = result.save(folder)
-    page = result.to_html(folder / "report.html")
+    result.to_html(page)
+    place.gathered("written")
+    remove_partial(folder / "partial")
     return page, [page, *files]
 
 
@@ -180,7 +199,9 @@ HELP = """Report which token classes each attention head amplifies or suppresses
 
 Without an argument: the bundled checkpoint tiny-bqbv on the held-out documents of the Wikipedia sample. Writes
 report.html (one offline page), the tables as Parquet, heads.csv, and run.json with all that is needed to repeat it.
-With several checkpoints: a report each, and a folder A-vs-B of paired differences on the same documents.
+A killed run goes on when the same command is given again. torchrun --nproc-per-node N -m interp.amplify shares the
+documents among N processes. With several checkpoints: a report each, and a folder A-vs-B of paired differences on the
+same documents.
 """
 app = typer.Typer(add_completion=False)
 app.command()(command_from(AmplifyConfig, run, HELP))
