@@ -34,6 +34,8 @@ class DirectionNull:
     bytes, which does not grow with the corpus.
     """
 
+    PARTS = ("keys", "unit_keys", "histogram")
+
     def __init__(self, vector: PerHead, directions: int, seed: int, n_classes: int, bins: int = 128) -> None:
         layers, heads, size = vector.shape
         self.vector, self.directions = vector, random_directions(vector, directions, seed)

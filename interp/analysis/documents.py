@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from interp.data.blocks import within
 from interp.data.contexts import TaggedDocument
 
 
@@ -17,6 +18,8 @@ class DocumentCounts:
     (Kish, "Survey Sampling", 1965) is (sum_d n_dc)^2 / sum_d n_dc^2, where n_dc is the number of c tokens in document d: one
     long document among short ones counts for little more than one.
     """
+
+    PARTS = ("documents", "tokens", "n_tokens", "n_documents", "squares", "token_classes")
 
     def __init__(self, schemes: Sequence[str], starts: Sequence[int], n_classes: int, d_vocab: int) -> None:
         self.schemes, self.starts = list(schemes), list(starts)
@@ -30,11 +33,9 @@ class DocumentCounts:
         """Return the classes of a document's tokens, numbered through."""
         return np.stack([document.classes[s] + start for s, start in zip(self.schemes, self.starts, strict=True)])
 
-    def passing(self, documents: Iterable[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:
-        """Count the documents that pass, and stop before one that would exceed `max_tokens` (but not before the first)."""
-        for document in documents:
-            if max_tokens is not None and self.documents and self.tokens + len(document.tokens) > max_tokens:
-                return
+    def passing(self, documents: Iterable[TaggedDocument], max_tokens: int | None = None) -> Iterator[TaggedDocument]:
+        """Count the documents that pass, within `max_tokens`."""
+        for document in within(documents, max_tokens):
             self._count(document)
             yield document
 

@@ -15,6 +15,7 @@ class ScoreHistogram:
     score of the stream, not on its order or batches. Memory: n_layers * n_heads * n_classes * bins * 4 bytes.
     """
 
+    PARTS = ("counts", "exponent")
     SMALLEST = -20  # R is at least 2 ** -20
 
     def __init__(

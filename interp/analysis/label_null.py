@@ -25,6 +25,8 @@ class LabelNull:
     with the corpus.
     """
 
+    PARTS = ("fixed", "mean", "variance")
+
     def __init__(self, n_layers: int, n_heads: int, n_classes: int, device: torch.device | str = "cpu") -> None:
         self.fixed = torch.zeros(n_layers, n_heads, n_classes, dtype=torch.float64, device=device)
         self.mean = torch.zeros_like(self.fixed)

@@ -18,6 +18,8 @@ class NullShares:
     Each draw costs what the amplification itself costs, the model's own forward pass aside.
     """
 
+    PARTS = ("directions", "labels")
+
     def __init__(
         self, draws: int, n_layers: int, n_heads: int, n_classes: int, device: torch.device | str = "cpu"
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -38,9 +39,37 @@ class PassageSample:
                     contexts.documents[row : row + 1],
                     contexts.mask[row : row + 1],
                 )
-                heapq.heappush(self.kept, (-key, self.seen, one))
-                if len(self.kept) > self.size:
-                    heapq.heappop(self.kept)
+                self._keep([(-key, self.seen, one)])
+
+    def merge(self, other: PassageSample) -> None:
+        """Keep the smallest keys of both samples, which are of different contexts of one corpus."""
+        self._keep(other.kept)
+
+    def _keep(self, offered: Iterable[tuple[float, int, Contexts]]) -> None:
+        for one in offered:
+            heapq.heappush(self.kept, one)
+            if len(self.kept) > self.size:
+                heapq.heappop(self.kept)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the sample as tensors, by name."""
+        keys, numbers = [-key for key, _, _ in self.kept], [number for _, number, _ in self.kept]
+        found = {"keys": torch.tensor(keys, dtype=torch.float64), "numbers": torch.tensor(numbers, dtype=torch.int64)}
+        if self.kept:
+            contexts = [one for _, _, one in self.kept]
+            found |= {name: torch.cat([getattr(one, name) for one in contexts]) for name in ("tokens", "documents")}
+            for name in contexts[0].classes:
+                found[f"classes.{name}"] = torch.cat([one.classes[name] for one in contexts])
+        return found
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take the place of the sample whose state it was."""
+        self.kept = []
+        for row, (key, number) in enumerate(zip(state["keys"].tolist(), state["numbers"].tolist(), strict=True)):
+            one = {name: tensor[row : row + 1] for name, tensor in state.items()}
+            classes = {name.removeprefix("classes."): one[name] for name in one if name.startswith("classes.")}
+            mask = torch.ones_like(one["tokens"], dtype=torch.bool)
+            self._keep([(-key, number, Contexts(one["tokens"], classes, one["documents"], mask))])
 
     def contexts(self) -> list[Contexts]:
         """Return the contexts kept, in the order of the corpus."""

@@ -74,6 +74,8 @@ class ShareSums:
     (seed, d), so they do not depend on batches or workers. Memory: replicates * n_layers * 2 * n_heads * n_classes.
     """
 
+    PARTS = ("total", "resampled")
+
     def __init__(
         self, n_layers: int, n_heads: int, n_classes: int, replicates: int, seed: int, device: torch.device | str
     ) -> None:

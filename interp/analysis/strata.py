@@ -77,6 +77,8 @@ class StratifiedSums:
     * (classes + strata) * 8 bytes does not grow with the corpus.
     """
 
+    PARTS = ("count", "by_class", "by_stratum")
+
     def __init__(
         self, strata: Strata, n_layers: int, n_heads: int, n_classes: int, device: torch.device | str = "cpu"
     ) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from interp.data.blocks import Block
 from interp.data.corpus import Corpus, Document
 from interp.data.tokenizer import encode_documents, token_dtype
 from interp.errors import InterpError
@@ -23,6 +24,7 @@ class TaggedDocument:
     tokens: Int64[np.ndarray, " pos"]
     offsets: Int64[np.ndarray, "pos 2"]  # characters of document.text, end excluded; (0, 0) for bos
     classes: dict[str, Int64[np.ndarray, " pos"]]  # by scheme name
+    block: Block | None = None  # None: all documents are one
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.alignment import align
+from interp.data.blocks import Dealer, Encoded
 from interp.data.cache import cache_folder
 from interp.data.contexts import TaggedDocument
-from interp.data.corpus import Corpus, Document
+from interp.data.corpus import Corpus
 from interp.data.marks import Marks
 from interp.data.partition import BOS, Scheme
 from interp.data.pipelines import DEFAULT_PIPELINE
@@ -24,8 +25,6 @@ from interp.data.tokenizer import encode_documents
 from interp.data.words import Words
 from interp.errors import InterpError
 
-Encoded = tuple[int, Document, np.ndarray, np.ndarray]
-
 
 def tag_documents(
     tokenizer: PreTrainedTokenizerFast,
@@ -34,6 +33,7 @@ def tag_documents(
     pipeline_name: str = DEFAULT_PIPELINE,
     workers: int = 1,
     cache: Path | Literal["default"] | None = "default",
+    dealer: Dealer | None = None,
 ) -> Iterator[TaggedDocument]:
     """Yield the corpus' documents in order, each token with its class in every scheme.
 
@@ -49,6 +49,7 @@ def tag_documents(
         workers: tagging processes; 0 tags in this one.
         cache: a folder for spaCy's words, "default" for one in the cache folder, None for no cache. It holds words, not
             byte-pair tokens, so it serves every tokenizer. Where a function gives labels, nothing is kept.
+        dealer: says which documents this process tags; without, all of them.
 
     Raises:
         InterpError: no such pipeline, a negative number of workers, or a tagging process that fails.
@@ -56,6 +57,7 @@ def tag_documents(
     if workers < 0:
         raise InterpError(f"There cannot be {workers} tagging processes; give 0 or more.")
     encoded = _encode(tokenizer, corpus)
+    encoded = dealer.deal(encoded) if dealer else encoded
     if not any(scheme.needs_tags for scheme in schemes):
         yield from (_classify(document, schemes, None) for document in encoded)
         return
@@ -63,18 +65,18 @@ def tag_documents(
     marks = functools.reduce(operator.or_, (scheme.marks for scheme in schemes), Marks())
     keeper = TagCache(folder, pipeline_name, marks.digest()) if folder and not marks.functions else None
     with TagPool(pipeline_name, workers, keeper, marks) as pool:
-        for document, words in in_order(encoded, lambda one: pool.submit(one[1].text), 2 * workers + 1):
+        for document, words in in_order(encoded, lambda one: pool.submit(one.document.text), 2 * workers + 1):
             yield _classify(document, schemes, words)
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Iterator[Encoded]:
     documents, to_encode = tee(corpus)
     for index, (document, encoding) in enumerate(zip(documents, encode_documents(tokenizer, to_encode), strict=True)):
-        yield index, document, *encoding
+        yield Encoded(index, document, *encoding)
 
 
 def _classify(encoded: Encoded, schemes: Sequence[Scheme], words: Words | None) -> TaggedDocument:
-    index, document, tokens, offsets = encoded
+    index, document, tokens, offsets, block = encoded
     text = document.text
     nearest_word = _nearest(words, offsets, text)
     classes = {}
@@ -82,7 +84,7 @@ def _classify(encoded: Encoded, schemes: Sequence[Scheme], words: Words | None) 
         units = scheme.units(text, words) if scheme.units else words
         nearest_unit = _nearest(units, offsets, text) if scheme.units else nearest_word
         classes[scheme.name] = np.append(np.int64(BOS), scheme.assign(tokens[1:], units, nearest_unit))
-    return TaggedDocument(index, document, tokens, offsets, classes)
+    return TaggedDocument(index, document, tokens, offsets, classes, block)
 
 
 def _nearest(units: Words | None, offsets: np.ndarray, text: str) -> np.ndarray | None:

@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from interp.errors import InterpError
 from interp.evals.loss import summed_loss
+from interp.model.ranks import processes
 from interp.options import console
 from interp.train.batches import Prefetcher
 from interp.train.config import TrainConfig
 from interp.train.measures import Measures
 from interp.train.optim.descent import EnergyConservingOptimizer
-from interp.train.parallel import processes
 from interp.train.records import Record, open_records
 from interp.train.run import Run, prepare, resume_command
 from interp.train.saving import save_best, save_card, save_state

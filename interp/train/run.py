@@ -13,12 +13,13 @@ import torch
 from interp.errors import InterpError
 from interp.model.checkpoint import read_training
 from interp.model.device import choose_device
+from interp.model.ranks import Processes
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import console
 from interp.train import state
 from interp.train.batches import Batches
 from interp.train.config import FREE, TrainConfig
-from interp.train.parallel import Processes, distributed
+from interp.train.parallel import distributed
 from interp.train.setup import Tokens, build_model, build_optimizer_of, open_tokens, resolved
 
 

@@ -16,7 +16,8 @@ from torch import nn
 from interp.errors import InterpError
 from interp.files import sweep
 from interp.model.checkpoint import read_training
-from interp.train.parallel import Processes, like, whole
+from interp.model.ranks import Processes
+from interp.train.parallel import like, whole
 
 STATE = "state.pt"
 
