@@ -2,6 +2,7 @@
 
 python -m interp.replicate --scale tiny --workers 2 -o replications/tiny
 python -m interp.replicate -o replications/tiny                             go on with it, or join in from elsewhere
+python -m interp.replicate --report -o replications/tiny                    what is known so far
 python -m interp.replicate --plan mine.yaml -o replications/mine
 python -m interp.replicate --scale paper --max-steps 2 --seeds 42 -o /tmp/check
 """
@@ -36,6 +37,7 @@ class ReplicateConfig:
     seeds: str | None = option(None, "Other seeds than the plan's, separated by commas; also of the ablations.")
     max_steps: int | None = option(None, "Only so many steps a run and little measuring, to see that all works.")
     until: Literal["prepare", "tune", "choose", "train", "measure"] = option("measure", "Stop after this stage.")
+    report: bool = option(False, "Only write table, page and report of what is done so far.")
     workers: int = option(1, "How many jobs at a time; more machines may run the same command on the same folder.")
     threads: int = option(1, "Threads of each; the last digits of results depend on it.")
 

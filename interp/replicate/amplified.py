@@ -50,7 +50,7 @@ def _against_nulls(nulls: pd.DataFrame) -> dict[str, float]:
         return {"significant": float("nan"), "spread": float("nan")}
     value, null = (np.square(tested[name].to_numpy(float)) for name in ("value", "null_sd"))
     sums = pd.DataFrame({"layer": tested["layer"], "head": tested["head"], "value": value, "null": null})
-    sums = sums.groupby(["layer", "head"]).sum()
+    sums = sums.pivot_table(index=["layer", "head"], aggfunc="sum")
     ratios = np.sqrt(sums["value"].to_numpy() / sums["null"].to_numpy())
     return {"significant": float(np.mean(tested["q"].to_numpy() < 0.05)), "spread": float(np.median(ratios))}
 

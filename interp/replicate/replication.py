@@ -18,7 +18,10 @@ from interp.files import writing
 from interp.options import console
 from interp.replicate.files import read_json
 from interp.replicate.jobs import PLAN, RATES, Job, grid_of, jobs_of, settings_of, with_rate
+from interp.replicate.page import write_page
 from interp.replicate.plan import Plan, read_plan, scale
+from interp.replicate.report import write_report
+from interp.replicate.table import results_table, save_results
 from interp.replicate.workers import Workers
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ class Interrupted(InterpError):  # noqa: N818 - nothing went wrong
 
 
 def replicate(config: ReplicateConfig) -> None:
-    """Do all jobs of a plan that are left.
+    """Do all jobs of a plan that are left, and write what came out.
 
     Raises:
         InterpError: bad input, or a job failed.
@@ -46,8 +49,19 @@ def replicate(config: ReplicateConfig) -> None:
     store_plan(plan, config.output / PLAN)
     left = [job for job in jobs if not job.is_done(config.output)]
     _say(f"{len(jobs)} jobs, {len(jobs) - len(left)} of them done; {config.workers} at a time")
-    with _signals(config.output):
-        Workers(config.output, jobs, config.workers, config.threads).run(lambda job: _tell(job, jobs, config.output))
+    if not config.report:
+        with _signals(config.output):
+            Workers(config.output, jobs, config.workers, config.threads).run(
+                lambda job: _tell(job, jobs, config.output)
+            )
+    for file in write_results(plan, config.output):
+        _say(str(file))
+
+
+def write_results(plan: Plan, root: Path) -> list[Path]:
+    """Write table, page and report of what is done so far, and return the files."""
+    table = results_table(plan, root)
+    return [*save_results(table, root), write_report(plan, table, root), write_page(plan, table, root)]
 
 
 def plan_of(config: ReplicateConfig) -> Plan:
