@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
@@ -42,11 +43,12 @@ def generate(families: Sequence[str] | None = None, *, seed: int = 0, n_items: i
 
 
 def _distinct(name: str, seed: int, n_items: int) -> list[Item]:
-    random, items, in_vain = np.random.default_rng([seed, crc32(name.encode())]), dict[Item, None](), 0
-    while len(items) < n_items:
+    random, groups, in_vain = np.random.default_rng([seed, crc32(name.encode())]), dict[Item, int](), 0
+    while len(groups) < n_items:
         group = FAMILIES[name](random)
-        in_vain = in_vain + 1 if items.keys() & group else 0
+        in_vain = in_vain + 1 if groups.keys() & group else 0
         if in_vain > TRIES:
-            raise InterpError(f"The family {name} has little more than {len(items)} different items; ask for fewer.")
-        items.update(dict.fromkeys(group) if not in_vain else {})
-    return list(items)[:n_items]
+            raise InterpError(f"The family {name} has little more than {len(groups)} different items; ask for fewer.")
+        if not in_vain:
+            groups.update(dict.fromkeys(group, len(groups)))
+    return [replace(item, group=number) for item, number in groups.items()][:n_items]

@@ -22,6 +22,7 @@ class Item:
     expected: str | None = None  # the right continuation
     compare: tuple[str, str] | None = None  # the better continuation, the worse
     distance: int | None = None  # retrieval: how many words stand between the fact and the question
+    group: int | None = None  # of the items that were drawn together
 
     def __post_init__(self) -> None:
         if (self.expected is None) == (self.compare is None):

@@ -28,8 +28,8 @@ NOT_THE_MEAN = (
 class PuzzleResult:
     """What a model made of puzzles.
 
-    `items` has a row per item: family, number, kind, prompt, expected, worse, distance, n_prompt_tokens, n_tokens, guess;
-    for completions top1, top5, exact, rank, first_token_loss, completion_loss; for comparisons accuracy, log_ratio.
+    `items` has a row per item: family, number, kind, prompt, expected, worse, distance, group, n_prompt_tokens, n_tokens,
+    guess; for completions top1, top5, exact, rank, first_token_loss, completion_loss; for comparisons accuracy, log_ratio.
     `families` has a row per family and, for each of these metrics, its value, `_low`, `_high` and `_chance`; see
     `interp.evals.puzzles.summary`. Losses are in nats. `run` says what was asked of which model.
     """
@@ -75,6 +75,7 @@ def evaluate(
     scores = iter(score_continuations(model, [one for own in rows for one in own], batch_size, on_scored))
     table = pd.DataFrame([_row(model, item, own, scores) for item, own in zip(asked, rows, strict=True)])
     table.insert(1, "number", table.groupby("family").cumcount() + 1)
+    table["group"] = table["group"].fillna(table["number"])  # an item that was drawn with no other stands for itself
     run = {
         "model": model.cfg.model_name, "d_vocab": model.cfg.d_vocab, "seed": seed if items is None else None,
         "n_items": len(asked), "mean_bias": not told, "warnings": told,
@@ -111,7 +112,8 @@ def _row(
     known = {
         "family": item.family, "kind": "completion" if item.expected is not None else "comparison",
         "prompt": item.prompt, "expected": item.continuations[0], "worse": item.compare[1] if item.compare else None,
-        "distance": item.distance, "n_prompt_tokens": len(rows[0].prefix), "n_tokens": len(rows[0].tokens),
+        "distance": item.distance, "group": item.group,
+        "n_prompt_tokens": len(rows[0].prefix), "n_tokens": len(rows[0].tokens),
         "first_token": rows[0].tokens[0], "guess": model.to_single_str_token(own[0].guess),
     }  # fmt: skip
     return known | (_comparison(*own) if item.compare else _completion(own[0]))

@@ -13,7 +13,7 @@ from scipy import stats
 from interp.errors import InterpError
 from interp.evals.continuations import Continuation, score_continuations
 from interp.evals.puzzles import FAMILIES, Item, evaluate, generate
-from interp.evals.puzzles.intervals import mean, median, share
+from interp.evals.puzzles.intervals import grouped_mean, mean, median, share
 from interp.model.config import BiasConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -68,7 +68,7 @@ def test_an_oracle_gets_everything_right_in_every_family_and_metric(oracle):
         assert (completions[name] == 1).all() and (completions[f"{name}_high"] == 1).all()
     assert (completions["rank"] == 1).all()
     assert (completions[["first_token_loss", "completion_loss"]] < 1e-9).all(axis=None)
-    assert (comparisons["accuracy"] == 1).all() and (comparisons["ratio_low"] > 1).all()
+    assert (comparisons["accuracy"] == 1).all() and (comparisons["ratio"] > 1e6).all()
 
 
 def test_a_uniform_model_scores_chance_in_every_family_and_metric(uniform):
@@ -140,6 +140,14 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     for summary, truth in ((mean, 1.0), (median, math.log(2)), (lambda x: share((x > 2) * 1.0), math.exp(-2))):
         held = [low <= truth <= high for _, low, high in map(summary, draws)]
         assert 0.91 <= np.mean(held) <= 0.985
+
+
+def test_a_liking_for_one_word_cancels_within_groups_and_adds_nothing_to_the_interval_of_the_ratio():
+    random = np.random.default_rng(1)
+    groups, liking = np.repeat(np.arange(40.0), 2), np.tile([3.0, -3.0], 40)
+    effect = 0.5 + 0.1 * random.normal(size=40)
+    found = grouped_mean(liking + np.repeat(effect, 2), groups)
+    np.testing.assert_allclose(found, mean(effect))
 
 
 def test_one_value_has_a_mean_and_a_median_but_no_interval():

@@ -1,0 +1,120 @@
+"""One function per picture of an evaluation: a table with a column `model` in, a Plotly figure out.
+
+Points are means with 95% intervals, a colour for each model; short grey lines are chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.report.figures.theme import layout
+from interp.report.text import escaped
+
+# Each has a contrast of at least 3 with the light and with the dark page.
+COLOURS = ("#2f7fd6", "#d1600f", "#16936b", "#c4559a", "#a5810a", "#8a6fd8", "#d64550", "#0d96a8")
+TITLES = {
+    "top1": ("Top-1: the first token of the answer is the likeliest", "share of items"),
+    "top5": ("Top-5: it is among the five likeliest", "share of items"),
+    "exact": ("Exact: every token of the answer is the likeliest", "share of items"),
+    "rank": ("Rank of the first token, median", "rank"),
+    "first_token_loss": ("Loss of the first token", "nats"),
+    "completion_loss": ("Loss of the whole answer", "nats per token"),
+    "accuracy": ("Comparisons: the better continuation is preferred", "share of items"),
+    "ratio": ("Comparisons: perplexity of the worse over that of the better", "ratio, geometric mean"),
+}
+CHANCE = "#8a93a1"
+
+
+def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
+    """Draw one metric of every family that has it, with chance."""
+    own = families.dropna(subset=metric)
+    names = list(dict.fromkeys(own["family"]))
+    title, unit = TITLES[metric]
+    figure = _dots(own, "family", names, (metric, f"{metric}_low", f"{metric}_high"), f"{metric}_chance")
+    figure.update_layout(title_text=title).update_xaxes(title_text=unit)
+    if unit == "share of items":
+        figure.update_xaxes(rangemode="tozero")
+    return figure.update_xaxes(type="log", dtick=1) if metric == "rank" else figure
+
+
+def class_figure(classes: pd.DataFrame, scheme: str) -> go.Figure:
+    """Draw the held-out loss of every token class of a scheme that occurs."""
+    own = classes.query("scheme == @scheme and n_tokens > 0")
+    figure = _dots(own, "token_class", list(dict.fromkeys(own["token_class"])), ("loss", "low", "high"), None)
+    title = f"Held-out loss by class of the predicted token, scheme {escaped(scheme)}"
+    return figure.update_layout(title_text=title).update_xaxes(title_text="nats per token")
+
+
+def position_figure(positions: pd.DataFrame) -> go.Figure:
+    """Draw the held-out loss at every position of the context."""
+    figure = go.Figure(layout=layout("Held-out loss by position in the context", "light", 380, showlegend=False))
+    for number, (model, own) in enumerate(positions.query("n_tokens > 0").groupby("model", sort=False)):
+        figure.add_scatter(
+            x=own["pos"] + 1, y=own["loss"], name=escaped(str(model)), legendgroup=escaped(str(model)),
+            mode="lines", line_color=colour_of(number), customdata=own[["low", "high", "n_tokens"]].to_numpy(),
+            hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]:,}",
+        )  # fmt: skip
+    figure.update_xaxes(title_text="tokens seen", type="log").update_yaxes(title_text="nats per token", automargin=True)
+    return figure
+
+
+def colour_of(number: int) -> str:
+    """Return the colour of a model by its place."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def _dots(
+    table: pd.DataFrame, rows: str, names: Sequence[str], columns: tuple[str, str, str], chance: str | None
+) -> go.Figure:
+    models = list(dict.fromkeys(table["model"]))
+    height = 110 + len(names) * (14 + 11 * len(models))
+    figure = go.Figure(layout=layout("", "light", height, showlegend=False))
+    for number, model in enumerate(models):
+        own = table.query("model == @model")
+        places = np.array([names.index(name) for name in own[rows]]) + _offset(number, len(models))
+        figure.add_trace(_trace(own, places, str(model), colour_of(number), rows, columns))
+    if chance:
+        figure.add_traces(_chances(table.drop_duplicates([rows, chance]), rows, names, chance))
+    labels = [escaped(str(name)) for name in names]
+    axis = {"tickvals": list(range(len(names))), "ticktext": labels, "range": [len(names) - 0.5, -0.5]}
+    return figure.update_yaxes(automargin=True, zeroline=False, showgrid=False, **axis)
+
+
+def _trace(
+    own: pd.DataFrame, places: np.ndarray, model: str, colour: str, rows: str, columns: tuple[str, str, str]
+) -> go.Scatter:
+    value, low, high = (own[column].to_numpy(float) for column in columns)
+    size = own["n"] if "n" in own else own["n_tokens"]
+    told = [
+        f"{escaped(str(name))}, {escaped(model)}: {v:.4g} [{a:.4g}, {b:.4g}], n = {n:,}"
+        for name, v, a, b, n in zip(own[rows], value, low, high, size, strict=True)
+    ]
+    bars: dict[str, Any] = {
+        "type": "data",
+        "array": high - value,
+        "arrayminus": value - low,
+        "width": 0,
+        "thickness": 1.5,
+    }
+    return go.Scatter(
+        x=value, y=places, mode="markers", name=escaped(model), legendgroup=escaped(model), error_x=bars,
+        marker={"color": colour, "size": 7}, text=told, hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+
+
+def _chances(table: pd.DataFrame, rows: str, names: Sequence[str], chance: str) -> list[go.Scatter]:
+    """A short line across each row, and None between one and the next."""
+    places = np.array([names.index(name) for name in table[rows]], dtype=float)
+    y = np.stack([places - 0.42, places + 0.42, np.full_like(places, np.nan)], axis=1).ravel()
+    x = np.repeat(table[chance].to_numpy(float), 3)
+    line = {"color": CHANCE, "width": 2}
+    return [go.Scatter(x=x, y=y, mode="lines", name="chance", line=line, hoverinfo="skip", legendgroup="chance")]
+
+
+def _offset(number: int, count: int) -> float:
+    return 0.7 * ((number + 0.5) / count - 0.5)
