@@ -34,9 +34,10 @@ def coloured_text(
     require(rows, columns, "sentence's")
     limit = limit or float(np.abs(rows["bias_score_contrast"].to_numpy()[1:]).max(initial=0)) or 1.0
     colours = colours_of(rows["bias_score_contrast"].to_numpy(float), LOOK, limit, palette, theme)
+    told = rows[columns].to_numpy(object)
     tokens = "".join(
-        _token(*values, colour, str(values[1]) == token_class, theme)
-        for colour, values in zip(colours, rows[columns].to_numpy(object).tolist(), strict=True)
+        _token(*told[row], colour=colour, framed=told[row, 1] == token_class, theme=theme)
+        for row, colour in enumerate(colours)
     )
     text = f'<div style="line-height:1.2;white-space:pre-wrap;overflow-wrap:anywhere">{tokens}</div>'
     return (
