@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.analysis.comparison import Comparison
+    from interp.analysis.sentences.measure import read_sentence
     from interp.comparing import compare
     from interp.data.labelling import token_classes
     from interp.intervening import interventions
     from interp.model.checkpoint import load_model
     from interp.model.config import BiasConfig, ModelConfig
     from interp.model.transformer import HookedSymmetryBrokenTransformer
+    from interp.report.explorer.explorer import explore
     from interp.reporting import Amplification, amplification
 
 __version__ = "0.1.0"
 __all__ = [
     "Amplification", "BiasConfig", "Comparison", "HookedSymmetryBrokenTransformer", "ModelConfig", "amplification",
-    "compare", "interventions", "load_model",
-    "token_classes",
+    "compare", "explore", "interventions", "load_model", "read_sentence", "token_classes",
 ]  # fmt: skip
 
 _HOME = {
@@ -28,8 +29,10 @@ _HOME = {
     "ModelConfig": "interp.model.config",
     "amplification": "interp.reporting",
     "compare": "interp.comparing",
+    "explore": "interp.report.explorer.explorer",
     "interventions": "interp.intervening",
     "load_model": "interp.model.checkpoint",
+    "read_sentence": "interp.analysis.sentences.measure",
     "token_classes": "interp.data.labelling",
 }
 
