@@ -2,7 +2,7 @@
 
 Every row of an attention pattern sums to 1, so the heads of a layer add the constant b_V W_O to the residual stream at
 every position, whatever the text. Its direct path to the logits goes through the final norm and the unembedding (what later
-layers make of it is in the total effect, `interp.analysis.value_effect`).
+layers make of it is in the total effect, `interp.analysis.interventions` with ``part="v"``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What the value bias meets and does on text: values along b_V per class, and the loss without b_V.
+"""What the value bias meets on text: values along b_V per class, and the scale of the final norm that its logits need.
 
-- component: v . b_V / |b_V| with v before b_V is added, per class; |b_V| is what the bias adds to every one of them;
-- loss without b_V: the same text with b_V = 0 in every layer, everything downstream included; the difference
-  loss_without - loss is positive where the model is better with its bias.
+Component: v . b_V / |b_V| with v before b_V is added, per class; |b_V| is what the bias adds to every one of them. What the
+model loses without b_V is a total effect: `interp.analysis.interventions` with ``part="v"`` and scale 0.
 """
 
 from __future__ import annotations
@@ -17,11 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.analysis.adjusted import jackknife
 from interp.analysis.batch import Batch, Ranges, class_ranges
 from interp.analysis.documents import DocumentCounts
 from interp.analysis.moments import GroupedMoments
-from interp.analysis.strata import FOLDS
 from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.data.schemes import Scheme
 from interp.errors import InterpError
@@ -36,13 +33,10 @@ class ValueBias:
     Attributes:
         components: one row per (layer, head, scheme, class): `n_tokens`, `bias_norm` |b_V|, `component_mean`,
             `component_sd` of v along b_V, and `component_contrast` to the head's mean. Missing without a mean value bias.
-        loss: one row per (scheme, class of the predicted token): `n_tokens`, `loss`, `loss_without` b_V in nats, and their
-            `difference` with its 95% interval over documents, `ci_low, ci_high`.
         inverse_scale: mean of 1 / (standard deviation of the final residual stream), for `value_bias_logits`.
     """
 
     components: pd.DataFrame
-    loss: pd.DataFrame
     inverse_scale: float
 
 
@@ -54,13 +48,11 @@ class ValueSums:
         n_classes = max(last for _, last in ranges.values())
         self.model, self.ranges = model, ranges
         self.components = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
-        self.losses = torch.zeros(2, FOLDS, n_classes, dtype=torch.float64, device=device)  # with b_V, without
-        self.predicted = torch.zeros(FOLDS, n_classes, dtype=torch.int64, device=device)
         self.inverse_scale = torch.zeros(2, dtype=torch.float64, device=device)  # sum, tokens
 
     @torch.no_grad()
     def update(self, contexts: Contexts) -> None:
-        """Run the model over a batch with and without b_V, and add it."""
+        """Run the model over a batch, and add it."""
         batch = Batch(contexts, self.ranges, self.model.W_E.device)
         for row in batch.classes:
             self.components.count_groups(row)
@@ -79,27 +71,12 @@ class ValueSums:
         hooks = [(f"blocks.{layer}.attn.hook_v", see_values) for layer in range(self.model.cfg.n_layers)]
         last = f"blocks.{self.model.cfg.n_layers - 1}.hook_resid_post"
         with self.model.hooks(fwd_hooks=[*hooks, (last, see_stream)]):
-            self._add_losses(0, batch)
-        with self.model.bias(bias=(None, torch.zeros_like(unit))):
-            self._add_losses(1, batch)
-        after_first = batch.places > 0
-        for row in batch.classes[:, after_first]:
-            ones = torch.ones_like(row)
-            self.predicted.index_put_((batch.document_of[after_first] % FOLDS, row), ones, accumulate=True)
-
-    def _add_losses(self, which: int, batch: Batch) -> None:
-        losses = self.model(batch.contexts, return_type="loss", loss_per_token=True)  # [batch, pos - 1]
-        losses = losses[batch.mask[:, 1:]].double()
-        after_first = batch.places > 0  # what stands first in its context is not predicted
-        folds = batch.document_of[after_first] % FOLDS
-        for row in batch.classes[:, after_first]:
-            self.losses[which].index_put_((folds, row), losses, accumulate=True)
+            self.model(batch.contexts, stop_at_layer=self.model.cfg.n_layers)
 
     def merge(self, other: ValueSums) -> None:
         """Add what another accumulator saw of other documents."""
         self.components.merge(other.components)
-        for name in ("losses", "predicted", "inverse_scale"):
-            getattr(self, name).__iadd__(getattr(other, name))
+        self.inverse_scale += other.inverse_scale
 
 
 def measure_value_bias(
@@ -113,7 +90,7 @@ def measure_value_bias(
     """Measure the value side of every head with the mean biases in force.
 
     Args:
-        model: run in evaluation mode, twice.
+        model: run in evaluation mode.
         documents: tagged with exactly these schemes; whole documents are used until `max_tokens`.
         schemes: partitions of the tokens.
         max_tokens: stop before the document that would exceed it.
@@ -138,7 +115,7 @@ def measure_value_bias(
         raise InterpError("The corpus has no document to measure; give one that is not empty.")
     classes = pd.DataFrame([(s, c) for s, known in names.items() for c in known], columns=["scheme", "token_class"])
     inverse, tokens = sums.inverse_scale.tolist()
-    return ValueBias(_components(sums, bias_norm, classes), _losses(sums, classes), inverse / tokens)
+    return ValueBias(_components(sums, bias_norm, classes), inverse / tokens)
 
 
 def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"], classes: pd.DataFrame) -> pd.DataFrame:
@@ -156,18 +133,3 @@ def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"], c
     )
     shown = {name: torch.where(norms > 0, value, torch.nan).flatten().cpu().numpy() for name, value in values.items()}
     return frame.assign(**shown)
-
-
-def _losses(sums: ValueSums, classes: pd.DataFrame) -> pd.DataFrame:
-    losses, count = sums.losses.cpu().numpy(), sums.predicted.cpu().numpy()  # [2, fold, class], [fold, class]
-    gain = losses[1] - losses[0]
-    used = count.any(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        without = (gain.sum(0) - gain[used]) / (count.sum(0) - count[used])
-        found = jackknife((gain.sum(0) / count.sum(0))[None], without[:, None])
-        low, high = found.interval()
-        means = losses.sum(1) / count.sum(0)
-    return classes.assign(
-        n_tokens=count.sum(0), loss=means[0], loss_without=means[1], difference=found.value[0], ci_low=low[0],
-        ci_high=high[0],
-    )  # fmt: skip
