@@ -45,11 +45,11 @@ def class_shares(
     plain = one_hot[:, :, None].to(q.dtype)  # [batch, pos, 1, token_class]
     weighted = plain * (scores - largest).exp()[..., None]  # [batch, pos, head_index, token_class]
     both = attended(q, k, torch.cat([weighted, plain.expand_as(weighted)], dim=-1)).unflatten(-1, (2, -1))
-    shares = both * (one_hot[0, 0].sum() / both.sum(-1, keepdim=True))
-    with_bias = torch.where(
-        vector.any(-1)[:, None], shares[..., 0, :], shares[..., 1, :]
-    )  # exactly equal without a bias
-    return torch.stack([with_bias, shares[..., 1, :]])
+    shares = both.mul_(one_hot[0, 0].sum() / both.sum(-1, keepdim=True)).movedim(-2, 0)
+    still = ~vector.any(-1)
+    if bool(still.any()):
+        shares[0, :, :, still] = shares[1, :, :, still]  # exactly equal without a bias
+    return shares
 
 
 def attended(
@@ -60,10 +60,12 @@ def attended(
     The fused kernels want values as wide as the keys; narrower ones take a path many times slower.
     """
     n_heads, d_head, columns = q.shape[2], q.shape[3], values.shape[-1]
-    wide = F.pad(values, (0, -columns % d_head)).to(q.dtype).transpose(1, 2).expand(-1, n_heads, -1, -1)
+    wide = F.pad(values, (0, -columns % d_head)) if columns % d_head else values
+    wide = wide.to(q.dtype).transpose(1, 2).expand(-1, n_heads, -1, -1)
     q, k = q.transpose(1, 2), k.transpose(1, 2)  # [batch, head_index, pos, d_head]
     pieces = [F.scaled_dot_product_attention(q, k, piece, is_causal=True) for piece in wide.split(d_head, dim=-1)]
-    return torch.cat(pieces, dim=-1)[..., :columns].transpose(1, 2)
+    together = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+    return together[..., :columns].transpose(1, 2)
 
 
 class ShareSums:
