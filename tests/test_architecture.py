@@ -10,7 +10,10 @@ import interp
 PACKAGE = Path(interp.__file__).parent
 FLOORS = {"model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3}
 GROUND = {"errors", "files", "vocabulary"}  # what every floor may use
-COMMANDS = {"options", "provenance", "reporting", "comparing", "intervening", "amplify", "convert", "__main__", "__init__"}
+COMMANDS = {
+    "options", "provenance", "reporting", "comparing", "evaluating", "intervening",
+    "amplify", "convert", "__main__", "__init__",
+}  # fmt: skip
 SHARED = {("train", "options"), ("data", "options")}  # a command's console and options
 
 
@@ -26,6 +29,8 @@ def test_imports_point_to_lower_floors_only():
         parts = path.relative_to(PACKAGE).parts
         folder = parts[0] if len(parts) > 1 else None
         for target in imports(path):
+            if path.name == "__main__.py" and target in COMMANDS:  # `python -m interp.FOLDER` is a command
+                continue
             if folder is None or target == folder or target in GROUND or (folder, target) in SHARED:
                 continue
             assert target in FLOORS and FLOORS[target] < FLOORS[folder], f"{path} imports interp.{target}"
@@ -38,7 +43,8 @@ def test_every_module_of_the_ground_floor_imports_no_other_floor():
 
 
 def test_importing_interp_and_asking_for_help_load_neither_torch_nor_transformer_lens():
-    commands = ("interp.amplify", "interp.convert", "interp.__main__", "interp.train.__main__", "interp.data.__main__")
+    folders = [f"interp.{folder}.__main__" for folder in ("train", "data", "evals")]
+    commands = ("interp.amplify", "interp.convert", "interp.__main__", *folders)
     for code in ("import interp", *(f"import {command}" for command in commands)):
         heavy = ("torch", "transformer_lens", "spacy", "pandas")
         check = f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])"
