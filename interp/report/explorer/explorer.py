@@ -24,11 +24,11 @@ from interp.report.evidence import with_evidence
 from interp.report.explorer.coloured import coloured_text
 from interp.report.explorer.start import check_fits, first_view, usual_schemes
 from interp.report.explorer.still import still_html
+from interp.report.explorer.summary import summary
 from interp.report.explorer.view import View
 from interp.report.figures.bars import class_bars
 from interp.report.figures.grid import head_grid
 from interp.report.figures.sentences import attention_received, loss_per_token, next_token
-from interp.report.text import number
 
 TEXT = "In 1903 Marie Curie won the Nobel Prize in Physics, and in 1911 she won the Nobel Prize in Chemistry."
 
@@ -127,19 +127,7 @@ class Explorer:
 
     def summary(self) -> str:
         """Return what the turned bias does to this text, in one sentence."""
-        view, (after, before) = self.view, self.sentence.loss()
-        loss = f"loss {before:.3f} → {after:.3f} nats per token ({number(after - before, 3)})"
-        return f"{view.reading}: {self._attention()}; {loss}."
-
-    def _attention(self) -> str:
-        """Return what happens to the attention of the chosen head to the chosen class."""
-        view, shares = self.view, self.sentence.shares(self.view.scheme)
-        layer, head = view.layer_and_head
-        chosen = (shares["layer"] == layer) & (shares["head"] == head) & (shares["token_class"] == view.token_class)
-        n_tokens, before, after = shares.loc[chosen, ["n_tokens", "share_unchanged", "share"]].to_numpy(float)[0]
-        if not n_tokens:
-            return f"the text has no {view.token_class}"
-        return f"attention of {view.head} to {view.token_class} (n = {n_tokens:.0f}) {before:.1%} → {after:.1%}"
+        return summary(self.sentence, self.view)
 
     def text_html(self) -> str:
         """Return the text, coloured by bias score; one colour means one number in all heads."""

@@ -93,7 +93,7 @@ def _controls(explorer: Explorer) -> dict[str, Any]:
         "scale": widgets.FloatSlider(min=0, max=2, step=0.1, value=1, description="Bias ×", continuous_update=False),
         "where": widgets.ToggleButtons(
             options=[("this head", "head"), ("its layer", "layer"), ("all heads", "all")], description="in",
-            style={"button_width": "84px", "description_width": "20px"},
+            style={"button_width": "84px", "description_width": "20px"}, layout={"width": "320px"},
         ),
         "part": widgets.Dropdown(options=[(name, part) for part, name in BIASES.items()], description="of", layout=narrow),
         "place": widgets.Dropdown(description="Next after", layout={"width": "98%"}),
