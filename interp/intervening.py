@@ -10,7 +10,7 @@ from interp.analysis.interventions.plan import Part
 from interp.analysis.interventions.result import Interventions
 from interp.data.corpus import Corpus, Split, open_corpus
 from interp.data.labelling import Labeller
-from interp.data.pipelines import DEFAULT_PIPELINE
+from interp.data.pipelines import DEFAULT_PIPELINE, pipeline_meta
 from interp.data.schemes import Scheme, build_schemes
 from interp.data.tagging import tag_documents
 from interp.model.bias import BiasSource
@@ -78,6 +78,8 @@ def interventions(
     opened = open_corpus(corpus, split or ("validation" if corpus == "wikipedia-sample" else "all"))
     tokenizer = model.need_tokenizer()
     built = build_schemes(schemes, tokenizer, opened, pipeline)
+    if any(scheme.needs_tags for scheme in built):
+        pipeline_meta(pipeline)  # refuses a missing pipeline now, not after the first progress
     documents = tag_documents(tokenizer, opened, built, pipeline, workers)
     with progress_bar(progress, f"{model.cfg.model_name}: interventions", None) as on_tokens:
         found = intervene(
