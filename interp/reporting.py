@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from interp.analysis import result as result_module
 from interp.analysis.amplification import measure
 from interp.analysis.direction import Direction
-from interp.data.contexts import TaggedDocument
+from interp.analysis.partial import PartialSums, model_digest
+from interp.data.blocks import Dealer
 from interp.data.corpus import Corpus, Split, open_corpus
 from interp.data.labelling import Labeller
 from interp.data.pipelines import DEFAULT_PIPELINE, pipeline_meta
@@ -24,6 +24,7 @@ from interp.data.tagging import tag_documents
 from interp.data.tokenizer import encode_documents
 from interp.model.bias import BiasSource
 from interp.model.checkpoint import load_model
+from interp.model.ranks import Processes
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import console
 from interp.provenance import now, versions
@@ -67,6 +68,8 @@ def amplification(
     amplified_nulls: int = 0,
     seed: int = 0,
     progress: bool = False,
+    partial: str | Path | None = None,
+    place: Processes | None = None,
 ) -> Amplification:
     """Measure which token classes each head amplifies or suppresses.
 
@@ -89,6 +92,10 @@ def amplification(
         amplified_nulls: along how many of them the amplification is measured too; each costs a pass over the keys.
         seed: of bootstrap, passages and random directions.
         progress: show a progress bar on stderr.
+        partial: a folder where sums are kept every half minute, so that the same call goes on after an interruption; remove
+            it when the result is saved. Kept sums of other settings or texts are refused.
+        place: of this process among those that share the documents (`interp.model.ranks.processes`). Each returns the whole
+            result.
 
     Raises:
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
@@ -100,17 +107,29 @@ def amplification(
     built = build_schemes(schemes, tokenizer, opened, pipeline)
     if any(scheme.needs_tags for scheme in built):
         pipeline_meta(pipeline)  # refuses a missing pipeline now, not after the first progress
-    checksum = hashlib.sha256()
-    documents = _hashed(tag_documents(tokenizer, opened, built, pipeline, workers), checksum)
+    place = place or Processes(0, 1, model.W_E.device)
+    settings: dict[str, Any] = {
+        "batch_size": batch_size or max(1, TOKENS_PER_BATCH // model.cfg.n_ctx), "replicates": replicates,
+        "passages": passages, "seed": seed, "nulls": nulls, "amplified_nulls": amplified_nulls, "null_seed": seed,
+    }  # fmt: skip
+    kept = None
+    if partial:
+        kept = PartialSums(partial, {
+            **settings, "model": model_digest(model, bias, direction), "corpus": opened.name, "split": opened.split,
+            "max_tokens": max_tokens, "schemes": [[s.name, list(s.classes), s.version] for s in built],
+            "pipeline": pipeline, "versions": versions(pipeline), "processes": place.world,
+        }, place.rank)  # fmt: skip
+    dealer = Dealer(model.cfg.n_ctx, max_tokens, place.rank, place.world, kept.done if kept else None)
+    documents = tag_documents(tokenizer, opened, built, pipeline, workers, dealer=dealer)
+    progress = progress and place.first
     total = _count_tokens(tokenizer, opened, max_tokens) if progress else None
     with progress_bar(progress, model.cfg.model_name, total) as on_tokens:
         result = measure(
-            model, documents, built, bias=bias, direction=direction, max_tokens=max_tokens,
-            batch_size=batch_size or max(1, TOKENS_PER_BATCH // model.cfg.n_ctx), replicates=replicates,
-            passages=passages, seed=seed, nulls=nulls, amplified_nulls=amplified_nulls, null_seed=seed, on_tokens=on_tokens,
+            model, documents, built, bias=bias, direction=direction, **settings, partial=kept, place=place,
+            on_tokens=lambda tokens: on_tokens(tokens * place.world),  # blocks of all processes are alike
         )  # fmt: skip
     result.run.update({
-        "corpus": opened.name, "split": opened.split, "corpus_sha256": checksum.hexdigest(),
+        "corpus": opened.name, "split": opened.split, "corpus_sha256": dealer.checksum.hexdigest(),
         "pipeline": pipeline if any(s.needs_tags for s in built) else "none", "date": now(),
         "versions": versions(pipeline), "device": str(model.W_E.device),
         "wall_seconds": round(time.perf_counter() - started, 2), "warnings": _warnings(model, result.run, bias),
@@ -137,12 +156,6 @@ def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias:
             "own bias does."
         )
     return warnings
-
-
-def _hashed(documents: Iterable[TaggedDocument], checksum: Any) -> Iterator[TaggedDocument]:
-    for document in documents:
-        checksum.update(document.document.text.encode("utf-8") + b"\0")
-        yield document
 
 
 def _count_tokens(tokenizer: Any, corpus: Corpus, max_tokens: int | None) -> int:

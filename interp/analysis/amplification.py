@@ -13,27 +13,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int64
 
 from interp.analysis.accumulate import AmplificationSums
 from interp.analysis.adjusted_table import adjusted_table, position_profile
 from interp.analysis.batch import class_ranges
+from interp.analysis.bias_samples import BiasSamples, draws_table, samples_table
+from interp.analysis.corpus_sums import CorpusSums, by_block
 from interp.analysis.direction import Direction, direction_name, query_shifts
 from interp.analysis.documents import DocumentCounts
+from interp.analysis.gathering import gathered
 from interp.analysis.null_table import no_nulls, nulls_table, with_q
 from interp.analysis.nulls import NullSums
+from interp.analysis.partial import PartialSums
 from interp.analysis.passages import PassageSample, measure_passages
-from interp.analysis.permutations import with_permuted_labels
 from interp.analysis.replicates import replicates_table
 from interp.analysis.result import Amplification
 from interp.analysis.selectivity import selectivity_table
 from interp.analysis.tables import heads_table, positions_table, tokens_table
-from interp.data.contexts import TaggedDocument, pack
+from interp.data.blocks import within
+from interp.data.contexts import TaggedDocument
 from interp.data.schemes import Scheme
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
+from interp.model.ranks import Processes
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT, tokenizer_sha256
+from interp.vocabulary import tokenizer_sha256
 
 
 def measure(
@@ -52,8 +58,11 @@ def measure(
     nulls: int = 64,
     amplified_nulls: int = 0,
     null_seed: int = 0,
+    bias_samples: int = 0,
     deciles: Int64[np.ndarray, " token"] | None = None,
     on_tokens: Callable[[int], None] = lambda tokens: None,
+    partial: PartialSums | None = None,
+    place: Processes | None = None,
 ) -> Amplification:
     """Measure every head and every class of every scheme.
 
@@ -72,31 +81,52 @@ def measure(
         amplified_nulls: exact amplification too, along so many of them and under so many permutations of the labels; each
             pair costs about twice what the amplification itself costs.
         null_seed: of directions and permutations.
+        bias_samples: draws of b under each of which everything in `heads` is measured again
+            (`interp.analysis.bias_samples`); each costs a run without nulls. 0 leaves them out.
         deciles: frequency decile of every token (`interp.data.frequency.deciles`): contrasts are adjusted for it too.
         on_tokens: called with the number of tokens of each batch when it is done.
+        partial: where sums are kept, and what an earlier run kept: `documents` must be dealt in blocks
+            (`interp.data.blocks`) that go on after `partial.done`. A run that goes on gives the very bits of one that was
+            not interrupted.
+        place: of this process among those that share the blocks. All of them return the result of the whole corpus; it
+            differs from that of one process by the order of float64 additions, relatively about 1e-12.
 
     Raises:
         InterpError: no document, a model without tokenizer, numbers of nulls that do not fit together, or deciles of
             another vocabulary.
     """
+    if bias_samples and bias == "none":
+        raise InterpError("bias_samples draws b, and bias='none' leaves b out; choose one of the two.")
     was_training = model.training
     names = {scheme.name: list(scheme.classes) for scheme in schemes}
     ranges = class_ranges(names)
     n_classes = sum(len(s.classes) for s in schemes)
-    counts = DocumentCounts(list(names), [first for first, _ in ranges.values()], n_classes, model.cfg.d_vocab)
-    sample = PassageSample(passages, seed)
-    pad_token = model.to_single_token(END_OF_TEXT)
     try:
         with model.eval().bias(bias=bias):
             shifts = query_shifts(model, direction)
-            null_sums = NullSums(shifts, n_classes, nulls, amplified_nulls, null_seed) if nulls else None
-            sums = AmplificationSums(model, shifts, ranges, replicates, seed, null_sums, deciles)
-            counted = counts.passing(documents, max_tokens)
-            labelled = with_permuted_labels(counted, amplified_nulls if nulls else 0, null_seed)
-            for contexts in pack(labelled, model.cfg.n_ctx, batch_size, pad_token):
-                sums.update(contexts)
-                sample.update(contexts)
-                on_tokens(int(contexts.mask.sum()))
+
+            def samples() -> BiasSamples | None:
+                return BiasSamples(model, direction, ranges, bias_samples, seed) if bias_samples else None
+
+            def fresh() -> CorpusSums:
+                null_sums = NullSums(shifts, n_classes, nulls, amplified_nulls, null_seed) if nulls else None
+                starts = [first for first, _ in ranges.values()]
+                return CorpusSums(
+                    AmplificationSums(model, shifts, ranges, replicates, seed, null_sums, deciles, samples()),
+                    DocumentCounts(list(names), starts, n_classes, model.cfg.d_vocab),
+                    PassageSample(passages, seed),
+                )
+
+            total = fresh()
+            if partial:
+                partial.restore(total)
+                on_tokens(total.counts.tokens)
+            for block, documents_of in by_block(within(documents, max_tokens)):
+                total.add(documents_of, block, batch_size, null_seed, on_tokens)
+                if partial and block:
+                    partial.save(block, total)
+            total = gathered(total, fresh, place) if place else total
+            sums, counts, sample, null_sums = total.sums, total.counts, total.sample, total.sums.nulls
             if not counts.documents:
                 raise InterpError("The corpus has no document to measure; give one that is not empty.")
             shown = measure_passages(model, shifts, sample.contexts(), names, passage_length)
@@ -104,6 +134,7 @@ def measure(
         model.train(was_training)
     name = model.cfg.model_name
     heads = heads_table(name, sums, counts, names)
+    draws = [heads_table(name, each, counts, names) for each in sums.samples.sums] if sums.samples else []
     null_table = nulls_table(heads, null_sums, sums.scores, ranges) if null_sums else no_nulls()
     return Amplification(
         heads=with_q(heads, null_table),
@@ -115,11 +146,14 @@ def measure(
         adjusted=adjusted_table(heads, sums.strata, ranges),
         selectivity=selectivity_table(heads),
         replicates=replicates_table(heads, sums.shares, counts),
+        bias_samples=samples_table(heads, draws_table(draws)) if draws else pd.DataFrame(),
+        bias_draws=draws_table(draws) if draws else pd.DataFrame(),
         run={
             "model": name, "n_tokens": counts.tokens, "n_documents": counts.documents, "n_layers": model.cfg.n_layers,
             "n_heads": model.cfg.n_heads, "n_ctx": model.cfg.n_ctx, "schemes": list(names), "bias": bias,
             "seed": seed, "replicates": replicates,
             "direction": direction_name(direction), "tokenizer_sha256": tokenizer_sha256(model.need_tokenizer()),
             "nulls": nulls, "amplified_nulls": amplified_nulls, "null_seed": null_seed,
+            "bias_samples": bias_samples,
         },
     )  # fmt: skip

@@ -18,7 +18,7 @@ HEAD_COLUMNS = (
     "auroc_error_bound", "alignment",
 )  # fmt: skip
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores")
-FURTHER_TABLES = ("nulls", "adjusted", "selectivity", "replicates")
+FURTHER_TABLES = ("nulls", "adjusted", "selectivity", "replicates", "bias_samples", "bias_draws")
 """Tables that folders of earlier versions lack; empty where a run did not ask for them."""
 
 
@@ -51,6 +51,9 @@ class Amplification:
             `best_auroc`, `profile_entropy`, `divergence`, and the `cluster` and `order` of the head's profile.
         replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`interp.analysis.replicates`):
             what a comparison of two runs pairs.
+        bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
+            statistic), with the spread over draws and that over documents (`interp.analysis.bias_samples`).
+        bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
             `loss`, `predictions` and `paths` (`interp.analysis.interventions.result`); None where it was not asked for.
@@ -66,6 +69,8 @@ class Amplification:
     adjusted: pd.DataFrame = field(default_factory=pd.DataFrame)
     selectivity: pd.DataFrame = field(default_factory=pd.DataFrame)
     replicates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    bias_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
+    bias_draws: pd.DataFrame = field(default_factory=pd.DataFrame)
     interventions: Interventions | None = None
 
     def save(self, folder: str | Path) -> list[Path]:

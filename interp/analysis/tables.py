@@ -13,6 +13,7 @@ from interp.analysis.accumulate import AmplificationSums
 from interp.analysis.adjusted import Estimate
 from interp.analysis.batch import class_ranges
 from interp.analysis.documents import DocumentCounts
+from interp.analysis.head_sums import HeadSums
 from interp.analysis.moments import GroupedMoments, variance
 from interp.analysis.result import HEAD_COLUMNS
 from interp.analysis.significance import Z95
@@ -20,7 +21,7 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 
 def heads_table(
-    model_name: str, sums: AmplificationSums, counts: DocumentCounts, names: dict[str, list[str]]
+    model_name: str, sums: HeadSums, counts: DocumentCounts, names: dict[str, list[str]]
 ) -> pd.DataFrame:
     """Return the table `heads` of `Amplification`; `names` gives the class names of each scheme."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -119,7 +120,7 @@ def positions_table(model_name: str, sums: AmplificationSums, profile: Estimate)
     )  # fmt: skip
 
 
-def _scheme_columns(sums: AmplificationSums, first: int, last: int) -> dict[str, np.ndarray]:
+def _scheme_columns(sums: HeadSums, first: int, last: int) -> dict[str, np.ndarray]:
     auroc, bound = sums.histogram.auroc(first, last)
     return {
         "hedges_g": _numpy(hedges_g(sums.scores, first, last)),
@@ -133,7 +134,7 @@ def _within(n: Tensor, total: Tensor, squares: Tensor) -> Tensor:
     return (variance(n, total, squares) * (n - 1)).nan_to_num(0.0)
 
 
-def _queries(sums: AmplificationSums, counts: DocumentCounts, names: dict[str, list[str]]) -> int:
+def _queries(sums: HeadSums, counts: DocumentCounts, names: dict[str, list[str]]) -> int:
     return int(sums.scores.count.sum()) // len(names)
 
 
