@@ -213,6 +213,17 @@ def test_paths_equal_a_slow_reference_and_their_parts_sum_to_the_total(make_mode
         np.testing.assert_allclose(found.loc[here, "log2_amplification"], value.ravel(), atol=1e-4)
 
 
+def test_a_value_bias_has_no_direct_path_to_the_attention_of_its_own_layer(make_model, corpus):
+    scheme, documents = corpus
+    found = intervene(make_model(), documents, [scheme], where="L0", scales=(0,), part="v", replicates=20)
+    direct = found.paths[found.paths["path"] == "direct"]
+    assert (direct[["log2_amplification", "ci_low", "ci_high"]] == 0).all(axis=None)
+    own = found.attention["layer"] == 0
+    assert (found.attention.loc[own, "log2_change"] == 0).all() and (
+        found.attention.loc[~own, "log2_change"] != 0
+    ).any()
+
+
 @torch.no_grad()
 def test_a_planted_effect_is_found_where_it_was_planted_and_its_control_is_smaller(
     make_model, make_documents, make_scheme

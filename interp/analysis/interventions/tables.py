@@ -84,8 +84,10 @@ class TableMaker:
 
     def _log_share(self, run: int, layer: int) -> tuple[Values, Replicates]:
         """Return log2 of a layer's sums of attention in a run, [head_index, token_class], and of their replicates."""
-        first = 0 if run == self.sums.runs.unchanged else self.sums.runs.first[run]
-        if layer < first:
+        runs = self.sums.runs
+        first = 0 if run == runs.unchanged else runs.first[run]
+        values_alone = layer == first and run != runs.unchanged and not bool(runs.changes[run, 0, layer].any())
+        if layer < first or values_alone:  # a layer's own b_V comes after its attention
             return self._log_share(self.sums.runs.unchanged, layer)
         sums = self.sums.attention[run]
         with np.errstate(divide="ignore"):
