@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from interp.analysis.bootstrap import poisson_weights
 from interp.analysis.significance import interval_over_documents, replicate_deviation
 
 HeadVectors = Float[Tensor, "batch pos head_index d_head"]
@@ -87,8 +88,7 @@ class ShareSums:
 
     def weights(self, documents: Int64[Tensor, " document"]) -> Float64[Tensor, "document replicate"]:
         """Return the Poisson(1) weights of the documents with these running indices."""
-        rows = [np.random.default_rng([self.seed, d]).poisson(1.0, self.replicates) for d in documents.tolist()]
-        return torch.from_numpy(np.array(rows, dtype=np.float64)).to(self.total.device)
+        return poisson_weights(documents, self.replicates, self.seed)
 
     def update(
         self,
