@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from interp.analysis.comparison import Comparison
 from interp.analysis.result import Amplification
 from interp.files import writing
 from interp.report.colours import GREY, PAGE, PALETTES, PLAIN
@@ -23,6 +24,8 @@ from interp.report.facts import facts
 from interp.report.findings import findings
 from interp.report.metrics import FEW, SINK, metrics_of
 from interp.report.overview import first_head, overview
+from interp.report.payload.comparison import comparison_payload
+from interp.report.payload.effect import effect_payload
 from interp.report.payload.figures import figures_payload
 from interp.report.payload.heads import heads_payload
 from interp.report.payload.packing import script_json
@@ -34,23 +37,25 @@ TEMPLATES = Path(__file__).parent / "templates"
 # In the order of their use: they share one module scope, so a page has one state and no globals.
 SCRIPTS = (
     "data", "colours", "state", "export", "chart", "ranking", "grid", "picture", "bars", "classtable", "tokens",
-    "profile", "adjusted", "passages", "page",
+    "profile", "adjusted", "passages", "effect", "compare", "page",
 )  # fmt: skip
 
 
-def write_dashboard(result: Amplification, path: str | Path) -> Path:
+def write_dashboard(result: Amplification, path: str | Path, comparison: Comparison | None = None) -> Path:
     """Write the page of `result` to `path` and return the path; a reader never sees half a page.
+
+    With a `comparison`, whose A is `result`, the page also shows A, B and their difference.
 
     Raises:
         InterpError: the result lacks something the page needs, or the place cannot be written.
     """
-    page = render(result).encode("utf-8", errors="replace")
+    page = render(result, comparison).encode("utf-8", errors="replace")
     with writing(path) as beside:
         beside.write_bytes(page)
     return Path(path)
 
 
-def render(result: Amplification) -> str:
+def render(result: Amplification, comparison: Comparison | None = None) -> str:
     """Return the whole page as HTML.
 
     Raises:
@@ -65,10 +70,12 @@ def render(result: Amplification) -> str:
     return environment.get_template("page.html").render(
         run=run,
         facts=facts(run),
-        data=Markup(script_json(payload(result))),
+        data=Markup(script_json(payload(result, comparison))),
         findings=[findings(heads, scheme) for scheme in schemes],
         overview=overview(heads, schemes[0]),
         few=FEW,
+        interventions=result.interventions,
+        comparison=comparison,
         metrics=metrics_of(heads.columns),
         colours=PAGE,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
@@ -77,7 +84,7 @@ def render(result: Amplification) -> str:
     )
 
 
-def payload(result: Amplification) -> dict[str, Any]:
+def payload(result: Amplification, comparison: Comparison | None = None) -> dict[str, Any]:
     """Return everything the page's scripts read, one entry per panel."""
     table = with_evidence(result)
     heads = heads_payload(table)
@@ -88,9 +95,11 @@ def payload(result: Amplification) -> dict[str, Any]:
         "sink": SINK,
         "metrics": [vars(metric) for metric in metrics_of(table.columns)],
         "colours": {"palettes": PALETTES, "plain": PLAIN, "page": PAGE, "grey": GREY},
-        "figures": figures_payload(table, result.positions),
+        "figures": figures_payload(table, result, comparison),
         **heads,
         "tokens": tokens_payload(result.tokens, heads),
         "positions": positions_payload(result.positions, heads),
+        "effect": effect_payload(result.interventions, heads),
+        "comparison": comparison_payload(comparison, heads),
         "passages": passages_payload(result.passages, result.passage_scores, table, heads),
     }

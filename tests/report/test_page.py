@@ -1,113 +1,19 @@
-"""The page in a real browser: what a reader sees, presses, copies and takes away."""
+"""The page in a real browser: what a reader sees, copies and takes away."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from interp.report.dashboard import write_dashboard
+from tests.report.made import HOSTILE
+from tests.report.reading import downloaded, hash_of, ready, rows_of, settle, watched
 
 pytestmark = pytest.mark.browser
-START = "#head=L0H5&class=*&scheme=pos"
-PANELS = ("about", "heads", "classes", "tokens", "position", "passages")
-HOSTILE = {"<b>", "</script>", "\n", "nan", "null", "😀", "שלום", 'say "hi", you', "<!--", " the"}
-
-
-@pytest.fixture(scope="session")
-def address(make, tmp_path_factory):
-    result = make(12, 12, passages=15)
-    # Every hostile token stands at an end of every head, so that it is in the page's cut.
-    tokens = result.tokens.copy()
-    tokens.loc[tokens.token_string == "</script>", "count"] = 501
-    hostile = dataclasses.replace(result, tokens=tokens, run=result.run | {"corpus": "<img src=x onerror=alert(1)>"})
-    return write_dashboard(hostile, tmp_path_factory.mktemp("page") / "report.html").as_uri()
-
-
-@pytest.fixture(scope="session")
-def context(chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(8000)
-    yield context
-    context.close()
-
-
-@pytest.fixture(scope="session")
-def tab(context, address):
-    """One tab for most tests: a page is five megabytes of script, and a new address brings every choice back to it."""
-    page = context.new_page()
-    page.wrong = watched(page)
-    yield page
-    page.close()
-
-
-@pytest.fixture
-def open_page(tab, address):
-    """Open the page at a hash; after the test, nothing may have left the file and nothing may have gone wrong."""
-
-    def opened(hash: str = START):
-        if not tab.url.startswith("file:"):
-            return ready(tab, address + hash)
-        tab.mouse.move(0, 0)
-        tab.goto(address + hash)
-        tab.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-        settle(tab)
-        return tab
-
-    tab.wrong.clear()
-    yield opened
-    assert not tab.wrong
-
-
-@pytest.fixture
-def fresh_page(context, address):
-    """Open the page at a hash in a tab that has never seen it."""
-    page = context.new_page()
-    wrong = watched(page)
-    yield lambda hash="": ready(page, address + hash)
-    page.close()
-    assert not wrong
-
-
-def watched(page):
-    wrong = []
-    page.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or wrong.append(request.url))
-    page.on("console", lambda message: message.type in ("error", "warning") and wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    return wrong
-
-
-def ready(page, url):
-    page.goto(url)
-    page.locator("#bars .bars .point").first.wait_for(state="attached")
-    return page
-
-
-def settle(page):
-    """Wait until every panel is drawn: those below the fold follow one painted frame later."""
-    frame = "await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));"
-    waiting = "Number(document.documentElement.dataset.waiting)"
-    page.evaluate(f"async () => {{ {frame} while ({waiting}) {{ {frame} }} }}")
-
-
-def hash_of(page):
-    return page.evaluate("location.hash")
-
-
-def downloaded(page, panel, kind):
-    """Press a panel's export button; return the name and the text of the file that it makes."""
-    with page.expect_download() as download:
-        page.locator(f"[data-panel={panel}] button", has_text=kind).click()
-    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
-
-
-def rows_of(text):
-    return list(csv.DictReader(io.StringIO(text.decode("utf-8"), newline="")))
+HOSTILE = set(HOSTILE)
 
 
 def test_opening_choosing_and_exporting_sends_nothing_and_logs_no_error(fresh_page):
@@ -202,90 +108,6 @@ def test_tokens_can_be_searched_and_filtered(open_page):
     settle(page)
     counts = page.locator("#panel-tokens tbody td:last-child").all_text_contents()
     assert min(int(text.replace(",", "")) for text in counts) >= 501
-
-
-def test_the_keyboard_alone_reaches_every_panel_moves_in_the_grid_and_chooses(open_page):
-    page = open_page("#head=L0H0&class=PUNCT&scheme=pos")
-    for key, panel in enumerate(PANELS):
-        page.keyboard.press(str(key))
-        assert page.evaluate("document.activeElement.id") == f"panel-{panel}"
-    page.keyboard.press("1")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.dataset.head") == "0"
-    for key in ("ArrowDown", "ArrowRight", "ArrowRight"):
-        page.keyboard.press(key)
-    assert page.locator("#readout").inner_text().startswith("L1H2, PUNCT · A = ")
-    page.keyboard.press("Enter")
-    assert page.locator("#classes-title").inner_text() == "What does L1H2 favour?"
-    page.keyboard.press("]")
-    assert "class=ADP" in hash_of(page)
-    page.keyboard.press("?")
-    assert page.locator("#keys").is_visible()
-    page.keyboard.press("Escape")
-    assert page.locator("#keys").is_hidden()
-
-
-def test_tab_alone_walks_through_every_panel(open_page):
-    page, reached = open_page(), {None}
-    for _ in range(200):
-        page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.closest('[id^=panel-]')?.id"))
-        if len(reached) == len(PANELS) + 1:
-            break
-    assert reached == {None, *(f"panel-{name}" for name in PANELS)}
-
-
-def test_the_text_is_read_with_the_arrow_keys(open_page):
-    page = open_page("#head=L2H1&class=*&scheme=pos")
-    page.locator("#passages .word[tabindex='0']").focus()
-    page.keyboard.press("ArrowRight")
-    assert re.search(
-        r"score − mean [+−]\d\.\d\d nats · mean attention .*%, without the bias .*%",
-        page.locator("#token-readout").inner_text(),
-    )
-
-
-VIEW = "#head=L3H7&class=NOUN&scheme=pos&metric=auroc&palette=orange-purple&theme=dark&sort=n&search=the&count=50"
-
-
-def test_a_permalink_restores_the_view_and_copies_as_it_stands(fresh_page, context, address):
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = fresh_page(VIEW)
-    shown = {
-        name: page.locator(f"#{name}").input_value()
-        for name in ("head", "class", "scheme", "metric", "sort", "search", "count")
-    }
-    assert shown == {
-        "head": "43",
-        "class": "NOUN",
-        "scheme": "pos",
-        "metric": "auroc",
-        "sort": "n",
-        "search": "the",
-        "count": "50",
-    }
-    assert page.locator("html").get_attribute("data-theme") == "dark"
-    assert page.locator("#palette").get_attribute("aria-pressed") == "true"
-    page.click("#copy")
-    page.wait_for_function("document.getElementById('copy').textContent === 'Copied'")
-    assert page.evaluate("navigator.clipboard.readText()") == address + VIEW
-
-
-def test_a_permalink_to_what_does_not_exist_falls_back_to_what_does(fresh_page):
-    page = fresh_page("#head=L99H1&class=__proto__&scheme=constructor&metric=nonsense&count=-3")
-    assert page.locator("#scheme").input_value() == "pos"
-    assert page.locator("#class").input_value() == "*"
-    assert page.locator("#metric").input_value() == "log2_amplification"
-
-
-def test_a_finding_leads_to_its_head_and_class(open_page):
-    page = open_page()
-    finding = page.locator(".findings:visible a").first
-    head, _, token_class = finding.inner_text().split(":")[0].split(" ")
-    finding.click()
-    page.wait_for_function(f"location.hash.includes('class={token_class}')")
-    assert page.locator("#classes-title").inner_text() == f"What does {head} favour?"
-    assert page.locator("#readout").inner_text().startswith(f"{head}, {token_class} · A = ")
 
 
 def test_a_class_table_says_what_the_bars_say(open_page):

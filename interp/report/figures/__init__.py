@@ -12,7 +12,12 @@ figure draws those it finds. Every function takes `theme` ("light" or "dark"); t
 
 from interp.report.evidence import with_evidence
 from interp.report.figures.bars import class_bars, token_bars
+from interp.report.figures.comparison import class_differences, comparison_grids
+from interp.report.figures.effect import attention_change, loss_change
 from interp.report.figures.grid import head_grid
 from interp.report.figures.position import adjusted_contrasts, position_profile
 
-__all__ = ["adjusted_contrasts", "class_bars", "head_grid", "position_profile", "token_bars", "with_evidence"]
+__all__ = [
+    "adjusted_contrasts", "attention_change", "class_bars", "class_differences", "comparison_grids", "head_grid",
+    "loss_change", "position_profile", "token_bars", "with_evidence",
+]  # fmt: skip

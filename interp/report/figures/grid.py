@@ -31,7 +31,7 @@ def head_grid(
     layers, columns = sorted(rows["layer"].unique()), sorted(rows["head"].unique())
     cells = _cells(rows, look, limit, layers, columns)
     cells.colorscale = colorscale(look, palette, theme)
-    figure = go.Figure([cells, _hatch(rows.loc[indistinct(rows, look)], layers, columns)])
+    figure = go.Figure([cells, hatch(rows.loc[indistinct(rows, look)], layers, columns)])
     title = f"{escaped(token_class)} · {look.title} ({look.unit})"
     more = {
         "xaxis": axis("H", columns),
@@ -80,7 +80,8 @@ def _cells(rows: pd.DataFrame, look: Metric, limit: float, layers: list, columns
     )
 
 
-def _hatch(rows: pd.DataFrame, layers: list, columns: list) -> go.Scatter:
+def hatch(rows: pd.DataFrame, layers: list, columns: list) -> go.Scatter:
+    """Return the hatching over the cells of `rows`."""
     return go.Scatter(
         x=[columns.index(head) for head in rows["head"]],
         y=[layers.index(layer) for layer in rows["layer"]],

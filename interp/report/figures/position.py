@@ -9,8 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.report.colours import PAGE, Theme
-from interp.report.figures.theme import centre_line, class_axis, layout, value_axis
-from interp.report.metrics import METRICS, SINK, Metric
+from interp.report.figures.dots import dot_chart, dots
+from interp.report.figures.theme import layout
+from interp.report.metrics import METRICS, SINK
 from interp.report.tables import require, rows_of_head, rows_of_scheme
 from interp.report.text import escaped
 
@@ -92,28 +93,8 @@ def adjusted_contrasts(
     rows = rows_of_head(rows_of_scheme(heads, scheme), layer, head)
     rows = rows if first_token else rows.loc[rows["token_class"].astype(str) != SINK]
     rows = rows.sort_values(looks[0].name, ascending=True, na_position="first")
-    names = [f"{escaped(str(name))} · n = {n:,}" for name, n in zip(rows["token_class"], rows["n_tokens"], strict=True)]
-    before = {"symbol": "circle-open", "color": PAGE["soft"][theme], "size": 8, "line": {"width": 1.6}}
-    after = {"symbol": "diamond", "color": PAGE["accent"][theme], "size": 9}
-    traces = [_dots(rows, looks[0], "as measured", before, 0.16),
-              _dots(rows, looks[1], looks[1].title.removeprefix("contrast, "), after, -0.16)]  # fmt: skip
-    more = {
-        "xaxis": value_axis(looks[0], theme), "yaxis": class_axis(names), "shapes": [centre_line(looks[0], theme)],
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
-        "margin": {"l": 16, "r": 16, "t": 78, "b": 48},
-    }  # fmt: skip
+    before, after = ((look.name, look.low, look.high) for look in looks)
+    traces = [dots(rows, before, "as measured", "before", theme),
+              dots(rows, after, looks[1].title.removeprefix("contrast, "), "after", theme)]  # fmt: skip
     title = f"L{layer}H{head} · {escaped(scheme)} · {looks[1].title}"
-    return go.Figure(traces, layout(title, theme, 140 + 24 * len(names), **more))
-
-
-def _dots(rows: pd.DataFrame, look: Metric, name: str, marker: dict, shift: float) -> go.Scatter:
-    value, low, high = (rows[column].to_numpy(float) for column in (look.name, look.low, look.high))
-    error = {
-        "type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "thickness": 1.4, "width": 2,
-        "color": marker["color"],
-    }  # fmt: skip
-    return go.Scatter(
-        x=value, y=np.arange(len(rows)) + shift, mode="markers", marker=marker, name=name, error_x=error,
-        customdata=np.column_stack([low, high, rows["n_tokens"]]),
-        hovertemplate="%{x:.2f} [%{customdata[0]:.2f}, %{customdata[1]:.2f}] nats<br>n = %{customdata[2]:,}<extra></extra>",
-    )  # fmt: skip
+    return dot_chart(traces, rows, title, f"{looks[0].title} ({looks[0].unit})", theme)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ def pack(values: np.ndarray, dtype: str) -> dict[str, str]:
 def script_json(value: Any) -> str:
     """Return JSON that cannot end the script element it stands in, whatever strings it holds."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def texts(strings: Iterable[object]) -> list[str]:
+    """Return strings that every browser and file can hold: halves of surrogate pairs become U+FFFD."""
+    return [str(text).encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in strings]
 
 
 def codes(table: pd.DataFrame, column: str, known: list) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.report.payload.heads import head_index, head_means
-from interp.report.payload.packing import codes, pack
+from interp.report.payload.packing import codes, pack, texts
 from interp.report.tables import require
 
 NUMBERS = 260_000  # numbers the page can afford over all heads
@@ -49,7 +49,7 @@ def passages_payload(
         "passage": pack(rows["passage"].to_numpy(), "i4"),
         "document": [_plain(name) for name in rows.drop_duplicates("passage")["document"]],
         "token_index": pack(rows["token_index"].to_numpy(), "i4"),
-        "strings": rows["token_string"].astype(str).tolist(),
+        "strings": texts(rows["token_string"]),
         "classes": {name: pack(codes(rows, name, known), "i2") for name, known in schemes.items()},
         "means": pack(means, "f4"),
         "values": {name: _block(values, index, place, (n_heads, len(rows))) for name, values in blocks.items()},

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.report.payload.heads import head_index
-from interp.report.payload.packing import codes, one_each, pack
+from interp.report.payload.packing import codes, one_each, pack, texts
 from interp.report.tables import require
 
 MINIMUM = 5  # a token must occur this often: the rarest tokens have the wildest means
@@ -39,7 +39,7 @@ def tokens_payload(tokens: pd.DataFrame, head: dict[str, Any]) -> dict[str, Any]
         "minimum": minimum,
         "eligible": len(set(eligible["token_index"])),
         "total": len(set(tokens["token_index"])),
-        "strings": vocabulary["token_string"].astype(str).tolist(),
+        "strings": texts(vocabulary["token_string"]),
         "token_index": pack(vocabulary["token_index"].to_numpy(), "i4"),
         "count": pack(np.array(list(counts.values())), "i4"),
         "classes": {name: pack(codes(vocabulary, name, known), "i2") for name, known in schemes.items()},

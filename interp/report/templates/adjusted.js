@@ -25,33 +25,13 @@ function adjustedRows() {
     .sort((a, b) => (b.bias_score_contrast || 0) - (a.bias_score_contrast || 0));
 }
 
-// One trace of dots: `look` names the column, `up` moves it off the line of the class.
-function dots(trace, rows, look, colour, up) {
-  const { low, high } = metrics[look];
-  Object.assign(trace, {
-    x: rows.map((row) => known(row[look])),
-    y: rows.map((_, i) => i - up),
-    customdata: rows.map((row) => [
-      `${plain(row.token_class)}, n = ${count(row.n_tokens)}<br>${metrics[look].title}: ${signed(row[look])} ${interval(row[low], row[high])} nats`,
-    ]),
-    hovertemplate: "%{customdata[0]}<extra></extra>",
-  });
-  Object.assign(trace.error_x, {
-    array: rows.map((row) => known(row[high] - row[look])),
-    arrayminus: rows.map((row) => known(row[look] - row[low])),
-    color: colour,
-  });
-  trace.marker.color = colour;
-  return trace;
-}
-
 function adjustedTraces(rows) {
   const [before, after] = structuredClone(data.figures.adjusted.data);
   const { soft, accent } = paintBox();
-  const traces = [dots(before, rows, "bias_score_contrast", soft, 0.16)];
+  const traces = [dots(before, rows, metrics.bias_score_contrast, soft, 0.16)];
   if (state.removed) {
     traces.push(
-      dots({ ...after, name: removedName(state.removed) }, rows, state.removed, accent, -0.16),
+      dots({ ...after, name: removedName(state.removed) }, rows, metrics[state.removed], accent, -0.16),
     );
   }
   return traces;
@@ -59,22 +39,10 @@ function adjustedTraces(rows) {
 
 const removedName = (name) => metrics[name].title.replace("contrast, ", "");
 
-function adjustedLayout(rows) {
-  const layout = themed(structuredClone(data.figures.adjusted.layout));
-  Object.assign(layout.yaxis, classAxis(rows, (row) => `${plain(row.token_class)} · ${count(row.n_tokens)}`));
-  Object.assign(layout.xaxis, { fixedrange: true, title: { ...layout.xaxis.title, standoff: 8 } });
-  const widest = Math.max(...rows.map((row) => textWidth(`${visible(row.token_class)} · ${count(row.n_tokens)}`)));
-  return Object.assign(layout, {
-    showlegend: true,
-    height: 100 + 22 * rows.length,
-    margin: { l: Math.ceil(widest) + 14, r: 12, t: 36, b: 44 },
-  });
-}
-
 function drawAdjusted() {
   if (!removable.length) return;
   const rows = adjustedRows();
-  drawChart(adjusted, adjustedTraces(rows), adjustedLayout(rows));
+  drawChart(adjusted, adjustedTraces(rows), dotLayout("adjusted", rows, "bias score contrast (nats)"));
   byId("adjusted-words").textContent = adjustedWords(rows);
   offer("adjusted", rows.length, adjustedRows);
   if (byId("adjusted-table").open) drawAdjustedTable(rows);
@@ -112,7 +80,7 @@ function drawAdjustedTable(rows) {
 
 charts.adjusted = () => {
   const rows = adjustedRows();
-  return framed(adjustedTraces(rows), adjustedLayout(rows), "contrasts");
+  return framed(adjustedTraces(rows), dotLayout("adjusted", rows, "bias score contrast (nats)"), "contrasts");
 };
 
 function startAdjusted() {

@@ -54,6 +54,42 @@ function textWidth(text) {
   return pen.measureText(text).width;
 }
 
+// A trace of dots with intervals: `look` names the columns, `down` moves it off the line of its class.
+function dots(trace, rows, look, colour, down) {
+  const { name, low, high, title, unit } = look;
+  Object.assign(trace, {
+    x: rows.map((row) => known(row[name])),
+    y: rows.map((_, i) => i - down),
+    customdata: rows.map((row) => [
+      `${plain(row.token_class)}, n = ${count(row.n_tokens)}<br>${title}: ${signed(row[name], 3)} ${interval(row[low], row[high], 3)} ${unit}`,
+    ]),
+    hovertemplate: "%{customdata[0]}<extra></extra>",
+  });
+  Object.assign(trace.error_x, {
+    array: rows.map((row) => known(row[high] - row[name])),
+    arrayminus: rows.map((row) => known(row[name] - row[low])),
+    color: colour,
+  });
+  trace.marker.color = colour;
+  return trace;
+}
+
+// The layout of a chart of dots, a line per class; `figure` names the Python figure whose look it has.
+function dotLayout(figure, rows, title) {
+  const layout = themed(structuredClone(data.figures[figure].layout));
+  const label = (row) => `${visible(row.token_class)} · ${count(row.n_tokens)}`;
+  const widest = Math.max(0, ...rows.map((row) => textWidth(label(row))));
+  Object.assign(
+    layout.yaxis,
+    classAxis(rows, (row) => `${plain(row.token_class)} · ${count(row.n_tokens)}`),
+  );
+  Object.assign(layout.xaxis, { fixedrange: true, title: { text: title, standoff: 8 } });
+  return Object.assign(layout, {
+    height: 100 + 22 * rows.length,
+    margin: { l: Math.ceil(widest) + 14, r: 12, t: 36, b: 44 },
+  });
+}
+
 // A chart as a picture to take away: with a title and a ground of its own.
 function framed(traces, layout, subject) {
   const { panel } = paintBox();

@@ -111,7 +111,8 @@ function printed(number, metric) {
 }
 
 const percent = (number) => (Number.isFinite(number) ? `${(100 * number).toPrecision(3)}%` : "–");
-const interval = (low, high) => (Number.isFinite(low) ? `[${signed(low)}, ${signed(high)}]` : "no interval");
+const interval = (low, high, digits = 2) =>
+  Number.isFinite(low) ? `[${signed(low, digits)}, ${signed(high, digits)}]` : "no interval";
 const thousands = new Intl.NumberFormat("en");
 const count = (number) => thousands.format(number);
 const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
@@ -122,14 +123,16 @@ function withInterval(row, metric) {
   return Number.isFinite(row[metric.low]) ? `${number} ${interval(row[metric.low], row[metric.high])}` : number;
 }
 
-// Newlines, tabs and direction marks made visible; the exports keep the token as it is.
+// Newlines, tabs and direction marks made visible, long tokens cut; the exports keep the token as it is.
 const unseen = /[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 const names = { "\n": "↵", "\r": "␍", "\t": "⇥" };
+const LONGEST = 64;
 function visible(token) {
-  return token.replace(
+  const shown = token.replace(
     unseen,
     (letter) => names[letter] ?? `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
+  return shown.length > LONGEST ? `${shown.slice(0, LONGEST).toWellFormed()}… (${plural(token.length, "character")})` : shown;
 }
 
 // Plotly reads <b>, <br> and &lt; in its labels.

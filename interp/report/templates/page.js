@@ -1,6 +1,8 @@
 // Start: fill the controls, draw every panel, listen to the keys.
 
-const panels = ["about", "heads", "classes", "tokens", "position", "passages"].map((name) => byId(`panel-${name}`));
+const panels = ["about", "heads", "classes", "tokens", "position", "passages", "effect", "compare"].map((name) =>
+  byId(`panel-${name}`),
+);
 const selects = {
   head: byId("head"),
   scheme: byId("scheme"),
@@ -33,6 +35,7 @@ function drawControls() {
   if (byId("search").value !== state.search) byId("search").value = state.search;
   byId("all-passages").checked = state.allPassages;
   byId("first-token").checked = state.firstToken;
+  for (const name of ["place", "scale", "statistic"]) if (byId(name)) byId(name).value = state[name];
   for (const found of document.querySelectorAll(".findings"))
     found.hidden = found.dataset.scheme !== state.scheme;
 }
@@ -116,6 +119,8 @@ addEventListener("beforeprint", () => {
   drawProfile();
   drawAdjusted();
   drawPassages();
+  if (effect) drawEffect();
+  if (comparison) drawCompared();
 });
 addEventListener("afterprint", () => change({ theme: onScreen }));
 
@@ -133,6 +138,7 @@ systemDark.addEventListener(
       .forEach(({ draw }) => draw(new Set(["theme"]))),
 );
 
+drawTheme();
 options(
   selects.head,
   Array.from({ length: nHeads }, (_, head) => [head, headLabel(head)]),
@@ -153,4 +159,6 @@ startTokens();
 startProfile();
 startAdjusted();
 startPassages();
+startEffect();
+startCompare();
 restore();

@@ -16,6 +16,9 @@ const initial = {
   allPassages: false,
   firstToken: true,
   removed: "",
+  place: "all",
+  scale: data.effect?.scales[0] ?? 0,
+  statistic: "mean_absolute",
 };
 const state = { ...initial };
 
@@ -69,6 +72,9 @@ function repair(before) {
   if (!["value", "n", "name"].includes(state.sort)) state.sort = "value";
   if (!(state.count >= 1)) state.count = 1;
   if (!(state.removed && Object.hasOwn(metrics, state.removed))) state.removed = "";
+  if (!["all", "layer", "head"].includes(state.place)) state.place = "all";
+  if (!(data.effect?.scales ?? []).includes(state.scale)) state.scale = initial.scale;
+  if (!data.comparison?.classes.statistic.includes(state.statistic)) state.statistic = initial.statistic;
   const { classes } = schemes[state.scheme];
   if (!classes.includes(state.class)) state.class = OVERVIEW;
   if (!classes.includes(state.tokenClass)) state.tokenClass = "";
@@ -105,6 +111,7 @@ function restore() {
     ...Object.fromEntries(Object.keys(initial).map((key) => [key, wanted[key]])),
     head: headByLabel.get(asked.head) ?? initial.head,
     count: Number(wanted.count),
+    scale: Number(wanted.scale),
     allPassages: String(wanted.allPassages) === "true",
     firstToken: String(wanted.firstToken) === "true",
   });

@@ -1,0 +1,120 @@
+"""Figures and payload of interventions and comparisons: whole, at their place, refused by name."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+
+from interp.errors import InterpError
+from interp.report.evidence import with_evidence
+from interp.report.figures import attention_change, class_differences, comparison_grids, loss_change
+from interp.report.payload.comparison import comparison_payload
+from interp.report.payload.effect import effect_payload
+from interp.report.payload.heads import heads_payload
+from tests.report.turned import comparison, interventions
+
+
+def unpacked(packed, *shape):
+    return np.frombuffer(base64.b64decode(packed["base64"]), f"<{packed['dtype']}").reshape(shape).astype(float)
+
+
+@pytest.fixture(scope="module")
+def small(make):
+    return make(3, 2, classes=5, passages=2, places=5)
+
+
+@pytest.fixture(scope="module")
+def made(small):
+    return interventions(small.heads)
+
+
+def values_of(heads, layer, head, scheme="pos"):
+    rows = heads[(heads["layer"] == layer) & (heads["head"] == head) & (heads.scheme == scheme)]
+    return rows.set_index("token_class")["log2_amplification"]
+
+
+def test_an_intervention_stands_beside_its_control(small, made):
+    figure = attention_change(made.attention, 2, 1, "pos", intervention="L2H1", scale=0)
+    ring, diamond = figure.data
+    names = [name.split(" · ")[0] for name in figure.layout.yaxis.ticktext]
+    amplification = values_of(small.heads, 2, 1).reindex(names).to_numpy()
+    np.testing.assert_allclose(np.array(diamond.x, float), -amplification)
+    np.testing.assert_allclose(np.array(ring.x, float), -0.1 * amplification)  # the mean of 0.05 and 0.15
+    assert ring.marker.symbol != diamond.marker.symbol
+
+
+def test_the_change_of_loss_has_every_class_or_all_tokens(made):
+    assert len(loss_change(made.loss, "function", "L1", 2).data[1].x) == 5
+    assert list(loss_change(made.loss, "overall", "all", 2).data[1].x) == pytest.approx([0.1])
+
+
+def test_the_page_keeps_of_every_head_the_interventions_that_concern_it(small, made):
+    index = heads_payload(small.heads)
+    page = effect_payload(made, index)
+    assert page["scales"] == [0.0, 2.0]  # at 1 nothing changes
+    assert page["draws"] == 2
+    classes = index["schemes"][0]["classes"]
+    block = unpacked(page["attention"]["pos"]["log2_change"], 3, 2, 2, 6, 5)
+    amplification = values_of(small.heads, 1, 1).reindex(classes).to_numpy()
+    for place in range(3):  # everywhere, in its layer, in itself
+        np.testing.assert_allclose(block[place, 1, 0, 3], amplification, rtol=2e-3)
+        np.testing.assert_allclose(block[place, 0, 1, 3], -0.1 * amplification, rtol=2e-3)
+    loss = unpacked(page["loss"]["overall"]["values"]["difference"], len(page["names"]), 2, 2, 1)
+    np.testing.assert_allclose(loss[:, :, 0], 0.1, rtol=1e-3)
+    paths = unpacked(page["paths"]["pos"]["log2_amplification"], 3, 6, 5)
+    np.testing.assert_allclose(paths[0], paths[1] + paths[2], atol=2e-3)
+    assert effect_payload(None, index) is None
+
+
+def test_a_comparison_has_one_colour_scale_and_hatches_what_covers_zero(small):
+    found = comparison(small.heads)
+    figure = comparison_grids(found.heads, "pos", "NOUN")
+    cells = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert {trace.coloraxis for trace in cells} == {"coloraxis"}
+    assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
+    np.testing.assert_allclose(cells[1].z - cells[0].z, cells[2].z)
+    assert cells[2].z[0][1] == pytest.approx(-3)
+    hatches = [trace for trace in figure.data if trace.type == "scatter"]
+    for trace, side in zip(hatches, ("_a", "_b", ""), strict=True):
+        rows = found.heads[(found.heads.scheme == "pos") & (found.heads.token_class == "NOUN")]
+        covered = rows[(rows[f"ci_low{side}"] <= 0) & (rows[f"ci_high{side}"] >= 0)]
+        assert set(zip(trace.y, trace.x, strict=True)) == set(
+            covered[["layer", "head"]].itertuples(index=False, name=None)
+        )
+
+
+def test_classes_differ_with_their_interval(small):
+    [trace] = class_differences(comparison(small.heads).classes, "pos").data
+    assert list(trace.x) == [0.5] * 5
+    assert list(trace.error_x.array) == [0.25] * 5
+
+
+def test_a_packed_comparison_is_at_its_head_and_class(small):
+    index = heads_payload(with_evidence(small))
+    page = comparison_payload(comparison(small.heads), index)
+    block = unpacked(page["heads"]["function"]["values"]["difference"], 6, 5)
+    classes = index["schemes"][1]["classes"]
+    np.testing.assert_allclose(block[3], values_of(small.heads, 1, 1, "function").reindex(classes), rtol=2e-3)
+    assert page["names"] == ["tiny-bqbv", "tiny-bq"]
+    assert comparison_payload(comparison(small.heads, same_sizes=False), index)["heads"] == {}
+
+
+CASES = [
+    (lambda i, c: attention_change(i.attention, 9, 0, "pos"), "no head L9H0"),
+    (
+        lambda i, c: attention_change(i.attention, 0, 0, "pos", "L1H0", 0.5),
+        "was not scaled by 0.5; this result has all × 0",
+    ),
+    (lambda i, c: loss_change(i.loss.drop(columns="difference"), "pos"), "loss table lacks the column(s) difference"),
+    (lambda i, c: comparison_grids(c.heads, "pos", "NUON"), "did you mean 'NOUN'"),
+    (lambda i, c: class_differences(c.classes, "poss"), "did you mean 'pos'"),
+]
+
+
+@pytest.mark.parametrize(("draw", "message"), CASES, ids=[message for _, message in CASES])
+def test_bad_input_is_refused_in_a_sentence_that_names_it(small, made, draw, message):
+    with pytest.raises(InterpError) as refused:
+        draw(made, comparison(small.heads))
+    assert message in str(refused.value)
