@@ -96,6 +96,17 @@ def test_one_of_the_two_biases_can_be_scaled_alone(model, part, kept):
     np.testing.assert_allclose(sentence.tokens["loss"][1:], expected, atol=1e-6)
 
 
+def test_what_an_outer_block_puts_in_force_is_what_is_read_and_scaled(model):
+    replaced = torch.randn(model.cfg.d_head, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with model.bias(bias=(replaced, torch.zeros_like(replaced))):
+        sentence = read_sentence(model, TEXT, ["surface"], scale=0)
+        _, cache = model.run_with_cache(TEXT)
+    scores = np.stack([cache[f"blocks.{layer}.attn.hook_bias_scores"][0].numpy() for layer in range(2)])
+    np.testing.assert_allclose(plane(model, sentence, "bias_score"), scores, atol=1e-12)
+    without = read_sentence(model, TEXT, ["surface"], bias="none")
+    np.testing.assert_allclose(sentence.tokens["loss"][1:], without.tokens["loss_unchanged"][1:], atol=1e-6)
+
+
 def test_shares_are_the_mean_attention_of_all_queries_to_the_tokens_of_a_class(model):
     sentence = read_sentence(model, TEXT, ["surface"], scale=2)
     _, cache = model.run_with_cache(TEXT)

@@ -30,7 +30,7 @@ def read_sentence(
     scale: float = 1.0,
     where: str = "all",
     part: Part = "qv",
-    bias: BiasSource = "mean",
+    bias: BiasSource | None = None,
     top: int = 5,
     pipeline: str = DEFAULT_PIPELINE,
 ) -> Sentence:
@@ -43,7 +43,8 @@ def read_sentence(
         scale: 0 removes the biases, 1 leaves them, 2 doubles them.
         where: "all", a layer ("L3") or a head ("L3H7").
         part: which biases are scaled: "q" (b_Q), "v" (b_V) or "qv" (both).
-        bias: which biases are in force in the unchanged model.
+        bias: which biases the unchanged model has: "mean", "sample" or "none"; None leaves those in force, which are the
+            mean unless `model.bias` says otherwise.
         top: candidates for the next token, of each reading.
         pipeline: the installed spaCy pipeline that tags.
 
@@ -62,7 +63,7 @@ def measure_sentence(
     scale: float = 1.0,
     where: str = "all",
     part: Part = "qv",
-    bias: BiasSource = "mean",
+    bias: BiasSource | None = None,
     top: int = 5,
 ) -> Sentence:
     """Do what `read_sentence` does with a text that is tagged already (`tag_sentence`)."""
