@@ -1,15 +1,15 @@
 """Ratios of time and memory within one run, on one thread, beside the budgets: `make bench`.
 
-python -m tests.bench [PART ...]    everything, or the parts named: analysis training optimizers startup
+python -m tests.bench [PART ...]    everything, or the parts named: analysis training optimizers startup page
 """
 
 import sys
 
 import torch
 
-from tests.bench import analysis, optimizers, startup, training
+from tests.bench import analysis, optimizers, page, startup, training
 
-PARTS = {"analysis": analysis, "training": training, "optimizers": optimizers, "startup": startup}
+PARTS = {"analysis": analysis, "training": training, "optimizers": optimizers, "startup": startup, "page": page}
 
 
 def main(names):

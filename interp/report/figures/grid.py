@@ -87,7 +87,7 @@ def hatch(rows: pd.DataFrame, layers: list, columns: list) -> go.Scatter:
         y=[layers.index(layer) for layer in rows["layer"]],
         mode="markers",
         name="hatched: cannot be told from no effect",
-        marker={"symbol": "line-ne-open", "size": 16, "color": "rgba(110,110,110,0.6)"},
+        marker={"symbol": "line-ne-open", "size": 16, "color": "rgb(110,110,110)", "line": {"width": 1.4}},
         hoverinfo="skip",
         showlegend=True,
     )

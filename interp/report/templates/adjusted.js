@@ -22,7 +22,7 @@ function adjustedRows() {
       };
     })
     .filter((row) => state.firstToken || row.token_class !== data.sink)
-    .sort((a, b) => (b.bias_score_contrast || 0) - (a.bias_score_contrast || 0));
+    .sort(byValue("bias_score_contrast"));
 }
 
 function adjustedTraces(rows) {

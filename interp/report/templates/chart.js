@@ -54,6 +54,12 @@ function textWidth(text) {
   return pen.measureText(text).width;
 }
 
+// Highest first; classes with few tokens last, because their numbers are mostly noise.
+const byValue = (column) => (a, b) =>
+  (a.n_tokens < data.few) - (b.n_tokens < data.few) || (b[column] || 0) - (a[column] || 0);
+
+const dotLabel = (row) => `${visible(row.token_class)} · ${row.n_tokens < data.few ? "only " : ""}${count(row.n_tokens)}`;
+
 // A trace of dots with intervals: `look` names the columns, `down` moves it off the line of its class.
 function dots(trace, rows, look, colour, down) {
   const { name, low, high, title, unit } = look;
@@ -70,18 +76,17 @@ function dots(trace, rows, look, colour, down) {
     arrayminus: rows.map((row) => known(row[name] - row[low])),
     color: colour,
   });
-  trace.marker.color = colour;
+  trace.marker.color = rows.map((row) => (row.n_tokens < data.few ? data.colours.grey : colour));
   return trace;
 }
 
 // The layout of a chart of dots, a line per class; `figure` names the Python figure whose look it has.
 function dotLayout(figure, rows, title) {
   const layout = themed(structuredClone(data.figures[figure].layout));
-  const label = (row) => `${visible(row.token_class)} · ${count(row.n_tokens)}`;
-  const widest = Math.max(0, ...rows.map((row) => textWidth(label(row))));
+  const widest = Math.max(0, ...rows.map((row) => textWidth(dotLabel(row))));
   Object.assign(
     layout.yaxis,
-    classAxis(rows, (row) => `${plain(row.token_class)} · ${count(row.n_tokens)}`),
+    classAxis(rows, (row) => plain(dotLabel(row))),
   );
   Object.assign(layout.xaxis, { fixedrange: true, title: { text: title, standoff: 8 } });
   return Object.assign(layout, {

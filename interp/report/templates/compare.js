@@ -80,7 +80,7 @@ const comparedWidth = () => byId("compared").clientWidth * (stacked() ? 0.8 : 0.
 function comparedLayout() {
   const layout = themed(structuredClone(data.figures.comparison.layout));
   const limit = comparison.heads[state.scheme].range;
-  const one = 56 + Math.max(26 * data.layers.length, 110);
+  const one = 56 + Math.max(28 * data.layers.length, 110);
   [0, 1, 2].forEach((side) => {
     const end = side ? String(side + 1) : "";
     const title = ["A", "B", "B − A"][side];
@@ -89,7 +89,7 @@ function comparedLayout() {
     if (!stacked()) return;
     layout[`xaxis${end}`].domain = [0, 1];
     layout[`xaxis${end}`].anchor = `y${end}`;
-    layout[`yaxis${end}`].domain = [0.7 - 0.35 * side, 1 - 0.35 * side];
+    layout[`yaxis${end}`].domain = [0.76 - 0.38 * side, 1 - 0.38 * side];
   });
   Object.assign(layout.coloraxis, {
     cmin: -limit,
@@ -98,9 +98,9 @@ function comparedLayout() {
   });
   layout.coloraxis.colorbar.thickness = 12;
   return Object.assign(layout, {
-    height: stacked() ? 3 * one : one + 40,
+    height: stacked() ? 3 * one + 60 : one,
     margin: { l: 34, r: 8, t: 8, b: 44 },
-    legend: { orientation: "h", y: stacked() ? -0.12 : -0.28 },
+    showlegend: false,
   });
 }
 
@@ -111,8 +111,20 @@ function drawCompared() {
   drawDifferences();
 }
 
+// On the page the legend stands in words below the grids; a picture takes Plotly's own with it.
+function drawGrids() {
+  const layout = comparedLayout();
+  layout.coloraxis.showscale = false;
+  drawChart(byId("compared"), comparedTraces(), layout);
+}
+
 function drawComparedHeads() {
-  drawChart(byId("compared"), comparedTraces(), comparedLayout());
+  drawGrids();
+  const { log2_amplification: metric } = metrics;
+  legend(byId("compared-legend"), metric, comparison.heads[state.scheme].range, metric.unit, [
+    note("hatched", "hatched: 95% interval covers 0"),
+    make("span", { className: "key", textContent: "one scale for A, B and B − A" }),
+  ]);
   const rows = comparedRows();
   const name = visible(schemes[state.scheme].classes[comparedClass()]);
   byId("compared-title").textContent =
@@ -158,7 +170,7 @@ function differenceRows() {
       interval_over: classes.interval_over[at],
     }))
     .filter((row) => row.scheme === state.scheme && row.statistic === state.statistic)
-    .sort((a, b) => (b.difference || 0) - (a.difference || 0));
+    .sort(byValue("difference"));
 }
 
 function differenceTraces(rows) {
@@ -188,7 +200,7 @@ function drawDifferences() {
   );
 }
 
-charts.compared = () => framed(comparedTraces(), comparedLayout(), `A ${comparison.names[0]}, B ${comparison.names[1]}`);
+charts.compared = () => framed(comparedTraces(), { ...comparedLayout(), showlegend: true }, `A ${comparison.names[0]}, B ${comparison.names[1]}`);
 charts.differences = () => {
   const rows = differenceRows();
   return framed(differenceTraces(rows), dotLayout("differences", rows, "B − A"), state.statistic);
@@ -208,8 +220,6 @@ function startCompare() {
       if (trace.type === "heatmap") change({ head: y * data.heads.length + x });
     });
   }
-  new ResizeObserver(() => comparable() && drawChart(byId("compared"), comparedTraces(), comparedLayout())).observe(
-    byId("panel-compare"),
-  );
+  new ResizeObserver(() => comparable() && drawGrids()).observe(byId("panel-compare"));
   watch(["class", "scheme", "theme", "palette", "statistic"], afterPaint(drawCompared));
 }

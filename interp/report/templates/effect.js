@@ -61,7 +61,7 @@ function effectRows(kind) {
         ci_high_random: random.high,
       };
     })
-    .sort((a, b) => (b[column] || 0) - (a[column] || 0));
+    .sort(byValue(column));
 }
 
 const effectKinds = {
@@ -173,6 +173,10 @@ function startEffect() {
     byId("scale"),
     effect.scales.map((scale) => [scale, scale === 0 ? "removed (× 0)" : `× ${scale}`]),
   );
+  const made = { layer: /^L\d+$/, head: /^L\d+H/ };
+  for (const [place, pattern] of Object.entries(made)) {
+    byId("place").querySelector(`[value=${place}]`).disabled = !effect.names.some((name) => pattern.test(name));
+  }
   byId("scale").addEventListener("change", ({ target }) => change({ scale: Number(target.value) }));
   byId("place").addEventListener("change", ({ target }) => change({ place: target.value }));
   for (const details of byId("panel-effect").querySelectorAll("details")) details.addEventListener("toggle", drawEffect);

@@ -1,0 +1,55 @@
+"""The first pictures of a result as PNG files, for papers and slides: needs the package kaleido, and Chrome."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from interp.analysis.result import Amplification
+from interp.errors import InterpError
+from interp.files import writing
+from interp.report.evidence import with_evidence
+from interp.report.figures import class_bars, head_grid, token_bars
+from interp.report.metrics import AMPLIFICATION
+from interp.report.tables import indistinct, rankable
+
+OTHERWISE = "or save any chart of report.html with its own PNG button"
+
+
+def require_kaleido() -> None:
+    """Raise an InterpError if pictures cannot be written, before anything is measured for them."""
+    if find_spec("kaleido") is None:
+        raise InterpError(f"PNG files need the package kaleido and Chrome: pip install kaleido, {OTHERWISE}.")
+
+
+def write_pictures(result: Amplification, folder: Path) -> list[Path]:
+    """Write `grid.png` (the class with the strongest cell), `bars.png` and `tokens.png` (the head of that cell).
+
+    Raises:
+        InterpError: kaleido or Chrome is missing, or a file cannot be written.
+    """
+    require_kaleido()
+    heads = with_evidence(result)
+    sure = heads.loc[rankable(heads) & ~indistinct(heads, AMPLIFICATION)]
+    rows = sure if len(sure) else heads.loc[heads["n_tokens"] > 0]
+    strongest = rows.loc[rows["log2_amplification"].abs().idxmax()]
+    layer, head, scheme = int(strongest["layer"]), int(strongest["head"]), str(strongest["scheme"])
+    figures = {
+        "grid": head_grid(heads, scheme, str(strongest["token_class"])),
+        "bars": class_bars(heads, layer, head, scheme),
+        "tokens": token_bars(result.tokens, layer, head),
+    }
+    return [_written(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def _written(figure: go.Figure, path: Path) -> Path:
+    try:
+        picture = figure.to_image(format="png", width=1000, height=figure.layout["height"], scale=2)
+    except (RuntimeError, ValueError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InterpError(f"kaleido cannot draw {path.name} ({first}); install Google Chrome, {OTHERWISE}.") from error
+    with writing(path) as beside:
+        beside.write_bytes(picture)
+    return path
