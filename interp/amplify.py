@@ -56,6 +56,7 @@ class AmplifyConfig:
     workers: int = option(1, "Processes that tag while the model runs; 0 tags in the same process.")
     nulls: int = option(64, "Random directions that everything is compared with; 0 is faster.")
     amplified_nulls: int = option(0, "Along how many of them the amplification is measured too; each takes time.")
+    bias_samples: int = option(0, "Draws of b that everything is measured under again; each takes time.")
     interventions: str = option(
         "all,layers",
         "Where the biases are scaled and the model run again: none, all, layers, heads, L3, L3H7; with commas.",
@@ -64,6 +65,7 @@ class AmplifyConfig:
     intervention_tokens: int = option(6000, "On how many tokens; at most a twentieth of them from any document.")
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
     seed: int = option(0, "Seed of the bootstrap and of the passages.")
+    png: bool = option(False, "Write the first pictures as PNG files too; needs the package kaleido, and Chrome.")
     open: bool = option(False, "Open the page in a browser.")
     quiet: bool = option(False, "No progress bar.", "-q", "--quiet")
 
@@ -95,6 +97,10 @@ def run(config: AmplifyConfig) -> None:
     from interp.comparing import refuse_other_tokenizers  # late, so that --help does not import torch
     from interp.model.ranks import processes
 
+    if config.png:
+        from interp.report.pictures import require_kaleido
+
+        require_kaleido()
     if len(config.checkpoints) > 1:
         refuse_other_tokenizers(config.checkpoints)
     pages = []
@@ -113,11 +119,14 @@ def run(config: AmplifyConfig) -> None:
 
 
 def _compare(a: Path, b: Path) -> None:
+    from interp.analysis.result import Amplification
     from interp.comparing import compare, summary
+    from interp.report.dashboard import write_dashboard
 
-    found = compare(a, b)
-    _name_files(found.save(b.parent / f"{a.name}-vs-{b.name}"))
+    found, folder = compare(a, b), b.parent / f"{a.name}-vs-{b.name}"
+    _name_files(found.save(folder))
     console.print(summary(found))
+    typer.echo(write_dashboard(Amplification.load(a), folder / "report.html", found).resolve().as_uri())
 
 
 def _name_files(files: list[Path]) -> None:
@@ -139,6 +148,7 @@ def report(config: AmplifyConfig, checkpoint: str, place: Processes) -> tuple[Pa
     from interp.reporting import amplification
 
     model = load_model(checkpoint, str(place.device))
+    direction = _direction(config, checkpoint)
     folder = _folder(config, Path(checkpoint).name)
     schemes = [name.strip() for name in config.schemes.split(",")]
     found = (
@@ -147,9 +157,9 @@ def report(config: AmplifyConfig, checkpoint: str, place: Processes) -> tuple[Pa
     result = amplification(
         model, config.corpus, schemes, split=config.split,
         pipeline=config.pipeline, workers=config.workers, max_tokens=config.max_tokens, batch_size=config.batch_size,
-        bias=config.bias, direction=_direction(config, checkpoint), nulls=config.nulls,
-        amplified_nulls=config.amplified_nulls, seed=config.seed, progress=not config.quiet,
-        partial=folder / "partial", place=place,
+        bias=config.bias, direction=direction, nulls=config.nulls,
+        amplified_nulls=config.amplified_nulls, bias_samples=config.bias_samples, seed=config.seed,
+        progress=not config.quiet, partial=folder / "partial", place=place,
     )  # fmt: skip
     page = folder / "report.html"
     if not place.first:
@@ -162,6 +172,10 @@ def report(config: AmplifyConfig, checkpoint: str, place: Processes) -> tuple[Pa
     result = replace(result, interventions=found)
     files = result.save(folder)
     result.to_html(page)
+    if config.png:
+        from interp.report.pictures import write_pictures
+
+        files = [*files, *write_pictures(result, folder)]
     place.gathered("written")
     remove_partial(folder / "partial")
     return page, [page, *files]

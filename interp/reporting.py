@@ -66,6 +66,7 @@ def amplification(
     passages: int = 20,
     nulls: int = 64,
     amplified_nulls: int = 0,
+    bias_samples: int = 0,
     seed: int = 0,
     progress: bool = False,
     partial: str | Path | None = None,
@@ -90,7 +91,9 @@ def amplification(
         passages: how many pieces of text are kept to look at.
         nulls: how many random directions everything is compared with; 0 compares with none and is faster.
         amplified_nulls: along how many of them the amplification is measured too; each costs a pass over the keys.
-        seed: of bootstrap, passages and random directions.
+        bias_samples: draws of b under each of which everything is measured again: how far the noise of the bias itself
+            moves every figure (`Amplification.bias_samples`). Each costs a run without nulls.
+        seed: of bootstrap, passages, random directions and draws of b.
         progress: show a progress bar on stderr.
         partial: a folder where sums are kept every half minute, so that the same call goes on after an interruption; remove
             it when the result is saved. Kept sums of other settings or texts are refused.
@@ -111,6 +114,7 @@ def amplification(
     settings: dict[str, Any] = {
         "batch_size": batch_size or max(1, TOKENS_PER_BATCH // model.cfg.n_ctx), "replicates": replicates,
         "passages": passages, "seed": seed, "nulls": nulls, "amplified_nulls": amplified_nulls, "null_seed": seed,
+        "bias_samples": bias_samples,
     }  # fmt: skip
     kept = None
     if partial:

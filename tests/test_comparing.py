@@ -35,7 +35,8 @@ def places(tmp_path_factory, make_model):
 
 def command(places, *words):
     names = [str(places / name) for name in ("one", "two")]
-    fixed = ["--corpus", str(places / "texts"), "--workers", "0", "--schemes", "surface", "--nulls", "4", "-q"]
+    fixed = ["--corpus", str(places / "texts"), "--workers", "0", "--schemes", "surface", "--nulls", "4", "-q",
+             "--interventions", "none"]  # fmt: skip
     return CliRunner().invoke(app, [*names, *fixed, *words])
 
 
@@ -80,6 +81,19 @@ def test_both_can_be_read_along_the_direction_of_one(places, tmp_path):
     loaded = interp.Comparison.load(tmp_path / "one-vs-two")
     pd.testing.assert_frame_equal(same.heads, loaded.heads, rtol=1e-5, atol=1e-6)
     assert same.run["b"]["direction"] == "bias"
+
+
+def test_the_command_measures_under_draws_of_the_bias_and_keeps_them(places, tmp_path):
+    outcome = command(places, "-o", str(tmp_path), "--bias-samples", "2", "--seed", "3")
+    assert outcome.exit_code == 0, outcome.stderr
+    loaded = interp.Amplification.load(tmp_path / "one")
+    assert loaded.run["bias_samples"] == 2 and set(loaded.bias_draws["draw"]) == {0, 1}
+    settings = {"schemes": ("surface",), "workers": 0, "nulls": 0, "bias_samples": 2}
+    there, other = (
+        interp.amplification(places / "one", places / "texts", seed=seed, **settings).bias_samples for seed in (3, 4)
+    )
+    pd.testing.assert_frame_equal(loaded.bias_samples, there, atol=1e-6)
+    assert not np.allclose(there["mean_over_draws"], other["mean_over_draws"], equal_nan=True)
 
 
 def test_a_checkpoint_is_measured_as_the_result_beside_it_was(places):
