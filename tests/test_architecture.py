@@ -8,7 +8,7 @@ from pathlib import Path
 import interp
 
 PACKAGE = Path(interp.__file__).parent
-FLOORS = {"model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3}
+FLOORS = {"model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3, "replicate": 4}
 GROUND = {"errors", "files", "vocabulary"}  # what every floor may use
 COMMANDS = {
     "options", "provenance", "reporting", "comparing", "evaluating", "intervening",
@@ -33,6 +33,8 @@ def test_imports_point_to_lower_floors_only():
                 continue
             if folder is None or target == folder or target in GROUND or (folder, target) in SHARED:
                 continue
+            if FLOORS[folder] == 4 and target in COMMANDS:  # a command too large for one file
+                continue
             assert target in FLOORS and FLOORS[target] < FLOORS[folder], f"{path} imports interp.{target}"
 
 
@@ -43,7 +45,7 @@ def test_every_module_of_the_ground_floor_imports_no_other_floor():
 
 
 def test_importing_interp_and_asking_for_help_load_neither_torch_nor_transformer_lens():
-    folders = [f"interp.{folder}.__main__" for folder in ("train", "data", "evals")]
+    folders = [f"interp.{folder}.__main__" for folder in ("train", "data", "evals", "replicate")]
     commands = ("interp.amplify", "interp.convert", "interp.__main__", *folders)
     for code in ("import interp", *(f"import {command}" for command in commands)):
         heavy = ("torch", "transformer_lens", "spacy", "pandas")

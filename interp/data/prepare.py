@@ -120,6 +120,8 @@ def _missing(config: PrepareConfig, manifest: Manifest) -> Iterator[Placed]:
     """The documents that are in no finished shard; the two splits may have come to different places."""
     ends = {split: manifest.end_of(split) for split in SPLITS}
     for place, document in open_corpus(config.corpus, "all", config.text_field).documents(min(ends.values())):
+        if config.documents is not None and place.document > config.documents:
+            return
         if place > ends[split_of(place.document - 1)]:
             yield place, document
 

@@ -39,6 +39,7 @@ class PrepareConfig:
     )
     workers: int | None = option(None, "Processes that tokenize; 0 for none beside this one (default: one a CPU core).")
     shard_tokens: int = option(100_000_000, "Most tokens in a shard; only a longer document makes a longer one.")
+    documents: int | None = option(None, "Stop after so many documents, held-out ones included (default: all).")
     text_field: str = option("text", "Column that holds the text.")
     overwrite: bool = option(False, "Start anew in a folder that already holds shards, whatever they are.")
 
@@ -51,10 +52,15 @@ class PrepareConfig:
         if not 1 <= self.shard_tokens < 2**31:
             raise InterpError(f"A shard of {self.shard_tokens} tokens cannot be; give 1 to {2**31 - 1:,}.")
 
+        if self.documents is not None and self.documents < 1:
+            raise InterpError(f"{self.documents} documents make no shards; give 1 or more.")
+
     def settings(self) -> dict[str, Any]:
         """Return all that the shards' bytes depend on; local files stand for their names and sizes, or their content."""
         tokenizer = None if self.tokenizer is None else _identity(self.tokenizer)
+        limit = {} if self.documents is None else {"documents": self.documents}
         return {
+            **limit,
             "corpus": self.corpus,
             "corpus_files": _files(Path(self.corpus.removeprefix("hf:")).expanduser(), self.folder),
             "text_field": self.text_field,

@@ -13,7 +13,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from interp.errors import InterpError
-from interp.options import one_line_errors
 from interp.replicate.jobs import PLAN, Job, jobs_of, with_rate
 from interp.replicate.plan import Plan, read_plan
 
@@ -65,5 +64,8 @@ def _do(plan: Plan, job: Job) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    try:
         sys.exit(run_job(Path(sys.argv[1]), sys.argv[2]))
+    except InterpError as error:  # the last line of the log, which the worker repeats
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)

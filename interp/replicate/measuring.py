@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from interp.data.corpus import Corpus
+from interp.evals.held_out import open_held_out
 from interp.evals.loss_tables import held_out_loss
 from interp.evals.puzzles import evaluate
 from interp.files import writing
@@ -15,7 +17,7 @@ from interp.model.presets import QUERY_BIAS
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.replicate.amplified import summary
 from interp.replicate.files import read_json, write_json
-from interp.replicate.jobs import TRAINED, Job
+from interp.replicate.jobs import SHARDS, TRAINED, Job
 from interp.replicate.plan import Plan
 from interp.reporting import amplification
 from interp.train.config import TrainConfig
@@ -36,19 +38,21 @@ def measured(plan: Plan, job: Job) -> dict[str, Any]:
     assert job.cell is not None
     model = load_model(job.folder)
     most = TrainConfig(**plan.training(job.cell)).validation_tokens
-    loss = held_out_loss(model, plan.corpus, (), split="validation", max_tokens=most)
-    return {"loss": _plain(loss.overall)[0], "puzzles": _puzzles(plan, model), **_amplified(plan, job, model)}
+    held_out = open_held_out(model.need_tokenizer(), SHARDS)
+    loss = held_out_loss(model, held_out, (), max_tokens=most)
+    amplified = _amplified(plan, job, model, held_out)
+    return {"loss": _plain(loss.overall)[0], "puzzles": _puzzles(plan, model), **amplified}
 
 
 def _puzzles(plan: Plan, model: HookedSymmetryBrokenTransformer) -> list[dict[str, Any]]:
     return _plain(evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families)
 
 
-def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer) -> dict[str, Any]:
+def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, held_out: Corpus) -> dict[str, Any]:
     """Measure along the run's own mean b_Q; where it has none, along that of the matrix, as a twin for comparison."""
     own = bool(model.mean_biases()[0].any())
     result = amplification(
-        model, plan.corpus, SCHEMES, split="validation", max_tokens=plan.measuring.max_tokens,
+        model, held_out, SCHEMES, max_tokens=plan.measuring.max_tokens,
         direction="bias" if own else QUERY_BIAS.profile("mean", model.cfg.d_head), nulls=plan.measuring.nulls,
         seed=plan.measuring.seed, passages=1, workers=0,
     )  # fmt: skip

@@ -87,6 +87,7 @@ class Plan:
     optimizers: dict[str, dict[str, Any]]
     variants: list[str]
     seeds: list[int]
+    documents: int | None = None
     tokenizer: str | None = None
     vocabulary: int = 4096
     learning_rates: dict[str, float] = field(default_factory=dict)

@@ -19,8 +19,9 @@ from interp.train.state import clear
 
 def make_shards(plan: Plan, job: Job) -> None:
     """Turn the corpus into token shards."""
-    prepare(PrepareConfig(plan.corpus, SHARDS, tokenizer=plan.tokenizer, vocabulary=plan.vocabulary, workers=0))
-    write_json(job.done, {"corpus": plan.corpus, "tokenizer": plan.tokenizer, "vocabulary": plan.vocabulary})
+    chosen = {"tokenizer": plan.tokenizer, "vocabulary": plan.vocabulary, "documents": plan.documents}
+    prepare(PrepareConfig(plan.corpus, SHARDS, **chosen, workers=0))
+    write_json(job.done, {"corpus": plan.corpus, **chosen})
 
 
 def train_run(job: Job) -> None:

@@ -190,6 +190,19 @@ def test_a_streamed_data_set_gives_the_shards_of_its_texts(corpus, tmp_path):
     assert {name: content for name, content in contents(streamed).items() if name != "manifest.json"} == files
 
 
+@pytest.mark.parametrize("documents", [8, 41, 10**6])
+def test_shards_of_the_first_documents_are_those_of_a_corpus_that_ends_there(corpus, tmp_path, documents, tokenizer):
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    given = {"tokenizer": str(tmp_path / "tokenizer.json"), "shard_tokens": 200}
+    texts = [document.text for document in open_corpus(corpus)]  # without the empty ones, which do not count
+    (tmp_path / "short.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts[:documents]))
+    first = make(corpus, tmp_path / "first", documents=documents, **given)
+    short = make(tmp_path / "short.jsonl", tmp_path / "short", **given)
+    names = sorted(path.name for path in short.glob("*.bin"))
+    assert names and names == sorted(path.name for path in first.glob("*.bin"))
+    assert all((first / name).read_bytes() == (short / name).read_bytes() for name in names)
+
+
 def test_the_text_column_can_be_named(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"body": text}) for text in random_texts(1)))
     folder = make(tmp_path / "a.jsonl", tmp_path / "shards", text_field="body")
@@ -220,6 +233,8 @@ def test_bad_numbers_are_refused_at_once(tmp_path):
         PrepareConfig("c", tmp_path, workers=-1)
     with pytest.raises(InterpError, match="shard of 0 tokens cannot be; give 1 to 2,147,483,647"):
         PrepareConfig("c", tmp_path, shard_tokens=0)
+    with pytest.raises(InterpError, match="0 documents make no shards"):
+        PrepareConfig("c", tmp_path, documents=0)
 
 
 def test_a_corpus_without_a_held_out_document_is_refused_before_anything_is_made(tmp_path):

@@ -1,0 +1,136 @@
+"""Jobs: what needs what, who may do it, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from interp.errors import InterpError
+from interp.replicate.__main__ import ReplicateConfig
+from interp.replicate.files import read_json, write_json
+from interp.replicate.job import TAKEN, lock_of, run_job
+from interp.replicate.jobs import PLAN, RATES, grid_of, jobs_of, settings_of, with_rate
+from interp.replicate.plan import Tuning, scale
+from interp.replicate.replication import plan_of, refuse_other_results, store_plan
+from interp.replicate.table import results_table
+from interp.replicate.training import best_rate
+from interp.replicate.workers import Workers
+
+
+def test_a_plan_can_be_carried_out_in_the_order_of_its_jobs():
+    for name in ("tiny", "paper"):
+        jobs, done = jobs_of(scale(name)), set()
+        for job in jobs:
+            assert set(job.needs) <= done
+            done.add(job.done)
+        assert len({job.name for job in jobs}) == len(jobs) == len(done)
+
+
+def test_stages_can_be_left_out_at_the_end():
+    plan = scale("tiny")
+    kinds = [{job.kind for job in jobs_of(plan, until)} for until in ("prepare", "tune", "choose", "train", "measure")]
+    assert [len(kind) for kind in kinds] == [1, 2, 3, 4, 5]
+    assert len(jobs_of(plan, "train")) == 1 + 20 + 1 + 60
+
+
+def test_the_lowest_loss_wins_diverged_runs_never_do_and_the_lower_of_two_equals():
+    assert best_rate("adamw", {0.1: 3.0, 0.2: 2.5, 0.4: None}) == 0.2
+    assert best_rate("adamw", {0.4: 2.5, 0.2: 2.5, 0.1: 2.6}) == 0.2
+    with pytest.raises(InterpError, match="All 2 learning rates of ecd diverged"):
+        best_rate("ecd", {0.1: None, 0.2: None})
+
+
+def test_runs_take_the_chosen_learning_rate_of_their_optimizer(small_plan, tmp_path):
+    plan = small_plan(optimizers={"adamw": {}, "sgdm": {}}, learning_rates={"adamw": 0.01, "sgdm": 0.3})
+    write_json(tmp_path / RATES, {"adamw": {"lr": 0.01, "losses": {}}, "sgdm": {"lr": 0.3, "losses": {}}})
+    rates = {
+        (j.cell.optimizer, with_rate(j, tmp_path).settings["lr"]) for j in jobs_of(plan, "train") if j.kind == "train"
+    }
+    assert rates == {("adamw", 0.01), ("sgdm", 0.3)}
+
+
+def test_a_job_whose_lock_another_process_holds_is_left_alone(small_plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store_plan(small_plan(), tmp_path / PLAN)
+    jobs = jobs_of(small_plan())
+    with lock_of(tmp_path, jobs[0]):
+        assert run_job(tmp_path, jobs[0].name) == TAKEN
+        assert Workers(tmp_path, jobs, 1, 1)._take(jobs) is None
+    assert Workers(tmp_path, jobs, 1, 1)._take(jobs) is jobs[0]
+    with pytest.raises(InterpError, match="has no job 'train/none'"):
+        run_job(tmp_path, "train/none")
+
+
+def test_two_workers_of_one_command_take_different_jobs(small_plan, tmp_path):
+    jobs = jobs_of(small_plan())
+    for path in (jobs[0].done, RATES):
+        write_json(tmp_path / path, {})
+    workers = Workers(tmp_path, jobs, 2, 1)
+    left = [job for job in jobs if not job.is_done(tmp_path)]
+    assert [workers._take(left), workers._take(left), workers._take(left)] == [*left[:2], None]
+
+
+def finished(plan, root):
+    """Pretend that every run of a plan is trained."""
+    write_json(root / RATES, {name: {"lr": rate, "losses": {}} for name, rate in plan.learning_rates.items()})
+    for job in jobs_of(plan, "train"):
+        if job.settings:
+            result = {
+                "settings": settings_of(with_rate(job, root)),
+                "diverged": None,
+                "validation_loss": 5.0,
+                "tokens": 64,
+            }
+            write_json(root / job.done, result)
+
+
+def test_more_seeds_extend_a_replication_other_settings_are_refused(small_plan, tmp_path):
+    plan = small_plan()
+    finished(plan, tmp_path)
+    refuse_other_results(tmp_path, plan, jobs_of(plan))
+    longer = replace(plan, seeds=[0, 1])
+    refuse_other_results(tmp_path, longer, jobs_of(longer))
+    for changed in ({"settings": {**plan.settings, "steps": 5}}, {"optimizers": {"adamw": {"clip": 0.5}}}):
+        other = replace(plan, **changed)
+        with pytest.raises(
+            InterpError, match=r"adamw-symmetric-seed0 was trained with (steps 4|clip None), the plan now"
+        ):
+            refuse_other_results(tmp_path, other, jobs_of(other))
+    write_json(tmp_path / RATES, {"adamw": {"lr": 0.5, "losses": {}}})
+    with pytest.raises(InterpError, match=r"trained with lr 0\.01, the plan now says 0\.5"):
+        refuse_other_results(tmp_path, plan, jobs_of(plan))
+
+
+def test_learning_rates_from_another_grid_are_refused(small_plan, tmp_path):
+    tuning = Tuning([0.5, 1], {"adamw": 0.01}, 9, {"steps": 2})
+    plan = small_plan(learning_rates={}, tuning=tuning)
+    assert list(grid_of(plan, "adamw")) == [0.005, 0.01]
+    write_json(tmp_path / RATES, {"adamw": {"lr": 0.01, "losses": {"0.005": 5.0, "0.01": 4.0}}})
+    refuse_other_results(tmp_path, plan, jobs_of(plan))
+    other = replace(plan, tuning=replace(tuning, factors=[1, 2]))
+    with pytest.raises(InterpError, match="the learning rate of adamw from another grid"):
+        refuse_other_results(tmp_path, other, jobs_of(other))
+
+
+def test_the_table_tells_waiting_trained_diverged_and_measured_runs_apart(small_plan, tmp_path):
+    plan = small_plan(seeds=[0, 1])
+    finished(plan, tmp_path)
+    waiting, diverged, measured, _ = [tmp_path / "runs" / cell.name for cell in plan.cells()]
+    (waiting / "trained.json").unlink()
+    write_json(diverged / "trained.json", {**read_json(diverged / "trained.json"), "diverged": "The loss is nan."})
+    write_json(measured / "measured.json", {"loss": {"loss": 4.5, "low": 4.0, "high": 5.0}})
+    table = results_table(plan, tmp_path)
+    assert list(table["status"]) == ["waiting", "diverged", "measured", "trained"]
+    assert table["validation_loss"].dropna().to_list() == [4.5] and set(table["lr"]) == {0.01}
+
+
+def test_the_stored_plan_is_gone_on_with_and_options_change_it(small_plan, tmp_path):
+    assert plan_of(ReplicateConfig(output=tmp_path)) == scale("tiny")
+    store_plan(small_plan(), tmp_path / PLAN)
+    assert plan_of(ReplicateConfig(output=tmp_path)) == small_plan()
+    changed = plan_of(ReplicateConfig(scale="tiny", output=tmp_path, seeds="5,6", max_steps=3))
+    assert {cell.seed for cell in changed.cells()} == {5, 6}
+    assert {changed.training(cell)["steps"] for cell in changed.cells()} == {3}
+    with pytest.raises(InterpError, match="--seeds is '1;2'"):
+        plan_of(ReplicateConfig(output=tmp_path, seeds="1;2"))
+    with pytest.raises(InterpError, match="Both --scale tiny and --plan"):
+        ReplicateConfig(scale="tiny", plan=tmp_path)

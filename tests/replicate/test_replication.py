@@ -1,0 +1,86 @@
+"""Whole replications: killed or not, with one worker or two, they end in the same table."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+
+from interp.replicate.plan import Measuring, Tuning
+from interp.replicate.replication import store_plan
+
+RESULTS = ("results.csv", "contrasts.csv")
+
+
+@pytest.fixture
+def stored(small_plan, tmp_path):
+    tuning = Tuning([1, 2], {"adamw": 0.01}, 9, {"steps": 2})
+    plan = small_plan(learning_rates={}, tuning=tuning, measuring=Measuring(max_tokens=600, nulls=4, puzzles=2))
+    store_plan(plan, tmp_path / "plan.yaml")
+    return tmp_path / "plan.yaml"
+
+
+def command(plan, output, *more):
+    words = ["--plan", str(plan), "-o", str(output), *more]
+    return [sys.executable, "-m", "interp.replicate", *words]
+
+
+@pytest.mark.slow
+def test_a_replication_killed_again_and_again_ends_like_one_that_was_not(stored, tmp_path):
+    subprocess.run(command(stored, tmp_path / "whole", "--workers", "2"), check=True, capture_output=True)
+    moments, kills = random.Random(0), 0
+    for _ in range(3):
+        process = subprocess.Popen(
+            command(stored, tmp_path / "killed"), stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(moments.uniform(4, 12))
+        kills += process.poll() is None
+        # every other time only the command dies, and the job that it started goes on alone
+        os.killpg(process.pid, signal.SIGKILL) if kills % 2 else process.kill()
+        process.wait()
+    ended = subprocess.run(command(stored, tmp_path / "killed"), capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert kills >= 2
+    for name in RESULTS:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    table = pd.read_csv(tmp_path / "whole" / "results.csv")
+    assert list(table["status"]) == ["measured"] * 2 and table["validation_loss"].between(2.5, 4).all()
+    assert list(table["direction"]) == ["matrix", "own"] and (table["rms_amplification"] > 0).all()
+    assert table.filter(regex="_(top1|accuracy)$").notna().all(axis=None)
+    rates = json.loads((tmp_path / "whole" / "learning_rates.json").read_text())["adamw"]
+    assert rates["lr"] == float(min(rates["losses"], key=rates["losses"].get)) and len(rates["losses"]) == 2
+    assert not list((tmp_path / "whole").glob("runs/*/step-*"))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_what_is_under_way_and_says_how_to_go_on(stored, tmp_path):
+    plan = yaml.safe_load(stored.read_text())
+    plan["settings"]["steps"] = plan["tuning"]["settings"]["steps"] = 100_000
+    stored.write_text(yaml.safe_dump(plan))
+    output = tmp_path / "stopped"
+    process = subprocess.Popen(command(stored, output, "--until", "tune"), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(output.glob("tuning/*/step-*/state.pt")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert f"python -m interp.replicate -o {output}" in " ".join(told.split())
+    log = next((output / "logs").glob("tune-*")).read_text()
+    assert "everything is saved" in log
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_ends_the_command_with_its_last_words(stored, tmp_path):
+    plan = yaml.safe_load(stored.read_text())
+    plan["settings"]["batch_size"] = 10_000
+    stored.write_text(yaml.safe_dump(plan))
+    ended = subprocess.run(command(stored, tmp_path / "failed"), capture_output=True, text=True)
+    told = " ".join(ended.stderr.split())
+    assert ended.returncode == 1 and "Traceback" not in told
+    assert "tune/adamw-symmetric-lr0.01-seed9 ended with status 1" in told and "use more text" in told
