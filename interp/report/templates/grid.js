@@ -2,7 +2,8 @@
 
 const grid = byId("grid");
 let cells = [];
-let focused = 0;
+let focused = 0; // the cell in the tab order
+let marked = 0; // the cell of the chosen head
 
 function buildGrid() {
   const top = make(
@@ -26,8 +27,9 @@ function buildGrid() {
 grid.style.setProperty("--cell", `${Math.min(Math.max(460 / data.layers.length, 38), 76)}px`);
 
 function gridCell(head) {
-  const element = make("td", { tabIndex: -1 }, make("b"), make("span"));
+  const element = make("td", {}, make("b"), make("span"));
   element.setAttribute("role", "gridcell");
+  mark(element, false);
   element.dataset.head = head;
   return element;
 }
@@ -128,13 +130,15 @@ function hatchReason(metric) {
 
 // The chosen head is outlined; one cell of the grid is in the tab order.
 function markHead() {
-  focused = state.head;
-  cells.forEach((element, head) => {
-    element.tabIndex = head === focused ? 0 : -1;
-    element.setAttribute("aria-selected", head === state.head);
-  });
+  for (const head of [focused, marked, state.head]) mark(cells[head], head === state.head);
+  focused = marked = state.head;
   byId("readout").textContent = spoken(state.head);
   for (const name of document.querySelectorAll(".head-name")) name.textContent = headLabel(state.head);
+}
+
+function mark(element, chosen) {
+  element.tabIndex = chosen ? 0 : -1;
+  element.setAttribute("aria-selected", chosen);
 }
 
 function moveTo(head) {
