@@ -42,7 +42,7 @@ def test_a_result_survives_saving_and_loading(result, tmp_path):
     assert {f.name for f in files} == {
         "heads.parquet", "heads.csv", "tokens.parquet", "positions.parquet", "passages.parquet",
         "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "selectivity.parquet",
-        "replicates.parquet", "run.json",
+        "replicates.parquet", "bias_samples.parquet", "bias_draws.parquet", "run.json",
     }  # fmt: skip
     loaded = interp.Amplification.load(tmp_path / "report")
     for name in ("heads", "tokens", "positions", "passages", "passage_scores"):

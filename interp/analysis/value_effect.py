@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.analysis.batch import Batch, Ranges, class_ranges
 from interp.analysis.documents import DocumentCounts
 from interp.analysis.moments import GroupedMoments
+from interp.analysis.saving import load_tables, save_tables
 from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.data.schemes import Scheme
 from interp.errors import InterpError
@@ -38,6 +40,21 @@ class ValueBias:
 
     components: pd.DataFrame
     inverse_scale: float
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write `components` as Parquet and CSV, and the scale to `run.json`; return the files written."""
+        run = {"inverse_scale": self.inverse_scale}
+        return save_tables(folder, {"components": self.components}, run, csv=["components"])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ValueBias:
+        """Read what `save` wrote.
+
+        Raises:
+            InterpError: a file is missing or unreadable.
+        """
+        tables, run = load_tables(folder, ["components"], "ValueBias.save")
+        return cls(tables["components"], run["inverse_scale"])
 
 
 class ValueSums:
