@@ -118,7 +118,8 @@ def test_a_result_adds_the_grid_and_the_bars(make_model, make):
     explorer = explore(model, make(4, 6, passages=1), text=TEXT, schemes=["function"])
     assert set(explorer.figures()) == {"attention", "loss", "predictions", "heads", "classes"}
     heads = explorer.result.heads
-    rows = heads.query("scheme == 'function' and n_tokens >= 30 and token_class != 'bos'")
+    rows = heads.query("scheme == 'function' and n_tokens >= 30")
+    rows = rows.loc[rows["token_class"].isin(explorer.sentence.tokens["function"].tolist()[1:])]
     row = rows.loc[rows["log2_amplification"].abs().idxmax()]
     assert (explorer.view.head, explorer.view.token_class) == (f"L{row['layer']}H{row['head']}", row["token_class"])
 

@@ -34,13 +34,14 @@ def usual_schemes(result: Amplification | None) -> tuple[str, ...]:
 
 
 def first_view(sentence: Sentence, result: Amplification | None) -> View:
-    """Return a view of the head and class that stand out: by amplification in the result, else by attention in the text.
+    """Return a view of the head and class of the text that stand out: by amplification in the result, else by attention.
 
     One text has few tokens of a class, where ratios are wild; so there it is the share of attention that b_Q moves.
     """
     scheme = sentence.schemes[0]
     if result is not None and scheme in set(result.heads["scheme"]):
-        rows = result.heads.loc[(result.heads["scheme"] == scheme) & rankable(result.heads)]
+        present = result.heads["token_class"].isin(sentence.tokens[scheme].astype(str).tolist())
+        rows = result.heads.loc[(result.heads["scheme"] == scheme) & rankable(result.heads) & present]
         size = np.abs(rows["log2_amplification"].to_numpy(float))
     else:
         shares = sentence.shares(scheme)
