@@ -106,11 +106,12 @@ def test_the_command_writes_a_report_and_names_its_files(corpus, tmp_path):
     assert len(run["weights_sha256"]) == 64
 
 
-def test_several_checkpoints_get_a_folder_each(corpus, tmp_path):
+def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(corpus, tmp_path):
     words = ["tiny-bq", "tiny-bqbv", "--corpus", str(corpus), "-o", str(tmp_path), "--workers", "0", "-q"]
     outcome = CliRunner().invoke(app, words)
     assert outcome.exit_code == 0, outcome.stderr
-    pages = [(tmp_path / name / "report.html").resolve().as_uri() for name in ("tiny-bq", "tiny-bqbv")]
+    names = ("tiny-bq", "tiny-bqbv", "tiny-bq-vs-tiny-bqbv")
+    pages = [(tmp_path / name / "report.html").resolve().as_uri() for name in names]
     assert outcome.stdout.split() == pages
 
 
