@@ -67,8 +67,10 @@ def test_a_missing_interval_draws_no_error_bar(result):
     heads.loc[heads.token_class == "PUNCT", ["ci_low", "ci_high"]] = float("nan")
     figure = class_bars(heads, 0, 5, "pos")
     place = next(i for i, name in enumerate(figure.layout.yaxis.ticktext) if name.startswith("PUNCT"))
-    assert figure.data[1].error_x.array[place] is None
-    assert figure.data[1].error_x.arrayminus[place] is None
+    # null would be read as 0 and drawn as a bar of no length, which looks like certainty
+    assert np.isnan(figure.data[1].error_x.array[place])
+    assert np.isnan(figure.data[1].error_x.arrayminus[place])
+    assert "bdata" in figure.to_dict()["data"][1]["error_x"]["array"]
 
 
 def test_an_empty_class_keeps_its_place_and_says_so(result):

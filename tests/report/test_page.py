@@ -86,6 +86,12 @@ def test_an_empty_class_shows_n_zero(open_page):
     assert set(page.locator("#grid td[data-head] span").all_text_contents()) == {"–"}
 
 
+def test_a_class_without_interval_has_no_error_bar(open_page):
+    page = open_page("#head=L0H3&class=*&scheme=pos")
+    assert page.locator("#bars .bars .point").count() == 2 * 20  # bands and bars
+    assert page.locator("#bars path.xerror").count() == 19  # not for the empty class
+
+
 def test_passages_are_labelled_by_decile_and_all_of_them_can_be_shown(open_page):
     page = open_page()
     labels = [

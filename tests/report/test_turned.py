@@ -56,15 +56,16 @@ def test_the_page_keeps_of_every_head_the_interventions_that_concern_it(small, m
     assert page["scales"] == [0.0, 2.0]  # at 1 nothing changes
     assert page["draws"] == 2
     classes = index["schemes"][0]["classes"]
-    block = unpacked(page["attention"]["pos"]["log2_change"], 3, 2, 2, 6, 5)
+    block = unpacked(page["attention"]["pos"]["values"]["log2_change"], 3, 2, 2, 6, 5)
     amplification = values_of(small.heads, 1, 1).reindex(classes).to_numpy()
     for place in range(3):  # everywhere, in its layer, in itself
         np.testing.assert_allclose(block[place, 1, 0, 3], amplification, rtol=2e-3)
         np.testing.assert_allclose(block[place, 0, 1, 3], -0.1 * amplification, rtol=2e-3)
     loss = unpacked(page["loss"]["overall"]["values"]["difference"], len(page["names"]), 2, 2, 1)
     np.testing.assert_allclose(loss[:, :, 0], 0.1, rtol=1e-3)
-    paths = unpacked(page["paths"]["pos"]["log2_amplification"], 3, 6, 5)
+    paths = unpacked(page["paths"]["pos"]["values"]["log2_amplification"], 3, 6, 5)
     np.testing.assert_allclose(paths[0], paths[1] + paths[2], atol=2e-3)
+    assert page["attention"]["pos"]["n_tokens"] == [n // 3 for n in index["schemes"][0]["n_tokens"]]
     assert effect_payload(None, index) is None
 
 

@@ -16,6 +16,7 @@ SCALES = (0.0, 1.0, 2.0)
 def interventions(heads: pd.DataFrame, draws: int = 2) -> Interventions:
     """The bias undoes A at every place: log2 change (scale - 1) A, loss +0.1 everywhere; random directions do a tenth."""
     cells = heads[["layer", "head", "scheme", "token_class", "n_tokens", "n_documents", "log2_amplification"]]
+    cells = cells.assign(n_tokens=cells["n_tokens"] // 3)  # interventions read a part of the text
     classes = cells.drop_duplicates(["scheme", "token_class"])[["scheme", "token_class", "n_tokens", "n_documents"]]
     overall = pd.DataFrame({"scheme": [OVERALL], "token_class": [OVERALL], "n_tokens": [5000], "n_documents": [31]})
     attention, losses = [], []

@@ -78,11 +78,6 @@ def _figure(traces: list[go.Bar], rows: pd.DataFrame, look: Metric, title: str, 
     return go.Figure(traces, layout(title, theme, 110 + 22 * len(names), **more))
 
 
-def _known(lengths: np.ndarray) -> list[float | None]:
-    """Plotly draws no error bar for None, but one of no length, which would look like certainty, for 0."""
-    return [float(length) if np.isfinite(length) else None for length in lengths]
-
-
 def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, theme: Theme) -> go.Bar:
     values, n_tokens = rows[look.name].to_numpy(float), rows["n_tokens"].to_numpy()
     low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
@@ -95,7 +90,7 @@ def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, theme: T
         orientation="h",
         width=0.64,
         error_x={
-            "type": "data", "symmetric": False, "array": _known(high - values), "arrayminus": _known(values - low),
+            "type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low,
             "thickness": 1.6, "width": 3, "color": text,
         },
         marker={

@@ -62,7 +62,8 @@ def _attention(
     index = [rows["place"].to_numpy(), codes(rows, "scale", list(scales)), codes(rows, "direction", list(KINDS)),
              head_index(rows, head["layers"], head["heads"]), codes(rows, "token_class", known)]  # fmt: skip
     n_heads = len(head["layers"]) * len(head["heads"])
-    return _blocks(rows, columns, index, (len(PLACES), len(scales), len(KINDS), n_heads, len(known)))
+    blocks = _blocks(rows, columns, index, (len(PLACES), len(scales), len(KINDS), n_heads, len(known)))
+    return {"n_tokens": _counts(table, scheme, known), "values": blocks}
 
 
 def _loss(
@@ -75,8 +76,7 @@ def _loss(
         index = [codes(rows, "intervention", list(names)), codes(rows, "scale", list(scales)),
                  codes(rows, "direction", list(KINDS)), codes(rows, "token_class", known)]  # fmt: skip
         blocks |= _blocks(rows, list(columns), index, shape)
-    counts = found.loss.loc[found.loss["scheme"] == scheme].drop_duplicates("token_class").set_index("token_class")
-    return {"n_tokens": [int(n) for n in counts["n_tokens"].reindex(known).fillna(0)], "values": blocks}
+    return {"n_tokens": _counts(found.loss, scheme, known), "values": blocks}
 
 
 def _paths(table: pd.DataFrame, scheme: str, known: list[str], head: dict) -> dict[str, Any]:
@@ -84,7 +84,15 @@ def _paths(table: pd.DataFrame, scheme: str, known: list[str], head: dict) -> di
     index = [codes(rows, "path", list(PATHS)), head_index(rows, head["layers"], head["heads"]),
              codes(rows, "token_class", known)]  # fmt: skip
     shape = (len(PATHS), len(head["layers"]) * len(head["heads"]), len(known))
-    return _blocks(rows, ["log2_amplification", "ci_low", "ci_high"], index, shape)
+    blocks = _blocks(rows, ["log2_amplification", "ci_low", "ci_high"], index, shape)
+    return {"n_tokens": _counts(table, scheme, known), "values": blocks}
+
+
+def _counts(table: pd.DataFrame, scheme: str, known: list[str]) -> list[int]:
+    """Return the tokens of each class that the interventions read: fewer than the rest of the page is about."""
+    rows = table.loc[table["scheme"] == scheme].drop_duplicates("token_class")
+    counts = dict(zip(rows["token_class"].astype(str), rows["n_tokens"], strict=True))
+    return [int(counts.get(name, 0)) for name in known]
 
 
 def _blocks(rows: pd.DataFrame, columns: list[str], index: list[np.ndarray], shape: tuple[int, ...]) -> dict[str, Any]:

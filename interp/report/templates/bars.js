@@ -38,8 +38,8 @@ function barTraces(rows) {
     hovertemplate: "%{customdata[0]}<extra></extra>",
   });
   Object.assign(trace.error_x, {
-    array: rows.map((row) => known(row[metric.high] - row[metric.name])),
-    arrayminus: rows.map((row) => known(row[metric.name] - row[metric.low])),
+    array: rows.map((row) => row[metric.high] - row[metric.name]),
+    arrayminus: rows.map((row) => row[metric.name] - row[metric.low]),
     color: text,
   });
   trace.marker.color = rows.map((row) =>
@@ -67,8 +67,7 @@ function spokenRow(row) {
 }
 
 function barLabel(row) {
-  const before = !row.n_tokens ? "n = " : row.n_tokens < data.few ? "only " : "";
-  const words = `${plain(row.token_class)} · ${before}${count(row.n_tokens)}`;
+  const words = plain(dotLabel(row));
   return row.token_class === state.class ? `<b>▸ ${words}</b>` : words;
 }
 
@@ -90,11 +89,7 @@ function barLayout(rows) {
   });
 }
 
-function labelWidth(rows) {
-  const label = (row) =>
-    `▸ ${visible(row.token_class)} · ${row.n_tokens < data.few ? "only " : ""}${count(row.n_tokens)}`;
-  return Math.ceil(Math.max(...rows.map((row) => textWidth(label(row))))) + 14;
-}
+const labelWidth = (rows) => Math.ceil(Math.max(...rows.map((row) => textWidth(`▸ ${dotLabel(row)}`)))) + 14;
 
 function drawBars() {
   const rows = sortedRows();

@@ -7,7 +7,8 @@ const config = {
   modeBarButtonsToRemove: ["select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
 };
 
-// Plotly draws no bar for null, but a bar of no length, which would look like certainty, for 0.
+// Where there is no value there is no dot. Lengths of error bars stay NaN: Plotly reads null as 0, and a bar of no length
+// would look like certainty.
 const known = (length) => (Number.isFinite(length) ? length : null);
 
 // The page's colours in the theme that is on.
@@ -58,7 +59,10 @@ function textWidth(text) {
 const byValue = (column) => (a, b) =>
   (a.n_tokens < data.few) - (b.n_tokens < data.few) || (b[column] || 0) - (a[column] || 0);
 
-const dotLabel = (row) => `${visible(row.token_class)} · ${row.n_tokens < data.few ? "only " : ""}${count(row.n_tokens)}`;
+function dotLabel({ token_class, n_tokens }) {
+  const before = !n_tokens ? "n = " : n_tokens < data.few ? "only " : "";
+  return `${visible(token_class)} · ${before}${count(n_tokens)}`;
+}
 
 // A trace of dots with intervals: `look` names the columns, `down` moves it off the line of its class.
 function dots(trace, rows, look, colour, down) {
@@ -72,8 +76,8 @@ function dots(trace, rows, look, colour, down) {
     hovertemplate: "%{customdata[0]}<extra></extra>",
   });
   Object.assign(trace.error_x, {
-    array: rows.map((row) => known(row[high] - row[name])),
-    arrayminus: rows.map((row) => known(row[name] - row[low])),
+    array: rows.map((row) => row[high] - row[name]),
+    arrayminus: rows.map((row) => row[name] - row[low]),
     color: colour,
   });
   trace.marker.color = rows.map((row) => (row.n_tokens < data.few ? data.colours.grey : colour));

@@ -3,11 +3,11 @@
 const effect = data.effect;
 const DIRECTIONS = ["bias", "random"];
 const PLACES = ["all", "layer", "head"];
-const unpackedIn = (record, read = (part) => part) =>
-  Object.fromEntries(Object.entries(record).map(([name, part]) => [name, unpacked(read(part))]));
+const unpackedIn = (record) =>
+  Object.fromEntries(Object.entries(record).map(([name, { values }]) => [name, unpacked(values)]));
 const effects = effect && {
   attention: unpackedIn(effect.attention),
-  loss: unpackedIn(effect.loss, (part) => part.values),
+  loss: unpackedIn(effect.loss),
   paths: unpackedIn(effect.paths),
 };
 
@@ -40,7 +40,7 @@ function lossAt(scheme, klass, direction, names = ["difference", "ci_low", "ci_h
 // One row per class, with the intervention and its control side by side.
 function effectRows(kind) {
   const { classes } = schemes[state.scheme];
-  const counts = kind === "loss" ? effect.loss[state.scheme].n_tokens : schemes[state.scheme].n_tokens;
+  const counts = effect[kind][state.scheme].n_tokens;
   const at = kind === "loss" ? (klass, way) => lossAt(state.scheme, klass, way) : attentionAt;
   const column = kind === "loss" ? "difference" : "log2_change";
   return classes
@@ -125,7 +125,8 @@ function drawEffect() {
 
 const PATHS = ["total", "direct", "indirect"];
 function pathRows() {
-  const { classes, n_tokens } = schemes[state.scheme];
+  const { classes } = schemes[state.scheme];
+  const { n_tokens } = effect.paths[state.scheme];
   const { log2_amplification, ci_low, ci_high } = effects.paths[state.scheme];
   return classes.flatMap((token_class, klass) =>
     PATHS.map((path, i) => {
