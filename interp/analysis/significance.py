@@ -76,7 +76,7 @@ def corrected_within(frame: pd.DataFrame, by: list[str]) -> Float[np.ndarray, " 
     Overlapping classes are schemes "name/class" (`interp.data.span_schemes`), and are corrected together as one scheme.
     """
     q = np.empty(len(frame))
-    keys = frame[by].assign(**({"scheme": frame["scheme"].astype(str).str.partition("/")[0]} if "scheme" in by else {}))
+    keys = frame[by].assign(**({"scheme": frame["scheme"].astype(str).str.split("/").str[0]} if "scheme" in by else {}))
     for rows in keys.groupby(by, sort=False).indices.values():
         q[rows] = benjamini_hochberg(np.asarray(frame["p"], dtype=np.float64)[rows])
     return q
