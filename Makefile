@@ -25,6 +25,7 @@ bench: .venv/ready
 
 screenshots: .venv/ready
 	$(BIN)/python docs/screenshots.py
+	$(BIN)/python -m docs.screenshots_notebook
 
 lock: .venv/ready
 	$(BIN)/python .ci/lock.py

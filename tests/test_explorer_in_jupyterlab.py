@@ -1,0 +1,72 @@
+"""Every notebook in a real JupyterLab, in a real browser; and the explorer clicked there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.jupyter import PATIENCE, jupyterlab, open_notebook, run_explorer
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_notebooks_open_in_jupyterlab_and_the_explorer_answers_clicks_without_an_error(chromium, tmp_path):
+    folder, settings = tmp_path / "notebooks", tmp_path / "settings"
+    settings.mkdir()
+    shutil.copytree(NOTEBOOKS, folder)
+    page = chromium.new_page(viewport={"width": 1280, "height": 1400})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("dialog", lambda dialog: dialog.accept())
+    with jupyterlab(folder, settings) as address:
+        for name in sorted(path.stem for path in folder.glob("*.ipynb")):
+            open_notebook(page, address, name)
+            title = page.locator(".jp-Notebook .jp-MarkdownOutput h1").first
+            title.wait_for(timeout=PATIENCE)
+            assert title.inner_text()
+        (folder / "explore.ipynb").write_text(only_the_explorer())
+        open_notebook(page, address, "explore")
+        run_explorer(page)
+        check_the_explorer(page)
+        page.close()
+    assert errors == []
+
+
+def only_the_explorer():
+    lines = 'import interp\n\nmodel = interp.load_model("tiny-bqbv", device="cpu")\ninterp.explore(model)'
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}  # or JupyterLab asks
+    cells = [nbformat.v4.new_code_cell(lines)]
+    return nbformat.writes(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}))
+
+
+def check_the_explorer(page):
+    said = page.locator(".jp-OutputArea [role=status]").last
+    before = said.inner_text()
+    assert before.startswith("as trained: attention of L")
+    titles = page.locator(".js-plotly-plot .gtitle")
+    page.locator(".interp-where button", has_text="all heads").click()
+    page.locator(".interp-scale .noUi-handle").focus()
+    page.keyboard.press("Home")
+    page.wait_for_function(
+        "said => document.querySelector('[role=status]').innerText.startsWith(said)", arg="biases × 0 in all heads"
+    )
+    page.wait_for_function("[...document.querySelectorAll('.gtitle')].some(e => e.textContent.includes('→'))")
+    assert any("→" in title for title in titles.all_text_contents())
+    page.locator(".interp-head select").select_option("L0H1")
+    page.wait_for_function("document.querySelector('[role=status]').innerText.includes('attention of L0H1')")
+    box = page.locator(".interp-text input")
+    box.fill("She said <b>no</b>.")
+    box.press("Enter")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.jp-OutputArea span')].some(e => e.innerText.trim() === 'said')"
+    )
+    assert page.locator(".jp-OutputArea b", has_text="no").count() == 0
+    assert (
+        page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText pre').count()
+        == 0
+    )
