@@ -33,7 +33,7 @@ def loss_figure(table: pd.DataFrame, activation: str, comparable: bool) -> go.Fi
         traces += _dots(variant, {name: by_seed(table, name, variant, "validation_loss") for name in names})
         if comparable:
             traces += _published(variant, {name: published_loss(activation, name, variant) for name in names})
-    return _figure("Held-out loss", "nats per token", traces)
+    return _scaled(_figure("Held-out loss", "nats per token", traces))
 
 
 def breaking_figure(table: pd.DataFrame, activation: str) -> go.Figure:
@@ -44,7 +44,7 @@ def breaking_figure(table: pd.DataFrame, activation: str) -> go.Figure:
         own = {contrast.optimizer: contrast.differences for contrast in found if contrast.variant == variant}
         traces += _dots(variant, own)
         traces += _published(variant, {name: published_difference(activation, name, variant) for name in own})
-    return _zero(_figure("Loss, broken minus symmetric, same seed", "nats per token", traces))
+    return _zero(_figure("Loss, broken minus symmetric", "nats per token", traces))
 
 
 def ablation_figure(table: pd.DataFrame, activation: str) -> go.Figure:
@@ -54,32 +54,31 @@ def ablation_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     for number, optimizer in enumerate(dict.fromkeys(contrast.optimizer for contrast in found)):
         own = {f"{c.ablation}<br>{c.variant}": c.differences for c in found if c.optimizer == optimizer}
         traces += _dots(optimizer, own, COLOURS[number])
-    return _zero(_figure("Loss, ablation minus matrix, same seed", "nats per token", traces))
+    return _zero(_figure("Loss, ablation minus matrix", "nats per token", traces))
 
 
 def puzzle_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw the mean score over seeds of every family of puzzles in every cell: top1, or accuracy of comparisons."""
     families = [name for name in table if name.endswith(("_top1", "_accuracy")) and not name.startswith("puzzles_")]
     cells = table.loc[table["ablation"] == MATRIX].groupby(["optimizer", "variant"], sort=False)[families].mean()
-    names = [f"{optimizer} {variant}" for optimizer, variant in cells.index]
+    names = [cell_name(*cell) for cell in cells.index]
     labels = [name.replace("_top1", "").replace("_accuracy", " (chance 50%)").replace("_", " ") for name in families]
     heat = go.Heatmap(
-        z=cells.to_numpy(), x=labels, y=names, colorscale="Blues", zmin=0, zmax=1, texttemplate="%{z:.0%}",
+        z=cells.to_numpy(), x=labels, y=names, colorscale="Blues", zmin=0, zmax=1, texttemplate="%{z:.0%}", textfont={"size": 9},
         hovertemplate="%{y}<br>%{x}: %{z:.1%}<extra></extra>", showscale=False,
     )  # fmt: skip
-    return _figure("Puzzles: share of items right, mean over seeds", "", [heat], legend=False)
+    figure = _figure("Puzzles: share of items right", "", [heat], legend=False)
+    return figure.update_yaxes(dtick=1, autorange="reversed", tickfont_size=10).update_xaxes(tickangle=40)
 
 
 def spread_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw how far classes' keys lie apart along b_Q, relative to random directions, for every cell and ablation."""
-    return _per_cell(table, "spread", "Spread of classes along b_Q ÷ along random directions", "ratio", 1.0)
+    return _per_cell(table, "spread", "Spread of classes along b_Q", "÷ along random directions", 1.0)
 
 
 def amplification_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw the root mean square amplification over heads and parts of speech, for every cell and ablation."""
-    return _per_cell(
-        table, "rms_amplification", "Amplification, root mean square over heads and classes", "doublings", 0.0
-    )
+    return _per_cell(table, "rms_amplification", "Amplification", "root mean square, doublings", 0.0)
 
 
 def enrichment_figure(table: pd.DataFrame, activation: str) -> go.Figure:
@@ -87,7 +86,7 @@ def enrichment_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     traces: list[Any] = []
     for number, name in enumerate(("function", "frequent", "rare", "number")):
         traces += _dots(name, _cells(table, "adamw", f"enrichment_{name}"), COLOURS[number])
-    figure = _zero(_figure("AdamW: classes among the 50 most aligned tokens", "log2 odds, median head", traces))
+    figure = _zero(_figure("AdamW: 50 most aligned tokens", "log2 odds, median head", traces))
     low, high = ENRICHMENT
     return figure.add_hrect(y0=low, y1=high, fillcolor=GREY, opacity=0.15, line_width=0)
 
@@ -113,7 +112,9 @@ def _cells(table: pd.DataFrame, optimizer: str, metric: str) -> dict[str, pd.Ser
     """The values of a metric by variant, and ablation if it is one."""
     rows = table.loc[table["optimizer"] == optimizer, ["variant", "ablation"]].drop_duplicates()
     return {
-        cell_name("", variant, ablation).strip(): by_seed(table, optimizer, variant, metric, ablation)
+        variant if ablation == MATRIX else f"{variant}<br>{ablation}": by_seed(
+            table, optimizer, variant, metric, ablation
+        )
         for variant, ablation in rows.itertuples(index=False, name=None)
     }
 
@@ -147,21 +148,31 @@ def _published(name: str, known: Mapping[str, float | None]) -> Iterator[go.Scat
     )  # fmt: skip
 
 
+def _scaled(figure: go.Figure) -> go.Figure:
+    """Scale the axis to the points: Plotly's own choice goes down to zero beside error bars."""
+    traces: list[Any] = list(figure.data)
+    shown = np.concatenate([np.asarray(trace.y, dtype=float) for trace in traces])
+    if not len(shown):
+        return figure
+    margin = 0.2 * float(np.ptp(shown)) + 0.01
+    return figure.update_yaxes(range=[float(shown.min()) - margin, float(shown.max()) + margin])
+
+
 def _zero(figure: go.Figure) -> go.Figure:
     return figure.add_hline(y=0, line_width=1, line_color=GREY)
 
 
 def _figure(title: str, unit: str, traces: list[Any], legend: bool = True, **more: Any) -> go.Figure:
     layout = {
-        "title": {"text": title},
-        "xaxis": {"automargin": True, "gridcolor": GRID},
+        "title": {"text": title, "y": 0.97, "yanchor": "top"},
+        "xaxis": {"automargin": True, "gridcolor": GRID, "tickfont": {"size": 11}},
         "yaxis": {"automargin": True, "zeroline": False, "gridcolor": GRID, "title": {"text": unit}},
         "scattermode": "group",
         "showlegend": legend,
-        "legend": {"orientation": "h", "y": -0.2},
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "font": {"size": 11}},
         "template": "none",
         "font": FONT,
-        "margin": {"l": 16, "r": 16, "t": 40, "b": 16},
+        "margin": {"l": 16, "r": 16, "t": 74, "b": 16},
         **more,
     }
     return go.Figure(traces, layout)

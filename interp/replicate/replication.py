@@ -46,7 +46,8 @@ def replicate(config: ReplicateConfig) -> None:
     plan = plan_of(config)
     jobs = jobs_of(plan, config.until)
     refuse_other_results(config.output, plan, jobs)
-    store_plan(plan, config.output / PLAN)
+    if not config.report:  # others may be at work on the plan that is there
+        store_plan(plan, config.output / PLAN)
     left = [job for job in jobs if not job.is_done(config.output)]
     _say(f"{len(jobs)} jobs, {len(jobs) - len(left)} of them done; {config.workers} at a time")
     if not config.report:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from interp.errors import InterpError
@@ -10,7 +11,7 @@ from interp.replicate.files import read_json, write_json
 from interp.replicate.job import TAKEN, lock_of, run_job
 from interp.replicate.jobs import PLAN, RATES, grid_of, jobs_of, settings_of, with_rate
 from interp.replicate.plan import Tuning, scale
-from interp.replicate.replication import plan_of, refuse_other_results, store_plan
+from interp.replicate.replication import plan_of, refuse_other_results, replicate, store_plan
 from interp.replicate.table import results_table
 from interp.replicate.training import best_rate
 from interp.replicate.workers import Workers
@@ -134,3 +135,11 @@ def test_the_stored_plan_is_gone_on_with_and_options_change_it(small_plan, tmp_p
         plan_of(ReplicateConfig(output=tmp_path, seeds="1;2"))
     with pytest.raises(InterpError, match="Both --scale tiny and --plan"):
         ReplicateConfig(scale="tiny", plan=tmp_path)
+
+
+def test_a_look_at_what_is_known_leaves_the_plan_of_those_at_work_alone(small_plan, tmp_path):
+    store_plan(small_plan(), tmp_path / PLAN)
+    before = (tmp_path / PLAN).read_bytes()
+    replicate(ReplicateConfig(output=tmp_path, report=True, seeds="7"))
+    assert (tmp_path / PLAN).read_bytes() == before
+    assert (tmp_path / "report.html").is_file() and set(pd.read_csv(tmp_path / "results.csv")["seed"]) == {7}
