@@ -37,7 +37,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # In the order of their use: they share one module scope, so a page has one state and no globals.
 SCRIPTS = (
     "data", "colours", "state", "export", "chart", "ranking", "grid", "picture", "bars", "classtable", "tokens",
-    "profile", "adjusted", "passages", "effect", "compare", "page",
+    "profile", "adjusted", "passages", "effect", "differences", "compare", "page",
 )  # fmt: skip
 
 
