@@ -64,8 +64,8 @@ def puzzle_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     names = [cell_name(*cell) for cell in cells.index]
     labels = [name.replace("_top1", "").replace("_accuracy", " (chance 50%)").replace("_", " ") for name in families]
     heat = go.Heatmap(
-        z=cells.to_numpy(), x=labels, y=names, colorscale="Blues", zmin=0, zmax=1, texttemplate="%{z:.0%}", textfont={"size": 9},
-        hovertemplate="%{y}<br>%{x}: %{z:.1%}<extra></extra>", showscale=False,
+        z=cells.to_numpy(), x=labels, y=names, colorscale="Blues", zmin=0, zmax=1, texttemplate="%{z:.0%}",
+        hovertemplate="%{y}<br>%{x}: %{z:.1%}<extra></extra>", showscale=False, textfont={"size": 9},
     )  # fmt: skip
     figure = _figure("Puzzles: share of items right", "", [heat], legend=False)
     return figure.update_yaxes(dtick=1, autorange="reversed", tickfont_size=10).update_xaxes(tickangle=40)
