@@ -63,11 +63,18 @@ def open_notebook(page: Page, address: str, name: str) -> None:
 
 def run_explorer(page: Page) -> None:
     """Run all cells of the notebook that is open and wait for the explorer and its figures."""
-    for _ in range(20):  # what is run before the kernel stands is lost without a word
+    # what is run before the kernel stands is lost without a word, or answered with a question
+    page.locator(".jp-Toolbar-kernelName", has_text="Python 3").wait_for(timeout=PATIENCE)
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=PATIENCE)
+    started = page.locator(".jp-Notebook .jp-InputPrompt", has_text=re.compile(r"\[[*1]\]"))
+    question = page.locator(".jp-Dialog .jp-mod-accept")
+    for _ in range(20):
+        if question.count():
+            question.first.click()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         page.wait_for_timeout(3000)
-        if page.locator(".jp-Notebook .jp-InputPrompt", has_text=re.compile(r"\[[*1]\]")).count():
+        if started.count():
             break
     page.wait_for_selector(".interp-scale", timeout=PATIENCE)
     page.wait_for_function("document.querySelectorAll('.gtitle').length >= 3", timeout=PATIENCE)

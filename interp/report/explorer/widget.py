@@ -52,6 +52,8 @@ class Panel:
         drawn = self.explorer.figures()
         for name, output in self.figures.items():
             output.layout.display = None if name in drawn else "none"
+            # without it JupyterLab shrinks a figure to nothing that is drawn before the page has its size
+            output.layout.min_height = f"{drawn[name].layout.height}px" if name in drawn else None
             output.outputs = (_shown(name, drawn[name]),) if name in drawn else ()
 
     def _changed(self, name: str, value: Any) -> None:
@@ -92,8 +94,8 @@ def _controls(explorer: Explorer) -> dict[str, Any]:
         "text": widgets.Text(description="Text", continuous_update=False, layout=wide),
         "scale": widgets.FloatSlider(min=0, max=2, step=0.1, value=1, description="Bias ×", continuous_update=False),
         "where": widgets.ToggleButtons(
-            options=[("this head", "head"), ("its layer", "layer"), ("all heads", "all")], description="in",
-            style={"button_width": "84px", "description_width": "20px"}, layout={"width": "320px"},
+            options=[("this head", "head"), ("its layer", "layer"), ("all heads", "all")],
+            style={"button_width": "84px"},
         ),
         "part": widgets.Dropdown(options=[(name, part) for part, name in BIASES.items()], description="of", layout=narrow),
         "place": widgets.Dropdown(description="Next after", layout={"width": "98%"}),

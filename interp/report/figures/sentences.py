@@ -92,8 +92,9 @@ def next_token(predictions: pd.DataFrame, place: int, scaled: str = SCALED, them
     more = _legend() | {
         "xaxis": _value_axis("probability", theme) | {"tickformat": ".0%", "rangemode": "tozero"}, "yaxis": axis,
         "bargap": 0.3, "legend": {**_legend()["legend"], "traceorder": "reversed"},
+        "margin": {"l": 16, "r": 16, "t": 100, "b": 16},  # beside another figure the legend takes two lines
     }  # fmt: skip
-    return go.Figure(bars, layout("Most probable next tokens", theme, 150 + 26 * len(rows), **more))
+    return go.Figure(bars, layout("Most probable next tokens", theme, 174 + 26 * len(rows), **more))
 
 
 def _pair(
