@@ -65,7 +65,7 @@ class AmplifyConfig:
     intervention_tokens: int = option(6000, "On how many tokens; at most a twentieth of them from any document.")
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
     seed: int = option(0, "Seed of the bootstrap and of the passages.")
-    png: bool = option(False, "Write the first pictures as PNG files too; needs the package kaleido, and Chrome.")
+    png: bool = option(False, "Write the first pictures as PNG files too; needs the extra 'pictures', and Chrome.")
     open: bool = option(False, "Open the page in a browser.")
     quiet: bool = option(False, "No progress bar.", "-q", "--quiet")
 

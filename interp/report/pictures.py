@@ -1,4 +1,4 @@
-"""The first pictures of a result as PNG files, for papers and slides: needs the package kaleido, and Chrome."""
+"""The first pictures of a result as PNG files, for papers and slides: needs the extra `pictures`, and Chrome."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ OTHERWISE = "or save any chart of report.html with its own PNG button"
 def require_kaleido() -> None:
     """Raise an InterpError if pictures cannot be written, before anything is measured for them."""
     if find_spec("kaleido") is None:
-        raise InterpError(f"PNG files need the package kaleido and Chrome: pip install kaleido, {OTHERWISE}.")
+        raise InterpError(
+            f"PNG files need the package kaleido and Chrome: pip install 'interp[pictures]', {OTHERWISE}."
+        )
 
 
 def write_pictures(result: Amplification, folder: Path) -> list[Path]:
