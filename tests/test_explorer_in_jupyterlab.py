@@ -49,6 +49,7 @@ def check_the_explorer(page):
     before = said.inner_text()
     assert before.startswith("as trained: attention of L")
     titles = page.locator(".js-plotly-plot .gtitle")
+    assert all(figure.bounding_box()["height"] > 250 for figure in page.locator(".js-plotly-plot").all())
     page.locator(".interp-where button", has_text="all heads").click()
     page.locator(".interp-scale .noUi-handle").focus()
     page.keyboard.press("Home")

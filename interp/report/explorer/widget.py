@@ -15,7 +15,8 @@ from interp.report.explorer.view import BIASES
 if TYPE_CHECKING:
     from interp.report.explorer.explorer import Explorer
 
-CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
+# not "responsive": JupyterLab sizes figures itself, and with it the first one drawn has no height
+CONFIG = {"displaylogo": False, "showSendToCloud": False}
 HALF = {"heads": "50%", "classes": "50%", "loss": "62%", "predictions": "38%"}
 
 
@@ -52,8 +53,6 @@ class Panel:
         drawn = self.explorer.figures()
         for name, output in self.figures.items():
             output.layout.display = None if name in drawn else "none"
-            # without it JupyterLab shrinks a figure to nothing that is drawn before the page has its size
-            output.layout.min_height = f"{drawn[name].layout.height}px" if name in drawn else None
             output.outputs = (_shown(name, drawn[name]),) if name in drawn else ()
 
     def _changed(self, name: str, value: Any) -> None:
