@@ -57,6 +57,9 @@ class AmplifyConfig:
     nulls: int = option(64, "Random directions that everything is compared with; 0 is faster.")
     amplified_nulls: int = option(0, "Along how many of them the amplification is measured too; each takes time.")
     bias_samples: int = option(0, "Draws of b that everything is measured under again; each takes time.")
+    adjust_frequency: bool = option(
+        False, "Also compare tokens of the same position and the same frequency; reads the corpus once more."
+    )
     interventions: str = option(
         "all,layers",
         "Where the biases are scaled and the model run again: none, all, layers, heads, L3, L3H7; with commas.",
@@ -158,8 +161,9 @@ def report(config: AmplifyConfig, checkpoint: str, place: Processes) -> tuple[Pa
         model, config.corpus, schemes, split=config.split,
         pipeline=config.pipeline, workers=config.workers, max_tokens=config.max_tokens, batch_size=config.batch_size,
         bias=config.bias, direction=direction, nulls=config.nulls,
-        amplified_nulls=config.amplified_nulls, bias_samples=config.bias_samples, seed=config.seed,
-        progress=not config.quiet, partial=folder / "partial", place=place,
+        amplified_nulls=config.amplified_nulls, bias_samples=config.bias_samples,
+        adjust_frequency=config.adjust_frequency, seed=config.seed, progress=not config.quiet,
+        partial=folder / "partial", place=place,
     )  # fmt: skip
     page = folder / "report.html"
     if not place.first:

@@ -17,6 +17,7 @@ from interp.analysis.direction import Direction
 from interp.analysis.partial import PartialSums, model_digest
 from interp.data.blocks import Dealer
 from interp.data.corpus import Corpus, Split, open_corpus
+from interp.data.frequency import deciles
 from interp.data.labelling import Labeller
 from interp.data.pipelines import DEFAULT_PIPELINE, pipeline_meta
 from interp.data.schemes import Scheme, build_schemes
@@ -67,6 +68,7 @@ def amplification(
     nulls: int = 64,
     amplified_nulls: int = 0,
     bias_samples: int = 0,
+    adjust_frequency: bool = False,
     seed: int = 0,
     progress: bool = False,
     partial: str | Path | None = None,
@@ -93,6 +95,8 @@ def amplification(
         amplified_nulls: along how many of them the amplification is measured too; each costs a pass over the keys.
         bias_samples: draws of b under each of which everything is measured again: how far the noise of the bias itself
             moves every figure (`Amplification.bias_samples`). Each costs a run without nulls.
+        adjust_frequency: also compare tokens of the same position and the same frequency decile, counted in a pass over the
+            whole corpus (rows "position and frequency" of `Amplification.adjusted`).
         seed: of bootstrap, passages, random directions and draws of b.
         progress: show a progress bar on stderr.
         partial: a folder where sums are kept every half minute, so that the same call goes on after an interruption; remove
@@ -119,22 +123,25 @@ def amplification(
     kept = None
     if partial:
         kept = PartialSums(partial, {
-            **settings, "model": model_digest(model, bias, direction), "corpus": opened.name, "split": opened.split,
-            "max_tokens": max_tokens, "schemes": [[s.name, list(s.classes), s.version] for s in built],
+            **settings, "adjust_frequency": adjust_frequency, "model": model_digest(model, bias, direction),
+            "corpus": opened.name, "split": opened.split, "max_tokens": max_tokens,
+            "schemes": [[s.name, list(s.classes), s.version] for s in built],
             "pipeline": pipeline, "versions": versions(pipeline), "processes": place.world,
         }, place.rank)  # fmt: skip
     dealer = Dealer(model.cfg.n_ctx, max_tokens, place.rank, place.world, kept.done if kept else None)
     documents = tag_documents(tokenizer, opened, built, pipeline, workers, dealer=dealer)
     progress = progress and place.first
     total = _count_tokens(tokenizer, opened, max_tokens) if progress else None
+    tenths = deciles(tokenizer, opened) if adjust_frequency else None
     with progress_bar(progress, model.cfg.model_name, total) as on_tokens:
         result = measure(
             model, documents, built, bias=bias, direction=direction, **settings, partial=kept, place=place,
-            on_tokens=lambda tokens: on_tokens(tokens * place.world),  # blocks of all processes are alike
+            deciles=tenths, on_tokens=lambda tokens: on_tokens(tokens * place.world),  # blocks of all processes are alike
         )  # fmt: skip
     result.run.update({
         "corpus": opened.name, "split": opened.split, "corpus_sha256": dealer.checksum.hexdigest(),
         "pipeline": pipeline if any(s.needs_tags for s in built) else "none", "date": now(),
+        "adjust_frequency": adjust_frequency,
         "versions": versions(pipeline), "device": str(model.W_E.device),
         "wall_seconds": round(time.perf_counter() - started, 2), "warnings": _warnings(model, result.run, bias),
     })  # fmt: skip
