@@ -16,10 +16,10 @@ from interp.files import writing
 def save_tables(
     folder: str | Path, tables: Mapping[str, pd.DataFrame], run: Mapping[str, Any], csv: Sequence[str] = ()
 ) -> list[Path]:
-    """Write every table as NAME.parquet, those named in `csv` also as NAME.csv, and `run.json`; return the files.
+    """Write every table as NAME.parquet, those named in `csv` also as NAME.csv and NAME.json, and `run.json`; return the files.
 
     A CSV reader turns tokens such as "null" and "nan" into missing values: read the CSV files with
-    ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet files.
+    ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the others. A JSON file is a list of rows.
 
     Raises:
         InterpError: the folder cannot be written.
@@ -32,9 +32,11 @@ def save_tables(
     for name in csv:
         with writing(folder / f"{name}.csv") as path:
             tables[name].to_csv(path, index=False)
+        with writing(folder / f"{name}.json") as path:
+            tables[name].to_json(path, orient="records", double_precision=15, force_ascii=False)
     with writing(folder / "run.json") as path:
         path.write_text(json.dumps(dict(run), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [*files, *(folder / f"{name}.csv" for name in csv), folder / "run.json"]
+    return [*files, *(folder / f"{name}.{kind}" for name in csv for kind in ("csv", "json")), folder / "run.json"]
 
 
 def load_tables(

@@ -204,7 +204,10 @@ def test_it_says_that_heads_do_not_correspond_and_what_differs_on_purpose(make_m
 def test_a_comparison_survives_saving_and_loading(twins, tmp_path):
     found = compare_results(*twins)
     files = found.save(tmp_path / "comparison")
-    assert {f.name for f in files} == {"heads.parquet", "heads.csv", "classes.parquet", "classes.csv", "run.json"}
+    kinds = ("parquet", "csv", "json")
+    assert {f.name for f in files} == {f"{name}.{kind}" for name in ("heads", "classes") for kind in kinds} | {
+        "run.json"
+    }
     loaded = Comparison.load(tmp_path / "comparison")
     pd.testing.assert_frame_equal(loaded.heads, found.heads)
     pd.testing.assert_frame_equal(loaded.classes, found.classes)

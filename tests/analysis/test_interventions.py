@@ -369,9 +369,8 @@ def test_interventions_survive_saving_and_loading(make_model, corpus, tmp_path):
     scheme, documents = corpus
     found = intervene(make_model(), documents, [scheme], where="all,L1,L0H2", scales=(0, 2), replicates=10)
     files = found.save(tmp_path / "found")
-    assert {f.name for f in files} == {f"{name}.parquet" for name in TABLES} | {
-        "loss.csv", "predictions.csv", "paths.csv", "run.json",
-    }  # fmt: skip
+    text = {f"{name}.{kind}" for name in ("loss", "predictions", "paths") for kind in ("csv", "json")}
+    assert {f.name for f in files} == {f"{name}.parquet" for name in TABLES} | text | {"run.json"}
     loaded = Interventions.load(tmp_path / "found")
     for name in TABLES:
         pd.testing.assert_frame_equal(getattr(loaded, name), getattr(found, name))

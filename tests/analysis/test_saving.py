@@ -24,6 +24,9 @@ def test_tables_and_run_come_back_as_they_were_and_every_file_is_named(tmp_path)
     assert list(tables["two"].columns) == ["token", "value"]
     csv = pd.read_csv(tmp_path / "new" / "folder" / "one.csv", keep_default_na=False, na_values=[""])
     pd.testing.assert_frame_equal(csv, TABLE)
+    rows = json.loads((tmp_path / "new" / "folder" / "one.json").read_text(encoding="utf-8"))
+    assert [row["token"] for row in rows] == list(TABLE["token"])
+    assert [row["value"] for row in rows] == [1.5, None, 0.0, 2.0, 3.0]
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path):

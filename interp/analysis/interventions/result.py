@@ -72,7 +72,7 @@ class Interventions:
     run: dict[str, Any]
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write every table as Parquet, all but the long `attention` as CSV too, and `run.json`; return the files.
+        """Write every table as Parquet, all but the long `attention` as CSV and JSON too, and `run.json`; return the files.
 
         Raises:
             InterpError: the folder cannot be written.
@@ -92,7 +92,8 @@ class Interventions:
 
 def discard(folder: Path) -> None:
     """Remove what an earlier `Interventions.save` left in `folder`, so that it does not pass for part of a later run."""
-    for name in (*(f"{table}.parquet" for table in TABLES), *(f"{table}.csv" for table in CSV), "run.json"):
+    text = [f"{table}.{kind}" for table in CSV for kind in ("csv", "json")]
+    for name in (*(f"{table}.parquet" for table in TABLES), *text, "run.json"):
         (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
