@@ -16,7 +16,7 @@ from interp.files import writing
 def save_tables(
     folder: str | Path, tables: Mapping[str, pd.DataFrame], run: Mapping[str, Any], csv: Sequence[str] = ()
 ) -> list[Path]:
-    """Write every table as NAME.parquet, those named in `csv` also as NAME.csv and NAME.json, and `run.json`; return the files.
+    """Write every table as NAME.parquet, those in `csv` also as NAME.csv and NAME.json, and `run.json`; return the files.
 
     A CSV reader turns tokens such as "null" and "nan" into missing values: read the CSV files with
     ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the others. A JSON file is a list of rows.

@@ -20,9 +20,7 @@ from interp.analysis.significance import Z95
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 
-def heads_table(
-    model_name: str, sums: HeadSums, counts: DocumentCounts, names: dict[str, list[str]]
-) -> pd.DataFrame:
+def heads_table(model_name: str, sums: HeadSums, counts: DocumentCounts, names: dict[str, list[str]]) -> pd.DataFrame:
     """Return the table `heads` of `Amplification`; `names` gives the class names of each scheme."""
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = sums.shares.interval(counts.effective())

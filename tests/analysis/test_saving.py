@@ -58,7 +58,8 @@ def test_a_static_alignment_survives_saving_and_loading(make_model, tmp_path, ch
 def test_a_value_bias_survives_saving_and_loading(make_model, make_documents, make_scheme, tmp_path):
     model, scheme = make_model(), make_scheme("s", 3)
     found = measure_value_bias(model, make_documents([scheme], model.cfg.d_vocab, [33, 7]), [scheme])
-    assert {file.name for file in found.save(tmp_path)} == {"components.parquet", "components.csv", "run.json"}
+    names = {file.name for file in found.save(tmp_path)}
+    assert names == {"components.parquet", "components.csv", "components.json", "run.json"}
     loaded = ValueBias.load(tmp_path)
     pd.testing.assert_frame_equal(loaded.components, found.components)
     assert (

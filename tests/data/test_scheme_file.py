@@ -218,7 +218,9 @@ def test_classes_that_cannot_be_are_refused(classes, sentence):
 
 
 def test_a_function_that_announces_nothing_is_told_how(tokenizer, unchecked):
-    with pytest.raises(InterpError, match=r"'members' does not say which classes it gives; write @interp\.token_classes"):
+    with pytest.raises(
+        InterpError, match=r"'members' does not say which classes it gives; write @interp\.token_classes"
+    ):
         build_schemes([members], tokenizer, open_corpus([TEXT]))
 
 
