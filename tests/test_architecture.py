@@ -8,7 +8,7 @@ from pathlib import Path
 import interp
 
 PACKAGE = Path(interp.__file__).parent
-FLOORS = {"model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3, "replicate": 4}
+FLOORS = {"page": 0, "model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3, "replicate": 4}
 GROUND = {"errors", "files", "vocabulary"}  # what every floor may use
 COMMANDS = {
     "options", "provenance", "reporting", "comparing", "evaluating", "intervening",

@@ -1,4 +1,4 @@
-"""Colours: the page's own, diverging ones round "no effect", a colour-blind-safe alternative, and the range they span."""
+"""Colours: diverging ones round "no effect", a colour-blind-safe alternative, and the range they span."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ from interp.report.metrics import Metric
 from interp.report.tables import rankable
 
 Theme = Literal["light", "dark"]
-# Of page and figures alike: the page's style sheet takes its variables from here.
-PAGE = {
-    "page": {"light": "#eef0f3", "dark": "#14171b"},
-    "panel": {"light": "#ffffff", "dark": "#1d2126"},
-    "text": {"light": "#1b1e23", "dark": "#e8eaee"},
-    "soft": {"light": "#59606b", "dark": "#a3abb8"},
-    "line": {"light": "#d9dde3", "dark": "#363c45"},
-    "band": {"light": "#8a93a140", "dark": "#8a93a155"},
-    "accent": {"light": "#0a58ca", "dark": "#8ec0ff"},
-}
 # Five stops each, from most suppressed over no effect to most amplified, for a light and a dark page.
 PALETTES = {
     "red-blue": {

@@ -11,14 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from interp.analysis.comparison import Comparison
 from interp.analysis.result import Amplification
-from interp.files import writing
-from interp.report.colours import GREY, PAGE, PALETTES, PLAIN
+from interp.page import document
+from interp.page.look import PAGE
+from interp.report.colours import GREY, PALETTES, PLAIN
 from interp.report.evidence import with_evidence
 from interp.report.facts import facts
 from interp.report.findings import findings
@@ -49,10 +48,7 @@ def write_dashboard(result: Amplification, path: str | Path, comparison: Compari
     Raises:
         InterpError: the result lacks something the page needs, or the place cannot be written.
     """
-    page = render(result, comparison).encode("utf-8", errors="replace")
-    with writing(path) as beside:
-        beside.write_bytes(page)
-    return Path(path)
+    return document.write_page(render(result, comparison), path)
 
 
 def render(result: Amplification, comparison: Comparison | None = None) -> str:
@@ -61,13 +57,11 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
     Raises:
         InterpError: a table lacks a column, repeats a row, or the run record does not say what was read.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     run, heads = result.run, with_evidence(result)
     schemes = [str(name) for name in heads["scheme"].unique()]
-    return environment.get_template("page.html").render(
+    return document.render(
+        TEMPLATES,
+        "page.html",
         run=run,
         facts=facts(run),
         data=Markup(script_json(payload(result, comparison))),
@@ -77,10 +71,7 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
         interventions=result.interventions,
         comparison=comparison,
         metrics=metrics_of(heads.columns),
-        colours=PAGE,
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup("\n".join((TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)),
-        plotly=Markup(get_plotlyjs()),
+        scripts=[f"{name}.js" for name in SCRIPTS],
     )
 
 

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.page.look import colour_of
 from interp.report.figures.theme import layout
 from interp.report.text import escaped
 
-# Each has a contrast of at least 3 with the light and with the dark page.
-COLOURS = ("#2f7fd6", "#d1600f", "#16936b", "#c4559a", "#a5810a", "#8a6fd8", "#d64550", "#0d96a8")
 TITLES = {
     "top1": ("Top-1: the first token of the answer is the likeliest", "share of items"),
     "top5": ("Top-5: it is among the five likeliest", "share of items"),
@@ -61,11 +60,6 @@ def position_figure(positions: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     figure.update_xaxes(title_text="tokens seen", type="log").update_yaxes(title_text="nats per token", automargin=True)
     return figure
-
-
-def colour_of(number: int) -> str:
-    """Return the colour of a model by its place."""
-    return COLOURS[number % len(COLOURS)]
 
 
 def _dots(

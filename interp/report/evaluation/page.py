@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import plotly.graph_objects as go
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from interp.files import writing
-from interp.report.colours import PAGE
-from interp.report.evaluation.figures import TITLES, class_figure, colour_of, position_figure, puzzle_figure
+from interp.page.document import panels_of, render, write_page
+from interp.page.look import colour_of
+from interp.report.evaluation.figures import TITLES, class_figure, position_figure, puzzle_figure
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -31,28 +27,10 @@ def evaluation_page(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[s
     Raises:
         InterpError: the place cannot be written.
     """
-    page = render(tables, runs).encode("utf-8", errors="replace")
-    with writing(path) as beside:
-        beside.write_bytes(page)
-    return Path(path)
-
-
-def render(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the whole page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    panels = {name: json.loads(figure.to_json() or "") for name, figure in figures(tables).items()}
-    return environment.get_template("evaluation.html").render(
-        runs=runs,
-        losses={row["model"]: row for row in tables["overall"].to_dict("records")} if "overall" in tables else {},
-        colour_of=colour_of,
-        panels=panels,
-        colours=PAGE,
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
-    )
+    losses = {row["model"]: row for row in tables["overall"].to_dict("records")} if "overall" in tables else {}
+    panels = panels_of(figures(tables))
+    html = render(TEMPLATES, "evaluation.html", runs=runs, losses=losses, colour_of=colour_of, panels=panels)
+    return write_page(html, path)
 
 
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
@@ -63,4 +41,4 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
         drawn["position"] = position_figure(tables["positions"])
         for scheme in tables["classes"]["scheme"].unique():
             drawn[f"class-{scheme}"] = class_figure(tables["classes"], str(scheme))
-    return drawn
+    return {name: figure.update_layout(title_x=0.01, title_xanchor="left") for name, figure in drawn.items()}

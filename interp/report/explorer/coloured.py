@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from interp.report.colours import PAGE, PALETTES, Theme, colours_of
+from interp.page.look import PAGE
+from interp.report.colours import PALETTES, Theme, colours_of
 from interp.report.metrics import METRICS
 from interp.report.tables import require
 from interp.report.text import escaped, number

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.report.colours import GREY, PAGE, Theme, colour_range, colours_of
+from interp.page.look import PAGE
+from interp.report.colours import GREY, Theme, colour_range, colours_of
 from interp.report.figures.theme import centre_line, class_axis, layout, value_axis
 from interp.report.metrics import FEW, METRICS, Metric, metric_named
 from interp.report.tables import indistinct, null_band, require, require_drawable, rows_of_head, rows_of_scheme

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.report.colours import PAGE, Theme
+from interp.page.look import PAGE
+from interp.report.colours import Theme
 from interp.report.figures.theme import class_axis, layout
 from interp.report.text import escaped
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.report.colours import PAGE, Theme
+from interp.page.look import PAGE
+from interp.report.colours import Theme
 from interp.report.figures.dots import dot_chart, dots
 from interp.report.figures.theme import layout
 from interp.report.metrics import METRICS, SINK

@@ -16,7 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.errors import InterpError
-from interp.report.colours import PAGE, Theme
+from interp.page.look import PAGE
+from interp.report.colours import Theme
 from interp.report.figures.theme import layout
 from interp.report.tables import require
 from interp.report.text import escaped, number

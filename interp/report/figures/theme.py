@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from interp.report.colours import PAGE, Theme
+from interp.page.look import FONT, PAGE
+from interp.report.colours import Theme
 from interp.report.metrics import Metric
-
-FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12}
 
 
 def layout(title: str, theme: Theme, height: int, **more: Any) -> dict[str, Any]:

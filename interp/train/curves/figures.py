@@ -16,17 +16,15 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.page.look import COLOURS, FONT, GRID, colour_of
 from interp.train.curves.histories import evenly, extremes, running_mean
 
 Histories = Mapping[str, pd.DataFrame]
 Axis = Literal["tokens", "seconds", "step"]
-# Each has a contrast of at least 3 with the light and with the dark page.
-COLOURS = ("#2f7fd6", "#d1600f", "#16936b", "#c4559a", "#a5810a", "#8a6fd8", "#d64550", "#0d96a8")
 DASHES = ("solid", "dash", "dot", "dashdot")  # for more runs than colours
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 LOGARITHMIC = {"type": "log", "tickformat": "", "exponentformat": "power"}
 SECTORS = {"qk": "Q-K", "vo": "V-O"}
-FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 12}
 
 
 def loss_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
@@ -91,11 +89,6 @@ FIGURES: dict[str, Callable[[Histories, Axis], go.Figure]] = {
     "charge-vo": vo_charge_figure,
     "speed": speed_figure,
 }
-
-
-def colour_of(number: int) -> str:
-    """Return the colour of a run by its place among the runs."""
-    return COLOURS[number % len(COLOURS)]
 
 
 def axis_title(histories: Histories, x: Axis) -> str:
@@ -183,7 +176,7 @@ def _short(values: np.ndarray) -> np.ndarray:
 
 
 def _figure(title: str, unit: str, histories: Histories, x: Axis, traces: Iterable[Any], **scale: Any) -> go.Figure:
-    axis = {"automargin": True, "zeroline": False, "gridcolor": "rgba(128,128,128,0.25)"}
+    axis = {"automargin": True, "zeroline": False, "gridcolor": GRID}
     layout = {
         "title": {"text": title},
         "xaxis": {**axis, "title": {"text": axis_title(histories, x)}},

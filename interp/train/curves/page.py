@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from interp.files import writing
-from interp.train.curves.figures import FIGURES, Axis, Histories, axis_title, colour_of
+from interp.page.document import panels_of, render, write_page
+from interp.page.look import colour_of
+from interp.train.curves.figures import FIGURES, Axis, Histories, axis_title
 from interp.train.curves.histories import CURVE, read_history, running_mean
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,10 +25,7 @@ def curves_page(runs: Sequence[Path], output: Path) -> Path:
         InterpError: a run without a readable training.jsonl, or a place that cannot be written.
     """
     histories = dict(zip(names_of(runs), map(read_history, runs), strict=True))
-    page = render(histories).encode("utf-8", errors="replace")
-    with writing(output) as beside:
-        beside.write_bytes(page)
-    return output
+    return write_page(_rendered(histories), output)
 
 
 def names_of(runs: Sequence[Path]) -> list[str]:
@@ -46,21 +40,15 @@ def names_of(runs: Sequence[Path]) -> list[str]:
     return next((named(n) for n in range(1, longest) if len(set(named(n))) == len(paths)), _numbered(named(1)))
 
 
-def render(histories: Histories) -> str:
-    """Return the whole page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("curves.html").render(
+def _rendered(histories: Histories) -> str:
+    return render(
+        TEMPLATES,
+        "curves.html",
         runs=[_summary(number, *item) for number, item in enumerate(histories.items())],
-        panels=(panels := _panels(histories)),
+        panels=_panels(histories),
         axes=[(axis, axis_title(histories, axis).split(" (")[0]) for axis in AXES],
         longest=max(len(history) for history in histories.values()),
-        payload={"panels": panels, "titles": {axis: axis_title(histories, axis) for axis in AXES}},
-        style=Markup((TEMPLATES / "curves.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "curves.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
+        titles={axis: axis_title(histories, axis) for axis in AXES},
     )
 
 
@@ -68,7 +56,7 @@ def _panels(histories: Histories) -> dict[str, Any]:
     """Return each picture that has something to show as Plotly's JSON, with the places of its points on every axis."""
     panels = {}
     for name, draw in FIGURES.items():
-        figures = {axis: json.loads(draw(histories, axis).to_json() or "") for axis in AXES}
+        figures = panels_of({axis: draw(histories, axis) for axis in AXES})
         if figures["tokens"]["data"]:
             places = {axis: [trace.pop("x") for trace in figure["data"]] for axis, figure in figures.items()}
             ranges = {axis: figure["layout"]["xaxis"].get("range") for axis, figure in figures.items()}

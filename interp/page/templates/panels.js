@@ -1,0 +1,26 @@
+// Draw figures in the colours of the page, and again when the system turns light or dark.
+
+const { panels, ...chosen } = JSON.parse(document.getElementById("data").textContent);
+const config = {
+  responsive: true,
+  displaylogo: false,
+  showSendToCloud: false,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+};
+
+function drawPanel(name, { data, layout }) {
+  const { color, backgroundColor } = getComputedStyle(document.getElementById(name).parentElement);
+  const looks = {
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
+    paper_bgcolor: backgroundColor,
+    plot_bgcolor: backgroundColor,
+    font: { ...layout.font, color },
+    hoverlabel: { bgcolor: backgroundColor, font: { color } },
+  };
+  Plotly.react(name, data, { ...structuredClone(layout), ...looks }, config);
+}
+
+function keepDrawn(drawAll) {
+  drawAll();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+}

@@ -1,0 +1,8 @@
+import pytest
+
+from tests.train.curves.made import rows_of, write
+
+
+@pytest.fixture
+def run(tmp_path):
+    return lambda name="run", steps=300, **more: write(tmp_path / name / "training.jsonl", rows_of(steps, **more))
