@@ -13,7 +13,10 @@ from tests.data.classes import members
 
 PAGE = Path(__file__).parents[2] / "docs" / "classes.md"
 EXAMPLES = re.findall(r"```(yaml|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-TEXT = "Mr. Ford said that nothing in the United States cost 5.30 in 1905. He doesn't write, I hear; Dr Watson never asked."
+TEXT = (
+    "Mr. Ford said that nothing in the United States cost 5.30 in 1905. "
+    "He doesn't write, I am told; Dr Watson never asked."
+)
 
 
 def classes_of(example, tmp_path, tokenizer, text):
