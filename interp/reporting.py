@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interp.analysis import result as result_module
 from interp.analysis.amplification import measure
+from interp.analysis.bias_tables import static_tables, value_tables
 from interp.analysis.direction import Direction
 from interp.analysis.partial import PartialSums, model_digest
 from interp.data.blocks import Dealer
@@ -33,6 +35,7 @@ from interp.report.dashboard import write_dashboard
 
 TOKENS_PER_BATCH = 4096
 FEW_DOCUMENTS = 20
+VALUE_TOKENS = 6000  # of the beginnings of documents, for the values along b_V
 EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
     (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
     (True, False): "Read along the effective direction b_Q + beta_Q; the learned query bias is zero, so it is b_Q.",
@@ -138,6 +141,12 @@ def amplification(
             model, documents, built, bias=bias, direction=direction, **settings, partial=kept, place=place,
             deciles=tenths, on_tokens=lambda tokens: on_tokens(tokens * place.world),  # blocks of all processes are alike
         )  # fmt: skip
+    length = math.ceil(VALUE_TOKENS / min(result.run["n_documents"], FEW_DOCUMENTS))
+    again = itertools.islice(tag_documents(tokenizer, opened, built, pipeline, 0), result.run["n_documents"])
+    tables = static_tables(model, result.tokens, result.run["schemes"], bias=bias, direction=direction) | value_tables(
+        model, result.tokens, (document.beginning(length) for document in again), built, bias=bias,
+        max_tokens=VALUE_TOKENS, batch_size=settings["batch_size"],
+    )  # fmt: skip
     result.run.update({
         "corpus": opened.name, "split": opened.split, "corpus_sha256": dealer.checksum.hexdigest(),
         "pipeline": pipeline if any(s.needs_tags for s in built) else "none", "date": now(),
@@ -145,7 +154,7 @@ def amplification(
         "versions": versions(pipeline), "device": str(model.W_E.device),
         "wall_seconds": round(time.perf_counter() - started, 2), "warnings": _warnings(model, result.run, bias),
     })  # fmt: skip
-    return Amplification(**vars(result))
+    return Amplification(**{**vars(result), **tables})
 
 
 def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias: BiasSource) -> list[str]:

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 import interp
 from interp.amplify import app
+from interp.analysis.result import FURTHER_TABLES, TABLES
 from interp.errors import InterpError
 
 TEXTS = [
@@ -40,17 +41,45 @@ def test_all_schemes_together_are_partitions_of_the_same_tokens(result):
 def test_a_result_survives_saving_and_loading(result, tmp_path):
     files = result.save(tmp_path / "report")
     assert {f.name for f in files} == {
-        "heads.parquet", "heads.csv", "tokens.parquet", "positions.parquet", "passages.parquet",
+        "heads.parquet", "heads.csv", "heads.json", "tokens.parquet", "positions.parquet", "passages.parquet",
         "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "selectivity.parquet",
-        "replicates.parquet", "bias_samples.parquet", "bias_draws.parquet", "run.json",
+        "replicates.parquet", "bias_samples.parquet", "bias_draws.parquet", "static_tokens.parquet",
+        "static_positions.parquet", "static_agreement.parquet", "static_enrichment.parquet", "value_tokens.parquet",
+        "value_components.parquet", "run.json",
     }  # fmt: skip
     loaded = interp.Amplification.load(tmp_path / "report")
-    for name in ("heads", "tokens", "positions", "passages", "passage_scores"):
-        pd.testing.assert_frame_equal(getattr(loaded, name), getattr(result, name), check_dtype=False)
+    for name in (*TABLES, *FURTHER_TABLES):
+        pd.testing.assert_frame_equal(
+            getattr(loaded, name), getattr(result, name), check_dtype=False, check_column_type=False
+        )
     assert loaded.run == json.loads(json.dumps(result.run))
     csv = pd.read_csv(tmp_path / "report" / "heads.csv", keep_default_na=False, na_values=[""])
     pd.testing.assert_frame_equal(csv, result.heads, check_dtype=False)
     assert loaded.to_html(tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_what_the_biases_point_at_and_write_is_part_of_a_result(result):
+    assert set(result.static_positions["pos"]) == set(range(result.run["n_ctx"]))
+    assert len(result.static_agreement) == result.run["n_layers"] * result.run["n_heads"]
+    assert set(result.value_components["model"]) == {"tiny-bqbv"}
+    keys = ["layer", "head", "scheme", "token_class"]
+    both = result.value_components.merge(result.heads, on=keys, how="outer")
+    assert (both["n_tokens_x"] == both["n_tokens_y"]).all()  # so short a text is read whole
+
+
+def test_values_are_measured_on_the_beginnings_of_the_documents_and_tokens_along_the_direction_asked_for():
+    texts = [f"{TEXTS[n % 2]} " * 24 for n in range(24)]
+    settings = {"schemes": ("surface",), "pipeline": "blank:en", "workers": 0, "nulls": 0, "replicates": 2}
+    found = interp.amplification("tiny-bqbv", texts, **settings)
+    read = found.value_components.groupby(["layer", "head"])["n_tokens"].sum()
+    assert set(read) == {6000} and found.run["n_tokens"] > 7000
+    assert (found.value_components.query("token_class == 'bos'")["n_tokens"] == 20).all()  # of 20 documents
+    twin = interp.load_model("tiny-bqbv")
+    along = interp.amplification("tiny-symmetric", texts, direction=twin, **settings)
+    assert len(along.static_tokens) == len(found.static_tokens) > 0
+    assert along.value_tokens.empty and along.value_components.empty
+    symmetric = interp.amplification("tiny-symmetric", texts, **settings)
+    assert symmetric.static_tokens.empty and symmetric.static_agreement.empty
 
 
 def test_a_folder_that_is_no_result_is_named(tmp_path):

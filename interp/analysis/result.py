@@ -18,7 +18,10 @@ HEAD_COLUMNS = (
     "auroc_error_bound", "alignment",
 )  # fmt: skip
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores")
-FURTHER_TABLES = ("nulls", "adjusted", "selectivity", "replicates", "bias_samples", "bias_draws")
+FURTHER_TABLES = (
+    "nulls", "adjusted", "selectivity", "replicates", "bias_samples", "bias_draws", "static_tokens", "static_positions",
+    "static_agreement", "static_enrichment", "value_tokens", "value_components",
+)  # fmt: skip
 """Tables that folders of earlier versions lack; empty where a run did not ask for them."""
 
 
@@ -54,6 +57,23 @@ class Amplification:
         bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
             statistic), with the spread over draws and that over documents (`interp.analysis.bias_samples`).
         bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
+        static_tokens: the tokens that a head's mean direction points at most (`end` "top") and least ("bottom"), by the
+            weights alone, one row per (layer, head, end, rank), rank 0 the most extreme: `token_index, token_string, count`,
+            `static_alignment`, the cosine of W_E W_K and the direction (`interp.analysis.alignment`), and beside it
+            `alignment`, the mean cosine of its keys in the text. Up to 50 at either end, of the tokens that occur at least
+            10 times. Like the three tables that follow, empty where no head has a direction.
+        static_positions: one row per (layer, head, pos): `static_alignment` of W_pos W_K; empty with RoPE.
+        static_agreement: one row per (layer, head): `pearson` and `spearman`, the correlation of static and contextual
+            alignment over the `n_tokens` token types that occur at least 10 times.
+        static_enrichment: one row per (layer, head, scheme, end, class): how much more often a class is met among the tokens
+            of `static_tokens` (`n_chosen`) than among the other frequent ones (`n_pool` in all): `log2_odds` with its 95%
+            interval `ci_low, ci_high` (`interp.analysis.enrichment`). A token is of its most frequent class.
+        value_tokens: the frequent tokens whose logits a head's mean b_V raises ("top") and lowers ("bottom") most, on its
+            direct path through the final norm and the unembedding: the columns of `static_tokens`, but `logit` (nats, less
+            the mean over the vocabulary) for the cosines. Like `value_components` empty without a mean value bias.
+        value_components: one row per (layer, head, scheme, class): mean and standard deviation of v along b_V,
+            `component_mean, component_sd`, and `component_contrast` to the head's mean, over `n_tokens` tokens, the first
+            of each document; `bias_norm` |b_V| is what the bias adds (`interp.analysis.value_effect`).
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
             `loss`, `predictions` and `paths` (`interp.analysis.interventions.result`); None where it was not asked for.
@@ -71,6 +91,12 @@ class Amplification:
     replicates: pd.DataFrame = field(default_factory=pd.DataFrame)
     bias_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
     bias_draws: pd.DataFrame = field(default_factory=pd.DataFrame)
+    static_tokens: pd.DataFrame = field(default_factory=pd.DataFrame)
+    static_positions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    static_agreement: pd.DataFrame = field(default_factory=pd.DataFrame)
+    static_enrichment: pd.DataFrame = field(default_factory=pd.DataFrame)
+    value_tokens: pd.DataFrame = field(default_factory=pd.DataFrame)
+    value_components: pd.DataFrame = field(default_factory=pd.DataFrame)
     interventions: Interventions | None = None
 
     def save(self, folder: str | Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Join tokenized documents into one stream and cut it into rows of n_ctx tokens, labels and borders along with it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,12 @@ class TaggedDocument:
     offsets: Int64[np.ndarray, "pos 2"]  # characters of document.text, end excluded; (0, 0) for bos
     classes: dict[str, Int64[np.ndarray, " pos"]]  # by scheme name
     block: Block | None = None  # None: all documents are one
+
+    def beginning(self, length: int | None) -> "TaggedDocument":
+        """Return its first `length` tokens as a document; all of them for None."""
+        kept = slice(length)
+        classes = {name: labels[kept] for name, labels in self.classes.items()}
+        return replace(self, tokens=self.tokens[kept], offsets=self.offsets[kept], classes=classes)
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,7 @@ def _names(schemes: Sequence[Scheme]) -> dict[str, list[str]]:
 
 def _prepared(documents: Iterable[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:
     """Give every token the class `OVERALL`, and cut documents to a twentieth of `max_tokens`."""
-    kept = slice(None if max_tokens is None else math.ceil(max_tokens / LEAST_DOCUMENTS))
+    length = None if max_tokens is None else math.ceil(max_tokens / LEAST_DOCUMENTS)
     for document in documents:
         classes = {OVERALL: np.zeros_like(document.tokens), **document.classes}
-        cut = {name: labels[kept] for name, labels in classes.items()}
-        yield replace(document, tokens=document.tokens[kept], offsets=document.offsets[kept], classes=cut)
+        yield replace(document, classes=classes).beginning(length)
