@@ -90,15 +90,15 @@ def read_newest(run: Path) -> tuple[Path, dict[str, Any]] | None:
 
 def prune(run: Path, keep: int) -> None:
     """Remove all but the newest `keep` states."""
-    for folder in saved_states(run)[:-keep]:
+    states = saved_states(run)
+    for folder in states[: max(0, len(states) - keep)]:
         (folder / STATE).unlink()  # first, so that a folder that is half gone is no state
         shutil.rmtree(folder)
 
 
 def clear(run: Path) -> None:
     """Remove the states of an earlier run."""
-    for folder in saved_states(run):
-        shutil.rmtree(folder)
+    prune(run, 0)
 
 
 def sweep_run(run: Path) -> None:

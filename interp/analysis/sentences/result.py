@@ -10,7 +10,6 @@ import pandas as pd
 
 from interp.errors import InterpError, nearest
 
-TOKEN_COLUMNS = ("place", "token_index", "token_string")
 SHARES = {"attention": "share", "attention_unchanged": "share_unchanged", "attention_unbiased": "share_unbiased"}
 
 
