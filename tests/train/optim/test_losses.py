@@ -7,7 +7,7 @@ import torch
 
 from interp.errors import InterpError
 from interp.train.optim import BBI, ECD
-from tests.train.optim.cases import MAKERS, bowl, every_optimizer, parameters, run
+from tests.train.optim.cases import bowl, every_optimizer, parameters, run
 
 
 @every_optimizer
@@ -26,19 +26,6 @@ def test_a_loss_not_above_the_floor_skips_the_step_and_is_counted(make, value):
     assert not any(map(torch.equal, params, [position for position, _ in before]))
     with pytest.warns(UserWarning, match=r"is not a number above (F0|v0) -0.5: the step is skipped"):
         optimizer.step(value)
-
-
-def test_ecd_moves_at_constant_speed_and_stops_at_the_first_loss_below_the_floor():
-    params = parameters(dtype=torch.float64)
-    optimizer = MAKERS["ecd global"](params, F0=20.0, lr=0.03)
-    losses, last = [], torch.cat([p.detach().flatten() for p in params])
-    while int(optimizer.skipped) < 3:
-        losses += run(optimizer, params, 1)
-        new = torch.cat([p.detach().flatten() for p in params])
-        speed = float((new - last).norm())
-        assert speed == pytest.approx(0.01, rel=0.02) if losses[-1] > 20.0 else speed == 0
-        last = new
-    assert 19.9 < losses[-1] == losses[-2] == losses[-3] <= 20.0 < losses[-4]
 
 
 @every_optimizer
