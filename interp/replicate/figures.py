@@ -10,12 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.evals.puzzles.intervals import mean
+from interp.page.look import COLOURS, FONT, GRID
 from interp.replicate.contrasts import by_seed, cell_name, contrasts
 from interp.replicate.plan import MATRIX
 from interp.replicate.published import ENRICHMENT, published_difference, published_loss
-from interp.train.curves.figures import COLOURS, FONT
 
-GRID = "rgba(128,128,128,0.25)"
 VARIANT_COLOURS: dict[str, str] = dict(zip(["symmetric", "bq", "bqbv", "bv"], COLOURS, strict=False))
 GREY = "#808890"
 Values = pd.Series | tuple[float, ...]

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import pandas as pd
 import plotly.graph_objects as go
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from interp.files import writing
+from interp.page import document
 from interp.replicate.figures import FIGURES, loss_figure
 from interp.replicate.jobs import TRAINED
 from interp.replicate.plan import MATRIX, Plan
 from interp.replicate.summaries import is_comparable, losses, state_of
-from interp.train.curves import page as curves
 from interp.train.curves.figures import late_loss_figure
 from interp.train.curves.figures import loss_figure as curves_figure
 from interp.train.curves.histories import read_history
@@ -27,10 +21,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def write_page(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
     """Write `report.html` into the replication's folder and return it."""
-    page = render(plan, table, figures_of(plan, table, root), root.name).encode("utf-8", errors="replace")
-    with writing(root / "report.html") as beside:
-        beside.write_bytes(page)
-    return root / "report.html"
+    return document.write_page(render(plan, table, figures_of(plan, table, root), root.name), root / "report.html")
 
 
 def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figure]:
@@ -48,20 +39,14 @@ def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figu
 
 def render(plan: Plan, table: pd.DataFrame, figures: dict[str, go.Figure], title: str) -> str:
     """Return the whole page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     summary = losses(plan, table)
-    panels: dict[str, Any] = {name: json.loads(figure.to_json() or "") for name, figure in figures.items()}
-    return environment.get_template("replication.html").render(
+    return document.render(
+        TEMPLATES,
+        "replication.html",
         title=title,
         about=plan.about,
         state=state_of(table),
         columns=list(summary),
         rows=summary.to_numpy().tolist(),
-        panels=panels,
-        style=Markup((curves.TEMPLATES / "curves.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "replication.js").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs()),
+        panels=document.panels_of(figures),
     )
