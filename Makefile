@@ -9,7 +9,7 @@ report: .venv/ready
 	$(BIN)/python -m interp.amplify -o reports/tiny-bqbv
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
