@@ -160,9 +160,8 @@ def amplification(
 def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias: BiasSource) -> list[str]:
     warnings = []
     if run["n_documents"] < FEW_DOCUMENTS:
-        warnings.append(
-            f"Only {run['n_documents']} documents: intervals over documents are wide, and say little about other texts."
-        )
+        few = "1 document" if run["n_documents"] == 1 else f"{run['n_documents']} documents"
+        warnings.append(f"Only {few}: intervals over documents are wide, and say little about other texts.")
     unlearned, learned = bias != "none" and model.cfg.q.mode != "none", bool(model.b_Q.any())
     if run["direction"] == "bias" and not unlearned:
         other = learned and model.cfg.positional == "learned"

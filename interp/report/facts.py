@@ -24,7 +24,10 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs = [
         ("model", _with(run["model"], _size(run))),
         ("corpus", _with(run["corpus"], run.get("split"))),
-        ("read", f"{run['n_tokens']:,} tokens in {run['n_documents']:,} documents"),
+        (
+            "read",
+            f"{run['n_tokens']:,} tokens in {run['n_documents']:,} document{'' if run['n_documents'] == 1 else 's'}",
+        ),
         ("token classes by", run.get("pipeline")),
         ("bias in force", BIASES.get(str(run.get("bias")), run.get("bias"))),
         ("direction", DIRECTIONS.get(str(run.get("direction")), run.get("direction"))),
