@@ -8,15 +8,15 @@ from pathlib import Path
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Part
 from interp.analysis.interventions.result import Interventions
-from interp.data.corpus import Corpus, Split, open_corpus
+from interp.data.corpus import Corpus, Split
 from interp.data.labelling import Labeller
-from interp.data.pipelines import DEFAULT_PIPELINE, pipeline_meta
-from interp.data.schemes import Scheme, build_schemes
+from interp.data.pipelines import DEFAULT_PIPELINE
+from interp.data.schemes import Scheme
 from interp.data.tagging import tag_documents
 from interp.model.bias import BiasSource
 from interp.model.checkpoint import load_model
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.reporting import FEW_DOCUMENTS, progress_bar
+from interp.reporting import FEW_DOCUMENTS, open_text, progress_bar
 
 TOKENS_PER_BATCH = 1024
 
@@ -75,11 +75,8 @@ def interventions(
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
     model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
-    opened = open_corpus(corpus, split or ("validation" if corpus == "wikipedia-sample" else "all"))
     tokenizer = model.need_tokenizer()
-    built = build_schemes(schemes, tokenizer, opened, pipeline)
-    if any(scheme.needs_tags for scheme in built):
-        pipeline_meta(pipeline)  # refuses a missing pipeline now, not after the first progress
+    opened, built = open_text(corpus, split, schemes, tokenizer, pipeline)
     documents = tag_documents(tokenizer, opened, built, pipeline, workers)
     with progress_bar(progress, f"{model.cfg.model_name}: interventions", None) as on_tokens:
         found = intervene(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import PreTrainedTokenizerFast
 
 from interp.analysis import result as result_module
 from interp.analysis.amplification import measure
@@ -18,7 +19,7 @@ from interp.analysis.bias_tables import static_tables, value_tables
 from interp.analysis.direction import Direction
 from interp.analysis.partial import PartialSums, model_digest
 from interp.data.blocks import Dealer
-from interp.data.corpus import Corpus, Split, open_corpus
+from interp.data.corpus import Corpus, Split, open_for_measuring
 from interp.data.frequency import deciles
 from interp.data.labelling import Labeller
 from interp.data.pipelines import DEFAULT_PIPELINE, pipeline_meta
@@ -112,11 +113,8 @@ def amplification(
     """
     started = time.perf_counter()
     model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
-    opened = open_corpus(corpus, split or ("validation" if corpus == "wikipedia-sample" else "all"))
     tokenizer = model.need_tokenizer()
-    built = build_schemes(schemes, tokenizer, opened, pipeline)
-    if any(scheme.needs_tags for scheme in built):
-        pipeline_meta(pipeline)  # refuses a missing pipeline now, not after the first progress
+    opened, built = open_text(corpus, split, schemes, tokenizer, pipeline)
     place = place or Processes(0, 1, model.W_E.device)
     settings: dict[str, Any] = {
         "batch_size": batch_size or max(1, TOKENS_PER_BATCH // model.cfg.n_ctx), "replicates": replicates,
@@ -155,6 +153,25 @@ def amplification(
         "wall_seconds": round(time.perf_counter() - started, 2), "warnings": _warnings(model, result.run, bias),
     })  # fmt: skip
     return Amplification(**{**vars(result), **tables})
+
+
+def open_text(
+    corpus: str | Path | Iterable[str] | Corpus,
+    split: Split | None,
+    schemes: Sequence[str | Path | Scheme | Labeller],
+    tokenizer: PreTrainedTokenizerFast,
+    pipeline: str,
+) -> tuple[Corpus, list[Scheme]]:
+    """Return the corpus and the schemes to measure, refusing a missing pipeline now and not after the first progress.
+
+    Raises:
+        InterpError: no such corpus, scheme or pipeline.
+    """
+    opened = open_for_measuring(corpus, split)
+    built = build_schemes(schemes, tokenizer, opened, pipeline)
+    if any(scheme.needs_tags for scheme in built):
+        pipeline_meta(pipeline)
+    return opened, built
 
 
 def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias: BiasSource) -> list[str]:

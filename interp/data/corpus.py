@@ -93,6 +93,15 @@ def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all
     return opened
 
 
+def open_for_measuring(corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None) -> Corpus:
+    """Return `open_corpus` of the split; without one the held-out part of the Wikipedia sample, and all of anything else.
+
+    Raises:
+        InterpError: as `open_corpus`.
+    """
+    return open_corpus(corpus, split or ("validation" if corpus == "wikipedia-sample" else "all"))
+
+
 def _open(corpus: str | Path | Iterable[str] | Corpus, split: Split, text_field: str) -> Corpus:
     if isinstance(corpus, Corpus):
         return corpus if split == "all" else Corpus(corpus.name, corpus.source, split)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from interp.data.corpus import Corpus, Split, open_corpus
+from interp.data.corpus import Corpus, Split, open_corpus, open_for_measuring
 from interp.data.shards import is_shards, open_shards
 from interp.data.token_shards import TokenShards
 from interp.model.tokens import special_index
@@ -30,7 +30,7 @@ def open_held_out(
     if isinstance(corpus, str | Path) and is_shards(corpus):
         shards = open_shards(corpus, "train" if split == "train" else "validation", len(tokenizer))
         return open_corpus(Corpus(str(corpus), lambda row: islice(_decoded(tokenizer, shards), row, None)))
-    return open_corpus(corpus, split or ("validation" if corpus == "wikipedia-sample" else "all"))
+    return open_for_measuring(corpus, split)
 
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, shards: TokenShards) -> Iterator[tuple[str, str]]:
