@@ -4,7 +4,7 @@ python -m interp.replicate --scale tiny --workers 2 -o replications/tiny
 python -m interp.replicate -o replications/tiny                             go on with it, or join in from elsewhere
 python -m interp.replicate --report -o replications/tiny                    what is known so far
 python -m interp.replicate --plan mine.yaml -o replications/mine
-python -m interp.replicate --scale paper --max-steps 2 --seeds 42 -o /tmp/check
+python -m interp.replicate --scale paper --max-steps 2 --seeds 42 -o runs/check
 """
 
 from __future__ import annotations
