@@ -216,7 +216,9 @@ def _folder(config: AmplifyConfig, name: str) -> Path:
 HELP = """Report which token classes each attention head amplifies or suppresses.
 
 Without an argument: the bundled checkpoint tiny-bqbv on the held-out documents of the Wikipedia sample. Writes
-report.html (one offline page), the tables as Parquet, heads.csv, and run.json with all that is needed to repeat it.
+report.html (one offline page), the tables as Parquet, heads as CSV and JSON too, and run.json with all that is needed to
+repeat it.
+
 A killed run goes on when the same command is given again. torchrun --nproc-per-node N -m interp.amplify shares the
 documents among N processes. With several checkpoints: a report each, and a folder A-vs-B of paired differences on the
 same documents.

@@ -16,7 +16,7 @@ from interp.data.tagging import tag_documents
 from interp.model.bias import BiasSource
 from interp.model.checkpoint import load_model
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.reporting import FEW_DOCUMENTS, open_text, progress_bar
+from interp.reporting import few_documents, open_text, progress_bar
 
 TOKENS_PER_BATCH = 1024
 
@@ -92,6 +92,4 @@ def _warnings(found: Interventions) -> list[str]:
     warnings = []
     if found.run["runs"] == 1:
         warnings.append("No bias is in force where the model was to be changed, so nothing changes.")
-    if found.run["n_documents"] < FEW_DOCUMENTS:
-        warnings.append(f"Only {found.run['n_documents']} documents: intervals over documents are wide.")
-    return warnings
+    return [*warnings, *few_documents(found.run["n_documents"])]

@@ -51,7 +51,7 @@ def command_from(
 
     file = [_CONFIG_FILE] if complete else []
     command.__signature__ = inspect.Signature([call, *parameters, *file])  # type: ignore[attr-defined]
-    command.__doc__ = text
+    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))  # it is wrapped anew
     return command
 
 

@@ -174,11 +174,16 @@ def open_text(
     return opened, built
 
 
+def few_documents(number: int) -> list[str]:
+    """Return the warning that so few documents deserve, if they do."""
+    if number >= FEW_DOCUMENTS:
+        return []
+    few = "1 document" if number == 1 else f"{number} documents"
+    return [f"Only {few}: intervals over documents are wide, and say little about other texts."]
+
+
 def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias: BiasSource) -> list[str]:
-    warnings = []
-    if run["n_documents"] < FEW_DOCUMENTS:
-        few = "1 document" if run["n_documents"] == 1 else f"{run['n_documents']} documents"
-        warnings.append(f"Only {few}: intervals over documents are wide, and say little about other texts.")
+    warnings = few_documents(run["n_documents"])
     unlearned, learned = bias != "none" and model.cfg.q.mode != "none", bool(model.b_Q.any())
     if run["direction"] == "bias" and not unlearned:
         other = learned and model.cfg.positional == "learned"

@@ -22,6 +22,14 @@ TEXT = (
 )
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory):
+    """Tags are kept where no other module and no user has any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INTERP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return train_tokenizer([TEXT] * 3, 300)

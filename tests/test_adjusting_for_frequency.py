@@ -20,11 +20,7 @@ TEXTS = [f"In {1900 + n} the cat {n % 7} sat on {n} mats, and the dog didn't. " 
 SETTINGS = {"pipeline": "blank:en", "workers": 0, "nulls": 0, "replicates": 4}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INTERP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def tenth_by_hand(tokenizer, d_vocab):

@@ -14,11 +14,7 @@ from interp.model.checkpoint import save_checkpoint
 TEXTS = ["The cat sat on 3 mats, and the dog didn't.", "Why not? Because it sleeps.", "A third document about foxes."]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INTERP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

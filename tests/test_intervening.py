@@ -9,11 +9,7 @@ from interp.analysis.interventions.result import TABLES
 TEXTS = [f"The cat number {n} sat on {n} mats, and the dog didn't. " * (1 + n % 3) for n in range(8)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INTERP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
