@@ -13,9 +13,9 @@ class InterpError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name most like `name`, or an empty string."""
+    """Return the end of a sentence: ``"; did you mean 'x'?"`` with the known name most like `name`, or ``"."``."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    return f"; did you mean {matches[0]!r}?" if matches else "."
 
 
 def few(names: Sequence[str]) -> str:

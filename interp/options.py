@@ -90,7 +90,7 @@ def _settings_from(call, path):  # type: ignore[no-untyped-def] # typer tells co
         values = {str(name).replace("-", "_"): value for name, value in (read_mapping(path) if path else {}).items()}
         known = [parameter.name for parameter in call.command.params]
         for name in values.keys() - set(known):
-            raise InterpError(f"{path} has the setting {name!r}, which there is not{nearest(name, known)}.")
+            raise InterpError(f"{path} has the setting {name!r}, which there is not{nearest(name, known)}")
         lists = {name: ",".join(map(str, value)) for name, value in values.items() if isinstance(value, list)}
         call.default_map = {**(call.default_map or {}), **values, **lists}
     return path

@@ -55,4 +55,4 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 def test_the_nearest_name_is_suggested_only_if_it_is_near():
     assert nearest("hook_patern", ["hook_pattern", "hook_z"]) == "; did you mean 'hook_pattern'?"
-    assert nearest("xyz", ["hook_pattern"]) == ""
+    assert nearest("xyz", ["hook_pattern"]) == "."

@@ -131,7 +131,7 @@ def _existing(corpus: str | Path) -> Path:
         shown = str(corpus) if len(str(corpus)) <= 80 else f"{str(corpus)[:77]}..."
         known = ", ".join(NAMED)
         raise InterpError(
-            f"{shown!r} is neither a file, a folder nor a corpus (known: {known}){nearest(str(corpus), NAMED)}. "
+            f"{shown!r} is neither a file, a folder nor a corpus (known: {known}){nearest(str(corpus), NAMED)} "
             f"Write {PREFIX}NAME for a data set of the Hugging Face hub; to use a text itself, pass it in a list."
         )
     return path

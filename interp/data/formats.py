@@ -135,7 +135,7 @@ def require_column(text_field: str, columns: list[str], where: str) -> int:
     if text_field not in columns:
         found = ", ".join(map(repr, columns)) or "none"
         hint = nearest(text_field, columns)
-        raise InterpError(f"{where} has no column {text_field!r} for the text; the columns are {found}{hint}.")
+        raise InterpError(f"{where} has no column {text_field!r} for the text; the columns are {found}{hint}")
     return columns.index(text_field)
 
 

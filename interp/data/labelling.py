@@ -86,7 +86,7 @@ class Labeller:
         if label not in self.classes:
             raise InterpError(
                 f"The function {self.name!r} gave the label {label!r}; it announced {', '.join(self.classes)}"
-                f"{nearest(str(label), self.classes)}."
+                f"{nearest(str(label), self.classes)}"
             )
         return start, end, label
 

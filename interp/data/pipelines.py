@@ -69,7 +69,7 @@ def pipeline_meta(name: str) -> dict[str, Any]:
         installed = sorted(point.name for point in metadata.entry_points(group="spacy_models"))
         raise InterpError(
             f"There is no spaCy pipeline {name!r}; installed: {', '.join(installed) or 'none'}"
-            f"{nearest(name, installed)}. Install one, for example `pip install {DEFAULT_PIPELINE.replace('_', '-')}`."
+            f"{nearest(name, installed)} Install one, for example `pip install {DEFAULT_PIPELINE.replace('_', '-')}`."
         ) from None
 
 

@@ -32,7 +32,8 @@ class Source:
 
     def error(self, node: yaml.Node, what: str) -> InterpError:
         """Return the error with file and line."""
-        return InterpError(f"{self.path}, line {node.start_mark.line + 1}: {what}.")
+        end = "" if what.endswith(("?", ".")) else "."
+        return InterpError(f"{self.path}, line {node.start_mark.line + 1}: {what}{end}")
 
     def attempt(self, node: yaml.Node, failure: str, make: Callable[[], Made]) -> Made:
         """Return what `make` gives; of an exception, tell the `failure` and the reason in one line."""

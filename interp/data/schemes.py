@@ -80,7 +80,7 @@ Builder = Callable[[PreTrainedTokenizerFast, Corpus, str], Scheme]
 
 def _built_in(name: str) -> Builder:
     if name not in BUILT_IN:
-        raise InterpError(f"There is no scheme {name!r}; choose from {', '.join(BUILT_IN)}{nearest(name, BUILT_IN)}.")
+        raise InterpError(f"There is no scheme {name!r}; choose from {', '.join(BUILT_IN)}{nearest(name, BUILT_IN)}")
     return BUILT_IN[name]
 
 

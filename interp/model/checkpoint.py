@@ -106,7 +106,7 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
     hint = nearest(str(path_or_name), names)
     raise InterpError(
-        f"There is no checkpoint {str(path_or_name)!r}{hint}; give a folder, a hub id (owner/name), or one of "
+        f"There is no checkpoint {str(path_or_name)!r}{hint} Give a folder, a hub id (owner/name), or one of "
         f"{', '.join(names)}."
     )
 

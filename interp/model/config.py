@@ -162,7 +162,7 @@ def _numbers(value: Profile) -> tuple[float, ...]:
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise InterpError(f"{name} is {value!r}; choose one of {', '.join(allowed)}{nearest(str(value), allowed)}.")
+        raise InterpError(f"{name} is {value!r}; choose one of {', '.join(allowed)}{nearest(str(value), allowed)}")
 
 
 def _bias_from(name: str, values: Any) -> BiasConfig:
@@ -177,7 +177,7 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise InterpError(f"{kind.__name__} has no field {unknown[0]!r}{nearest(unknown[0], known)}.")
+        raise InterpError(f"{kind.__name__} has no field {unknown[0]!r}{nearest(unknown[0], known)}")
     try:
         return kind(**values)
     except TypeError as error:

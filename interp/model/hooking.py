@@ -141,7 +141,7 @@ class HookMethods(HookedRootModule):
 
     def _checked_name(self, name: str) -> str:
         if name not in self.hook_dict:
-            raise InterpError(f"There is no hook point {name!r}{nearest(name, self.hook_dict)}; see model.hook_dict.")
+            raise InterpError(f"There is no hook point {name!r}{nearest(name, self.hook_dict)} See model.hook_dict.")
         switch = self._switched_off(name)
         if switch:
             raise InterpError(f"{name!r} does not fire while {switch} is off; call model.set_{switch}(True) first.")

@@ -36,10 +36,10 @@ def preset(name: str, variant: str = "symmetric", **changes: Any) -> ModelConfig
         InterpError: an unknown size or variant, with the nearest known name.
     """
     if name not in SIZES:
-        raise InterpError(f"There is no preset {name!r}; choose one of {', '.join(SIZES)}{nearest(name, SIZES)}.")
+        raise InterpError(f"There is no preset {name!r}; choose one of {', '.join(SIZES)}{nearest(name, SIZES)}")
     if variant not in VARIANTS:
         raise InterpError(
-            f"There is no variant {variant!r}; choose one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}."
+            f"There is no variant {variant!r}; choose one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
         )
     n_layers, n_heads, d_model, n_ctx, d_vocab = SIZES[name]
     query, value = VARIANTS[variant]

@@ -171,7 +171,7 @@ def _made(kind: type, values: Any, path: Path) -> Any:
     if not isinstance(values, dict):
         raise InterpError(f"{path} gives {values!r} as {kind.__name__.lower()}; expected {', '.join(known)}.")
     for name in values.keys() - set(known):
-        raise InterpError(f"{path} has {name!r}, which {kind.__name__.lower()} has not{nearest(str(name), known)}.")
+        raise InterpError(f"{path} has {name!r}, which {kind.__name__.lower()} has not{nearest(str(name), known)}")
     try:
         return kind(**values)
     except TypeError as error:
@@ -181,4 +181,4 @@ def _made(kind: type, values: Any, path: Path) -> Any:
 def _check_settings(settings: Mapping[str, Any]) -> None:
     known = {f.name for f in fields(TrainConfig)} - RESERVED
     for name in settings.keys() - known:
-        raise InterpError(f"The plan has the setting {name!r}, which a run of it cannot have{nearest(name, known)}.")
+        raise InterpError(f"The plan has the setting {name!r}, which a run of it cannot have{nearest(name, known)}")

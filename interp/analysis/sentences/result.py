@@ -68,7 +68,7 @@ class Sentence:
         """
         if scheme not in self.schemes:
             known = ", ".join(self.schemes)
-            raise InterpError(f"The text was not divided by {scheme!r} but by {known}{nearest(scheme, self.schemes)}.")
+            raise InterpError(f"The text was not divided by {scheme!r} but by {known}{nearest(scheme, self.schemes)}")
         rows = self.scores.merge(self.tokens[["place", scheme]], on="place").rename(columns={scheme: "token_class"})
         # a token is seen by itself and those after it; so this is the mean over all queries, which each give 1
         seen = (len(self.tokens) - rows["place"].to_numpy()) / len(self.tokens)

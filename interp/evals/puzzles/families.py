@@ -37,7 +37,7 @@ def generate(families: Sequence[str] | None = None, *, seed: int = 0, n_items: i
     for name in families or ():
         if name not in FAMILIES:
             raise InterpError(
-                f"There is no family {name!r}; choose from {', '.join(FAMILIES)}{nearest(name, FAMILIES)}."
+                f"There is no family {name!r}; choose from {', '.join(FAMILIES)}{nearest(name, FAMILIES)}"
             )
     return [item for name in (FAMILIES if families is None else families) for item in _distinct(name, seed, n_items)]
 

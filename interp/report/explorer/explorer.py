@@ -99,7 +99,7 @@ class Explorer:
         known = [field.name for field in fields(View)]
         for name in changes:
             if name not in known:
-                raise InterpError(f"{name!r} cannot be set; choose of {', '.join(known)}{nearest(name, known)}.")
+                raise InterpError(f"{name!r} cannot be set; choose of {', '.join(known)}{nearest(name, known)}")
         view = self._completed(changes)
         sentence = self._read(view)
         sentence.of_head(*view.layer_and_head)  # refuses a head that is not there
@@ -163,7 +163,7 @@ class Explorer:
         view = replace(self.view, **changes)
         if view.token_class not in classes:
             raise InterpError(
-                f"Scheme {scheme!r} has no class {view.token_class!r}{nearest(view.token_class, classes)}."
+                f"Scheme {scheme!r} has no class {view.token_class!r}{nearest(view.token_class, classes)}"
             )
         return view
 
