@@ -91,7 +91,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "Arithmetic of matrix products (autocast).", panel=MACHINE
     )
-    compile: bool = option(False, "Compile the model with torch.compile.", panel=MACHINE)
+    compile: bool = option(False, "Compile the model, and ECD's step, with torch.compile.", panel=MACHINE)
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.", panel=MACHINE)
     distribute: Literal["auto", "ddp", "fsdp"] = option(
         "auto", "Under torchrun: whole copies, or sharded weights (auto: fsdp for gpt2-1.3b).", panel=MACHINE

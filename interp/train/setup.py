@@ -80,6 +80,8 @@ def build_optimizer_of(config: TrainConfig, model: torch.nn.Module) -> torch.opt
     """Build the optimizer of a run whose settings are resolved."""
     assert config.lr is not None
     arguments = parse_arguments(config.optimizer_args)
+    if config.compile and config.optimizer == "ecd":
+        arguments = {"compile": True, **arguments}
     return build_optimizer(config.optimizer, model.parameters(), config.lr, config.weight_decay, arguments)
 
 

@@ -52,10 +52,10 @@ def kick_and_drift(block: Block, factors: Float[Tensor, " tensor"], impulse: Sca
 
     P = factor P + impulse g', theta += rate P has the form of SGD with momentum = factor, dampening = 1 - impulse and
     lr = -rate, so torch's fused kernel for that does it. The kernel takes numbers: a CPU tensor gives them for nothing,
-    any other device would have to be waited for.
+    any other device would have to be waited for. Half precision it gets wrong (torch 2.12 and 2.13, pytorch#191763).
     """
     arrays = [*block.positions, *block.gradients, *block.momenta]
-    if any(a.device.type != "cpu" or a.dtype == torch.float16 or not a.is_contiguous() for a in arrays):
+    if any(a.device.type != "cpu" or a.dtype in HALVES or not a.is_contiguous() for a in arrays):
         kick(block, factors, impulse)
         drift(block, rate)
         return

@@ -90,6 +90,8 @@ def build_optimizer(
     kind = resolve_name(spec.target)
     check_arguments(name, kind, arguments)
     settings = {key: value for key, value in spec.defaults.items() if key not in ELSEWHERE}
+    if name == "sgdm" and any(_is_half_on_cpu(p) for group in groups for p in group["params"]):
+        settings["fused"] = False  # torch 2.12 and 2.13 leave most of such a tensor as it is (pytorch#191763)
     try:
         return kind(groups, lr=lr, **{**settings, **arguments})
     except (ValueError, RuntimeError) as error:  # how torch and SOAP refuse, say, a number out of range
@@ -104,6 +106,10 @@ def parameter_groups(parameters: Iterable[torch.Tensor], weight_decay: float) ->
         {"params": [p for p in together if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in together if p.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def _is_half_on_cpu(parameter: torch.Tensor) -> bool:
+    return parameter.device.type == "cpu" and parameter.element_size() == 2
 
 
 def _refuse_sharded(groups: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ import sys
 from typing import get_args
 
 import pytest
+import torch
 
 from interp.errors import InterpError
 from interp.train.config import OptimizerName
@@ -40,6 +41,24 @@ def test_every_optimizer_lowers_a_loss_with_its_small_learning_rate(name):
         optimizer.step(lambda loss=loss: loss)
         losses.append(loss.item())
     assert min(losses) < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "arguments"), [("adamw", 0.3, {}), ("sgdm", 0.1, {}), ("ecd", 3.0, {"F0": -0.5})]
+)
+def test_half_precision_moves_as_far_as_single_precision_does(name, lr, arguments):
+    moved = []
+    for dtype in (torch.float32, torch.bfloat16):
+        params = parameters(dtype=dtype, shapes=[(70,)])
+        before = params[0].detach().clone()
+        optimizer = build_optimizer(name, params, lr, arguments=arguments)
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = bowl(params)
+            loss.backward()
+            optimizer.step(lambda loss=loss: loss)
+        moved.append((params[0] - before).detach().float())
+    assert torch.dist(*moved) < 0.1 * moved[0].norm()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The optimizers agree with the textbook to rounding, for every option, on random tensors of several shapes."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -117,3 +119,41 @@ def test_tensors_larger_than_the_cache_are_summed_in_full():
     floor = 0.9 * loss(start)
     expected = textbook.ecd(start, gradient, loss, 5, [20.0] * 3, [9.0] * 3, [0.1] * 3, floor, True, "tensor")
     agree(lambda p: ECD(p, 20.0, 9.0, floor, weight_decay=0.1), expected, start, tensor_loss)
+
+
+COMPILED = """
+import torch
+from interp.train.optim import ECD
+from tests.train.optim import textbook
+from tests.train.optim.test_trajectories import SHAPES, agree, landscape, two_groups
+
+def check(shapes, decays, projection, transposed):
+    start, loss, gradient, tensor_loss = landscape(6, shapes)
+    n = len(shapes)
+    expected = textbook.ecd(start, gradient, loss, 100, [0.3] * n, [9.0] * n, decays, -0.5, True, projection)
+    groups = {"weight_decay": decays[0]}, {"weight_decay": decays[-1]}
+    make = lambda p: ECD(two_groups(p, *groups), 0.3, 9.0, -0.5, projection=projection, compile=True)
+    agree(make, expected, start, tensor_loss, transposed)
+
+check(SHAPES, [0.3, 0.3, 0.0, 0.0], "tensor", False)
+check([(32, 64), (7,), (130,), (3, 100)], [0.0] * 4, "global", True)
+
+halves = [torch.nn.Parameter(torch.randn(40, 64).bfloat16()) for _ in range(2)]
+ends = []
+for compile in (False, True):
+    parameters = [torch.nn.Parameter(half.detach().clone()) for half in halves]
+    optimizer = ECD(parameters, 20.0, F0=-1.0, compile=compile)
+    for _ in range(5):
+        optimizer.zero_grad()
+        value = sum(p.float().square().mean() for p in parameters)
+        value.backward()
+        optimizer.step(value)
+    ends.append(torch.stack([p.detach().float() for p in parameters]))
+torch.testing.assert_close(*ends, rtol=0.02, atol=0.02)
+assert (ends[0] - torch.stack([half.detach().float() for half in halves])).abs().max() > 0.05
+"""
+
+
+def test_a_compiled_ecd_follows_the_textbook():
+    # in a process of its own: a compiler cannot look through the type checker of the tests
+    subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED], check=True)
