@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,16 +11,17 @@ import pandas as pd
 from interp.evals.puzzles.intervals import mean
 from interp.replicate.plan import MATRIX
 
-Kind = Literal["breaking", "gap", "ablation"]
+Kind = Literal["breaking", "gap", "narrowing", "ablation"]
+BASE = "adamw"  # the optimizer that the others are held against
 
 
 @dataclass(frozen=True)
 class Contrast:
     """Differences of a metric between runs of the same seeds.
 
-    `kind` says which: "breaking" is a variant minus symmetric, of one optimizer; "gap" is what breaking does to an
-    optimizer minus what it does to AdamW, so that a loss below 0 brings the optimizer nearer to AdamW; "ablation" is an
-    ablation minus the matrix's run of the same optimizer and variant.
+    `kind` says which: "breaking" is a variant minus symmetric, of one optimizer; "gap" is an optimizer minus AdamW, of one
+    variant; "narrowing" is what breaking does to the gap, so that a positive gap in the loss narrows by what is below 0;
+    "ablation" is an ablation minus the matrix's run of the same optimizer and variant.
     """
 
     kind: Kind
@@ -54,8 +55,9 @@ def contrasts(table: pd.DataFrame, kind: Kind, metric: str = "validation_loss") 
 
 def contrasts_table(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """Return a row per contrast of any kind and metric, with n, mean, low, high, and a row's differences in one column."""
-    kinds: tuple[Kind, ...] = ("breaking", "gap", "ablation")
-    rows = [vars(c) | _numbers(c) for metric in metrics for kind in kinds for c in contrasts(table, kind, metric)]
+    rows = [
+        vars(c) | _numbers(c) for metric in metrics for kind in get_args(Kind) for c in contrasts(table, kind, metric)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -77,10 +79,14 @@ def _difference(
     if kind == "ablation":
         changed = by_seed(table, optimizer, variant, metric, ablation)
         return None if ablation == MATRIX else (changed - by_seed(table, optimizer, variant, metric)).dropna()
-    if ablation != MATRIX or variant == "symmetric" or (kind == "gap" and optimizer == "adamw"):
+    if ablation != MATRIX or (kind != "gap" and variant == "symmetric") or (kind != "breaking" and optimizer == BASE):
         return None
-    own, adamw = (_breaking(table, name, variant, metric) for name in (optimizer, "adamw"))
-    return own if kind == "breaking" else (own - adamw).dropna()
+    both = (optimizer, BASE)
+    if kind == "gap":
+        own, base = (by_seed(table, name, variant, metric) for name in both)
+    else:
+        own, base = (_breaking(table, name, variant, metric) for name in both)
+    return own if kind == "breaking" else (own - base).dropna()
 
 
 def _breaking(table: pd.DataFrame, optimizer: str, variant: str, metric: str) -> pd.Series:

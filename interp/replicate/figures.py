@@ -46,6 +46,15 @@ def breaking_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     return _zero(_figure("Loss, broken minus symmetric", "nats per token", traces))
 
 
+def gap_figure(table: pd.DataFrame, activation: str) -> go.Figure:
+    """Draw the loss of each optimizer minus that of AdamW with the same variant and seed."""
+    found = contrasts(table, "gap")
+    traces: list[Any] = []
+    for variant in dict.fromkeys(contrast.variant for contrast in found):
+        traces += _dots(variant, {c.optimizer: c.differences for c in found if c.variant == variant})
+    return _zero(_figure("Loss, minus AdamW's", "nats per token", traces))
+
+
 def ablation_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw the loss of each ablation minus that of the matrix's run of the same optimizer, variant and seed."""
     found = contrasts(table, "ablation")
@@ -92,6 +101,7 @@ def enrichment_figure(table: pd.DataFrame, activation: str) -> go.Figure:
 
 FIGURES: dict[str, Callable[[pd.DataFrame, str], go.Figure]] = {
     "breaking": breaking_figure,
+    "gap": gap_figure,
     "ablation": ablation_figure,
     "puzzles": puzzle_figure,
     "spread": spread_figure,

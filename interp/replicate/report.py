@@ -24,10 +24,14 @@ from interp.replicate.summaries import (
     state_of,
 )
 
-TITLES: dict[Kind, str] = {"breaking": "Symmetry breaking", "gap": "Gap to AdamW", "ablation": "Ablations"}
+TITLES: dict[Kind, str] = {
+    "breaking": "Symmetry breaking", "gap": "Gap to AdamW", "narrowing": "What breaking does to the gap",
+    "ablation": "Ablations",
+}  # fmt: skip
 SAID: dict[Kind, str] = {
     "breaking": "{variant} with {optimizer}, minus symmetric",
-    "gap": "what {variant} does to {optimizer}, minus what it does to adamw",
+    "gap": "{optimizer} minus adamw, {variant}",
+    "narrowing": "what {variant} does to {optimizer}, minus what it does to adamw",
     "ablation": "{ablation} instead of the matrix's {variant} with {optimizer}",
 }
 

@@ -30,7 +30,11 @@ def rows():
         Row("ECD step, compiled / fused SGD with momentum, 124M", ratio(times, "compiled ecd", "sgd"), budget="<= 1.6"),
         Row("the same, not compiled", ratio(times, "ecd", "sgd")),
         Row("not compiled, with weight decay", ratio(times, "ecd with weight decay", "sgd")),
-        Row("ECD step / its bytes at the copy's bandwidth", ratio(times, "compiled ecd", "copy") * 2 / MOVED, budget="<= 3"),
+        Row(
+            "ECD step / its bytes at the copy's bandwidth",
+            ratio(times, "compiled ecd", "copy") * 2 / MOVED,
+            budget="<= 3",
+        ),
         *(Row(f"state of {name}", value, "B a parameter") for name, value in states(parameters).items()),
     ]
 

@@ -35,12 +35,29 @@ def test_breaking_is_the_variant_minus_symmetric_of_the_same_seed(random_table, 
         assert c.interval == pytest.approx((np.mean(expected), test.low, test.high))
 
 
-def test_a_gap_is_the_difference_of_two_breakings(random_table):
+def test_a_gap_is_the_optimizer_minus_adamw_of_the_same_variant_and_seed(random_table):
+    table = random_table()
+    found = contrasts(table, "gap")
+    assert len(found) == 9
+    for c in found:
+        own, adamw = (
+            [
+                value(table, "validation_loss", ablation="none", variant=c.variant, seed=s, optimizer=name)
+                for s in (0, 1, 2)
+            ]
+            for name in (c.optimizer, "adamw")
+        )
+        assert c.differences == pytest.approx(np.subtract(own, adamw))
+
+
+def test_a_gap_narrows_by_the_difference_of_two_breakings(random_table):
     table = random_table()
     breaking = {(c.optimizer, c.variant): np.array(c.differences) for c in contrasts(table, "breaking")}
-    gaps = contrasts(table, "gap")
-    assert {c.optimizer for c in gaps} == {"soap", "sgdm", "ecd"}
-    for c in gaps:
+    found = contrasts(table, "narrowing")
+    assert {c.optimizer for c in found} == {"soap", "sgdm", "ecd"}
+    gaps = {(c.optimizer, c.variant): np.array(c.differences) for c in contrasts(table, "gap")}
+    for c in found:
+        assert c.differences == pytest.approx(gaps[c.optimizer, c.variant] - gaps[c.optimizer, "symmetric"])
         assert c.differences == pytest.approx(breaking[c.optimizer, c.variant] - breaking["adamw", c.variant])
 
 
@@ -75,4 +92,4 @@ def test_the_order_of_rows_does_not_matter(random_table):
     metrics = ["validation_loss", "spread"]
     keys = ["metric", "kind", "optimizer", "variant", "ablation"]
     one, other = (contrasts_table(t, metrics).sort_values(keys, ignore_index=True) for t in (table, shuffled))
-    assert one.equals(other) and len(one) == 2 * (8 + 6 + 8)
+    assert one.equals(other) and len(one) == 2 * (8 + 9 + 6 + 8)
