@@ -88,7 +88,7 @@ def amplification(
         split: of the documents; by default the held-out ones of the Wikipedia sample, and all of anything else.
         pipeline: the installed spaCy pipeline that tags.
         workers: processes that tag while the model runs; 0 tags in this process. Does not change results.
-        max_tokens: stop before the document that would exceed it.
+        max_tokens: stop before the document that would exceed it; the first one is measured whole, with a warning.
         batch_size: contexts per forward pass, by default about 4,096 tokens; changes results by float32 rounding only.
         bias: which biases are in force: "mean", "sample" or "none".
         direction: "bias" (b_Q), "effective" (b_Q + beta_Q), a tensor [layer, head_index, d_head], or another model, whose
@@ -150,7 +150,9 @@ def amplification(
         "pipeline": pipeline if any(s.needs_tags for s in built) else "none", "date": now(),
         "adjust_frequency": adjust_frequency,
         "versions": versions(pipeline), "device": str(model.W_E.device),
-        "wall_seconds": round(time.perf_counter() - started, 2), "warnings": _warnings(model, result.run, bias),
+        "wall_seconds": round(time.perf_counter() - started, 2), "warnings": [
+            *_warnings(model, result.run, bias), *_too_long(result.run["n_tokens"], max_tokens),
+        ],
     })  # fmt: skip
     return Amplification(**{**vars(result), **tables})
 
@@ -197,6 +199,12 @@ def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias:
             "own bias does."
         )
     return warnings
+
+
+def _too_long(n_tokens: int, max_tokens: int | None) -> list[str]:
+    if max_tokens is None or n_tokens <= max_tokens:
+        return []
+    return [f"The first document has {n_tokens:,} tokens, more than max_tokens {max_tokens:,}; it is measured whole."]
 
 
 def _count_tokens(tokenizer: Any, corpus: Corpus, max_tokens: int | None) -> int:

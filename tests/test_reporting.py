@@ -89,6 +89,15 @@ def test_workers_and_batches_do_not_change_the_tables(result):
     pd.testing.assert_frame_equal(other.heads, pos, rtol=1e-4, atol=1e-6)
 
 
+def test_a_first_document_longer_than_the_limit_is_measured_whole_and_told():
+    found = interp.amplification("tiny-symmetric", TEXTS, ("surface",), workers=0, max_tokens=3)
+    assert found.run["n_documents"] == 1 and found.run["n_tokens"] > 3
+    assert any("more than max_tokens 3; it is measured whole" in warning for warning in found.run["warnings"])
+    most = found.run["n_tokens"]
+    found = interp.amplification("tiny-symmetric", TEXTS, ("surface",), workers=0, max_tokens=most)
+    assert not any("max_tokens" in warning for warning in found.run["warnings"])
+
+
 def test_the_run_tells_how_it_was_made(result):
     assert {"model", "corpus", "corpus_sha256", "pipeline", "seed", "versions", "wall_seconds", "date"} <= set(
         result.run
