@@ -11,10 +11,14 @@ from interp.analysis.result import Amplification
 
 MIN_TOKENS = 100  # of a class, for its amplification to count
 MOST_ALIGNED = 50  # tokens of a head whose classes are counted
-CLASSES = {
-    "function": ("function", "function"), "frequent": ("freq", "freq 1 (most frequent)"),
-    "rare": ("freq", "freq 10 (rarest)"), "number": ("function", "number"),
-}  # fmt: skip
+CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "function": ("function", ("function",)),
+    "frequent": ("freq", ("freq 1 (most frequent)", *(f"freq {n}" for n in range(2, 6)))),
+    "rare": ("freq", ("freq 9", "freq 10 (rarest)")),
+    "number": ("function", ("number",)),
+}
+"""What is counted, as classes of a scheme. Frequent tokens are those that make up half of all text: one of them is one of
+many types, where the most frequent tenth is no more than a few."""
 
 
 def summary(result: Amplification) -> dict[str, float]:
@@ -25,17 +29,18 @@ def summary(result: Amplification) -> dict[str, float]:
       do not reach (q < 0.05);
     - spread: how far the classes' mean keys lie apart along the direction, as a ratio to random directions (their root
       mean square), in the median head; 1 is what any direction has;
-    - amplification_CLASS: A of function words, of the most frequent and of the rarest tenth of tokens, and of numbers, the
-      mean over heads;
+    - amplification_CLASS: A of function words, of the most frequent half and of the rarest fifth of tokens, and of numbers,
+      the mean over heads;
     - enrichment_CLASS: how over-represented the class is among the 50 token types that a head's direction points at most,
       as log2 of an odds ratio (`interp.analysis.enrichment`), in the median head.
     """
     heads = result.heads
     enough = (heads["scheme"] == "pos") & (heads["token_class"] != "bos") & (heads["n_tokens"] >= MIN_TOKENS)
     numbers = {"rms_amplification": np.sqrt(np.square(heads.loc[enough, "log2_amplification"]).mean())}
-    for name, (scheme, token_class) in CLASSES.items():
-        own = (heads["scheme"] == scheme) & (heads["token_class"] == token_class)
-        numbers[f"amplification_{name}"] = heads.loc[own, "log2_amplification"].mean()
+    for name, (scheme, classes) in CLASSES.items():
+        own = heads.loc[(heads["scheme"] == scheme) & heads["token_class"].isin(classes)]
+        shares = own.groupby(["layer", "head"])[["share", "share_unbiased"]].sum()
+        numbers[f"amplification_{name}"] = np.log2(shares["share"] / shares["share_unbiased"]).mean()
     found = {**numbers, **_against_nulls(result.nulls), **_enrichments(result.tokens)}
     return {name: float(value) for name, value in found.items()}
 
@@ -65,8 +70,8 @@ def _enrichments(tokens: pd.DataFrame) -> dict[str, float]:
     count = types["count"].reindex(range(alignment.shape[-1]), fill_value=0).to_numpy(np.int64)
     k = min(MOST_ALIGNED, int((count >= 10).sum()) // 2)
     found = {}
-    for name, (scheme, token_class) in CLASSES.items():
-        classes = (types[scheme] == token_class).reindex(range(len(count)), fill_value=False).to_numpy(np.int64)
+    for name, (scheme, members) in CLASSES.items():
+        classes = types[scheme].isin(members).reindex(range(len(count)), fill_value=False).to_numpy(np.int64)
         table = enrichment_table(torch.from_numpy(alignment), count, classes, ["other", name], k)
         top = (table["end"] == "top") & (table["token_class"] == name)
         found[f"enrichment_{name}"] = float(np.median(table.loc[top, "log2_odds"].to_numpy(float)))

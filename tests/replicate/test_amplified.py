@@ -6,6 +6,8 @@ import pytest
 import interp
 from interp.replicate.amplified import summary
 
+FREQUENT = ["freq 1 (most frequent)", "freq 2", "freq 3", "freq 4", "freq 5"]
+
 
 @pytest.fixture(scope="module")
 def result():
@@ -28,6 +30,19 @@ def test_function_words_are_averaged_over_all_heads(result):
     assert summary(result)["amplification_function"] == pytest.approx(sum(values) / 24)
 
 
+def test_the_amplification_of_several_classes_is_that_of_their_joint_share(result):
+    values = []
+    for layer in range(4):
+        for head in range(6):
+            rows = [
+                r for r in result.heads.itertuples()
+                if (r.layer, r.head, r.scheme) == (layer, head, "freq") and r.token_class in FREQUENT
+            ]  # fmt: skip
+            assert len(rows) == 5
+            values.append(np.log2(sum(r.share for r in rows) / sum(r.share_unbiased for r in rows)))
+    assert summary(result)["amplification_frequent"] == pytest.approx(np.mean(values))
+
+
 def test_the_spread_compares_contrasts_with_their_null(result):
     ratios = []
     for layer in range(4):
@@ -41,13 +56,17 @@ def test_the_spread_compares_contrasts_with_their_null(result):
     assert summary(result)["spread"] == pytest.approx(np.median(ratios))
 
 
-def test_enrichment_counts_the_most_aligned_tokens_of_every_head(result):
+@pytest.mark.parametrize(
+    ("name", "scheme", "members"), [("function", "function", ["function"]), ("frequent", "freq", FREQUENT)]
+)
+def test_enrichment_counts_the_most_aligned_tokens_of_every_head(result, name, scheme, members):
     odds = []
     for _, rows in result.tokens[result.tokens["function"] != "bos"].groupby(["layer", "head"]):
         pool = rows[rows["count"] >= 10]
         top = pool.nlargest(min(50, len(pool) // 2), "alignment")
         rest = pool.drop(top.index)
-        a, c = ((own["function"] == "function").sum() + 0.5 for own in (top, rest))
-        b, d = ((own["function"] != "function").sum() + 0.5 for own in (top, rest))
+        a, c = (own[scheme].isin(members).sum() + 0.5 for own in (top, rest))
+        b, d = ((~own[scheme].isin(members)).sum() + 0.5 for own in (top, rest))
         odds.append(np.log2(a * d / (b * c)))
-    assert summary(result)["enrichment_function"] == pytest.approx(np.median(odds))
+    assert np.ptp(odds) > 1
+    assert summary(result)[f"enrichment_{name}"] == pytest.approx(np.median(odds))
