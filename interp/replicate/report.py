@@ -70,8 +70,9 @@ def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
     yield (
         "Root mean square of A over heads and parts of speech, in doublings; spread of the classes' mean keys along the "
         "direction, as a ratio to random directions (1 is nothing); share of pairs of head and class beyond random "
-        "directions (q < 0.05); log2 odds of classes among the 50 most aligned tokens, median head. Runs whose mean b_Q is "
-        "zero are read along the b_Q of the matrix: what such a bias would do."
+        "directions (q < 0.05); log2 odds of classes among the 50 most aligned tokens, median head; A of classes, mean over "
+        "heads. Frequent tokens are the types that make up half of the text, rare ones those that make up its last fifth. "
+        "Runs whose mean b_Q is zero are read along the b_Q of the matrix: what such a bias would do."
     )
     yield markdown(means_of(table, ["rms_amplification", "spread", "significant"]))
     enrichments = [f"enrichment_{name}" for name in ("function", "frequent", "rare", "number")]

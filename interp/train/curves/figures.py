@@ -182,7 +182,7 @@ def _figure(title: str, unit: str, histories: Histories, x: Axis, traces: Iterab
         "xaxis": {**axis, "title": {"text": axis_title(histories, x)}},
         "yaxis": {**axis, "title": {"text": unit}, "tickformat": "~g", **scale},
         "hovermode": "x unified",
-        "legend": {"orientation": "h", "y": -0.25},
+        "legend": {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom"},
         "template": "none",
         "font": FONT,
         "margin": {"l": 16, "r": 16, "t": 40, "b": 16},
