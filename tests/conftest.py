@@ -1,6 +1,7 @@
 """Small random models and documents that many tests use, and a browser."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,10 @@ TEXT = (
     "The quick brown fox doesn't jump over 13 lazy dogs; it sleeps. In 1905 Albert Einstein published four papers, "
     "and none of them mentions a fox. Why would they? Prices rose by $5.30 to 12% in well-known markets."
 )
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs inherit that; Ctrl-C is tested here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
