@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.analysis.comparison import Comparison
-    from interp.analysis.sentences.measure import read_sentence
-    from interp.comparing import compare
-    from interp.data.labelling import token_classes
-    from interp.intervening import interventions
+    from interp.analysis.sentences import read_sentence
+    from interp.api import Amplification, amplification, compare, interventions
+    from interp.data.classes.spans import token_classes
     from interp.model.checkpoint import load_model
     from interp.model.config import BiasConfig, ModelConfig
     from interp.model.transformer import HookedSymmetryBrokenTransformer
     from interp.report.explorer.explorer import explore
-    from interp.reporting import Amplification, amplification
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,18 +20,18 @@ __all__ = [
 ]  # fmt: skip
 
 _HOME = {
-    "Amplification": "interp.reporting",
+    "Amplification": "interp.api",
     "BiasConfig": "interp.model.config",
     "Comparison": "interp.analysis.comparison",
     "HookedSymmetryBrokenTransformer": "interp.model.transformer",
     "ModelConfig": "interp.model.config",
-    "amplification": "interp.reporting",
-    "compare": "interp.comparing",
+    "amplification": "interp.api",
+    "compare": "interp.api",
     "explore": "interp.report.explorer.explorer",
-    "interventions": "interp.intervening",
+    "interventions": "interp.api",
     "load_model": "interp.model.checkpoint",
-    "read_sentence": "interp.analysis.sentences.measure",
-    "token_classes": "interp.data.labelling",
+    "read_sentence": "interp.analysis.sentences",
+    "token_classes": "interp.data.classes.spans",
 }
 
 

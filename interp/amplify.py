@@ -19,7 +19,7 @@ from interp.errors import InterpError, few
 from interp.options import command_from, console, escaped, option
 
 if TYPE_CHECKING:
-    from interp.model.ranks import Processes
+    from interp.model.distributed import World
 
 
 @dataclass
@@ -97,8 +97,8 @@ class AmplifyConfig:
 
 def run(config: AmplifyConfig) -> None:
     """Write a report per checkpoint, compare the first with each of the others, and print the files."""
-    from interp.comparing import refuse_other_tokenizers  # late, so that --help does not import torch
-    from interp.model.ranks import processes
+    from interp.api import refuse_other_tokenizers  # late, so that --help does not import torch
+    from interp.model.distributed import processes
 
     if config.png:
         from interp.report.pictures import require_kaleido
@@ -123,7 +123,7 @@ def run(config: AmplifyConfig) -> None:
 
 def _compare(a: Path, b: Path) -> None:
     from interp.analysis.result import Amplification
-    from interp.comparing import compare, summary
+    from interp.api import compare, summary
     from interp.report.dashboard import write_dashboard
 
     found, folder = compare(a, b), b.parent / f"{a.name}-vs-{b.name}"
@@ -137,7 +137,7 @@ def _name_files(files: list[Path]) -> None:
         console.print(f"{file.stat().st_size / 1e6:8.2f} MB  {escaped(str(file))}", soft_wrap=True, highlight=False)
 
 
-def report(config: AmplifyConfig, checkpoint: str, place: Processes) -> tuple[Path, list[Path]]:
+def report(config: AmplifyConfig, checkpoint: str, place: World) -> tuple[Path, list[Path]]:
     """Measure one checkpoint and write its report; return the page and all files.
 
     Sums are kept in the folder `partial` of the report until it is written. Of several processes the first one writes.
@@ -145,10 +145,10 @@ def report(config: AmplifyConfig, checkpoint: str, place: Processes) -> tuple[Pa
     Raises:
         InterpError: bad input.
     """
-    from interp.analysis.partial import remove_partial  # late, so that --help does not import torch
+    from interp.analysis.resume import remove_partial  # late, so that --help does not import torch
+    from interp.api import amplification
     from interp.model.checkpoint import find_checkpoint, load_model
     from interp.provenance import command_line, file_sha256
-    from interp.reporting import amplification
 
     model = load_model(checkpoint, str(place.device))
     direction = _direction(config, checkpoint)
@@ -187,7 +187,7 @@ def report(config: AmplifyConfig, checkpoint: str, place: Processes) -> tuple[Pa
 
 def _interventions(config: AmplifyConfig, model: Any, schemes: list[str]) -> Any:
     """Return the total effect of the biases on a part of the text, or None."""
-    from interp.intervening import interventions
+    from interp.api import interventions
 
     if config.interventions == "none":
         return None

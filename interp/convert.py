@@ -60,8 +60,8 @@ def convert(
         InterpError: the model cannot be read or converted, or the place is taken.
     """
     from interp.model.checkpoint import save_checkpoint  # late, so that --help does not import torch
+    from interp.model.foreign.fit import tokenizer_for
     from interp.model.foreign.formats import read_foreign
-    from interp.model.foreign.tokenizer import tokenizer_for
 
     folder = Path(destination).expanduser()
     _check_place(folder, overwrite)

@@ -66,8 +66,10 @@ def run(config: EvaluateConfig) -> None:
     """Evaluate, print the table, write the files."""
     from rich.console import Console
 
-    from interp.report.evaluation.page import evaluation_page  # late, so that --help imports neither torch nor pandas
-    from interp.report.evaluation.screen import screen_tables
+    from interp.report.evaluation import (
+        evaluation_page,  # late, so that --help imports neither torch nor pandas
+        screen_tables,
+    )
 
     tables, runs = evaluate_checkpoints(config)
     for table in screen_tables(tables):
@@ -85,7 +87,7 @@ def evaluate_checkpoints(config: EvaluateConfig) -> tuple[dict[str, pd.DataFrame
     """Return tidy tables with a column `model` first, and what there is to know of each model's run.
 
     The tables are `families` and `items` (`interp.evals.puzzles`), and `overall`, `positions` and `classes`
-    (`interp.evals.loss_tables`) unless the corpus is "none".
+    (`interp.evals.held_out`) unless the corpus is "none".
 
     Raises:
         InterpError: bad input.
@@ -116,7 +118,7 @@ def _evaluated(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     import warnings
 
-    from interp.evals.loss_tables import held_out_loss
+    from interp.evals.held_out import held_out_loss
     from interp.evals.puzzles import evaluate
     from interp.model.checkpoint import find_checkpoint, load_model
     from interp.provenance import command_line, file_sha256, now, versions

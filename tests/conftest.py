@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from interp.data.classes.built_in import Scheme
 from interp.data.contexts import TaggedDocument
-from interp.data.corpus import Document
-from interp.data.schemes import Scheme
+from interp.data.corpora.corpus import Document
 from interp.data.tokenizer import train_tokenizer
 from interp.model.config import BiasConfig, ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer

@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 import interp
 from interp.amplify import app
-from interp.analysis.amplification import measure
-from interp.analysis.partial import PartialSums
-from interp.data.corpus import open_corpus
-from interp.data.schemes import build_schemes
-from interp.data.tagging import tag_documents
+from interp.analysis.resume import ResumeFile
+from interp.analysis.run import measure
+from interp.data.classes.built_in import build_schemes
+from interp.data.corpora.corpus import open_corpus
+from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError
 from interp.report.evidence import with_evidence
 
@@ -65,7 +65,7 @@ def test_without_the_request_nothing_is_adjusted_for_frequency():
 
 
 def test_partial_results_that_are_not_adjusted_for_frequency_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.reporting.PartialSums", partial(PartialSums, every_seconds=0.0))
+    monkeypatch.setattr("interp.reporting.PartialSums", partial(ResumeFile, every_seconds=0.0))
     interp.amplification("tiny-bq", TEXTS, ("surface",), partial=tmp_path, **SETTINGS)
     with pytest.raises(InterpError, match="its adjust_frequency is False, here it is True"):
         interp.amplification("tiny-bq", TEXTS, ("surface",), partial=tmp_path, adjust_frequency=True, **SETTINGS)

@@ -11,8 +11,7 @@ PACKAGE = Path(interp.__file__).parent
 FLOORS = {"page": 0, "model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3, "replicate": 4}
 GROUND = {"errors", "files", "vocabulary"}  # what every floor may use
 COMMANDS = {
-    "options", "provenance", "reporting", "comparing", "evaluating", "intervening",
-    "amplify", "convert", "__main__", "__init__",
+    "options", "provenance", "api", "evaluating", "amplify", "convert", "__main__", "__init__",
 }  # fmt: skip
 SHARED = {("train", "options"), ("data", "options")}  # a command's console and options
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import interp
-from interp.analysis.amplification import measure
+from interp.analysis.run import measure
+from interp.data.classes.built_in import build_schemes
 from interp.data.contexts import token_stream
-from interp.data.corpus import open_corpus
-from interp.data.schemes import build_schemes
-from interp.data.tagging import tag_documents
+from interp.data.corpora.corpus import open_corpus
+from interp.data.tagging.documents import tag_documents
 from interp.evals.loss import validation_loss
 from interp.model.checkpoint import BUNDLED, read_training
 from tests.analysis.reference import observe, rows_of, shares

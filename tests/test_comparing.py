@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import interp
 from interp.amplify import app
-from interp.comparing import summary
+from interp.api import summary
 from interp.errors import InterpError
 from interp.model.checkpoint import save_checkpoint
 

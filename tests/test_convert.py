@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import interp
 from interp.amplify import app as amplify
 from interp.convert import app, convert
-from interp.data.schemes import Scheme
+from interp.data.classes.built_in import Scheme
 from interp.errors import InterpError
 from interp.model.checkpoint import read_training, save_checkpoint
 from interp.model.config import BiasConfig

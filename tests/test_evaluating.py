@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from interp.evals.puzzles import evaluate, generate
 from interp.evaluating import app
 from interp.model.checkpoint import save_checkpoint
-from interp.report.evaluation.figures import class_figure, position_figure, puzzle_figure
+from interp.report.evaluation import class_figure, position_figure, puzzle_figure
 
 NAMES = ("first", "<b>second")
 TEXTS = "The quick brown fox doesn't jump over 13 lazy dogs; it sleeps. " * 4

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
+from transformer_lens.hook_points import HookPoint
 
-from interp.analysis.permutations import permuted_name
-from interp.data.contexts import Contexts
+from interp.data.contexts import Contexts, TaggedDocument, take_tokens
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+
+def permuted_name(scheme: str, permutation: int) -> str:
+    """Return under which name a document carries a permutation of a scheme's labels."""
+    return f"{scheme} permuted {permutation}"
+
+
+def with_permuted_labels(documents: Iterable[TaggedDocument], permutations: int, seed: int) -> Iterator[TaggedDocument]:
+    """Yield the documents with `permutations` permuted copies of the labels of every scheme.
+
+    All schemes of a document are permuted alike, so a token keeps its combination of labels. The first token of a document
+    (bos) keeps its place: it is a class of its own that no other token can have. The permutations are keyed by (seed,
+    document index, number), so they depend on neither batches nor workers.
+    """
+    for document in documents:
+        classes = dict(document.classes)
+        for number in range(permutations):
+            order = np.arange(len(document.tokens))
+            np.random.default_rng([seed, document.index, number]).shuffle(order[1:])
+            classes |= {permuted_name(name, number): labels[order] for name, labels in document.classes.items()}
+        yield replace(document, classes=classes)
+
 
 Ranges = Mapping[str, tuple[int, int]]
 
@@ -28,7 +54,7 @@ class Batch:
     """Tokens, classes, positions and documents of a batch; "token" axes run over what is not padding, in stream order.
 
     Classes are numbered through all schemes (`class_ranges`). `permuted` holds the one-hot classes of each permutation
-    of the labels that the documents carry (`interp.analysis.permutations`).
+    of the labels that the documents carry (`interp.analysis.batch`).
     """
 
     def __init__(self, contexts: Contexts, ranges: Ranges, device: torch.device, permutations: int = 0) -> None:
@@ -54,3 +80,89 @@ class Batch:
     def _one_hot(self, classes: Int64[Tensor, "scheme batch pos"]) -> Float[Tensor, "batch pos token_class"]:
         n_classes = max(last for _, last in self.ranges.values())
         return F.one_hot(classes, n_classes).sum(0).float()  # one 1 per scheme
+
+
+HeadVectors = Float[Tensor, "batch pos head_index d_head"]
+
+LayerVisitor = Callable[[int, HeadVectors, HeadVectors], None]
+
+
+@torch.no_grad()
+def visit_queries_and_keys(
+    model: HookedSymmetryBrokenTransformer, tokens: Int[Tensor, "batch pos"], visit: LayerVisitor
+) -> None:
+    """Run the model up to the keys of the last layer and call ``visit(layer, q, k)`` in every layer.
+
+    q and k have shape [batch, pos, head_index, d_head]; q is without the unlearned bias, both are after RoPE's rotation.
+    """
+    part = "hook_rot_" if model.cfg.positional == "rope" else "hook_"
+    queries: list[HeadVectors] = []
+
+    def keep(q: HeadVectors, hook: HookPoint) -> None:
+        queries.append(q)
+
+    def meet(k: HeadVectors, hook: HookPoint) -> None:
+        visit(hook.layer(), queries.pop(), k)
+        if hook.layer() == model.cfg.n_layers - 1:
+            raise _SeenAll
+
+    layers = range(model.cfg.n_layers)
+    hooks = [
+        (f"blocks.{layer}.attn.{part}{name}", hook) for layer in layers for name, hook in (("q", keep), ("k", meet))
+    ]
+    with model.hooks(fwd_hooks=hooks), suppress(_SeenAll):
+        model(tokens, return_type=None)
+
+
+class _SeenAll(Exception):  # noqa: N818 - nothing went wrong: what comes after the last keys is not needed
+    """Leaves the forward pass."""
+
+
+class DocumentCounts:
+    """Tokens per class and per (token, class), documents per class, and the effective number of documents.
+
+    Classes of all schemes are numbered through, in the order of `schemes`. The effective number of documents of a class
+    (Kish, "Survey Sampling", 1965) is (sum_d n_dc)^2 / sum_d n_dc^2, where n_dc is the number of c tokens in document d: one
+    long document among short ones counts for little more than one.
+    """
+
+    PARTS = ("documents", "tokens", "n_tokens", "n_documents", "squares", "token_classes")
+
+    def __init__(self, schemes: Sequence[str], starts: Sequence[int], n_classes: int, d_vocab: int) -> None:
+        self.schemes, self.starts = list(schemes), list(starts)
+        self.documents, self.tokens = 0, 0
+        self.n_tokens = np.zeros(n_classes, dtype=np.int64)
+        self.n_documents = np.zeros(n_classes, dtype=np.int64)
+        self.squares = np.zeros(n_classes)
+        self.token_classes = np.zeros((d_vocab, n_classes), dtype=np.int32)
+
+    def classes(self, document: TaggedDocument) -> Int64[np.ndarray, "scheme pos"]:
+        """Return the classes of a document's tokens, numbered through."""
+        return np.stack([document.classes[s] + start for s, start in zip(self.schemes, self.starts, strict=True)])
+
+    def passing(self, documents: Iterable[TaggedDocument], max_tokens: int | None = None) -> Iterator[TaggedDocument]:
+        """Count the documents that pass, within `max_tokens`."""
+        for document in take_tokens(documents, max_tokens):
+            self._count(document)
+            yield document
+
+    def _count(self, document: TaggedDocument) -> None:
+        classes = self.classes(document)
+        here = np.bincount(classes.ravel(), minlength=len(self.n_tokens))
+        self.documents += 1
+        self.tokens += len(document.tokens)
+        self.n_tokens += here
+        self.n_documents += here > 0
+        self.squares += here.astype(np.float64) ** 2
+        np.add.at(self.token_classes, (np.tile(document.tokens, len(classes)), classes.ravel()), 1)
+
+    def merge(self, other: DocumentCounts) -> None:
+        """Add what another counter saw of other documents."""
+        self.documents += other.documents
+        self.tokens += other.tokens
+        for name in ("n_tokens", "n_documents", "squares", "token_classes"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
+    def effective(self) -> Float64[np.ndarray, " token_class"]:
+        """Return the effective number of documents per class; 0 for an empty class."""
+        return np.where(self.squares > 0, self.n_tokens.astype(np.float64) ** 2 / np.maximum(self.squares, 1), 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,7 +14,9 @@ from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 DirectionName = Literal["bias", "effective"]
+
 Direction = DirectionName | Tensor | HookedSymmetryBrokenTransformer
+
 PerHead = Float[Tensor, "layer head_index d_head"]
 
 
@@ -73,3 +76,15 @@ def _fitting(direction: Tensor, shape: torch.Size) -> Tensor:
         return direction.expand(shape)
     except RuntimeError as error:
         raise InterpError(f"The direction has shape {list(direction.shape)}, expected {list(shape)}.") from error
+
+
+def random_directions(vector: PerHead, count: int, seed: int) -> Float[Tensor, "layer head_index direction d_head"]:
+    """Return isotropic random directions of each head with the length of its `vector`.
+
+    They depend on (seed, layer) and the sizes alone: the same for every corpus, batch size, device and worker.
+    """
+    layers, heads, size = vector.shape
+    drawn = [np.random.default_rng([seed, layer]).standard_normal((heads, count, size)) for layer in range(layers)]
+    directions = torch.from_numpy(np.stack(drawn))
+    directions *= vector.detach().cpu().double().norm(dim=-1)[..., None, None] / directions.norm(dim=-1, keepdim=True)
+    return directions.to(vector)

@@ -27,7 +27,7 @@ FURTHER_TABLES = (
 
 @dataclass(frozen=True)
 class Amplification:
-    """Direct amplification of token classes by attention heads (definitions: `interp.analysis.amplification`).
+    """Direct amplification of token classes by attention heads (definitions: `interp.analysis.run`).
 
     Attributes:
         heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`, then `bias_score_sd` over the tokens of the
@@ -44,22 +44,22 @@ class Amplification:
             one column per scheme with the class of this token.
         passage_scores: one row per (layer, head, passage, place): `bias_score` and the mean `attention` and
             `attention_unbiased` that the token receives from itself and the later tokens of its context.
-        nulls: one row per (null, statistic, layer, head, scheme, class), see `interp.analysis.null_table`: the `value`, the
+        nulls: one row per (null, statistic, layer, head, scheme, class), see `interp.analysis.nulls.table`: the `value`, the
             mean and the standard deviation of its null, two-sided `p`, `p_rank` of as many `draws` (0: the null is exact),
             and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg). `heads` has the q too.
         adjusted: one row per (adjusted_for, layer, head, scheme, class): `bias_score_contrast` between tokens of the same
-            stratum (`interp.analysis.adjusted`), its 95% interval over `folds` of documents, two-sided `p`, and `q` as
+            stratum (`measurements.position`), its 95% interval over `folds` of documents, two-sided `p`, and `q` as
             above. `adjusted_for` is "nothing", "position" or "position and frequency". Missing where classes share none.
-        selectivity: one row per (layer, head, scheme), see `interp.analysis.selectivity`: `eta_squared`, `best_class`,
+        selectivity: one row per (layer, head, scheme), see `measurements.selectivity`: `eta_squared`, `best_class`,
             `best_auroc`, `profile_entropy`, `divergence`, and the `cluster` and `order` of the head's profile.
-        replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`interp.analysis.replicates`):
+        replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`measurements.shares`):
             what a comparison of two runs pairs.
         bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
-            statistic), with the spread over draws and that over documents (`interp.analysis.bias_samples`).
+            statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
         bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
         static_tokens: the tokens that a head's mean direction points at most (`end` "top") and least ("bottom"), by the
             weights alone, one row per (layer, head, end, rank), rank 0 the most extreme: `token_index, token_string, count`,
-            `static_alignment`, the cosine of W_E W_K and the direction (`interp.analysis.alignment`), and beside it
+            `static_alignment`, the cosine of W_E W_K and the direction (`measurements.static_alignment`), and beside it
             `alignment`, the mean cosine of its keys in the text. Up to 50 at either end, of the tokens that occur at least
             10 times. Like the three tables that follow, empty where no head has a direction.
         static_positions: one row per (layer, head, pos): `static_alignment` of W_pos W_K; empty with RoPE.
@@ -67,13 +67,13 @@ class Amplification:
             alignment over the `n_tokens` token types that occur at least 10 times.
         static_enrichment: one row per (layer, head, scheme, end, class): how much more often a class is met among the tokens
             of `static_tokens` (`n_chosen`) than among the other frequent ones (`n_pool` in all): `log2_odds` with its 95%
-            interval `ci_low, ci_high` (`interp.analysis.enrichment`). A token is of its most frequent class.
+            interval `ci_low, ci_high` (`measurements.top_tokens`). A token is of its most frequent class.
         value_tokens: the frequent tokens whose logits a head's mean b_V raises ("top") and lowers ("bottom") most, on its
             direct path through the final norm and the unembedding: the columns of `static_tokens`, but `logit` (nats, less
             the mean over the vocabulary) for the cosines. Like `value_components` empty without a mean value bias.
         value_components: one row per (layer, head, scheme, class): mean and standard deviation of v along b_V,
             `component_mean, component_sd`, and `component_contrast` to the head's mean, over `n_tokens` tokens, the first
-            of each document; `bias_norm` |b_V| is what the bias adds (`interp.analysis.value_effect`).
+            of each document; `bias_norm` |b_V| is what the bias adds (`measurements.value_bias`).
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
             `loss`, `predictions` and `paths` (`interp.analysis.interventions.result`); None where it was not asked for.

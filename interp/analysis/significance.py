@@ -73,7 +73,7 @@ def benjamini_hochberg(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " tes
 def corrected_within(frame: pd.DataFrame, by: list[str]) -> Float[np.ndarray, " row"]:
     """Return the q of the column p, corrected within the groups of `by`, for example over all heads of a scheme.
 
-    Overlapping classes are schemes "name/class" (`interp.data.span_schemes`), and are corrected together as one scheme.
+    Overlapping classes are schemes "name/class" (`interp.data.classes.spans`), and are corrected together as one scheme.
     """
     q = np.empty(len(frame))
     keys = frame[by].assign(**({"scheme": frame["scheme"].astype(str).str.split("/").str[0]} if "scheme" in by else {}))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from interp.data.prepare_config import PrepareConfig
+from interp.data.shards.config import PrepareConfig
 from interp.errors import InterpError
 from interp.options import command_from, console
 
@@ -27,7 +27,7 @@ class VerifyConfig:
 
 def run_prepare(config: PrepareConfig) -> None:
     """Make the shards and print their folder."""
-    from interp.data.prepare import prepare  # late, so that --help is quick
+    from interp.data.shards.prepare import prepare  # late, so that --help is quick
 
     typer.echo(prepare(config))
 
@@ -38,7 +38,7 @@ def run_verify(config: VerifyConfig) -> None:
     Raises:
         InterpError: something is wrong.
     """
-    from interp.data.verify import verify
+    from interp.data.shards.manifest import verify
 
     problems = verify(config.folder)
     for problem in problems:

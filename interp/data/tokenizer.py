@@ -1,6 +1,9 @@
 """Byte-level byte-pair encoding: train it, and encode documents with the place of every token in the text."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,11 +11,13 @@ from jaxtyping import Int64, UInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from interp.data.corpora.corpus import Document, Place
+from interp.data.workers import WorkerPool, in_order
 from interp.errors import InterpError
-from interp.vocabulary import END_OF_TEXT, wrap
+from interp.vocabulary import END_OF_TEXT, load_tokenizer, wrap
 
 if TYPE_CHECKING:
-    from interp.data.corpus import Document
+    from interp.data.corpora.corpus import Document
 
 SMALLEST_VOCABULARY = 257
 """All 256 bytes and the special token."""
@@ -93,3 +98,61 @@ def _without_special_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     plain.no_truncation()
     plain.no_padding()
     return plain
+
+
+Placed = tuple[Place, Document]
+
+CHUNK_CHARACTERS, CHUNK_DOCUMENTS = 500_000, 2000
+"""A process gets documents up to one of these at once; a longer document goes alone."""
+
+
+def tokenize(
+    tokenizer: Path, documents: Iterable[Placed], workers: int
+) -> Iterator[tuple[Place, UInt[np.ndarray, " tokens"]]]:
+    """Yield the tokens of every document, bos first, with its place.
+
+    Their number changes nothing in the result. At most two chunks of documents a process are in memory.
+
+    Args:
+        tokenizer: the tokenizer.json.
+        documents: each with its place in the corpus.
+        workers: processes; 0 tokenizes in this one.
+
+    Raises:
+        InterpError: a negative number of workers, a bad tokenizer, or a process that dies.
+    """
+    if workers < 0:
+        raise InterpError(f"There cannot be {workers} tokenizing processes; give 0 or more.")
+    if workers == 0:
+        encode = text_encoder(load_tokenizer(tokenizer))
+        for chunk in _chunks(documents):
+            yield from _apart(chunk, *encode(_texts(chunk)))
+        return
+    with WorkerPool("tokenizing", "interp.data.tokenizer_worker", str(tokenizer), workers) as processes:
+        for chunk, answer in in_order(_chunks(documents), lambda chunk: processes.submit(_texts(chunk)), 2 * workers):
+            yield from _apart(chunk, *answer)
+
+
+def _chunks(documents: Iterable[Placed]) -> Iterator[list[Placed]]:
+    chunk: list[Placed] = []
+    characters = 0
+    for place, document in documents:
+        if chunk and (len(chunk) == CHUNK_DOCUMENTS or characters + len(document.text) > CHUNK_CHARACTERS):
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append((place, document))
+        characters += len(document.text)
+    if chunk:
+        yield chunk
+
+
+def _texts(chunk: list[Placed]) -> list[str]:
+    return [document.text for _, document in chunk]
+
+
+def _apart(
+    chunk: list[Placed], tokens: UInt[np.ndarray, " tokens"], lengths: Int64[np.ndarray, " documents"]
+) -> Iterator[tuple[Place, UInt[np.ndarray, " document"]]]:
+    """Cut the tokens of a chunk into those of its documents."""
+    for (place, _), one in zip(chunk, np.split(tokens, np.cumsum(lengths)[:-1]), strict=True):
+        yield place, one

@@ -5,6 +5,8 @@ Axes as in `components`. Intermediate values are computed in the open only while
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -13,8 +15,11 @@ from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValue
 from transformer_lens.hook_points import HookPoint
 
 from interp.model.config import ModelConfig
-from interp.model.norm import LayerNorm, is_hooked
-from interp.model.padding import Positions
+from interp.model.hooking import is_hooked
+from interp.model.tokens import Positions
+
+if TYPE_CHECKING:
+    from interp.model.components import LayerNorm
 
 Residual = Float[Tensor, "batch pos d_model"]
 HeadInputs = Float[Tensor, "batch pos head_index d_model"]

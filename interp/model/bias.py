@@ -7,13 +7,16 @@ Source: Silverstein, Kunin, Shyam, arXiv 2601.22257.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from interp.errors import InterpError
 from interp.model.config import BiasConfig, ModelConfig
 
 BiasSource = Literal["mean", "sample", "none"]
@@ -65,3 +68,126 @@ class HeadBias(nn.Module):
         else:
             bias = self.value
         return bias.expand(-1, self.n_heads, -1)
+
+
+Biases = Float[Tensor, "layer head_index d_head"]
+
+Replacement = BiasSource | Tensor | tuple[Tensor | None, Tensor | None]
+
+Self = TypeVar("Self", bound="BiasControl")
+
+
+class Change(NamedTuple):
+    """What `bias` put in the place of the biases: b_Q and b_V (None: left alone) of the heads in `where`."""
+
+    where: Bool[Tensor, "layer head_index 1"]
+    source: BiasSource | None
+    values: tuple[Tensor | None, Tensor | None]
+
+
+class BiasControl:
+    """`draw_biases`, `biases_in_force` and `bias` of a model with `bias_q`, `bias_v`, `bias_scale` and `cfg`."""
+
+    cfg: ModelConfig
+    training: bool
+    bias_q: HeadBias
+    bias_v: HeadBias
+    bias_scale: Tensor  # [layer, head_index, 1]
+    bias_changes: tuple[Change, ...]  # of the `bias` blocks we are in, the outermost first
+
+    def draw_biases(self, step: int, seed: int | None = None, micro_batch: int = 0) -> None:
+        """Draw the biases of modes "batch" for this optimizer step, all layers at once, before the forward pass.
+
+        `micro_batch` gives the parts of a step draws of their own.
+        """
+        generator = bias_generator(self.cfg.seed if seed is None else seed, step, micro_batch)
+        for bias in (self.bias_q, self.bias_v):
+            if bias.config.mode == "batch":
+                bias.draw(generator)
+
+    def biases_in_force(
+        self,
+    ) -> tuple[Float[Tensor, "layer head_index d_head"], Float[Tensor, "layer head_index d_head"]]:
+        """Return b_Q and b_V as the next forward pass adds them.
+
+        They are the last draw in training mode and the mean in evaluation mode, unless `bias` says otherwise.
+        """
+        source: BiasSource = "sample" if self.training else "mean"
+        return self._in_force(0, self.bias_q, source), self._in_force(1, self.bias_v, source)
+
+    def mean_biases(self) -> tuple[Float[Tensor, "layer head_index d_head"], Float[Tensor, "layer head_index d_head"]]:
+        """Return `biases_in_force` of evaluation mode, whatever mode the model is in."""
+        return self._in_force(0, self.bias_q, "mean"), self._in_force(1, self.bias_v, "mean")
+
+    def _in_force(self, which: int, head_bias: HeadBias, source: BiasSource) -> Biases:
+        bias = head_bias(source)
+        for change in self.bias_changes:
+            value = head_bias(change.source) if change.source else change.values[which]
+            bias = bias if value is None else torch.where(change.where, value, bias)
+        return bias * self.bias_scale
+
+    @contextmanager
+    def bias(
+        self: Self,
+        scale: float = 1.0,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        bias: Replacement | None = None,
+    ) -> Iterator[Self]:
+        """Change the biases inside a with block, and restore them exactly after it, whatever happens inside.
+
+        Blocks nest: scales multiply, and where two blocks replace the bias of a head the inner one holds.
+
+        Args:
+            scale: 0 removes the biases, 1 leaves them, 2 doubles them.
+            layers, heads: where the block acts (default: everywhere); negative numbers count from the end.
+            bias: which biases are in force: "mean", "sample" (the last draw) or "none"; or a tensor that takes the
+                place of b_Q, of shape [layer, head_index, d_head] or one that broadcasts to it, such as [d_head]; or a
+                pair of such tensors for b_Q and b_V, None for one that is left alone. `scale` acts on them too.
+
+        Raises:
+            InterpError: a layer or head that is not there, or a tensor of another shape.
+        """
+        where = self._heads_at(layers, heads)
+        change = self._change(where, bias)
+        before = self.bias_changes, self.bias_scale.clone()
+        try:
+            self.bias_changes = (*self.bias_changes, change) if change else self.bias_changes
+            self.bias_scale.copy_(torch.where(where, self.bias_scale * scale, self.bias_scale))
+            yield self
+        finally:
+            self.bias_changes = before[0]
+            self.bias_scale.copy_(before[1])
+
+    def _heads_at(
+        self, layers: Sequence[int] | None, heads: Sequence[int] | None
+    ) -> Bool[Tensor, "layer head_index 1"]:
+        size = self.cfg.n_layers, self.cfg.n_heads
+        for name, numbers, count in (("layer", layers, size[0]), ("head", heads, size[1])):
+            outside = [number for number in numbers or () if not -count <= number < count]
+            if outside:
+                raise InterpError(f"There is no {name} {outside[0]}; this model has {name}s 0 to {count - 1}.")
+        where = torch.zeros(*size, 1, dtype=torch.bool, device=self.bias_scale.device)
+        rows = torch.tensor(range(size[0]) if layers is None else layers, dtype=torch.long)
+        columns = torch.tensor(range(size[1]) if heads is None else heads, dtype=torch.long)
+        where[rows[:, None], columns[None, :]] = True
+        return where
+
+    def _change(self, where: Bool[Tensor, "layer head_index 1"], bias: Replacement | None) -> Change | None:
+        if bias is None:
+            return None
+        if isinstance(bias, str):
+            return Change(where, bias, (None, None))
+        query, value = (bias, None) if isinstance(bias, Tensor) else bias
+        return Change(where, None, (self._fitting(query), self._fitting(value)))
+
+    def _fitting(self, bias: Tensor | None) -> Tensor | None:
+        if bias is None:
+            return None
+        shape = (self.cfg.n_layers, self.cfg.n_heads, self.cfg.d_head)
+        try:
+            return bias.to(self.bias_scale).expand(shape)
+        except RuntimeError:
+            raise InterpError(
+                f"The bias has shape {list(bias.shape)}; {list(shape)}, or one that broadcasts to it, is expected."
+            ) from None

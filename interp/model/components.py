@@ -15,8 +15,32 @@ from transformer_lens.hook_points import HookPoint
 
 from interp.model.attention import Attention, HeadBiases, Residual
 from interp.model.config import ModelConfig
-from interp.model.norm import LayerNorm
-from interp.model.padding import Positions
+from interp.model.hooking import is_hooked
+from interp.model.tokens import Positions
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm with TransformerLens' `hook_scale` and `hook_normalized`."""
+
+    def __init__(self, d_model: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.w = nn.Parameter(torch.ones(d_model))
+        self.b = nn.Parameter(torch.zeros(d_model))
+        self.hook_scale = HookPoint()  # [batch, pos, 1]
+        self.hook_normalized = HookPoint()  # [batch, pos, d_model]
+
+    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        """Normalize over d_model, then scale by w and shift by b."""
+        if not is_hooked(self.hook_scale):
+            return self.hook_normalized(self.normalize(x))
+        centred = x - x.mean(-1, keepdim=True)
+        scale = self.hook_scale((centred.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
+        return self.hook_normalized(centred / scale * self.w + self.b)
+
+    def normalize(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
+        """Do the same to vectors of any leading axes, past the hooks."""
+        return F.layer_norm(x, self.w.shape, self.w, self.b, self.eps)
 
 
 def prelu(x: Float[Tensor, "batch pos d_mlp"], slope: Float[Tensor, " d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:

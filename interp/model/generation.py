@@ -13,8 +13,7 @@ from torch import Tensor
 from transformer_lens.utilities.logits_utils import sample_logits
 
 from interp.errors import InterpError
-from interp.model.padding import Mask, init_cache
-from interp.model.tokens import TokenMethods
+from interp.model.tokens import Mask, TokenMethods, init_cache
 
 
 class Generation(TokenMethods):

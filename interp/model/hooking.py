@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from torch import Tensor
+from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.utilities.slice import Slice
 
@@ -146,3 +147,8 @@ class HookMethods(HookedRootModule):
         if switch:
             raise InterpError(f"{name!r} does not fire while {switch} is off; call model.set_{switch}(True) first.")
         return name
+
+
+def is_hooked(*hooks: HookPoint) -> bool:
+    """Whether any of the hook points has a forward or backward hook attached."""
+    return any(hook._forward_hooks or hook._backward_hooks for hook in hooks)

@@ -30,10 +30,10 @@ class Interop:
         """Return TransformerLens' `TransformerBridge` with the same logits, on copies of the weights.
 
         The biases in force in evaluation mode are folded into its b_Q and b_V. With RoPE b_Q is added after the rotation
-        and cannot be: it stays beside them (see `interp.model.bridge`). Logits are equal but for rounding: in float32
+        and cannot be: it stays beside them (see `interp.model.export.bridge`). Logits are equal but for rounding: in float32
         within 1e-5 (1 + |logit|), in float64 within 1e-12.
         """
-        from interp.model.bridge import to_bridge
+        from interp.model.export.bridge import to_bridge
 
         return to_bridge(self)
 
@@ -43,6 +43,6 @@ class Interop:
         Raises:
             InterpError: the model has a PReLU or RoPE, which GPT-2 does not know.
         """
-        from interp.model.huggingface import to_huggingface
+        from interp.model.export.huggingface import to_huggingface
 
         return to_huggingface(self)

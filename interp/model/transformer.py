@@ -20,14 +20,12 @@ from transformers import PreTrainedTokenizerFast
 from interp.errors import InterpError
 from interp.model.bias import HeadBias, bias_generator
 from interp.model.circuits import Circuits
-from interp.model.components import TransformerBlock
+from interp.model.components import LayerNorm, TransformerBlock
 from interp.model.config import ModelConfig
 from interp.model.generation import Generation
-from interp.model.hooking import HookMethods
+from interp.model.hooking import HookMethods, is_hooked
 from interp.model.interop import Interop
-from interp.model.norm import LayerNorm, is_hooked
-from interp.model.padding import Mask, Positions, positions_of
-from interp.model.tokens import PaddingSide
+from interp.model.tokens import Mask, PaddingSide, Positions, positions_of
 
 ReturnType = Literal["logits", "loss", "both"] | None
 

@@ -47,7 +47,9 @@ def run_job(root: Path, name: str) -> int:
 
 
 def _do(plan: Plan, job: Job) -> None:
-    from interp.replicate import training  # late: a lock that is taken should be noticed before torch is imported
+    from interp.replicate import (
+        steps as training,  # late: a lock that is taken should be noticed before torch is imported
+    )
 
     if job.kind == "prepare":
         training.make_shards(plan, job)
@@ -58,7 +60,7 @@ def _do(plan: Plan, job: Job) -> None:
     elif job.kind == "train":
         training.train_run(with_rate(job, Path()))
     else:
-        from interp.replicate.measuring import measure_run
+        from interp.replicate.steps import measure_run
 
         measure_run(plan, job)
 

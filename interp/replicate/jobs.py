@@ -10,17 +10,32 @@ Everything lies in one folder and is named relative to it, so that a job is the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from interp.replicate.files import read_json
+from interp.files import writing
 from interp.replicate.plan import Cell, Plan
 from interp.train.config import FREE, TrainConfig
 
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    with writing(path) as beside:
+        beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, an empty dictionary where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 Kind = Literal["prepare", "tune", "choose", "train", "measure"]
+
 SHARDS, RATES, PLAN = Path("shards"), Path("learning_rates.json"), Path("plan.yaml")
+
 TRAINED, MEASURED = "trained.json", "measured.json"
 
 

@@ -16,16 +16,14 @@ import yaml
 from interp.errors import InterpError
 from interp.files import writing
 from interp.options import console
-from interp.replicate.files import read_json
-from interp.replicate.jobs import PLAN, RATES, Job, grid_of, jobs_of, settings_of, with_rate
-from interp.replicate.page import write_page
+from interp.replicate.jobs import PLAN, RATES, Job, grid_of, jobs_of, read_json, settings_of, with_rate
+from interp.replicate.page import write_page, write_report
 from interp.replicate.plan import Plan, read_plan, scale
-from interp.replicate.report import write_report
-from interp.replicate.table import results_table, save_results
+from interp.replicate.results import results_table, save_results
 from interp.replicate.workers import Workers
 
 if TYPE_CHECKING:
-    from interp.replicate.__main__ import ReplicateConfig
+    from interp.replicate.config import ReplicateConfig
 
 
 class Interrupted(InterpError):  # noqa: N818 - nothing went wrong

@@ -17,20 +17,17 @@ from interp.analysis.comparison import Comparison
 from interp.analysis.result import Amplification
 from interp.page import document
 from interp.page.look import PAGE
-from interp.report.colours import GREY, PALETTES, PLAIN
 from interp.report.evidence import with_evidence
-from interp.report.facts import facts
-from interp.report.findings import findings
+from interp.report.findings import facts, findings, first_head, overview
+from interp.report.look import GREY, PALETTES, PLAIN
 from interp.report.metrics import FEW, SINK, metrics_of
-from interp.report.overview import first_head, overview
-from interp.report.payload.comparison import comparison_payload
-from interp.report.payload.effect import effect_payload
-from interp.report.payload.figures import figures_payload
-from interp.report.payload.heads import heads_payload
-from interp.report.payload.packing import script_json
-from interp.report.payload.passages import passages_payload
-from interp.report.payload.positions import positions_payload
-from interp.report.payload.tokens import tokens_payload
+from interp.report.panels.compare import comparison_payload
+from interp.report.panels.effect import effect_payload
+from interp.report.panels.packing import heads_payload, script_json
+from interp.report.panels.passages import passages_payload
+from interp.report.panels.payload_figures import figures_payload
+from interp.report.panels.position import positions_payload
+from interp.report.panels.tokens import tokens_payload
 
 TEMPLATES = Path(__file__).parent / "templates"
 # In the order of their use: they share one module scope, so a page has one state and no globals.

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.analysis.result import Amplification
-from interp.report.tables import KEYS
+from interp.report.metrics import KEYS
 
 REMOVED = {"nothing": "contrast", "position": "contrast_position", "position and frequency": "contrast_frequency"}
 """What the columns of each `adjusted_for` of the result's table `adjusted` start with."""

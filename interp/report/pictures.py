@@ -12,8 +12,7 @@ from interp.errors import InterpError
 from interp.files import writing
 from interp.report.evidence import with_evidence
 from interp.report.figures import class_bars, head_grid, token_bars
-from interp.report.metrics import AMPLIFICATION
-from interp.report.tables import indistinct, rankable
+from interp.report.metrics import AMPLIFICATION, indistinct, rankable
 
 OTHERWISE = "or save any chart of report.html with its own PNG button"
 

@@ -17,7 +17,7 @@ import typer
 
 from interp.options import command_from
 from interp.train.config import TrainConfig
-from interp.train.curves.command import plot
+from interp.train.curves.page import plot
 
 HELP = """Train a transformer with unlearned query and value biases, and leave a checkpoint folder.
 
@@ -38,7 +38,7 @@ def complete(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
     """With --resume, take what was not typed from the run that is to go on."""
     if not values["resume"]:
         return values
-    from interp.train.state import stored_settings  # late, like the above
+    from interp.train.checkpoints import stored_settings  # late, like the above
 
     kept = given | {"output", "resume", "overwrite"}
     kept |= {"steps", "tokens"} if given & {"steps", "tokens"} else set()  # one says what the other would

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from interp.data.shards import TokenShards
+from interp.data.shards.open import TokenShards
 from interp.errors import InterpError
 
 

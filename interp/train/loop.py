@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interp.errors import InterpError
 from interp.evals.loss import summed_loss
-from interp.model.ranks import processes
+from interp.model.distributed import processes
 from interp.options import console
 from interp.train.batches import Prefetcher
 from interp.train.config import TrainConfig
@@ -21,9 +24,43 @@ from interp.train.optim.descent import EnergyConservingOptimizer
 from interp.train.records import Record, open_records
 from interp.train.run import Run, prepare, resume_command
 from interp.train.saving import save_best, save_card, save_state
-from interp.train.schedule import learning_rate
-from interp.train.step import optimizer_step
-from interp.train.stopping import StopSignals, on_a_plateau
+from interp.train.step import learning_rate, optimizer_step
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals:
+    """Inside a with block, SIGTERM and Ctrl-C only set `received`; a second one acts as usual.
+
+    Elsewhere than in the main thread, where Python handles no signals, nothing is caught.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self.before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+
+def on_a_plateau(losses: list[float], patience: int) -> bool:
+    """Return whether the last `patience` held-out losses are all no lower than the lowest before them; 0 never."""
+    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
+
 
 Row = dict[str, Any]
 

@@ -16,14 +16,14 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from interp.errors import InterpError
-from interp.model.ranks import Processes
+from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
 
 SHARDED_PRESETS = ("gpt2-1.3b",)
 
 
-def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, place: Processes) -> Any:
+def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, place: World) -> Any:
     """Return what to call for a training step: the model, compiled if asked for, or a DistributedDataParallel around it.
 
     With "fsdp" the model is sharded in place, block by block; "auto" does so for presets that need it.

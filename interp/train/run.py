@@ -12,11 +12,10 @@ import torch
 
 from interp.errors import InterpError
 from interp.model.checkpoint import read_training
-from interp.model.device import choose_device
-from interp.model.ranks import Processes
+from interp.model.distributed import World, choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import console
-from interp.train import state
+from interp.train import checkpoints as state
 from interp.train.batches import Batches
 from interp.train.config import FREE, TrainConfig
 from interp.train.parallel import distributed
@@ -38,7 +37,7 @@ class Run:
     """Everything a training run holds while it goes."""
 
     config: TrainConfig
-    place: Processes
+    place: World
     tokens: Tokens
     model: HookedSymmetryBrokenTransformer
     forward: Any  # the model, compiled or distributed
@@ -59,13 +58,13 @@ class Run:
         return {**self.config.to_dict(), "best_validation_loss": best, "command": self.config.command()}
 
 
-def prepare(config: TrainConfig, place: Processes | None = None) -> Run:
+def prepare(config: TrainConfig, place: World | None = None) -> Run:
     """Check the folder, open the corpus, build model and optimizer, and put back the state to go on from, if any.
 
     Raises:
         InterpError: the output folder is in use, or bad input.
     """
-    config, place = resolved(config), place or Processes(0, 1, choose_device(config.device))
+    config, place = resolved(config), place or World(0, 1, choose_device(config.device))
     _check_batch(config, place)
     saved = _enter(config, place)
     tokens = open_tokens(config)
@@ -91,7 +90,7 @@ def resume_command(config: TrainConfig) -> str:
     return f"python -m interp.train --resume -o {shlex.quote(str(config.output))}"
 
 
-def _check_batch(config: TrainConfig, place: Processes) -> None:
+def _check_batch(config: TrainConfig, place: World) -> None:
     micro = config.micro_batch_size or config.batch_size // place.world
     if config.batch_size % (place.world * max(1, micro)):
         raise InterpError(
@@ -100,7 +99,7 @@ def _check_batch(config: TrainConfig, place: Processes) -> None:
         )
 
 
-def _enter(config: TrainConfig, place: Processes) -> dict[str, Any] | None:
+def _enter(config: TrainConfig, place: World) -> dict[str, Any] | None:
     """Return the state to go on from, or make sure that the folder is free and can be written."""
     begun = config.output.exists() and (config.output.is_file() or any(config.output.iterdir()))
     if begun and not config.overwrite and not config.resume:

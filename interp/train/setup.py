@@ -11,16 +11,14 @@ from jaxtyping import Integer
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.contexts import token_stream
-from interp.data.corpus import open_corpus
-from interp.data.shards import TokenShards, is_shards, open_shards, tokenizer_of
+from interp.data.corpora.corpus import open_corpus
+from interp.data.shards.open import TokenShards, is_shards, open_shards, tokenizer_of
 from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
-from interp.model.config import BiasConfig, ModelConfig, Profile
-from interp.model.presets import preset
+from interp.model.config import BiasConfig, ModelConfig, Profile, preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
-from interp.train.optim.arguments import parse_arguments
-from interp.train.optim.registry import OPTIMIZERS, build_optimizer
+from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
 from interp.vocabulary import load_tokenizer
 
 SMALL_PRESETS = ("mini", "tiny", "small")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,7 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from interp.model.ranks import Processes
+from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
 
@@ -24,7 +25,7 @@ def optimizer_step(
     batch: Int64[Tensor, "batch pos"],
     step: int,
     config: TrainConfig,
-    place: Processes,
+    place: World,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Take optimizer step number `step` (from 0) on this process' part of a batch.
 
@@ -64,3 +65,24 @@ def _synchronized(forward: nn.Module | Any, last: bool) -> AbstractContextManage
     elif isinstance(forward, DistributedDataParallel) and not last:
         return forward.no_sync()
     return nullcontext()
+
+
+Schedule = Literal["cosine", "linear", "constant", "wsd"]
+
+
+def learning_rate(schedule: Schedule, step: int, steps: int, warmup: float, decay: float, final: float) -> float:
+    """Return the learning rate at `step` of `steps` as a share of its peak.
+
+    It rises linearly over the first ``warmup * steps`` steps. Then "cosine" and "linear" fall to `final` at the last step,
+    "constant" stays, and "wsd" (warm-up, stable, decay) stays until the last ``decay * steps`` steps and falls linearly
+    in them.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    if schedule == "constant":
+        return 1.0
+    start = max(rising, steps - 1 - round(decay * steps)) if schedule == "wsd" else rising
+    progress = min(1.0, max(0.0, (step - start) / max(1, steps - 1 - start)))
+    height = 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1 - progress
+    return final + (1 - final) * height

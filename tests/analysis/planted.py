@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from interp.analysis import accumulate
+from interp.analysis import run as accumulate
 from interp.data.contexts import TaggedDocument
-from interp.data.corpus import Document
+from interp.data.corpora.corpus import Document
 
 
 def plant(monkeypatch, keys):

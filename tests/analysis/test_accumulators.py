@@ -4,11 +4,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.analysis.amplification import measure
-from interp.analysis.documents import DocumentCounts
-from interp.analysis.histogram import ScoreHistogram
-from interp.analysis.moments import GroupedMoments
-from interp.analysis.shares import ShareSums, class_shares
+from interp.analysis.accumulators import GroupedMoments, ScoreHistogram
+from interp.analysis.attention import class_shares
+from interp.analysis.batch import DocumentCounts
+from interp.analysis.measurements.shares import ShareSums
+from interp.analysis.run import measure
 from tests.analysis.reference import auroc
 
 

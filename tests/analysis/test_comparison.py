@@ -5,10 +5,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from interp.analysis.amplification import measure
-from interp.analysis.comparison import NO_CORRESPONDENCE, Comparison
-from interp.analysis.head_distributions import OVER_DOCUMENTS, OVER_HEADS, newcombe, stronger
-from interp.analysis.paired_differences import compare_results
+from interp.analysis.comparison import (
+    NO_CORRESPONDENCE,
+    OVER_DOCUMENTS,
+    OVER_HEADS,
+    Comparison,
+    compare_results,
+    newcombe,
+    stronger,
+)
+from interp.analysis.run import measure
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from tests.analysis.reference import observe, rows_of

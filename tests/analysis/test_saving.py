@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.analysis.alignment import StaticAlignment, static_alignment
+from interp.analysis.measurements.static_alignment import StaticAlignment, static_alignment
+from interp.analysis.measurements.value_bias import ValueBias, measure_value_bias
 from interp.analysis.saving import load_tables, save_tables
-from interp.analysis.value_effect import ValueBias, measure_value_bias
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 

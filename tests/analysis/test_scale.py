@@ -12,12 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.analysis.amplification import measure
-from interp.analysis.partial import PartialSums, remove_partial
 from interp.analysis.result import Amplification
-from interp.analysis.state import state_of
-from interp.data.blocks import Dealer, Encoded
-from interp.data.contexts import TaggedDocument
+from interp.analysis.resume import ResumeFile, remove_partial, state_of
+from interp.analysis.run import measure
+from interp.data.contexts import Dealer, Encoded, TaggedDocument
 from interp.errors import InterpError
 
 TABLES = (
@@ -76,11 +74,11 @@ def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
     whole = run(case)
     done = []
     for batches in (20, 12):
-        partial = PartialSums(tmp_path, {"seed": 0}, every_seconds=0.0)
+        partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
         interrupted((*case[:2], after(case, partial)), partial, batches)
-        done.append(PartialSums(tmp_path, {"seed": 0}).done.number)
+        done.append(ResumeFile(tmp_path, {"seed": 0}).done.number)
     assert done[0] < done[1]
-    partial = PartialSums(tmp_path, {"seed": 0}, every_seconds=0.0)
+    partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
     resumed = run(case, after(case, partial), partial=partial)
     assert partial.done.number == done[1]
     for name in TABLES:
@@ -96,19 +94,19 @@ def after(case, partial):
 
 
 def test_partial_sums_of_other_settings_and_damaged_ones_are_refused(case, tmp_path):
-    interrupted(case, PartialSums(tmp_path, {"seed": 0, "processes": 1}, every_seconds=0.0), 20)
+    interrupted(case, ResumeFile(tmp_path, {"seed": 0, "processes": 1}, every_seconds=0.0), 20)
     with pytest.raises(
         InterpError, match=r"another run: its processes is 1, here it is 2 .and 1 more.; give the same settings"
     ):
-        PartialSums(tmp_path, {"seed": 1, "processes": 2})
+        ResumeFile(tmp_path, {"seed": 1, "processes": 2})
     [file] = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InterpError, match=r"rank-0.safetensors cannot be read .*; remove it to start over"):
-        PartialSums(tmp_path, {"seed": 0, "processes": 1})
+        ResumeFile(tmp_path, {"seed": 0, "processes": 1})
 
 
 def test_sums_are_saved_no_more_often_than_asked(case, tmp_path):
-    run(case, partial=PartialSums(tmp_path, {}, every_seconds=3600.0))
+    run(case, partial=ResumeFile(tmp_path, {}, every_seconds=3600.0))
     assert not list(tmp_path.iterdir())
 
 
@@ -210,7 +208,7 @@ def sums_of(case, documents):
     """What one process has collected, taken from what it would save."""
     kept = []
 
-    class Keeping(PartialSums):
+    class Keeping(ResumeFile):
         def __init__(self):
             self.done = None
 

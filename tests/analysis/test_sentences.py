@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.analysis.sentences.measure import read_sentence
+from interp.analysis.sentences import read_sentence
 from interp.errors import InterpError
 
 TEXT = "In 1905 Einstein"

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from interp.analysis.amplification import measure
-from interp.analysis.bias_tables import static_tables
 from interp.analysis.interventions.measure import intervene
+from interp.analysis.measurements.static_alignment import static_tables
+from interp.analysis.run import measure
+from interp.data.classes.built_in import Scheme
 from interp.data.contexts import TaggedDocument, pack
-from interp.data.corpus import Document
-from interp.data.schemes import Scheme
+from interp.data.corpora.corpus import Document
 from interp.data.tokenizer import train_tokenizer
-from interp.model.presets import preset
+from interp.model.config import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from tests.bench.timing import Row, medians, ratio, seconds
 from tests.bench.usual import usual_amplification

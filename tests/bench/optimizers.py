@@ -7,7 +7,7 @@ three. Where one thread's reading is what takes the time, 5/3 = 1.67 is the floo
 
 import torch
 
-from interp.model.presets import preset
+from interp.model.config import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.optim.registry import OPTIMIZERS, build_optimizer
 from tests.bench.timing import Row, medians, ratio, seconds

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from interp.model.presets import preset
+from interp.model.config import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
-from interp.train.loop import steps
+from interp.train.loop import StopSignals, steps
 from interp.train.records import Lines
 from interp.train.run import prepare
-from interp.train.stopping import StopSignals
 from tests.bench.timing import Row, ratio, seconds
 
 BATCH = 8

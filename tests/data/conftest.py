@@ -3,7 +3,7 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from interp.data.corpus import Corpus, open_corpus
+from interp.data.corpora.corpus import Corpus, open_corpus
 from interp.data.tokenizer import train_tokenizer
 
 TEXTS = [

@@ -6,8 +6,8 @@ import random
 import subprocess
 import sys
 
-from interp.data.prepare import prepare
-from interp.data.prepare_config import PrepareConfig
+from interp.data.shards.config import PrepareConfig
+from interp.data.shards.prepare import prepare
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 

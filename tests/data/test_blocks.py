@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp.data.blocks import ROWS, Dealer, Done, Encoded, within
-from interp.data.corpus import Document
+from interp.data.contexts import ROWS, Dealer, Done, Encoded, take_tokens
+from interp.data.corpora.corpus import Document
 from interp.errors import InterpError
 
 CONTEXT = 3
@@ -28,7 +28,7 @@ def test_every_document_within_the_limit_goes_to_exactly_one_process_in_whole_bl
     documents = encoded(lengths)
     dealers = [Dealer(CONTEXT, max_tokens, rank, world) for rank in range(world)]
     dealt = [list(dealer.deal(documents)) for dealer in dealers]
-    expected = [document.index for document in within(documents, max_tokens)]
+    expected = [document.index for document in take_tokens(documents, max_tokens)]
     assert sorted(one.index for part in dealt for one in part) == expected
     assert len({dealer.checksum.hexdigest() for dealer in dealers}) == 1
     blocks = {one.block.number: one.block for part in dealt for one in part}
@@ -46,7 +46,7 @@ def test_every_document_within_the_limit_goes_to_exactly_one_process_in_whole_bl
 @given(lengths=LENGTHS, max_tokens=st.integers(1, 3000))
 def test_the_limit_falls_on_the_last_border_that_does_not_exceed_it(lengths, max_tokens):
     totals = np.cumsum(lengths)
-    assert len(list(within(encoded(lengths), max_tokens))) == max(1, int((totals <= max_tokens).argmin()) or (
+    assert len(list(take_tokens(encoded(lengths), max_tokens))) == max(1, int((totals <= max_tokens).argmin()) or (
         len(lengths) if totals[-1] <= max_tokens else 0
     ))  # fmt: skip
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.data.contexts import TaggedDocument, pack, token_stream
-from interp.data.corpus import Document, open_corpus
+from interp.data.corpora.corpus import Document, open_corpus
 from interp.data.tokenizer import encode_documents
 from interp.errors import InterpError
 

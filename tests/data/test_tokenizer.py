@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from interp.data.corpus import Document, open_corpus
+from interp.data.corpora.corpus import Document, open_corpus
 from interp.data.tokenizer import encode_documents, train_tokenizer
 from interp.errors import InterpError
 from interp.vocabulary import END_OF_TEXT, load_tokenizer

@@ -6,16 +6,14 @@ import pytest
 import torch
 from scipy import stats
 
+from interp.data.classes.built_in import build_schemes
 from interp.data.contexts import token_stream
-from interp.data.corpus import open_corpus
-from interp.data.schemes import build_schemes
-from interp.data.shards import open_shards
-from interp.data.tagging import tag_documents
+from interp.data.corpora.corpus import open_corpus
+from interp.data.shards.open import open_shards
+from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError
-from interp.evals.held_out import open_held_out
+from interp.evals.held_out import DocumentRatios, held_out_loss, open_held_out
 from interp.evals.loss import validation_loss
-from interp.evals.loss_tables import held_out_loss
-from interp.evals.ratios import DocumentRatios
 
 TEXTS = [
     "The quick brown fox doesn't jump over 13 lazy dogs; it sleeps.",

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from interp.errors import InterpError
-from interp.model.config import BiasConfig, ModelConfig
-from interp.model.presets import SIZES, preset
+from interp.model.config import SIZES, BiasConfig, ModelConfig, preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 SIZE = {"n_layers": 1, "d_model": 8, "n_heads": 2, "n_ctx": 4, "d_vocab": 10}

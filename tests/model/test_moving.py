@@ -54,7 +54,7 @@ def test_a_model_on_a_device_without_memory_keeps_its_shape(make_model):
 COMPILED = """
 import torch
 from interp.data.tokenizer import train_tokenizer
-from interp.model.presets import preset
+from interp.model.config import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 tokenizer = train_tokenizer(["the quick brown fox jumps over the lazy dog"] * 3, 300)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interp.errors import InterpError
-from interp.model.padding import init_cache
+from interp.model.tokens import init_cache
 from tests.model.cases import SHAPES, random_tokens
 
 LENGTHS = (9, 4, 1)

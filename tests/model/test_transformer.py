@@ -100,7 +100,7 @@ def test_too_many_positions_and_text_without_a_tokenizer_are_refused(make_model)
 
 COMPILED = """
 import torch
-from interp.model.presets import preset
+from interp.model.config import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 model = HookedSymmetryBrokenTransformer(preset("tiny", "bqbv", n_layers=2)).train()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from interp.replicate.plan import Plan, scale
-from interp.replicate.table import AMPLIFICATION, KEYS
+from interp.replicate.results import AMPLIFICATION, KEYS
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "1", "2", "3", "while", "owls", "watch"]
 

@@ -6,14 +6,13 @@ import pandas as pd
 import pytest
 
 from interp.errors import InterpError
-from interp.replicate.__main__ import ReplicateConfig
-from interp.replicate.files import read_json, write_json
+from interp.replicate.config import ReplicateConfig
 from interp.replicate.job import TAKEN, lock_of, run_job
-from interp.replicate.jobs import PLAN, RATES, grid_of, jobs_of, settings_of, with_rate
+from interp.replicate.jobs import PLAN, RATES, grid_of, jobs_of, read_json, settings_of, with_rate, write_json
 from interp.replicate.plan import Tuning, scale
 from interp.replicate.replication import plan_of, refuse_other_results, replicate, store_plan
-from interp.replicate.table import results_table
-from interp.replicate.training import best_rate
+from interp.replicate.results import results_table
+from interp.replicate.steps import best_rate
 from interp.replicate.workers import Workers
 
 

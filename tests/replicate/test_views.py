@@ -3,12 +3,9 @@
 import numpy as np
 import pytest
 
-from interp.replicate.contrasts import contrasts
-from interp.replicate.figures import FIGURES, breaking_figure, loss_figure, puzzle_figure
+from interp.replicate.page import FIGURES, breaking_figure, loss_figure, puzzle_figure, sections, verdicts
 from interp.replicate.plan import scale
-from interp.replicate.published import published_difference
-from interp.replicate.report import sections, verdicts
-from interp.replicate.summaries import is_comparable, losses
+from interp.replicate.results import contrasts, is_comparable, losses, published_difference
 
 
 def points(figure):

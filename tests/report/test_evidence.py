@@ -12,10 +12,9 @@ import pytest
 from interp.report.evidence import with_evidence
 from interp.report.figures import adjusted_contrasts, class_bars, head_grid, position_profile
 from interp.report.findings import findings
-from interp.report.metrics import METRICS, metrics_of
-from interp.report.payload.heads import heads_payload
-from interp.report.payload.positions import positions_payload
-from interp.report.tables import indistinct, null_band
+from interp.report.metrics import METRICS, indistinct, metrics_of, null_band
+from interp.report.panels.packing import heads_payload
+from interp.report.panels.position import positions_payload
 from tests.report.further import positions
 
 

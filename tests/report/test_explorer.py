@@ -9,7 +9,7 @@ import interp
 from interp.errors import InterpError
 from interp.report.explorer import explorer as module
 from interp.report.explorer.explorer import explore
-from interp.report.figures.sentences import attention_received
+from interp.report.explorer.figures import attention_received
 
 TEXT = "The dog <b>sleeps</b> in 1905."
 

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from interp.errors import InterpError
 from interp.report.dashboard import payload, render, write_dashboard
 from interp.report.findings import findings
-from interp.report.payload.packing import pack, script_json
+from interp.report.panels.packing import pack, script_json
 
 
 def unpacked(packed):

@@ -7,10 +7,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from interp.analysis.sentences.measure import read_sentence
+from interp.analysis.sentences import read_sentence
 from interp.errors import InterpError
-from interp.report.explorer.coloured import coloured_text
-from interp.report.figures.sentences import attention_received, loss_per_token, next_token
+from interp.report.explorer.figures import attention_received, coloured_text, loss_per_token, next_token
 
 HOSTILE = "<b>x</b> </script><script>alert(1)</script> \"q\" &lt; 'y' \n\t 😀"
 

@@ -10,9 +10,9 @@ import pytest
 from interp.errors import InterpError
 from interp.report.evidence import with_evidence
 from interp.report.figures import attention_change, class_differences, comparison_grids, loss_change
-from interp.report.payload.comparison import comparison_payload
-from interp.report.payload.effect import effect_payload
-from interp.report.payload.heads import heads_payload
+from interp.report.panels.compare import comparison_payload
+from interp.report.panels.effect import effect_payload
+from interp.report.panels.packing import heads_payload
 from tests.report.turned import comparison, interventions
 
 

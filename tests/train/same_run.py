@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from interp.train import state
+from interp.train import checkpoints as state
 
 TIMES = ("seconds", "tokens_per_second", "utilization")
 

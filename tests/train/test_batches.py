@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.data.shards import TokenShards
+from interp.data.shards.open import TokenShards
 from interp.errors import InterpError
 from interp.train.batches import Batches, Prefetcher
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from interp.model.checkpoint import load_model
-from interp.train import state
+from interp.train import checkpoints as state
 from tests.train.same_run import begun, command, same_run
 
 

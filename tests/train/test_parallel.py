@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from interp.model.checkpoint import load_model
-from interp.train import state
+from interp.train import checkpoints as state
 
 STEPS = 12
 

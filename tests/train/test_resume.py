@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interp.errors import InterpError
-from interp.train import state
+from interp.train import checkpoints as state
 from interp.train.loop import Stopped, train
 from interp.train.optim.registry import OPTIMIZERS
 from tests.train.same_run import same_run

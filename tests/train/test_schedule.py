@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from interp.train.schedule import learning_rate
-from interp.train.stopping import on_a_plateau
+from interp.train.loop import on_a_plateau
+from interp.train.step import learning_rate
 
 
 def rates(schedule, steps=101, warmup=0.1, decay=0.3, final=0.2):

@@ -4,7 +4,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from interp.model.config import ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.train.throughput import flops_per_token, peak_flops
+from interp.train.measures import flops_per_token, peak_flops
 
 
 @pytest.mark.parametrize(

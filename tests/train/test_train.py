@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.data.shards import TokenShards
+from interp.data.shards.open import TokenShards
 from interp.errors import InterpError
 from interp.evals.loss import validation_loss
 from interp.model.checkpoint import load_model, read_training

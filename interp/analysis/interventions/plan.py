@@ -10,18 +10,72 @@ r - b, about sqrt(2) |b| at alpha = 0 where the intervention moves them by |b|. 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.analysis.direction_null import random_directions
-from interp.analysis.interventions.places import Place
+from interp.analysis.direction import random_directions
 from interp.errors import InterpError
 
+
+class Place(NamedTuple):
+    """All heads (no layer), all heads of a layer (no head), or one head."""
+
+    name: str
+    layer: int | None = None
+    head: int | None = None
+
+
+def places(where: str | Sequence[str], n_layers: int, n_heads: int) -> list[Place]:
+    """Return the places that words name, each once: "all", "layers" (each layer alone), "heads" (each alone), "L3", "L3H7".
+
+    Args:
+        where: the words, or one string of them with commas.
+        n_layers, n_heads: of the model.
+
+    Raises:
+        InterpError: no word, one that names no place, or a layer or head that is not there.
+    """
+    words = [word.strip() for word in (where.split(",") if isinstance(where, str) else where)]
+    found = dict.fromkeys(place for word in words if word for place in _named(word, n_layers, n_heads))
+    if not found:
+        raise InterpError(
+            "No place to intervene at is given; choose of all, layers, heads, or name some, such as L3 or L3H7."
+        )
+    return list(found)
+
+
+def _named(word: str, n_layers: int, n_heads: int) -> Iterator[Place]:
+    if word == "all":
+        yield Place("all")
+    elif word == "layers":
+        yield from (Place(f"L{layer}", layer) for layer in range(n_layers))
+    elif word == "heads":
+        yield from (Place(f"L{layer}H{head}", layer, head) for layer in range(n_layers) for head in range(n_heads))
+    else:
+        yield _one(word, n_layers, n_heads)
+
+
+def _one(word: str, n_layers: int, n_heads: int) -> Place:
+    match = re.fullmatch(r"L(\d+)(?:H(\d+))?", word, re.IGNORECASE)
+    if match is None:
+        raise InterpError(
+            f"There is no place {word!r} to intervene at; choose of all, layers, heads, or such as L3 or L3H7."
+        )
+    layer, head = int(match[1]), None if match[2] is None else int(match[2])
+    if layer >= n_layers or (head or 0) >= n_heads:
+        raise InterpError(
+            f"There is no {word}; this model has layers 0 to {n_layers - 1} with heads 0 to {n_heads - 1}."
+        )
+    return Place(f"L{layer}" if head is None else f"L{layer}H{head}", layer, head)
+
+
 Part = Literal["q", "v", "qv"]
+
 Biases = Float[Tensor, "2 layer head_index d_head"]
 """b_Q (0) and b_V (1), or changes of them."""
 
@@ -86,3 +140,31 @@ def only(biases: Biases, part: Part) -> Biases:
         if name not in part:
             kept[which] = 0
     return kept
+
+
+class Path(NamedTuple):
+    """One way for amplification to reach `layer`: the log2 share with biases of layers below `upper`, less below `lower`."""
+
+    name: str
+    layer: int
+    source: int | None
+    upper: int
+    lower: int
+
+
+def without_layers_from(biases: Biases) -> list[Float[Tensor, "2 layer head_index d_head"]]:
+    """Return, for k = 0 .. n_layers - 1, the change that removes the biases of layer k and of all after it."""
+    found = []
+    for layer in range(biases.shape[1]):
+        change = torch.zeros_like(biases)
+        change[:, layer:] = -biases[:, layer:]
+        found.append(change)
+    return found
+
+
+def paths_to(layer: int) -> Iterator[Path]:
+    """Return the paths to a layer: total, direct, indirect, and every source of the indirect one."""
+    yield Path("total", layer, None, layer + 1, 0)
+    yield Path("direct", layer, layer, layer + 1, layer)
+    yield Path("indirect", layer, None, layer, 0)
+    yield from (Path("source", layer, source, source + 1, source) for source in range(layer))

@@ -60,7 +60,7 @@ class Interventions:
         paths: `PATH_COLUMNS`: one row per (layer, head), scheme, class and path: `log2_amplification` that comes that
             way, with `ci_low, ci_high`. `path` is "total" (all biases against none), "direct" (the layer's own bias,
             upstream as it is), "indirect" (biases of earlier layers, this layer's own off), or "source": the part of
-            "indirect" that is due to the bias of `source_layer` (see `interp.analysis.interventions.paths`).
+            "indirect" that is due to the bias of `source_layer` (see `interp.analysis.interventions.plan`).
             total = direct + indirect and indirect = the sum over its sources, exactly.
         run: how it was made: model, part, scales, interventions, n_tokens, n_documents, seed, replicates ...
     """

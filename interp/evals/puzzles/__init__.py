@@ -1,8 +1,7 @@
 """Logic puzzles: families generated from a seed, one's own in a file, scored with intervals beside chance."""
 
-from interp.evals.puzzles.families import FAMILIES, generate
-from interp.evals.puzzles.items import Item
-from interp.evals.puzzles.reading import read_items
+from interp.evals.puzzles.generate import FAMILIES, generate
+from interp.evals.puzzles.items import Item, read_items
 from interp.evals.puzzles.scoring import PuzzleResult, evaluate
 
 __all__ = ["FAMILIES", "Item", "PuzzleResult", "evaluate", "generate", "read_items"]

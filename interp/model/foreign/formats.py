@@ -9,8 +9,7 @@ from pathlib import Path
 from interp.errors import InterpError, few
 from interp.model.config import Activation
 from interp.model.foreign.authors import from_release
-from interp.model.foreign.hugging_face import from_hugging_face
-from interp.model.foreign.nanogpt import from_nanogpt
+from interp.model.foreign.gpt2 import from_hugging_face, from_nanogpt
 from interp.model.foreign.source import Source, open_source
 from interp.model.foreign.transformer_lens import from_transformer_lens
 from interp.model.transformer import HookedSymmetryBrokenTransformer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from importlib.util import find_spec
@@ -13,22 +14,117 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.analysis.result import Amplification
-from interp.analysis.sentences.measure import measure_sentence
-from interp.analysis.sentences.result import Sentence
-from interp.analysis.sentences.tagged import FREQUENCIES, Schemes, schemes_for_sentences, tag_sentence
-from interp.data.pipelines import DEFAULT_PIPELINE
+from interp.analysis.sentences import (
+    FREQUENCIES,
+    Schemes,
+    Sentence,
+    measure_sentence,
+    schemes_for_sentences,
+    tag_sentence,
+)
+from interp.data.classes.built_in import BUILT_IN
+from interp.data.spacy_pipelines import DEFAULT_PIPELINE
 from interp.errors import InterpError, nearest
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.report.colours import Theme
 from interp.report.evidence import with_evidence
-from interp.report.explorer.coloured import coloured_text
-from interp.report.explorer.start import check_fits, first_view, usual_schemes
-from interp.report.explorer.still import still_html
-from interp.report.explorer.summary import summary
+from interp.report.explorer.figures import attention_received, coloured_text, loss_per_token, next_token
 from interp.report.explorer.view import View
-from interp.report.figures.bars import class_bars
-from interp.report.figures.grid import head_grid
-from interp.report.figures.sentences import attention_received, loss_per_token, next_token
+from interp.report.look import Theme
+from interp.report.metrics import SINK, escaped, number, rankable
+from interp.report.panels.classes import class_bars
+from interp.report.panels.grid import head_grid
+
+SCHEMES = ("pos", "function", "surface")
+
+
+def check_fits(result: Amplification, model: HookedSymmetryBrokenTransformer) -> None:
+    """Raise an InterpError if a result speaks of other layers and heads than the model has."""
+    found = tuple(1 + int(result.heads[name].to_numpy().max()) for name in ("layer", "head"))
+    expected = model.cfg.n_layers, model.cfg.n_heads
+    if found != expected:
+        raise InterpError(
+            f"The result is of {found[0]} layers of {found[1]} heads, the model has {expected[0]} of {expected[1]}; pass "
+            "the result of this model."
+        )
+
+
+def usual_schemes(result: Amplification | None) -> tuple[str, ...]:
+    """Return the schemes of a result that can be made again from their names, or the usual ones."""
+    measured = () if result is None else result.heads["scheme"].astype(str).unique()
+    return tuple(name for name in measured if name in BUILT_IN) or SCHEMES
+
+
+def first_view(sentence: Sentence, result: Amplification | None) -> View:
+    """Return a view of the head and class of the text that stand out: by amplification in the result, else by attention.
+
+    One text has few tokens of a class, where ratios are wild; so there it is the share of attention that b_Q moves.
+    """
+    scheme = sentence.schemes[0]
+    if result is not None and scheme in set(result.heads["scheme"]):
+        present = result.heads["token_class"].isin(sentence.tokens[scheme].astype(str).tolist())
+        rows = result.heads.loc[(result.heads["scheme"] == scheme) & rankable(result.heads) & present]
+        size = np.abs(rows["log2_amplification"].to_numpy(float))
+    else:
+        shares = sentence.shares(scheme)
+        rows = shares.loc[(shares["n_tokens"] > 0) & (shares["token_class"] != SINK)]
+        size = np.abs(rows["share_unchanged"].to_numpy(float) - rows["share_unbiased"].to_numpy(float))
+    if not len(size):
+        return View(sentence.run["text"], "L0H0", scheme, SINK)
+    row = rows.iloc[int(np.nan_to_num(size).argmax())]
+    return View(sentence.run["text"], f"L{row['layer']}H{row['head']}", scheme, str(row["token_class"]))
+
+
+def summary(sentence: Sentence, view: View) -> str:
+    """Return what the bias does to the attention to the chosen class and to the loss, in this text.
+
+    With the dial at 1 it is the direct effect of b_Q in this head: attention as trained, beside that without it.
+    """
+    after, before = sentence.loss()
+    if view.scale == 1:
+        return f"as trained: {_attention(sentence, view)}; loss {before:.3f} nats per token."
+    loss = f"loss {before:.3f} → {after:.3f} nats per token ({number(after - before, 3)})"
+    return f"{view.reading}: {_attention(sentence, view)}; {loss}."
+
+
+def _attention(sentence: Sentence, view: View) -> str:
+    shares = sentence.shares(view.scheme)
+    layer, head = view.layer_and_head
+    chosen = (shares["layer"] == layer) & (shares["head"] == head) & (shares["token_class"] == view.token_class)
+    columns = ["n_tokens", "share", "share_unchanged", "share_unbiased", "log2_amplification"]
+    n_tokens, share, unchanged, unbiased, amplification = shares.loc[chosen, columns].to_numpy(float)[0]
+    if not n_tokens:
+        return f"the text has no {view.token_class}"
+    whose = f"attention of {view.head} to {view.token_class} (n = {n_tokens:.0f})"
+    if view.scale == 1:
+        return f"{whose} {unchanged:.1%}, without its own b_Q {unbiased:.1%} (A = {number(amplification)})"
+    return f"{whose} {unchanged:.1%} → {share:.1%}"
+
+
+COLUMNS = {
+    "bias_score_contrast": "bias score − mean (nats)",
+    "attention_unchanged": "attention as trained",
+    "attention": "attention, scaled",
+    "loss_unchanged": "loss as trained (nats)",
+    "loss": "loss, scaled (nats)",
+}
+
+
+def still_html(explorer: Explorer, reason: str = "") -> str:
+    """Return the coloured text, what the bias does to it and a table, as HTML without script; `reason` says why no more."""
+    why = f"{reason}: install it (pip install ipywidgets) and start the kernel again" if reason else (
+        "this is a still picture; run the notebook to click"
+    )  # fmt: skip
+    view = explorer.view
+    rows = explorer.rows()
+    table = pd.DataFrame({title: rows[name].round(3) for name, title in COLUMNS.items()})
+    table.insert(0, escaped(view.scheme), [escaped(str(name)) for name in rows[view.scheme]])
+    table.insert(0, "token", [escaped(token) for token in rows["token_string"]])
+    return (
+        f"<div><p><b>{html.escape(view.head)}</b> of {html.escape(explorer.model.cfg.model_name)} ({why}; "
+        f"<code>explorer.set(head=..., scale=...)</code> chooses in Python).</p>{explorer.text_html()}"
+        f"<p>{html.escape(explorer.summary())}</p>{table.to_html(index=False, escape=False, border=0)}</div>"
+    )
+
 
 TEXT = "In 1903 Marie Curie won the Nobel Prize in Physics, and in 1911 she won the Nobel Prize in Chemistry."
 

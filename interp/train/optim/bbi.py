@@ -12,8 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from interp.errors import InterpError
 from interp.train.optim.descent import EnergyConservingOptimizer, ratio_or
-from interp.train.optim.passes import kick_and_drift, launch, turn
-from interp.train.optim.phase_space import PhaseSpace, Scalar, square_momentum
+from interp.train.optim.mechanics import PhaseSpace, Scalar, kick_and_drift, launch, square_momentum, turn
 
 
 class BBI(EnergyConservingOptimizer):

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from interp.train.optim.phase_space import HALVES, Block, PhaseSpace, Scalar, Sums
+from interp.train.optim.mechanics import HALVES, Block, PhaseSpace, Scalar, Sums
 
 ROW, SHORTEST = 1024, 64  # elements that are added in the arrays' own precision
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from interp.errors import InterpError
-from interp.train.optim.phase_space import PhaseSpace, Scalar, phase_space
+from interp.train.optim.mechanics import PhaseSpace, Scalar, phase_space
 
 SMALLEST_V = 1e-40  # at or below it a step is skipped: the force is divided by V
 Loss = Tensor | float

@@ -13,8 +13,7 @@ from torch.optim.optimizer import ParamsT
 
 from interp.errors import InterpError
 from interp.train.optim.descent import EnergyConservingOptimizer, ratio_or
-from interp.train.optim.passes import kick_and_drift, launch, turn
-from interp.train.optim.phase_space import PhaseSpace, Scalar, sums
+from interp.train.optim.mechanics import PhaseSpace, Scalar, kick_and_drift, launch, sums, turn
 
 
 class ECD(EnergyConservingOptimizer):

@@ -11,8 +11,7 @@ from torch.optim.optimizer import ParamsT
 
 from interp.errors import InterpError
 from interp.train.optim.descent import EnergyConservingOptimizer, ratio_or
-from interp.train.optim.passes import drift, kick, launch, turn
-from interp.train.optim.phase_space import PhaseSpace, Scalar, square_momentum, sums
+from interp.train.optim.mechanics import PhaseSpace, Scalar, drift, kick, launch, square_momentum, sums, turn
 
 
 class ECDSep(EnergyConservingOptimizer):

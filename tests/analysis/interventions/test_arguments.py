@@ -3,7 +3,7 @@
 import pytest
 
 from interp.analysis.interventions.measure import intervene
-from interp.analysis.interventions.places import Place, places
+from interp.analysis.interventions.plan import Place, places
 from interp.errors import InterpError
 
 

@@ -4,13 +4,12 @@ import numpy as np
 import torch
 from scipy import stats
 
+from interp.analysis.accumulators import BootstrapSums, poisson_weights
 from interp.analysis.batch import class_ranges
-from interp.analysis.bootstrap import BootstrapSums, poisson_weights
-from interp.analysis.interventions import runs as runs_module
+from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
-from interp.analysis.interventions.places import Place
-from interp.analysis.interventions.plan import Intervention, changes
-from interp.analysis.interventions.sums import InterventionSums
+from interp.analysis.interventions.plan import Intervention, Place, changes
+from interp.analysis.interventions.run import InterventionSums
 from interp.analysis.significance import interval_over_documents, replicate_deviation
 from interp.data.contexts import pack
 from tests.analysis.interventions.observed import LENGTHS, Observed, kl, rows_about, top1_changed

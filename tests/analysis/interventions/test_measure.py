@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.analysis.interventions import runs as runs_module
+from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
-from interp.analysis.interventions.places import Place
-from interp.analysis.interventions.plan import Intervention, changes
+from interp.analysis.interventions.plan import Intervention, Place, changes
 from interp.analysis.interventions.result import TABLES
 from interp.model.config import BiasConfig
 from tests.analysis.interventions.observed import LENGTHS, Observed, kl, mean_by_class, rows_about, top1_changed

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.analysis.amplification import measure
 from interp.analysis.interventions.measure import intervene
+from interp.analysis.run import measure
 from interp.model.config import BiasConfig
 from tests.analysis.interventions.observed import Observed, rows_about
 

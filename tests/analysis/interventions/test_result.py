@@ -5,10 +5,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from interp.analysis.amplification import measure
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.result import TABLES, Interventions
 from interp.analysis.result import Amplification
+from interp.analysis.run import measure
 from interp.errors import InterpError
 
 

@@ -3,7 +3,7 @@
 import itertools
 import re
 
-from interp.evals.puzzles.words import COMPARATIVES, OPPOSITES, PAIRS, VERBS
+from interp.evals.puzzles.generate import COMPARATIVES, OPPOSITES, PAIRS, VERBS
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]

@@ -8,7 +8,7 @@ import pytest
 import interp
 from interp.errors import InterpError
 from interp.evals.puzzles import FAMILIES, generate
-from interp.model.foreign.tokenizer import tokenizer_for
+from interp.model.foreign.fit import tokenizer_for
 from tests.evals.puzzles.solver import CIRCLES, solve
 
 N = 240

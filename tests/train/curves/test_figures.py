@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from interp.page.look import COLOURS
-from interp.train.curves.figures import FIGURES, late_loss_figure, loss_figure, rate_figure
-from interp.train.curves.histories import read_history, running_mean
+from interp.train.curves.figures import FIGURES, late_loss_figure, loss_figure, rate_figure, read_history, running_mean
 from tests.train.curves.made import rows_of
 
 AXES = ("tokens", "seconds", "step")

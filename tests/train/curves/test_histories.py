@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from interp.errors import InterpError
-from interp.train.curves.histories import evenly, extremes, read_history, running_mean
+from interp.train.curves.figures import evenly, extremes, read_history, running_mean
 from tests.train.curves.made import rows_of, write
 
 

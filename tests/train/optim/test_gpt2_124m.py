@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interp.model.presets import preset
+from interp.model.config import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.optim.registry import OPTIMIZERS, build_optimizer
 from tests.bench.optimizers import soap_elements, state_bytes

@@ -9,8 +9,7 @@ import torch
 
 from interp.errors import InterpError
 from interp.train.config import OptimizerName
-from interp.train.optim.arguments import parse_arguments
-from interp.train.optim.registry import OPTIMIZERS, build_optimizer
+from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
 from tests.train.optim.cases import bowl, parameters
 
 

@@ -1,0 +1,190 @@
+"""Count, mean and variance of a value per group (class, token or position), for every head, over a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int, Int64
+from torch import Tensor
+
+
+class GroupedSums:
+    """Count and sum in float64 of a value per group; mean_g = sum_g / n_g.
+
+    Memory is n_layers * n_heads * n_groups and does not grow with the stream.
+    """
+
+    PARTS = ("count", "sum")
+
+    def __init__(self, n_layers: int, n_heads: int, n_groups: int, device: torch.device | str = "cpu") -> None:
+        self.count = torch.zeros(n_groups, dtype=torch.int64, device=device)
+        self.sum = torch.zeros(n_layers, n_heads, n_groups, dtype=torch.float64, device=device)
+
+    def count_groups(self, groups: Int64[Tensor, " token"]) -> None:
+        """Count the tokens of a batch, once for all layers."""
+        self.count += torch.bincount(groups, minlength=len(self.count))
+
+    def update(self, layer: int, values: Float[Tensor, "head_index token"], groups: Int64[Tensor, " token"]) -> None:
+        """Add one layer's values of the tokens of a batch."""
+        values = values.double()
+        self.sum[layer].scatter_add_(1, groups.expand_as(values), values)
+
+    def merge(self, other: GroupedSums) -> None:
+        """Add what another accumulator saw."""
+        for name in self.PARTS:
+            getattr(self, name).__iadd__(getattr(other, name))
+
+    def mean(self) -> Float64[Tensor, "layer head_index group"]:
+        """Return the mean per group; missing (nan) for an empty group."""
+        return self.sum / self.count
+
+    def overall(self, spans: Iterable[tuple[int, int]]) -> Float64[Tensor, "layer head_index group"]:
+        """Return, for every group, the mean over all groups of its span first..last, such as the classes of a scheme."""
+        means = [
+            self.sum[..., a:b].sum(-1, keepdim=True).expand(-1, -1, b - a) / self.count[a:b].sum() for a, b in spans
+        ]
+        return torch.cat(means, -1)
+
+
+class GroupedMoments(GroupedSums):
+    """Sums in float64 of a value and of its square per group.
+
+    variance_g = (squares_g - sum_g^2 / n_g) / (n_g - 1).
+    """
+
+    PARTS = ("count", "sum", "squares")
+
+    def __init__(self, n_layers: int, n_heads: int, n_groups: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(n_layers, n_heads, n_groups, device)
+        self.squares = torch.zeros_like(self.sum)
+
+    def update(self, layer: int, values: Float[Tensor, "head_index token"], groups: Int64[Tensor, " token"]) -> None:
+        """Add one layer's values of the tokens of a batch."""
+        super().update(layer, values, groups)
+        values = values.double()
+        self.squares[layer].scatter_add_(1, groups.expand_as(values), values.square())
+
+    def variance(self) -> Float64[Tensor, "layer head_index group"]:
+        """Return the unbiased variance per group; missing (nan) for fewer than two values."""
+        return variance(self.count, self.sum, self.squares)
+
+
+def variance(
+    count: Int[Tensor, " group"],
+    total: Float64[Tensor, "*head group"],
+    squares: Float64[Tensor, "*head group"],
+) -> Float64[Tensor, "*head group"]:
+    """Return the unbiased variance from sums; nan for fewer than two values, never below 0."""
+    spread = (squares - total.square() / count).clamp(min=0)
+    return torch.where(count > 1, spread / (count - 1), torch.nan)
+
+
+class ScoreHistogram:
+    """Counts of bias scores per head and class in bins over [-R, R], R a power of two per head that grows as needed.
+
+    When a score falls outside, R doubles and neighbouring bins are added up, so the result depends only on the largest
+    score of the stream, not on its order or batches. Memory: n_layers * n_heads * n_classes * bins * 4 bytes.
+    """
+
+    PARTS = ("counts", "exponent")
+    SMALLEST = -20  # R is at least 2 ** -20
+
+    def __init__(
+        self, n_layers: int, n_heads: int, n_classes: int, device: torch.device | str = "cpu", bins: int = 512
+    ) -> None:
+        self.bins = bins
+        self.counts = torch.zeros(n_layers, n_heads, n_classes, bins, dtype=torch.int32, device=device)
+        self.exponent = torch.full(
+            (n_layers, n_heads), self.SMALLEST, dtype=torch.int64, device=device
+        )  # R = 2 ** exponent
+
+    def update(
+        self, layer: int, scores: Float[Tensor, "head_index token"], classes: Int64[Tensor, "scheme token"]
+    ) -> None:
+        """Add one layer's scores; `classes` numbers the classes of all schemes through."""
+        if scores.shape[1] == 0:
+            return
+        largest = scores.abs().amax(1).clamp(min=2.0**self.SMALLEST)
+        needed = torch.log2(largest).floor().long() + 1
+        if bool(self.counts[layer].any()):
+            self._widen(layer, needed)
+        else:
+            self.exponent[layer] = needed
+        limit = torch.exp2(self.exponent[layer].to(scores.dtype))[:, None]
+        bins = ((scores / limit + 1) * (self.bins / 2)).long().clamp(0, self.bins - 1)  # [head_index, token]
+        n_heads, n_classes, _ = self.counts[layer].shape
+        first = torch.arange(n_heads, device=scores.device)[:, None] * n_classes
+        flat = self.counts[layer].view(-1)
+        for row in classes:
+            index = ((first + row) * self.bins + bins).flatten()
+            flat.scatter_add_(0, index, torch.ones_like(index, dtype=torch.int32))
+
+    def merge(self, other: ScoreHistogram) -> None:
+        """Add what another accumulator saw."""
+        for layer in range(len(self.counts)):
+            self._widen(layer, other.exponent[layer])
+            other._widen(layer, self.exponent[layer])
+        self.counts += other.counts
+
+    def _widen(self, layer: int, exponent: Int64[Tensor, " head_index"]) -> None:
+        while bool((grow := exponent > self.exponent[layer]).any()):
+            counts = self.counts[layer, grow]  # [head_index, token_class, bin]
+            pairs = counts.unflatten(-1, (-1, 2)).sum(-1, dtype=torch.int32)
+            quarter = self.bins // 4
+            self.counts[layer, grow] = torch.nn.functional.pad(pairs, (quarter, quarter))
+            self.exponent[layer, grow] += 1
+
+    def auroc(self, first: int, last: int) -> tuple[Float64[np.ndarray, ...], Float64[np.ndarray, ...]]:
+        """Return AUROC_c of the classes first..last of one scheme, and a bound of its error, [layer, head_index, class].
+
+        AUROC_c = P(score of a c token > score of another token), ties counting half. Two scores in one bin count as a tie,
+        so the true value is within half the probability that a pair shares a bin.
+        """
+        layers = [_auroc(counts[:, first:last].cpu().numpy().astype(np.float64)) for counts in self.counts]
+        return np.stack([found for found, _ in layers]), np.stack([bound for _, bound in layers])
+
+
+def _auroc(counts: Float64[np.ndarray, "head_index token_class bin"]) -> tuple[np.ndarray, np.ndarray]:
+    rest = counts.sum(1, keepdims=True) - counts
+    pairs = counts.sum(-1) * rest.sum(-1)
+    below = np.cumsum(rest, axis=-1) - rest
+    same = (counts * rest).sum(-1)
+    with np.errstate(invalid="ignore"):
+        return ((counts * below).sum(-1) + same / 2) / pairs, same / 2 / pairs
+
+
+def poisson_weights(
+    documents: Int64[Tensor, " document"], replicates: int, seed: int
+) -> Float64[Tensor, "document replicate"]:
+    """Return how often each replicate counts the documents with these running indices: w ~ Poisson(1).
+
+    Keyed by (seed, running index), so they do not depend on batches or workers, and two runs on the same documents can be
+    paired. Source: Hanley and MacGibbon, "Creating non-parametric bootstrap samples using Poisson frequencies", 2006.
+    """
+    rows = [np.random.default_rng([seed, d]).poisson(1.0, replicates) for d in documents.tolist()]
+    return torch.from_numpy(np.array(rows, dtype=np.float64)).to(documents.device)
+
+
+class BootstrapSums:
+    """Sums in float64 of values of any shape: `total` [*shape] and, under the weights, `resampled` [replicate, *shape]."""
+
+    def __init__(self, shape: tuple[int, ...], replicates: int, device: torch.device | str = "cpu") -> None:
+        self.total = torch.zeros(shape, dtype=torch.float64, device=device)
+        self.resampled = torch.zeros(replicates, *shape, dtype=torch.float64, device=device)
+
+    def add(
+        self,
+        place: int | slice,
+        per_document: Float64[Tensor, "document *part"],
+        weights: Float64[Tensor, "document replicate"],
+    ) -> None:
+        """Add the documents' sums at one place of the first axis, or at several."""
+        self.total[place] += per_document.sum(0)
+        self.resampled[:, place] += torch.tensordot(weights.T, per_document, 1)
+
+    def merge(self, other: BootstrapSums) -> None:
+        """Add what another accumulator, of the same seed, saw of other documents."""
+        self.total += other.total
+        self.resampled += other.resampled

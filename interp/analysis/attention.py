@@ -1,0 +1,88 @@
+"""What amplification is: each class's share of attention with and without the bias, from queries and keys alone.
+
+For head (l, h), with s_ij = q_i . k_j / sqrt(d_head) and bias score beta_j = b_Q . k_j / sqrt(d_head), in nats:
+
+- share of class c: M_c = mean_i sum_{j in c} softmax(s + beta)_ij over the causal context; M0_c the same with s alone;
+- direct amplification: A_c = log2(M_c / M0_c), positive where the bias draws attention to the class. What reaches the
+  layer is held fixed, so this is exact (arXiv 2601.22257 plants the bias; the definition is this package's).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+HeadVectors = Float[Tensor, "batch pos head_index d_head"]
+HeadBiases = Float[Tensor, "head_index d_head"]
+OneHot = Float[Tensor, "batch pos token_class"]
+
+WIDEST = 50.0
+"""Spread of bias scores in nats up to which float32 keeps every term of the reweighted sums."""
+
+
+def class_shares(
+    q: HeadVectors, k: HeadVectors, vector: HeadBiases, one_hot: OneHot
+) -> Float[Tensor, "2 batch pos head_index token_class"]:
+    """Return each query's share of attention per class, with the bias `vector` added to the queries (0) and without (1).
+
+    Without it the share is sum_{j in c} p0_ij, p0 = softmax(q . k / sqrt(d)). With it, p_ij is proportional to
+    p0_ij exp(beta_j), beta_j = vector . k_j / sqrt(d), so the share is
+
+        sum_{j in c} p0_ij exp(beta_j) / sum_j p0_ij exp(beta_j).
+
+    One pass of scaled_dot_product_attention, whose values are the classes' one-hot columns plain and weighted by
+    exp(beta), gives both, and no pattern is ever held. Bias scores that spread over more than 50 nats, where float32
+    would lose terms, take a pass for each of the two queries instead.
+
+    Args:
+        q, k: queries without the bias, and keys.
+        vector: the bias.
+        one_hot: the class of each key; with several schemes side by side, one 1 in each.
+    """
+    scores = (k * vector).sum(-1) / q.shape[-1] ** 0.5  # [batch, pos, head_index]
+    largest = scores.amax(1, keepdim=True)
+    if bool((largest - scores).amax() > WIDEST):
+        return torch.stack([attended(query, k, one_hot[:, :, None]) for query in (q + vector, q)])
+    plain = one_hot[:, :, None].to(q.dtype)  # [batch, pos, 1, token_class]
+    weighted = plain * (scores - largest).exp()[..., None]  # [batch, pos, head_index, token_class]
+    both = attended(q, k, torch.cat([weighted, plain.expand_as(weighted)], dim=-1)).unflatten(-1, (2, -1))
+    shares = both.mul_(one_hot[0, 0].sum() / both.sum(-1, keepdim=True)).movedim(-2, 0)
+    still = ~vector.any(-1)
+    if bool(still.any()):
+        shares[0, :, :, still] = shares[1, :, :, still]  # exactly equal without a bias
+    return shares
+
+
+def attended(
+    q: HeadVectors, k: HeadVectors, values: Float[Tensor, "batch pos #head_index column"]
+) -> Float[Tensor, "batch pos head_index column"]:
+    """Return the causal attention's mean of any number of value columns, in pieces of d_head of them.
+
+    The fused kernels want values as wide as the keys; narrower ones take a path many times slower.
+    """
+    n_heads, d_head, columns = q.shape[2], q.shape[3], values.shape[-1]
+    wide = F.pad(values, (0, -columns % d_head)) if columns % d_head else values
+    wide = wide.to(q.dtype).transpose(1, 2).expand(-1, n_heads, -1, -1)
+    q, k = q.transpose(1, 2), k.transpose(1, 2)  # [batch, head_index, pos, d_head]
+    pieces = [F.scaled_dot_product_attention(q, k, piece, is_causal=True) for piece in wide.split(d_head, dim=-1)]
+    together = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+    return together[..., :columns].transpose(1, 2)
+
+
+def received_attention(q: HeadVectors, k: HeadVectors) -> Float[Tensor, "batch head_index key_pos"]:
+    """Return the mean attention each key receives from the queries that can see it (itself and later ones)."""
+    q, k = q.transpose(1, 2), k.transpose(1, 2)
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # [batch, head_index, query_pos, key_pos]
+    pos = scores.shape[-1]
+    future = torch.ones(pos, pos, dtype=torch.bool, device=q.device).triu(1)
+    pattern = scores.masked_fill(future, -torch.inf).softmax(-1)
+    return pattern.sum(2) / torch.arange(pos, 0, -1, device=q.device)
+
+
+def log2_ratio(
+    shares: Float64[Tensor, "draw layer 2 head_index token_class"],
+) -> Float64[Tensor, "draw layer head_index token_class"]:
+    """Return A_c = log2(M_c / M0_c) of every draw; missing (nan) for a class that received no attention."""
+    return torch.log2(shares[:, :, 0] / shares[:, :, 1])

@@ -1,0 +1,258 @@
+"""Class or position? Contrasts of bias scores between tokens of the same position, by regression in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Float64, Int64
+from scipy import sparse, stats
+from torch import Tensor
+
+from interp.analysis.batch import Batch, Ranges
+from interp.analysis.measurements.bias_scores import _index, _numpy
+from interp.analysis.significance import corrected_within, p_of_deviation
+from interp.data.classes.built_in import DECILES
+from interp.errors import InterpError
+
+
+def adjusted_contrasts(
+    count: Int64[np.ndarray, "token_class stratum"],
+    by_class: Float64[np.ndarray, "head token_class"],
+    by_stratum: Float64[np.ndarray, "head stratum"],
+) -> Float64[np.ndarray, "head token_class"]:
+    """Return each class's effect a_c in the least-squares fit of beta_j = a_class(j) + g_stratum(j), for many heads at once.
+
+    Effects are relative to the average token: sum_c n_c a_c = 0. So a_c is the contrast Delta_c if there is one stratum, or
+    if classes are spread over the strata alike; and 0 for a class that differs by its strata alone. With N the counts, n_c
+    and n_s its margins, and the strata swept out (Frisch and Waugh, 1933; Lovell, 1963),
+
+        (diag(n_c) - N diag(1 / n_s) N^T) a = sum_{j in c} beta_j - N diag(1 / n_s) sum_{j in s} beta_j.
+
+    Classes that share no stratum, not even through other classes, with the largest group of tokens that do, cannot be
+    compared with it: missing (nan), like empty ones.
+
+    Args:
+        count: tokens of each class in each stratum.
+        by_class, by_stratum: sums of the bias scores, one row per head.
+    """
+    kept = _comparable(count)
+    effects = np.full(by_class.shape, np.nan)
+    effects[:, kept] = 0.0
+    if kept.sum() < 2:  # nothing to compare with
+        return effects
+    within = count[kept].sum(0) > 0
+    counts = count[np.ix_(kept, within)].astype(np.float64)
+    n_class, n_stratum = counts.sum(1), counts.sum(0)
+    rates = counts / n_stratum  # [token_class, stratum]
+    laplacian = np.diag(n_class) - rates @ counts.T
+    # it is singular along (1, ..., 1); what is added fixes sum_c n_c a_c = 0 and changes no difference
+    system = laplacian + np.outer(n_class, n_class) / n_class.sum()
+    swept = by_class[:, kept] - by_stratum[:, within] @ rates.T
+    effects[:, kept] = np.linalg.solve(system, swept.T).T
+    return effects
+
+
+def _comparable(count: Int64[np.ndarray, "token_class stratum"]) -> np.ndarray:
+    """Which classes belong to the connected part of the graph of classes and strata that holds the most tokens."""
+    edges = sparse.csr_array(count > 0)
+    graph = sparse.block_array([[None, edges], [edges.T, None]])
+    _, part = sparse.csgraph.connected_components(graph, directed=False)
+    tokens = np.bincount(part[: len(count)], weights=count.sum(1))
+    return (part[: len(count)] == tokens.argmax()) & (count.sum(1) > 0)
+
+
+class Estimate(NamedTuple):
+    """Values with standard errors and the folds behind them; t has folds - 1 degrees of freedom."""
+
+    value: Float64[np.ndarray, "head column"]
+    error: Float64[np.ndarray, "head column"]
+    folds: int
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of the interval value -+ t * error."""
+        half = stats.t.ppf(0.5 + level / 2, max(self.folds - 1, 1)) * self.error
+        return self.value - half, self.value + half
+
+
+def jackknife(value: Float64[np.ndarray, "head column"], without: Float64[np.ndarray, "fold head column"]) -> Estimate:
+    """Return the estimate with the error of the delete-a-group jackknife: `without` holds it without each fold.
+
+    error^2 = (G - 1) / G * sum_g (without_g - mean)^2 over G folds. Documents are what is independent here, not tokens.
+    Missing where leaving out one fold leaves nothing to estimate, as for a class of one document.
+    Source: Kott, "The delete-a-group jackknife", 2001.
+    """
+    folds = len(without)
+    if folds < 2:
+        return Estimate(value, np.full_like(value, np.nan), folds)
+    return Estimate(value, np.sqrt((folds - 1) ** 2 / folds * without.var(0, ddof=1)), folds)
+
+
+FOLDS = 32
+"""Documents are dealt to so many folds by their running number; leaving out one at a time gives the intervals."""
+
+TENTHS = len(DECILES)
+
+
+@dataclass(frozen=True)
+class Strata:
+    """What bias scores are adjusted for: `size` strata, and of which each token is.
+
+    Positions count from 0 within the context, as the model sees them. Without `deciles` every position is a stratum; with
+    them, the 10 `deciles` of `interp.data.classes.built_in` are crossed with positions in quarter octaves, each of which
+    reaches 19% further than the last: 0, 1, 2, ... one by one, 90 to 106 together.
+    """
+
+    name: str
+    n_ctx: int
+    deciles: Int64[Tensor, " d_vocab"] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many strata there are, empty ones included."""
+        if self.deciles is None:
+            return self.n_ctx
+        return (int(_quarter_octaves(torch.tensor([self.n_ctx - 1]))) + 1) * TENTHS
+
+    def of(self, batch: Batch) -> Int64[Tensor, " token"]:
+        """Return the stratum of each token of a batch."""
+        if self.deciles is None:
+            return batch.places
+        return _quarter_octaves(batch.places) * TENTHS + self.deciles[batch.tokens]
+
+
+def _quarter_octaves(places: Int64[Tensor, " token"]) -> Int64[Tensor, " token"]:
+    return (4 * torch.log2(places.double() + 1)).floor().long()
+
+
+def strata_of(
+    n_ctx: int, d_vocab: int, deciles: Int64[np.ndarray, " token"] | None, device: torch.device
+) -> list[Strata]:
+    """Return what one run adjusts for: position, and position and frequency where the tokens' deciles are given.
+
+    Raises:
+        InterpError: deciles that are none, or of more tokens than the vocabulary has.
+    """
+    if deciles is None:
+        return [Strata("position", n_ctx)]
+    if len(deciles) > d_vocab or deciles.min() < 0 or deciles.max() >= TENTHS:
+        raise InterpError(
+            f"The deciles hold {len(deciles)} numbers from {deciles.min()} to {deciles.max()}; expected one from 0 to "
+            f"{TENTHS - 1} for each of {d_vocab} tokens, as interp.data.frequency.deciles returns."
+        )
+    of_token = np.append(deciles, np.full(d_vocab - len(deciles), TENTHS - 1))  # tokens that no text holds
+    with_frequency = Strata("position and frequency", n_ctx, torch.from_numpy(of_token).to(device))
+    return [Strata("position", n_ctx), with_frequency]
+
+
+class StratifiedSums:
+    """Counts [fold, class, stratum], and sums of bias scores [layer, head_index, fold, class] and [..., stratum].
+
+    They are all that a regression of the bias score on class and stratum needs. Float64; memory n_layers * n_heads * folds
+    * (classes + strata) * 8 bytes does not grow with the corpus.
+    """
+
+    PARTS = ("count", "by_class", "by_stratum")
+
+    def __init__(
+        self, strata: Strata, n_layers: int, n_heads: int, n_classes: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.strata, self.n_classes = strata, n_classes
+        self.count = torch.zeros(FOLDS, n_classes, strata.size, dtype=torch.int64, device=device)
+        self.by_class = torch.zeros(n_layers, n_heads, FOLDS, n_classes, dtype=torch.float64, device=device)
+        self.by_stratum = torch.zeros(n_layers, n_heads, FOLDS, strata.size, dtype=torch.float64, device=device)
+
+    def start(self, batch: Batch) -> None:
+        """Count a batch, once for all layers, before `update`."""
+        size, folds = self.strata.size, batch.document_of % FOLDS
+        strata = self.strata.of(batch)
+        self.rows = [folds * self.n_classes + row for row in batch.classes]
+        self.places = folds * size + strata
+        for row in self.rows:
+            self.count += torch.bincount(row * size + strata, minlength=self.count.numel()).view_as(self.count)
+
+    def update(self, layer: int, scores: Float[Tensor, "head_index token"]) -> None:
+        """Add one layer's bias scores of the batch that was started."""
+        values = scores.double()
+        for row in self.rows:
+            self.by_class[layer].flatten(1).index_add_(1, row, values)
+        self.by_stratum[layer].flatten(1).index_add_(1, self.places, values)
+
+    def merge(self, other: StratifiedSums) -> None:
+        """Add what another accumulator saw of other documents."""
+        for name in ("count", "by_class", "by_stratum"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
+
+def adjusted_table(heads: pd.DataFrame, sums: Sequence[StratifiedSums], ranges: Ranges) -> pd.DataFrame:
+    """Return the table `adjusted` of `Amplification`: first for nothing, then for each of `sums`."""
+    index = heads.loc[:, ["model", "layer", "head", "scheme", "token_class", "n_tokens"]]
+    estimates = {"nothing": _estimates(sums[0], ranges, collapsed=True)}
+    estimates |= {each.strata.name: _estimates(each, ranges) for each in sums}
+    frame = pd.concat(
+        [index.assign(adjusted_for=name, **_columns(estimate)) for name, estimate in estimates.items()],
+        ignore_index=True,
+    )
+    return frame.assign(q=corrected_within(frame, ["adjusted_for", "scheme"]))
+
+
+def position_profile(sums: StratifiedSums, ranges: Ranges) -> Estimate:
+    """Return each head's mean bias score per position, one row per head and one column per position."""
+    first, last = next(iter(ranges.values()))  # every token has one class of the first scheme
+    count = sums.count[:, first:last].sum(1).cpu().numpy()  # [fold, pos]
+    total = _by_fold(sums.by_stratum)  # [fold, head, pos]
+    used = count.any(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = (total.sum(0) - total[used]) / (count.sum(0) - count[used])[:, None]
+        return jackknife(total.sum(0) / count.sum(0), without)
+
+
+def _columns(estimate: Estimate) -> dict[str, np.ndarray]:
+    low, high = estimate.interval()
+    p = p_of_deviation(estimate.value, np.zeros_like(estimate.value), estimate.error, max(estimate.folds - 1, 1))
+    columns = {"bias_score_contrast": estimate.value, "ci_low": low, "ci_high": high, "p": p}
+    return {name: values.ravel() for name, values in columns.items()} | {"folds": np.full(p.size, estimate.folds)}
+
+
+def _estimates(sums: StratifiedSums, ranges: Ranges, collapsed: bool = False) -> Estimate:
+    """The contrasts of all schemes' classes, one row per head; `collapsed` puts all tokens into one stratum."""
+    parts = sums.count.cpu().numpy(), _by_fold(sums.by_class), _by_fold(sums.by_stratum)  # each [fold, ...]
+    if collapsed:
+        parts = parts[0].sum(-1, keepdims=True), parts[1], parts[2].sum(-1, keepdims=True)
+    count, by_class, by_stratum = (part.sum(0) for part in parts)
+    without = [
+        _fitted(count - of_fold[0], by_class - of_fold[1], by_stratum - of_fold[2], ranges)
+        for of_fold in zip(*parts, strict=True)
+        if of_fold[0].any()
+    ]
+    return jackknife(_fitted(count, by_class, by_stratum, ranges), np.stack(without))
+
+
+def _fitted(
+    count: Int64[np.ndarray, "token_class stratum"],
+    by_class: Float64[np.ndarray, "head token_class"],
+    by_stratum: Float64[np.ndarray, "head stratum"],
+    ranges: Ranges,
+) -> Float64[np.ndarray, "head token_class"]:
+    spans = ranges.values()
+    return np.concatenate([adjusted_contrasts(count[a:b], by_class[:, a:b], by_stratum) for a, b in spans], axis=1)
+
+
+def _by_fold(sums: Float64[Tensor, "layer head_index fold column"]) -> Float64[np.ndarray, "fold head column"]:
+    return sums.flatten(0, 1).transpose(0, 1).cpu().numpy()
+
+
+def positions_table(model_name: str, sums: Any, profile: Estimate) -> pd.DataFrame:
+    """Return the table `positions` of `Amplification`; `profile` has the errors of its means."""
+    low, high = profile.interval()
+    layers, heads, pos = sums.positions.sum.shape
+    frame = _index({"layer": range(layers), "head": range(heads), "pos": range(pos)})
+    return frame.assign(
+        model=model_name, n_tokens=np.tile(_numpy(sums.positions.count), layers * heads),
+        bias_score_mean=_numpy(sums.positions.mean()).ravel(),
+        bias_score_sd=_numpy(sums.positions.variance().sqrt()).ravel(), ci_low=low.ravel(), ci_high=high.ravel(),
+    )  # fmt: skip

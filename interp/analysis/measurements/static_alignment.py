@@ -1,0 +1,228 @@
+"""Static alignment: which tokens and positions a head's bias points at, from the weights alone.
+
+The key of an embedding e, without the layer's norm and without what context adds, is e W_K; its alignment is
+cos(e W_K, b_Q), as in the authors' release (arXiv 2601.22257). No forward pass is run. The contextual alignment, the mean
+cosine of a token's keys in real text, comes from `Amplification.tokens`; `agreement` correlates the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64
+from scipy import stats
+from torch import Tensor
+
+from interp.analysis.direction import Direction, query_shifts
+from interp.analysis.measurements.top_tokens import (
+    EXTREMES,
+    MIN_COUNT,
+    STATIC_COLUMNS,
+    K,
+    _enrichment,
+    _mean_of,
+    _named,
+    extreme_tokens,
+    fitting_k,
+    token_counts,
+)
+from interp.analysis.saving import load_tables, save_tables
+from interp.errors import InterpError
+from interp.model.bias import BiasSource
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+
+@dataclass(frozen=True)
+class StaticAlignment:
+    """Cosines of every head's mean bias with the keys of all token and position embeddings.
+
+    Attributes:
+        tokens: cos(W_E[token] W_K, b_Q); nan for a head without a bias.
+        positions: cos(W_pos[pos] W_K, b_Q); None with RoPE, which has no position embeddings.
+    """
+
+    tokens: Float[Tensor, "layer head_index d_vocab"]
+    positions: Float[Tensor, "layer head_index n_ctx"] | None
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the tables `tokens` and, where there are any, `positions` as Parquet, and `run.json`; return the files.
+
+        One row per (layer, head, token_index or pos) with its `alignment`, float32.
+        """
+        tables = {"tokens": _tidy(self.tokens, "token_index")}
+        if self.positions is not None:
+            tables["positions"] = _tidy(self.positions, "pos")
+        return save_tables(folder, tables, {"positional": "rope" if self.positions is None else "learned"})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> StaticAlignment:
+        """Read what `save` wrote.
+
+        Raises:
+            InterpError: a file is missing or unreadable.
+        """
+        tables, run = load_tables(folder, ["tokens"], "StaticAlignment.save", ["positions"])
+        learned = run["positional"] == "learned"  # an older run's positions may lie in the folder
+        return cls(_untidy(tables["tokens"]), _untidy(tables["positions"]) if learned else None)
+
+
+def _tidy(values: Float[Tensor, "layer head_index row"], name: str) -> pd.DataFrame:
+    columns = dict(zip(("layer", "head", name), np.indices(values.shape, dtype=np.int32), strict=True))
+    columns["alignment"] = values.detach().cpu().float().numpy()
+    return pd.DataFrame({column: array.ravel() for column, array in columns.items()})
+
+
+def _untidy(table: pd.DataFrame) -> Float[Tensor, "layer head_index row"]:
+    shape = tuple(int(table[column].to_numpy().max()) + 1 for column in table.columns[:3])
+    return torch.from_numpy(table["alignment"].to_numpy(np.float32, copy=True)).reshape(shape)
+
+
+@torch.no_grad()
+def static_alignment(model: HookedSymmetryBrokenTransformer, direction: Direction = "bias") -> StaticAlignment:
+    """Return the static alignment of every head with the whole vocabulary and all positions.
+
+    With RoPE keys are rotated by their position before they meet b_Q; the cosines are those of position 0.
+
+    Args:
+        model: its mean biases are taken, whatever mode it is in.
+        direction: as in `interp.analysis.direction.query_shifts`.
+
+    Raises:
+        InterpError: as `query_shifts`.
+    """
+    with model.bias(bias="mean"):
+        vector = query_shifts(model, direction).vector
+    learned = model.cfg.positional == "learned"
+    return StaticAlignment(
+        _cosines(model.W_E, model.W_K, vector), _cosines(model.W_pos, model.W_K, vector) if learned else None
+    )
+
+
+def _cosines(
+    embeddings: Float[Tensor, "row d_model"],
+    W_K: Float[Tensor, "layer head_index d_model d_head"],
+    vector: Float[Tensor, "layer head_index d_head"],
+) -> Float[Tensor, "layer head_index row"]:
+    """Cosines a layer at a time: all heads' keys of all rows are one product, and no more than it is held."""
+    layers = []
+    for weights, bias in zip(W_K, vector, strict=True):
+        keys = embeddings @ weights.transpose(0, 1).flatten(1)  # [row, head_index * d_head]
+        keys = keys.unflatten(1, (len(bias), -1))
+        products = torch.einsum("vhd,hd->hv", keys, bias)
+        lengths = torch.linalg.vector_norm(keys, dim=-1).T * bias.norm(dim=-1)[:, None]
+        layers.append(torch.where(lengths > 0, products / lengths, torch.nan))
+    return torch.stack(layers)
+
+
+def extremes_table(
+    model: HookedSymmetryBrokenTransformer,
+    alignment: Float[Tensor, "layer head_index d_vocab"],
+    count: Int64[np.ndarray, " d_vocab"],
+    k: int = 50,
+    min_count: int = 10,
+    column: str = "alignment",
+) -> pd.DataFrame:
+    """Return the `extreme_tokens` of every head, one row per (layer, head, end, rank).
+
+    Anything else that a head has for every token will do too, such as `value_bias_logits`; `column` names it. `end` is
+    "top" or "bottom"; rank 0 is the most extreme. Heads without a bias have no rows.
+    """
+    frames = []
+    for layer, head in np.ndindex(*alignment.shape[:2]):
+        values = alignment[layer, head].detach().cpu()
+        if values.isnan().all():
+            continue
+        for end, tokens in zip(("top", "bottom"), extreme_tokens(values, count, k, min_count), strict=True):
+            frames.append(pd.DataFrame({
+                "layer": layer, "head": head, "end": end, "rank": range(k), "token_index": tokens,
+                "token_string": model.to_str_tokens(torch.from_numpy(tokens)), "count": count[tokens],
+                column: values[tokens].double().numpy(),
+            }))  # fmt: skip
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*EXTREMES, column])
+
+
+def with_static_alignment(tokens: pd.DataFrame, alignment: StaticAlignment) -> pd.DataFrame:
+    """Return `Amplification.tokens`, whose column `alignment` is that of keys in context, with `static_alignment` beside it.
+
+    Raises:
+        InterpError: the table is of a model of other sizes.
+    """
+    where = [tokens[name].to_numpy() for name in ("layer", "head", "token_index")]
+    if any(len(index) and index.max() >= size for index, size in zip(where, alignment.tokens.shape, strict=True)):
+        raise InterpError(
+            f"The table has layers, heads or tokens that a model of {list(alignment.tokens.shape)} has not; "
+            "measure both on the same model."
+        )
+    return tokens.assign(static_alignment=alignment.tokens.detach().cpu().numpy()[tuple(where)])
+
+
+def agreement(tokens: pd.DataFrame, min_count: int = 10) -> pd.DataFrame:
+    """Return the correlation of static and contextual alignment over tokens, one row per (layer, head).
+
+    Columns: n_tokens (types seen at least `min_count` times), pearson, spearman; missing for fewer than 3 types or where
+    one of the two does not vary. `tokens` comes from `with_static_alignment`.
+    """
+    rows = []
+    for key, table in tokens.groupby(["layer", "head"]):
+        values = table.loc[table["count"] >= min_count, ["static_alignment", "alignment"]].to_numpy(np.float64)
+        values = values[~np.isnan(values).any(1)]
+        varies = len(values) > 2 and bool((np.ptp(values, axis=0) > 0).all())
+        scales = (values, stats.rankdata(values, axis=0))  # Spearman's is Pearson's of the ranks
+        both = [np.corrcoef(scale.T)[0, 1] if varies else np.nan for scale in scales]
+        rows.append((*key, len(values), *both))  # pyright: ignore[reportGeneralTypeIssues] # a pair: two columns
+    return pd.DataFrame(rows, columns=["layer", "head", "n_tokens", "pearson", "spearman"])
+
+
+def static_tables(
+    model: HookedSymmetryBrokenTransformer,
+    tokens: pd.DataFrame,
+    schemes: Sequence[str],
+    *,
+    bias: BiasSource = "mean",
+    direction: Direction = "bias",
+    k: int = K,
+    min_count: int = MIN_COUNT,
+) -> dict[str, pd.DataFrame]:
+    """Return the tables `static_tokens`, `static_positions`, `static_agreement` and `static_enrichment`.
+
+    Args:
+        model: its embeddings and key weights are read; no forward pass is run.
+        tokens: `Amplification.tokens` of the model.
+        schemes: columns of `tokens` whose classes are counted.
+        bias: "none" leaves b_Q out of the direction; else its mean is taken, for "sample" too.
+        direction: as in `interp.analysis.direction.query_shifts`.
+        k: tokens at either end; fewer where the corpus holds less than 2 k tokens that are frequent enough.
+        min_count: how often a token must occur to be listed.
+
+    Raises:
+        InterpError: as `query_shifts`, or a table of a model of other sizes.
+    """
+    with model.bias(bias=_mean_of(bias)):
+        found = static_alignment(model, query_shifts(model, direction).vector)
+    if found.tokens.isnan().all():  # no head has a direction
+        return _named(model, STATIC_COLUMNS, {})
+    count = token_counts(tokens, model.cfg.d_vocab)
+    alignment = found.tokens.cpu()
+    k = fitting_k(alignment, count, k, min_count)
+    in_context = tokens.loc[:, ["layer", "head", "token_index", "count", "alignment"]]
+    extremes = extremes_table(model, alignment, count, k, min_count, "static_alignment") if k else pd.DataFrame()
+    beside = in_context.drop(columns="count")
+    return _named(model, STATIC_COLUMNS, {
+        "static_tokens": extremes.merge(beside, "left", ["layer", "head", "token_index"]) if k else extremes,
+        "static_positions": _positions(found),
+        "static_agreement": agreement(with_static_alignment(in_context, found), min_count),
+        "static_enrichment": _enrichment(alignment, tokens, count, schemes, k, min_count),
+    })  # fmt: skip
+
+
+def _positions(found: StaticAlignment) -> pd.DataFrame:
+    if found.positions is None:
+        return pd.DataFrame()
+    layer, head, pos = (axis.ravel() for axis in np.indices(found.positions.shape, dtype=np.int32))
+    values = found.positions.detach().cpu().numpy().ravel()
+    return pd.DataFrame({"layer": layer, "head": head, "pos": pos, "static_alignment": values}).dropna()

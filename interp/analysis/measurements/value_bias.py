@@ -1,0 +1,224 @@
+"""What the value bias meets on text: values along b_V per class, and the scale of the final norm that its logits need.
+
+Component: v . b_V / |b_V| with v before b_V is added, per class; |b_V| is what the bias adds to every one of them. What the
+model loses without b_V is a total effect: `interp.analysis.interventions` with ``part="v"`` and scale 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from interp.analysis.accumulators import GroupedMoments
+from interp.analysis.batch import Batch, DocumentCounts, Ranges, class_ranges
+from interp.analysis.measurements.static_alignment import (
+    extremes_table,
+)
+from interp.analysis.measurements.top_tokens import (
+    MIN_COUNT,
+    VALUE_COLUMNS,
+    K,
+    _mean_of,
+    _named,
+    fitting_k,
+    token_counts,
+)
+from interp.analysis.saving import load_tables, save_tables
+from interp.data.classes.built_in import Scheme
+from interp.data.contexts import Contexts, TaggedDocument, pack
+from interp.errors import InterpError
+from interp.model.bias import BiasSource
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import END_OF_TEXT
+
+
+@dataclass(frozen=True)
+class ValueBias:
+    """What was found of b_V on text.
+
+    Attributes:
+        components: one row per (layer, head, scheme, class): `n_tokens`, `bias_norm` |b_V|, `component_mean`,
+            `component_sd` of v along b_V, and `component_contrast` to the head's mean. Missing without a mean value bias.
+        inverse_scale: mean of 1 / (standard deviation of the final residual stream), for `value_bias_logits`.
+    """
+
+    components: pd.DataFrame
+    inverse_scale: float
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write `components` as Parquet and CSV, and the scale to `run.json`; return the files written."""
+        run = {"inverse_scale": self.inverse_scale}
+        return save_tables(folder, {"components": self.components}, run, csv=["components"])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ValueBias:
+        """Read what `save` wrote.
+
+        Raises:
+            InterpError: a file is missing or unreadable.
+        """
+        tables, run = load_tables(folder, ["components"], "ValueBias.save")
+        return cls(tables["components"], run["inverse_scale"])
+
+
+class ValueSums:
+    """Sums over the corpus behind `ValueBias`; `update` with contexts, `merge` with another's. Memory does not grow."""
+
+    def __init__(self, model: HookedSymmetryBrokenTransformer, ranges: Ranges) -> None:
+        cfg, device = model.cfg, model.W_E.device
+        n_classes = max(last for _, last in ranges.values())
+        self.model, self.ranges = model, ranges
+        self.components = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
+        self.inverse_scale = torch.zeros(2, dtype=torch.float64, device=device)  # sum, tokens
+
+    @torch.no_grad()
+    def update(self, contexts: Contexts) -> None:
+        """Run the model over a batch, and add it."""
+        batch = Batch(contexts, self.ranges, self.model.W_E.device)
+        for row in batch.classes:
+            self.components.count_groups(row)
+        unit = torch.nn.functional.normalize(self.model.biases_in_force()[1], dim=-1)
+
+        def see_values(v: Float[Tensor, "batch pos head_index d_head"], hook: HookPoint) -> None:
+            along = (v[batch.mask] * unit[hook.layer()]).sum(-1).T  # [head_index, token]
+            for row in batch.classes:
+                self.components.update(hook.layer(), along, row)
+
+        def see_stream(stream: Float[Tensor, "batch pos d_model"], hook: HookPoint) -> None:
+            variance = stream[batch.mask].double().var(-1, correction=0)
+            inverse = (variance + self.model.cfg.eps).rsqrt()
+            self.inverse_scale += torch.stack([inverse.sum(), inverse.new_tensor(float(inverse.numel()))])
+
+        hooks = [(f"blocks.{layer}.attn.hook_v", see_values) for layer in range(self.model.cfg.n_layers)]
+        last = f"blocks.{self.model.cfg.n_layers - 1}.hook_resid_post"
+        with self.model.hooks(fwd_hooks=[*hooks, (last, see_stream)]):
+            self.model(batch.contexts, stop_at_layer=self.model.cfg.n_layers)
+
+    def merge(self, other: ValueSums) -> None:
+        """Add what another accumulator saw of other documents."""
+        self.components.merge(other.components)
+        self.inverse_scale += other.inverse_scale
+
+
+def measure_value_bias(
+    model: HookedSymmetryBrokenTransformer,
+    documents: Iterable[TaggedDocument],
+    schemes: Sequence[Scheme],
+    *,
+    max_tokens: int | None = None,
+    batch_size: int = 8,
+) -> ValueBias:
+    """Measure the value side of every head with the mean biases in force.
+
+    Args:
+        model: run in evaluation mode.
+        documents: tagged with exactly these schemes; whole documents are used until `max_tokens`.
+        schemes: partitions of the tokens.
+        max_tokens: stop before the document that would exceed it.
+        batch_size: contexts per forward pass.
+
+    Raises:
+        InterpError: no document, or a model without tokenizer.
+    """
+    names = {scheme.name: list(scheme.classes) for scheme in schemes}
+    ranges = class_ranges(names)
+    n_classes = sum(len(s.classes) for s in schemes)
+    counts = DocumentCounts(list(names), [first for first, _ in ranges.values()], n_classes, model.cfg.d_vocab)
+    pad_token, was_training = model.to_single_token(END_OF_TEXT), model.training
+    sums = ValueSums(model.eval(), ranges)
+    try:
+        for contexts in pack(counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, pad_token):
+            sums.update(contexts)
+        bias_norm = model.biases_in_force()[1].norm(dim=-1)
+    finally:
+        model.train(was_training)
+    if not counts.documents:
+        raise InterpError("The corpus has no document to measure; give one that is not empty.")
+    classes = pd.DataFrame([(s, c) for s, known in names.items() for c in known], columns=["scheme", "token_class"])
+    inverse, tokens = sums.inverse_scale.tolist()
+    return ValueBias(_components(sums, bias_norm, classes), inverse / tokens)
+
+
+def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"], classes: pd.DataFrame) -> pd.DataFrame:
+    moments = sums.components
+    overall = moments.overall(sums.ranges.values())
+    norms = bias_norm.double()[..., None].expand_as(overall)
+    values = {
+        "component_mean": moments.mean(), "component_sd": moments.variance().sqrt(),
+        "component_contrast": moments.mean() - overall,
+    }  # fmt: skip
+    layers, heads, _ = overall.shape
+    index = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"]).to_frame(index=False)
+    frame = index.merge(classes, how="cross").assign(
+        n_tokens=np.tile(moments.count.cpu().numpy(), layers * heads), bias_norm=norms.flatten().cpu().numpy()
+    )
+    shown = {name: torch.where(norms > 0, value, torch.nan).flatten().cpu().numpy() for name, value in values.items()}
+    return frame.assign(**shown)
+
+
+@torch.no_grad()
+def value_bias_logits(
+    model: HookedSymmetryBrokenTransformer, inverse_scale: float = 1.0
+) -> Float[Tensor, "layer head_index d_vocab"]:
+    """Return what each head's value bias adds to the logits directly, less its mean over the vocabulary.
+
+    The final norm is linear but for its division by the stream's standard deviation, which is held at what it is: with
+    u = b_V W_O of a head, the logits get inverse_scale * (u - mean(u)) * w W_U, with w the norm's weights; its shift b is no
+    part of it. A constant over the vocabulary changes no probability. Layers are the sums of their heads.
+
+    Args:
+        model: the biases in force are taken (`model.bias` chooses them).
+        inverse_scale: mean of 1 / (standard deviation of the final residual stream) over a corpus, as
+            `interp.analysis.measurements.value_bias` measures it; at 1 the logits are right up to this one factor.
+    """
+    written = model.bias_OV  # [layer, head_index, d_model]
+    centred = (written - written.mean(-1, keepdim=True)) * model.ln_final.w * inverse_scale
+    logits = model.unembed(centred)
+    return logits - logits.mean(-1, keepdim=True)
+
+
+def value_tables(
+    model: HookedSymmetryBrokenTransformer,
+    tokens: pd.DataFrame,
+    documents: Iterable[TaggedDocument],
+    schemes: Sequence[Scheme],
+    *,
+    bias: BiasSource = "mean",
+    k: int = K,
+    min_count: int = MIN_COUNT,
+    max_tokens: int | None = None,
+    batch_size: int = 8,
+) -> dict[str, pd.DataFrame]:
+    """Return the tables `value_tokens` and `value_components`; without a mean value bias both are empty, and nothing runs.
+
+    Args:
+        model: run over the documents in evaluation mode, for the components and for the scale of the final norm.
+        tokens: `Amplification.tokens` of the model, from which tokens are listed.
+        documents: tagged with exactly these schemes; not read where there is no value bias.
+        schemes: partitions of the tokens.
+        bias: "none" leaves b_V out; else its mean is taken, for "sample" too.
+        k, min_count: as in `static_tables`.
+        max_tokens: stop before the document that would exceed it.
+        batch_size: contexts per forward pass.
+
+    Raises:
+        InterpError: no document.
+    """
+    with model.bias(bias=_mean_of(bias)):
+        if not model.biases_in_force()[1].any():
+            return _named(model, VALUE_COLUMNS, {})
+        measured = measure_value_bias(model, documents, schemes, max_tokens=max_tokens, batch_size=batch_size)
+        silent = (model.biases_in_force()[1] == 0).all(-1, keepdim=True)
+        logits = value_bias_logits(model, measured.inverse_scale).masked_fill(silent, torch.nan).cpu()
+    count = token_counts(tokens, model.cfg.d_vocab)
+    k = fitting_k(logits, count, k, min_count)
+    listed = extremes_table(model, logits, count, k, min_count, "logit") if k else pd.DataFrame()
+    return _named(model, VALUE_COLUMNS, {"value_tokens": listed, "value_components": measured.components})

@@ -1,0 +1,1 @@
+"""What everything measured is held against."""

@@ -1,0 +1,222 @@
+"""Partial sums on disk: a run that is killed goes on from the last block that was saved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from interp.analysis.direction import Direction, query_shifts
+from interp.data.contexts import Block, Done
+from interp.errors import InterpError
+from interp.files import sweep, writing
+from interp.model.bias import BiasSource
+from interp.model.distributed import World
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+EVERY_SECONDS = 30.0
+
+SHARE = 0.05  # of the time, at most, that goes into saving
+
+
+class ResumeFile:
+    """The file `rank-R.safetensors` of one process: its sums, and as JSON the settings and the last block in them.
+
+    Attributes:
+        done: the last block that an earlier run saved, None to begin at the beginning.
+
+    Args:
+        folder: where the file is.
+        settings: all that the sums depend on, plain data; a file of other settings is refused.
+        rank: which process this is.
+        every_seconds: how often sums are saved, at the end of blocks; less often where saving takes long.
+
+    Raises:
+        InterpError: the file is of other settings, or damaged.
+    """
+
+    def __init__(
+        self, folder: str | Path, settings: dict[str, Any], rank: int = 0, every_seconds: float = EVERY_SECONDS
+    ) -> None:
+        self.path = Path(folder) / f"rank-{rank}.safetensors"
+        self.settings, self.every_seconds = json.loads(json.dumps(settings)), every_seconds
+        self.saved_at = time.monotonic()
+        self.done = self._read_done() if self.path.exists() else None
+
+    def save(self, block: Block, sums: Any) -> None:
+        """Write the sums up to the end of a block, if the last time was long ago."""
+        started = time.monotonic()
+        if started - self.saved_at < self.every_seconds:
+            return
+        words = {"settings": self.settings, "block": block.number, "digest": block.digest}
+        with writing(self.path) as path:
+            tensors = {name: tensor.contiguous() for name, tensor in sums.state().items()}
+            save_file(tensors, path, metadata={"interp": json.dumps(words)})
+        self.saved_at = time.monotonic()
+        self.every_seconds = max(self.every_seconds, (self.saved_at - started) / SHARE)
+
+    def restore(self, sums: Any) -> None:
+        """Put what was saved into fresh sums.
+
+        Raises:
+            InterpError: the file is damaged.
+        """
+        if self.done:
+            with self._opened() as file:
+                sums.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+
+    def _read_done(self) -> Done:
+        with self._opened() as file:
+            words = json.loads((file.metadata() or {}).get("interp", "{}"))
+        theirs = words.get("settings", {})
+        names = sorted(self.settings.keys() | theirs.keys())
+        other = [name for name in names if self.settings.get(name) != theirs.get(name)]
+        if other:
+            raise InterpError(
+                f"{self.path.parent} holds partial results of another run: {_told(other[0], theirs, self.settings)}"
+                f"{f' (and {len(other) - 1} more)' if other[1:] else ''}; give the same settings to go on with it, or "
+                "remove the folder to start over."
+            )
+        return Done(words["block"], words["digest"])
+
+    def _opened(self) -> Any:
+        try:
+            return safe_open(self.path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise InterpError(f"{self.path} cannot be read ({error}); remove it to start over.") from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove the files of all processes, and the folder; the result is written."""
+    for path in folder.glob("rank-*.safetensors"):
+        path.unlink(missing_ok=True)
+        sweep(path)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _told(name: str, theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    return f"its {name} is {theirs.get(name)!r}, here it is {ours.get(name)!r}"
+
+
+def model_digest(model: HookedSymmetryBrokenTransformer, bias: BiasSource, direction: Direction) -> str:
+    """Return a digest of the weights, the biases in force and the direction looked along."""
+    with model.bias(bias=bias):
+        shifts = query_shifts(model, direction)
+        tensors = [*model.state_dict().values(), *model.biases_in_force(), shifts.with_bias, shifts.without_bias]
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def all_reduce_sums(own: Any, fresh: Callable[[], Any], place: World) -> Any:
+    """Return the merged sums in every process; all must call it.
+
+    The first process receives the others' one after another and adds them in the order of ranks, so memory holds two of them
+    at most; then all get the merged sums. Against one process only the order of float64 additions differs.
+
+    Args:
+        own: this process' sums.
+        fresh: gives empty sums of the same settings.
+        place: this process among the others.
+    """
+    if place.world == 1:
+        return own
+    for rank in range(1, place.world):
+        if place.rank == rank:
+            _send(own.state())
+        elif place.first:
+            other = fresh()
+            other.restore(_receive(rank))
+            own.merge(other)
+    merged = _broadcast(own.state() if place.first else {})
+    if not place.first:
+        own = fresh()
+        own.restore(merged)
+    return own
+
+
+Layout = list[tuple[str, tuple[int, ...], torch.dtype]]
+
+
+def _layout(state: dict[str, Tensor]) -> Layout:
+    return [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()]
+
+
+def _empty(layout: Layout) -> dict[str, Tensor]:
+    return {name: torch.empty(shape, dtype=dtype) for name, shape, dtype in layout}
+
+
+def _send(state: dict[str, Tensor]) -> None:
+    dist.send_object_list([_layout(state)], 0)
+    for tensor in state.values():
+        if tensor.numel():
+            dist.send(tensor.contiguous(), 0)
+
+
+def _receive(rank: int) -> dict[str, Tensor]:
+    layout: list[Layout] = [[]]
+    dist.recv_object_list(layout, rank)
+    state = _empty(layout[0])
+    for tensor in state.values():
+        if tensor.numel():
+            dist.recv(tensor, rank)
+    return state
+
+
+def _broadcast(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    layout = [_layout(state)]
+    dist.broadcast_object_list(layout, 0)
+    state = {name: tensor.contiguous() for name, tensor in state.items()} or _empty(layout[0])
+    for tensor in state.values():
+        if tensor.numel():
+            dist.broadcast(tensor, 0)
+    return state
+
+
+def state_of(accumulator: Any) -> dict[str, Tensor]:
+    """Return the tensors of an accumulator by name, such as "shares.total": all that its `PARTS` name, down to numbers."""
+    return {name: torch.as_tensor(value).cpu() for name, _, _, value in _leaves(accumulator)}
+
+
+def restore(accumulator: Any, state: Mapping[str, Tensor]) -> None:
+    """Put a state back into an accumulator of the same settings.
+
+    Raises:
+        InterpError: the state has other names or shapes.
+    """
+    leaves = list(_leaves(accumulator))
+    shapes = {name: torch.as_tensor(value).shape for name, _, _, value in leaves}
+    if shapes != {name: tensor.shape for name, tensor in state.items()}:
+        raise InterpError("The partial results are of other sums than this run's; remove them to start over.")
+    for name, owner, attribute, value in leaves:
+        if isinstance(value, int):
+            setattr(owner, attribute, int(state[name]))
+        elif isinstance(value, np.ndarray):
+            value[...] = state[name].numpy()
+        else:
+            value.copy_(state[name])
+
+
+def _leaves(accumulator: Any, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
+    """Every number, array and tensor with its name, its owner and the owner's attribute."""
+    for attribute in accumulator.PARTS:
+        value, name = getattr(accumulator, attribute), f"{prefix}{attribute}"
+        if isinstance(value, (int, np.ndarray, Tensor)):
+            yield name, accumulator, attribute, value
+            continue
+        several = value if isinstance(value, list) else [value]
+        for number, part in enumerate(several):
+            if part is not None:
+                yield from _leaves(part, f"{name}.{number}." if isinstance(value, list) else f"{name}.")

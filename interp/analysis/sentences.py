@@ -1,0 +1,307 @@
+"""Read a text with a model as it is, and again with its biases scaled: attention, loss and predictions of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.analysis.attention import received_attention
+from interp.analysis.interventions.plan import Intervention, Part, Place, changes, places
+from interp.analysis.interventions.run import run_changed, run_unchanged
+from interp.data.classes.built_in import build_schemes
+from interp.data.classes.scheme import Scheme
+from interp.data.classes.spans import Labeller
+from interp.data.contexts import TaggedDocument
+from interp.data.corpora.corpus import open_corpus
+from interp.data.spacy_pipelines import DEFAULT_PIPELINE
+from interp.data.tagging.documents import tag_documents
+from interp.errors import InterpError, nearest
+from interp.model.bias import BiasSource
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+SHARES = {"attention": "share", "attention_unchanged": "share_unchanged", "attention_unbiased": "share_unbiased"}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A text read by a model as it is ("unchanged"), and read again with its biases scaled.
+
+    Attributes:
+        tokens: one row per token, bos (place 0) first: `place, token_index, token_string`, a column per scheme with the
+            token's class, then what it costs to predict this token: `loss` with the scaled biases and `loss_unchanged`,
+            nats, their `difference`, and `kl`, KL(unchanged || scaled) of the two predictions, nats. Missing for bos.
+        scores: one row per (layer, head, place): `bias_score` of the unchanged model, b_Q . k / sqrt(d_head) in nats;
+            `bias_score_contrast`, the same less its mean over the tokens but bos; and the attention that the token
+            receives, mean over itself and the later tokens: `attention` with the scaled biases (earlier layers' included),
+            `attention_unchanged`, and `attention_unbiased`, of the unchanged model without this head's own b_Q.
+        predictions: one row per place and candidate for the *next* token, a candidate being among the most probable ones
+            of either reading: `place, token_index, token_string, probability, probability_unchanged, rank,
+            rank_unchanged` (1: the most probable).
+        run: how it was made: `text, model, scale, where, part, bias`.
+    """
+
+    tokens: pd.DataFrame
+    scores: pd.DataFrame
+    predictions: pd.DataFrame
+    run: dict[str, Any]
+
+    @property
+    def schemes(self) -> list[str]:
+        """The names of the schemes that the tokens are divided by."""
+        return [str(name) for name in self.tokens if isinstance(self.tokens[name].dtype, pd.CategoricalDtype)]
+
+    def of_head(self, layer: int, head: int) -> pd.DataFrame:
+        """Return the rows of `tokens` with the columns of `scores` for one head.
+
+        Raises:
+            InterpError: there is no such head.
+        """
+        rows = self.scores.loc[(self.scores["layer"] == layer) & (self.scores["head"] == head)]
+        if rows.empty:
+            layers, heads = (1 + self.scores[name].max() for name in ("layer", "head"))
+            raise InterpError(
+                f"There is no head L{layer}H{head}; the model has {layers} layers of {heads} heads, from 0."
+            )
+        return self.tokens.merge(rows.drop(columns=["layer", "head"]), on="place")
+
+    def shares(self, scheme: str) -> pd.DataFrame:
+        """Return how the attention of each head is divided among the classes of a scheme: mean over all queries.
+
+        One row per (layer, head, class): `n_tokens`; `share` with the scaled biases, `share_unchanged`,
+        `share_unbiased` (without this head's own b_Q), fractions; `log2_amplification` = log2(share_unchanged /
+        share_unbiased), the direct effect of b_Q, and `log2_change` = log2(share / share_unchanged), doublings. Missing
+        for classes without tokens here.
+
+        Raises:
+            InterpError: the text was not divided by this scheme.
+        """
+        if scheme not in self.schemes:
+            known = ", ".join(self.schemes)
+            raise InterpError(f"The text was not divided by {scheme!r} but by {known}{nearest(scheme, self.schemes)}")
+        rows = self.scores.merge(self.tokens[["place", scheme]], on="place").rename(columns={scheme: "token_class"})
+        # a token is seen by itself and those after it; so this is the mean over all queries, which each give 1
+        seen = (len(self.tokens) - rows["place"].to_numpy()) / len(self.tokens)
+        given = rows.assign(n_tokens=1, **{share: rows[name] * seen for name, share in SHARES.items()})
+        classes = given.groupby(["layer", "head", "token_class"], observed=False)
+        found = pd.DataFrame(classes[["n_tokens", *SHARES.values()]].sum()).reset_index().assign(scheme=scheme)
+        found.loc[found["n_tokens"] == 0, list(SHARES.values())] = np.nan
+        return found.assign(
+            log2_amplification=np.log2(found["share_unchanged"] / found["share_unbiased"]),
+            log2_change=np.log2(found["share"] / found["share_unchanged"]),
+        )
+
+    def loss(self) -> tuple[float, float]:
+        """Return the mean loss per token with the scaled biases and of the unchanged model, nats."""
+        changed, unchanged = (np.nanmean(self.tokens[name].to_numpy(float)) for name in ("loss", "loss_unchanged"))
+        return float(changed), float(unchanged)
+
+
+Schemes = Sequence[str | Path | Scheme | Labeller]
+
+FREQUENCIES = "wikipedia-sample"
+
+
+def schemes_for_sentences(
+    model: HookedSymmetryBrokenTransformer,
+    schemes: Schemes,
+    pipeline: str = DEFAULT_PIPELINE,
+    corpus: str | Path | Iterable[str] = FREQUENCIES,
+) -> list[Scheme]:
+    """Build schemes; `corpus` is where `freq` counts, for one sentence has no frequencies to speak of.
+
+    Raises:
+        InterpError: as `interp.data.schemes.build_schemes`.
+    """
+    counted = open_corpus(corpus if "freq" in schemes else ["none of these schemes counts"])
+    return build_schemes(schemes, model.need_tokenizer(), counted, pipeline)
+
+
+def tag_sentence(
+    model: HookedSymmetryBrokenTransformer,
+    text: str,
+    schemes: Sequence[Scheme],
+    pipeline: str = DEFAULT_PIPELINE,
+) -> pd.DataFrame:
+    """Return one row per token, bos first: `place, token_index, token_string`, and a column per scheme with its class.
+
+    Columns of schemes are categorical, with all classes of the scheme.
+
+    Raises:
+        InterpError: no text, or more tokens than the model has positions.
+    """
+    if not text.strip():
+        raise InterpError("There is no text to read; type a sentence.")
+    corpus = open_corpus([text])
+    document = next(tag_documents(model.need_tokenizer(), corpus, schemes, pipeline, workers=0))
+    _check_length(len(document.tokens), model.cfg.n_ctx)
+    return _table(model, document, schemes)
+
+
+def _check_length(length: int, n_ctx: int) -> None:
+    if length > n_ctx:
+        raise InterpError(
+            f"The text has {length:,} tokens, one before its first included, and the model reads at most {n_ctx:,} at "
+            "once; shorten it."
+        )
+
+
+def _table(model: HookedSymmetryBrokenTransformer, document: TaggedDocument, schemes: Sequence[Scheme]) -> pd.DataFrame:
+    strings = [model.to_single_str_token(int(token)) for token in document.tokens]
+    classes = {s.name: pd.Categorical.from_codes(document.classes[s.name], list(s.classes)) for s in schemes}
+    return pd.DataFrame(
+        {"place": range(len(strings)), "token_index": document.tokens, "token_string": strings, **classes}
+    )
+
+
+LogProbabilities = Float[Tensor, "pos d_vocab"]
+
+
+def read_sentence(
+    model: HookedSymmetryBrokenTransformer,
+    text: str,
+    schemes: Schemes = ("pos",),
+    *,
+    scale: float = 1.0,
+    where: str = "all",
+    part: Part = "qv",
+    bias: BiasSource | None = None,
+    top: int = 5,
+    pipeline: str = DEFAULT_PIPELINE,
+) -> Sentence:
+    """Read one text, as a document, with the model as it is and with its biases scaled.
+
+    Args:
+        model: run in evaluation mode.
+        text: at most n_ctx - 1 tokens.
+        schemes: what divides the tokens into classes, as in `interp.amplification`.
+        scale: 0 removes the biases, 1 leaves them, 2 doubles them.
+        where: "all", a layer ("L3") or a head ("L3H7").
+        part: which biases are scaled: "q" (b_Q), "v" (b_V) or "qv" (both).
+        bias: which biases the unchanged model has: "mean", "sample" or "none"; None leaves those in force, which are the
+            mean unless `model.bias` says otherwise.
+        top: candidates for the next token, of each reading.
+        pipeline: the installed spaCy pipeline that tags.
+
+    Raises:
+        InterpError: no text, too long a text, or a scheme, layer or head that is not there.
+    """
+    tokens = tag_sentence(model, text, schemes_for_sentences(model, schemes, pipeline), pipeline)
+    return measure_sentence(model, text, tokens, scale=scale, where=where, part=part, bias=bias, top=top)
+
+
+def measure_sentence(
+    model: HookedSymmetryBrokenTransformer,
+    text: str,
+    tokens: pd.DataFrame,
+    *,
+    scale: float = 1.0,
+    where: str = "all",
+    part: Part = "qv",
+    bias: BiasSource | None = None,
+    top: int = 5,
+) -> Sentence:
+    """Do what `read_sentence` does with a text that is tagged already (`tag_sentence`)."""
+    place = _one_place(model, where)
+    if not np.isfinite(scale):
+        raise InterpError(f"The biases cannot be scaled by {scale}; give a number such as 0, 1 or 2.")
+    ids = torch.tensor(tokens["token_index"].to_numpy(), device=model.W_E.device)[None]  # [1, pos]
+    was_training = model.training
+    try:
+        with torch.no_grad(), model.eval().bias(bias=bias):
+            unchanged, changed, streams = _both_readings(model, ids, place, scale, part)
+            before, after = (_log_probabilities(model, stream) for stream in streams)
+    finally:
+        model.train(was_training)
+    return Sentence(
+        tokens=tokens.assign(**_losses(before, after, ids[0])),
+        scores=_scores(unchanged, changed),
+        predictions=_predictions(model, before, after, top),
+        run={"text": text, "model": model.cfg.model_name, "scale": scale, "where": place.name, "part": part, "bias": bias},
+    )  # fmt: skip
+
+
+def _one_place(model: HookedSymmetryBrokenTransformer, where: str) -> Place:
+    found = places(where, model.cfg.n_layers, model.cfg.n_heads)
+    if len(found) > 1:
+        raise InterpError(f"{where!r} names {len(found)} places; scale at one: all, a layer (L3) or a head (L3H7).")
+    return found[0]
+
+
+def _both_readings(
+    model: HookedSymmetryBrokenTransformer, ids: Int[Tensor, "1 pos"], place: Place, scale: float, part: Part
+) -> tuple[list[Tensor], list[Tensor], tuple[Tensor, Tensor]]:
+    """Return per layer the unchanged bias scores and attention with and without b_Q [3, head_index, pos], the changed
+    attention [head_index, pos], and both residual streams after the last layer.
+    """
+    biases = torch.stack(model.biases_in_force()).detach()  # [2, layer, head_index, d_head]
+    unchanged: list[Tensor] = []
+
+    def see(layer: int, q: Tensor, k: Tensor) -> None:
+        bias_q = biases[0, layer]
+        scores = (k * bias_q).sum(-1)[0].T / model.cfg.attn_scale
+        unchanged.append(torch.stack([scores, received_attention(q, k)[0], received_attention(q - bias_q, k)[0]]))
+
+    streams = run_unchanged(model, ids, see)
+    changed = [of_layer[1] for of_layer in unchanged]
+
+    def see_changed(layer: int, q: Tensor, k: Tensor) -> None:
+        changed[layer] = received_attention(q, k)[0]
+
+    change = changes(biases, [Intervention(place, scale)], part, seed=0)[0]
+    first = place.layer or 0
+    last = run_changed(model, streams[first], first, change[None], see_changed)
+    return unchanged, changed, (streams[-1][0], last[0, 0])
+
+
+def _log_probabilities(
+    model: HookedSymmetryBrokenTransformer, stream: Float[Tensor, "pos d_model"]
+) -> LogProbabilities:
+    logits = model(stream[None], start_at_layer=model.cfg.n_layers)[0]
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def _losses(before: LogProbabilities, after: LogProbabilities, ids: Int[Tensor, " pos"]) -> dict[str, np.ndarray]:
+    """Return the columns about predicting each token; the first has no prediction."""
+    losses = [-read[:-1].gather(1, ids[1:, None])[:, 0] for read in (after, before)]
+    kl = (before.exp() * (before - after)).sum(-1)[:-1]
+    columns = torch.stack([*losses, losses[0] - losses[1], kl]).double().cpu().numpy()
+    names = ("loss", "loss_unchanged", "difference", "kl")
+    return {name: np.append(np.nan, column) for name, column in zip(names, columns, strict=True)}
+
+
+def _scores(unchanged: list[Tensor], changed: list[Tensor]) -> pd.DataFrame:
+    score, with_bias, without = torch.stack(unchanged, 1).double().cpu().numpy()  # [layer, head_index, pos] each
+    contrast = score - score[..., 1:].mean(-1, keepdims=True)
+    columns = {
+        "bias_score": score, "bias_score_contrast": contrast, "attention": torch.stack(changed).double().cpu().numpy(),
+        "attention_unchanged": with_bias, "attention_unbiased": without,
+    }  # fmt: skip
+    index = pd.MultiIndex.from_product([range(size) for size in score.shape], names=["layer", "head", "place"])
+    return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index).reset_index()
+
+
+def _predictions(
+    model: HookedSymmetryBrokenTransformer, before: LogProbabilities, after: LogProbabilities, top: int
+) -> pd.DataFrame:
+    each = max(1, min(top, before.shape[1]))
+    candidates = torch.cat([read.topk(each).indices for read in (before, after)], 1)  # [pos, candidate]
+    columns = {}
+    for name, read in (("", after), ("_unchanged", before)):
+        chosen = read.gather(1, candidates)
+        columns[f"probability{name}"] = chosen.exp()
+        columns[f"rank{name}"] = torch.stack([1 + (read > one[:, None]).sum(1) for one in chosen.T], 1)
+    table = pd.DataFrame({name: values.flatten().cpu().numpy() for name, values in columns.items()})
+    index = candidates.flatten().cpu().numpy()
+    strings = [model.to_single_str_token(int(token)) for token in index]
+    table.insert(0, "place", np.repeat(np.arange(len(candidates)), candidates.shape[1]))
+    table.insert(1, "token_index", index)
+    table.insert(2, "token_string", strings)
+    return table.drop_duplicates(["place", "token_index"]).sort_values(["place", "rank_unchanged"], ignore_index=True)

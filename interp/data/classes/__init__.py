@@ -1,0 +1,1 @@
+"""Token classes: partitions of a text's tokens, built in or one's own."""

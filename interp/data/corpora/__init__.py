@@ -1,0 +1,1 @@
+"""Corpora: what text is read, and how each kind of file becomes documents."""

@@ -1,0 +1,154 @@
+"""A corpus is a stream of documents that can be read again: from a name, a path or strings; split by documents."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from interp.data.corpora.formats import Texts, read_path
+from interp.data.corpora.hugging_face import PREFIX, read_dataset
+from interp.data.corpora.wikipedia import wikipedia_sample
+from interp.errors import InterpError, nearest
+
+Split = Literal["all", "train", "validation"]
+
+NAMED: dict[str, Callable[[], Texts]] = {"wikipedia-sample": wikipedia_sample}
+
+VALIDATION_EVERY = 8
+"""Every eighth document is held out; whole documents, so that no sentence is both trained on and measured."""
+
+_UNENCODABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class Place(NamedTuple):
+    """How far a corpus has been read: rows of its source, and documents in them (a row without text is none)."""
+
+    row: int = 0
+    document: int = 0
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of a corpus: never empty, without NUL and lone surrogates (they become U+FFFD)."""
+
+    name: str
+    text: str
+
+
+class Corpus:
+    """Documents in a fixed order, read from their source each time the corpus is iterated.
+
+    Attributes:
+        name: the corpus' name, the file or folder, or "strings".
+        split: "all", "train" or "validation".
+        source: gives (name, text) of every row from the row with the given index on.
+    """
+
+    def __init__(self, name: str, source: Callable[[int], Texts], split: Split = "all") -> None:
+        self.name = name
+        self.split: Split = split
+        self.source = source
+
+    def __iter__(self) -> Iterator[Document]:
+        for _, document in self.documents():
+            yield document
+
+    def documents(self, start: Place = Place()) -> Iterator[tuple[Place, Document]]:
+        """Yield the split's documents from a place on, each with the place after it, where reading can go on."""
+        index = start.document
+        for row, (name, text) in enumerate(self.source(start.row), start=start.row + 1):
+            if not text or text.isspace():
+                continue
+            index += 1
+            if self.split in ("all", split_of(index - 1)):
+                yield Place(row, index), Document(name, _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def split_of(index: int) -> Literal["train", "validation"]:
+    """Return the split of the document with this index."""
+    return "validation" if index % VALIDATION_EVERY == VALIDATION_EVERY - 1 else "train"
+
+
+def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all", text_field: str = "text") -> Corpus:
+    """Return a re-iterable corpus.
+
+    Args:
+        corpus: a name ("wikipedia-sample"); a .txt file (one document, or one every 10,000 characters), a .jsonl, .csv or
+            .parquet file; a folder of those, read recursively in sorted order; a data set of the Hugging Face hub,
+            streamed, as "hf:NAME[:CONFIG][:SPLIT]", or "hf:FOLDER" for a local one; strings, one a document; or a
+            `Corpus`, to take a split of it.
+        split: "validation" is every eighth document, "train" the other seven, "all" both.
+        text_field: the column of .jsonl, .csv, .parquet and data sets that holds the text.
+
+    Raises:
+        InterpError: no such corpus, unreadable files, or no document in the split.
+    """
+    if split not in get_args(Split):
+        raise InterpError(f"There is no split {split!r}; choose one of {', '.join(get_args(Split))}.")
+    opened = _open(corpus, split, text_field)
+    if next(iter(opened), None) is None:
+        raise InterpError(_why_empty(opened))
+    return opened
+
+
+def open_for_measuring(corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None) -> Corpus:
+    """Return `open_corpus` of the split; without one the held-out part of the Wikipedia sample, and all of anything else.
+
+    Raises:
+        InterpError: as `open_corpus`.
+    """
+    return open_corpus(corpus, split or ("validation" if corpus == "wikipedia-sample" else "all"))
+
+
+def _open(corpus: str | Path | Iterable[str] | Corpus, split: Split, text_field: str) -> Corpus:
+    if isinstance(corpus, Corpus):
+        return corpus if split == "all" else Corpus(corpus.name, corpus.source, split)
+    if isinstance(corpus, str) and corpus in NAMED:
+        return Corpus(corpus, _from(NAMED[corpus]), split)
+    if isinstance(corpus, str) and corpus.startswith(PREFIX):
+        return Corpus(corpus, lambda row: read_dataset(corpus, text_field, row), split)
+    if isinstance(corpus, str | Path):
+        path = _existing(corpus)
+        return Corpus(str(path), _from(lambda: read_path(path, text_field)), split)
+    texts = list(corpus)  # an iterator can be read only once
+    return Corpus("strings", _from(lambda: _strings(texts)), split)
+
+
+def _from(source: Callable[[], Texts]) -> Callable[[int], Texts]:
+    """A source that can start at a row: what comes before it is read and passed over."""
+    return lambda row: islice(source(), row, None)
+
+
+def _existing(corpus: str | Path) -> Path:
+    path = Path(corpus).expanduser()
+    try:
+        exists = path.exists()
+    except (OSError, ValueError):  # longer than a path can be, or with a NUL: a text was given for a path
+        exists = False
+    if not exists:
+        shown = str(corpus) if len(str(corpus)) <= 80 else f"{str(corpus)[:77]}..."
+        known = ", ".join(NAMED)
+        raise InterpError(
+            f"{shown!r} is neither a file, a folder nor a corpus (known: {known}){nearest(str(corpus), NAMED)} "
+            f"Write {PREFIX}NAME for a data set of the Hugging Face hub; to use a text itself, pass it in a list."
+        )
+    return path
+
+
+def _strings(texts: list[Any]) -> Texts:
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise InterpError(f"Document {number} of the given texts is of type {type(text).__name__}; expected str.")
+        yield f"text {number}", text
+
+
+def _why_empty(corpus: Corpus) -> str:
+    if corpus.split == "all":
+        return f"The corpus {corpus.name} holds no document with text in it; give one that does."
+    found = sum(1 for _ in Corpus(corpus.name, corpus.source))
+    return (
+        f"The {corpus.split} split of {corpus.name} is empty: every {VALIDATION_EVERY}th document is for validation "
+        f"and there are {found}; give at least {VALIDATION_EVERY} documents or use split='all'."
+    )

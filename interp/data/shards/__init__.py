@@ -1,0 +1,1 @@
+"""Token shards: files of token ids, written once and mapped into memory."""

@@ -1,0 +1,195 @@
+"""The manifest of a folder of token shards: what is in it, from what it was made, and whether it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp.data.corpora.corpus import Place
+from interp.data.shards.file import ShardFile, open_shard
+from interp.errors import InterpError
+from interp.files import writing
+
+MANIFEST = "manifest.json"
+
+TOKENIZER = "tokenizer.json"
+
+KIND, FORMAT = "interp token shards", 1
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One shard of a manifest. A document is counted over both splits, a row over what the source yields, empty ones too."""
+
+    file: str
+    split: str
+    tokens: int
+    documents: int
+    first_document: int
+    end_document: int  # the index after the last document's
+    end_row: int  # the row after the last document's, where reading goes on
+    sha256: str
+
+
+@dataclass
+class Manifest:
+    """What `manifest.json` says.
+
+    Attributes:
+        folder: where it lies.
+        settings: what the shards depend on: corpus, tokenizer, sizes.
+        tokenizer_sha256: of the tokenizer.json beside it; None until that is written.
+        d_vocab: every token id is below it; None until the tokenizer is known.
+        shards: the finished ones, in the order in which they were finished.
+        complete: whether all documents are in.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    tokenizer_sha256: str | None = None
+    d_vocab: int | None = None
+    shards: list[ShardRecord] = field(default_factory=list)
+    complete: bool = False
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read the manifest of a folder.
+
+        Raises:
+            InterpError: unreadable, not a manifest of token shards, or of a newer format.
+        """
+        path = folder / MANIFEST
+        values = _json(path)
+        if values.pop("kind", None) != KIND:
+            raise InterpError(f"{path} is not a manifest of token shards (no kind {KIND!r}); give another folder.")
+        found = values.pop("format", 0)
+        if found != FORMAT:
+            raise InterpError(
+                f"{path} has format {found}; this version reads {FORMAT}: install a newer version of interp."
+            )
+        try:
+            shards = [ShardRecord(**record) for record in values.pop("shards")]
+            return cls(folder=folder, shards=shards, **values)
+        except (TypeError, KeyError) as error:
+            raise InterpError(f"{path} is damaged ({error}); prepare the shards again with --overwrite.") from error
+
+    def write(self) -> None:
+        """Write it to its folder, all or nothing."""
+        values = {"kind": KIND, "format": FORMAT, **asdict(self)}
+        del values["folder"]
+        with writing(self.folder / MANIFEST) as path:
+            path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+    def add(self, shard: ShardRecord) -> None:
+        """Name one more shard, on disk first: what cannot be written does not count."""
+        replace(self, shards=[*self.shards, shard]).write()
+        self.shards.append(shard)
+
+    def of_split(self, split: str) -> list[ShardRecord]:
+        """Return the shards of a split, in order."""
+        return [shard for shard in self.shards if shard.split == split]
+
+    def end_of(self, split: str) -> Place:
+        """Return the place after the last document of a split that lies in a finished shard."""
+        shards = self.of_split(split)
+        return Place(shards[-1].end_row, shards[-1].end_document) if shards else Place()
+
+    def open_files(self, split: str) -> list[ShardFile]:
+        """Open the files of a split, and see that they are those of the manifest; no token is read.
+
+        Raises:
+            InterpError: the folder is not complete, or a file is missing or damaged, or another.
+        """
+        if not self.complete:
+            raise InterpError(
+                f"The shards in {self.folder} are not complete ({len(self.shards)} are finished); "
+                "run the `interp.data prepare` that made them again, and it goes on from there."
+            )
+        if not self.of_split(split):
+            raise InterpError(f"{self.folder / MANIFEST} names no shard of the split {split!r}; prepare it again.")
+        return [self.open_file(shard) for shard in self.of_split(split)]
+
+    def open_file(self, shard: ShardRecord) -> ShardFile:
+        """Open the file of one shard.
+
+        Raises:
+            InterpError: it is missing, damaged, or has another number of tokens.
+        """
+        path = self.folder / shard.file
+        if not path.is_file():
+            raise InterpError(f"{path} is missing, but {MANIFEST} names it; copy the whole folder.")
+        file = open_shard(path)
+        if file.n_tokens != shard.tokens:
+            raise InterpError(
+                f"{path} holds {file.n_tokens} tokens, {MANIFEST} says {shard.tokens}: it is not the file that was "
+                "prepared; copy the whole folder again."
+            )
+        return file
+
+
+def is_manifest(path: Path) -> bool:
+    """Return whether a file is a manifest of token shards, perhaps a damaged one; a manifest.json may also be another's."""
+    if not path.is_file():
+        return False
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return isinstance(values, dict) and values.get("kind") == KIND
+
+
+def sha256(path: Path) -> str:
+    """Return the checksum of a file that is not empty, mapped rather than read into memory."""
+    return hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InterpError(
+            f"{path} cannot be read as JSON ({error}); prepare the shards again with --overwrite."
+        ) from error
+    if not isinstance(values, dict):
+        raise InterpError(f"{path} holds a JSON {type(values).__name__}; expected a manifest of token shards.")
+    return values
+
+
+def verify(folder: Path) -> list[str]:
+    """Return one sentence for everything that is wrong: no sentence, and the folder is complete and whole.
+
+    Reads every byte: headers, numbers of tokens, checksums, token ids against the vocabulary.
+
+    Raises:
+        InterpError: there is no readable manifest.
+    """
+    manifest = Manifest.read(Path(folder).expanduser())
+    problems = (
+        [] if manifest.complete else [f"{manifest.folder} is not complete; run its prepare command again to go on."]
+    )
+    tokenizer = manifest.folder / TOKENIZER
+    if manifest.tokenizer_sha256 and not (tokenizer.is_file() and sha256(tokenizer) == manifest.tokenizer_sha256):
+        problems.append(f"{tokenizer} is missing or not the one that the shards were made with.")
+    for shard in manifest.shards:
+        try:
+            _verify_shard(manifest, shard)
+        except InterpError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _verify_shard(manifest: Manifest, shard: ShardRecord) -> None:
+    file = manifest.open_file(shard)
+    largest = int(file.tokens.max())
+    if manifest.d_vocab is None or largest >= manifest.d_vocab:
+        raise InterpError(
+            f"{file.path} holds the token id {largest} at position {int(file.tokens.argmax())}; "
+            f"the vocabulary has {manifest.d_vocab} entries."
+        )
+    if sha256(file.path) != shard.sha256:
+        raise InterpError(f"{file.path} is damaged: its checksum is not the manifest's; copy it again.")

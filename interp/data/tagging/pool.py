@@ -1,0 +1,129 @@
+"""Tag texts in background processes, while the caller's process does something else."""
+
+import hashlib
+import json
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interp.data.classes.scheme import ATTRIBUTES, SpanPatterns, Spans, Words
+from interp.data.spacy_pipelines import Tagger, fingerprint
+from interp.data.workers import WorkerPool
+from interp.errors import InterpError
+from interp.files import writing
+
+FORMAT_VERSION = 1
+
+SPANS = b"spans"
+"""Where the metadata of the file holds spans, as JSON: there are as many as there are, not one a word."""
+
+
+class TagCache:
+    """Words by the sha256 of text, pipeline, versions, file format and the patterns that were searched for.
+
+    What is kept are spaCy's words, not tags of byte-pair tokens: one cache serves every tokenizer and every scheme.
+    A file that cannot be read counts as absent and is written again.
+    """
+
+    def __init__(self, folder: Path, pipeline_name: str, patterns: str = "") -> None:
+        self.folder = folder
+        self.key = f"{FORMAT_VERSION}\0{fingerprint(pipeline_name)}\0{patterns}".encode()
+
+    def path(self, text: str) -> Path:
+        """Return where the words of a text are kept, or would be."""
+        digest = hashlib.sha256(self.key + text.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.folder / digest[:2] / f"{digest}.parquet"
+
+    def read(self, text: str) -> Words | None:
+        """Return the words of a text, or None."""
+        try:
+            table = _read(self.path(text))
+            starts, ends = (table[name].to_numpy().astype(np.int64) for name in ("start", "end"))
+            columns: dict[str, Any] = {name: table[name].combine_chunks() for name in ATTRIBUTES}
+            codes = {name: column.indices.to_numpy().astype(np.int64) for name, column in columns.items()}
+            names = {name: tuple(column.dictionary.to_pylist()) for name, column in columns.items()}
+            return Words(starts, ends, codes, names, _spans(table))
+        except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError):
+            return None
+
+    def write(self, text: str, words: Words) -> None:
+        """Keep the words of a text; where the folder cannot be written, they are made again next time."""
+        columns: dict[str, pa.Array] = {
+            "start": pa.array(words.starts.astype(np.int32)),
+            "end": pa.array(words.ends.astype(np.int32)),
+        }
+        for name in ATTRIBUTES:
+            codes = pa.array(words.codes[name].astype(np.int32))
+            columns[name] = pa.DictionaryArray.from_arrays(codes, pa.array(words.names[name], pa.string()))
+        with suppress(InterpError), writing(self.path(text)) as path:
+            pq.write_table(
+                pa.table(columns, metadata={SPANS: _json(words.spans)}),
+                path,
+                compression="zstd",
+                write_page_checksum=True,
+            )
+
+
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(path, read_dictionary=list(ATTRIBUTES), page_checksum_verification=True) as file:
+        return file.read()
+
+
+def _json(spans: Spans) -> str:
+    return json.dumps({key: found.tolist() for key, found in spans.items()})
+
+
+def _spans(table: pa.Table) -> Spans:
+    found = json.loads((table.schema.metadata or {}).get(SPANS, b"{}"))
+    return {key: np.array(pairs, dtype=np.int64).reshape(-1, 2) for key, pairs in found.items()}
+
+
+class TagPool:
+    """Hands out the words of texts, with the spans of `marks`, as futures: from the cache, else from one of `workers`
+    processes.
+
+    A process starts with the first text that is not in the cache. With `workers=0` texts are tagged at once, in here,
+    and so they are where functions give marks: a function does not go to another process.
+    """
+
+    def __init__(
+        self, pipeline_name: str, workers: int, cache: TagCache | None, marks: SpanPatterns = SpanPatterns()
+    ) -> None:
+        workers = 0 if marks.functions else workers
+        self.tagger = Tagger(pipeline_name, marks)
+        self.cache = cache
+        self.processes = (
+            WorkerPool("tagging", "interp.data.tagging.worker", pipeline_name, workers) if workers else None
+        )
+
+    def submit(self, text: str) -> "Future[Words]":
+        """Ask for the words of a text; an `InterpError` comes out of the future."""
+        if self.processes:
+            return self.processes.threads.submit(self._words, text)
+        done: Future[Words] = Future()
+        done.set_result(self._words(text))
+        return done
+
+    def _words(self, text: str) -> Words:
+        words = self.cache.read(text) if self.cache else None
+        if words is None:
+            words = self.processes.ask((text, self.tagger.marks)) if self.processes else self.tagger.words(text)
+            if self.cache:
+                self.cache.write(text, words)
+        return words
+
+    def __enter__(self) -> "TagPool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the processes, also in the middle of a text."""
+        if self.processes:
+            self.processes.__exit__(kind, error, trace)

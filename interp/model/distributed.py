@@ -1,0 +1,101 @@
+"""This process among others: `torchrun` and `accelerate launch` tell each its place through the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from interp.errors import InterpError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; "auto" takes a CUDA GPU if there is one, else the CPU.
+
+    Apple's MPS is left out: the analysis sums in float64, which it does not have.
+
+    Raises:
+        InterpError: no device has this name, or there is no such device in this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise InterpError(f"There is no device {name!r} here; use auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InterpError(f"{name!r} was asked for, but {torch.cuda.device_count()} CUDA GPUs are visible; use cpu.")
+    return device
+
+
+@dataclass(frozen=True)
+class World:
+    """This process' place among those that train together, and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of `values` over the processes."""
+        if self.world > 1:
+            dist.all_reduce(values)
+            values = values / self.world
+        return values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum of `values` over the processes."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def largest(self, number: int) -> int:
+        """Return the largest of one number of every process."""
+        if self.world > 1:
+            shared = torch.tensor(number, device=self.device)
+            dist.all_reduce(shared, dist.ReduceOp.MAX)
+            number = int(shared)
+        return number
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return one object of every process, in the order of their ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+
+@contextmanager
+def processes(device: str) -> Iterator[World]:
+    """Join the processes that the environment tells of, if any, and leave them at the end.
+
+    Raises:
+        InterpError: there is no such device.
+    """
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = choose_device(device)
+    if world == 1:
+        yield World(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        chosen = choose_device(f"cuda:{local}")
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), chosen)
+    finally:
+        dist.destroy_process_group()

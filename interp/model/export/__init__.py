@@ -1,0 +1,1 @@
+"""To other libraries: TransformerLens' bridge and Hugging Face's GPT-2."""

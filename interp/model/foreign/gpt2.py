@@ -1,0 +1,215 @@
+"""GPT-2's parameter names and shapes, which the authors' release, Hugging Face and nanoGPT share but for details."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GPT2Config
+
+from interp.errors import InterpError
+from interp.model.config import Activation, ModelConfig
+from interp.model.export.huggingface import ACTIVATIONS as EXPORTED
+from interp.model.foreign.fit import agree, fitted, whole_number
+from interp.model.foreign.source import Source
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+
+def parameter_names(
+    cfg: ModelConfig, root: str = "transformer.", attention: str = "attn", norm: str = "ln_"
+) -> dict[str, str]:
+    """Return GPT-2's name for each parameter of ours.
+
+    Args:
+        cfg: of the model.
+        root: what all names begin with.
+        attention, norm: what attention and the norms of a block are called (`norm` without its number).
+    """
+    names = {"embed.weight": f"{root}wte.weight"}
+    if cfg.positional == "learned":
+        names["pos_embed.weight"] = f"{root}wpe.weight"
+    names |= _affine("ln_final", f"{root}ln_f")
+    linear = {
+        "attn.qkv": f"{attention}.c_attn", "attn.out": f"{attention}.c_proj",
+        "mlp.fc_in": "mlp.c_fc", "mlp.fc_out": "mlp.c_proj",
+    }  # fmt: skip
+    for layer in range(cfg.n_layers):
+        ours, theirs = f"blocks.{layer}.", f"{root}h.{layer}."
+        names |= _affine(f"{ours}ln1", f"{theirs}{norm}1") | _affine(f"{ours}ln2", f"{theirs}{norm}2")
+        pairs = product(linear.items(), ("weight", "bias"))
+        names |= {f"{ours}{our}.{kind}": f"{theirs}{their}.{kind}" for (our, their), kind in pairs}
+        if cfg.activation == "prelu":
+            names[f"{ours}mlp.slope"] = f"{theirs}mlp.act.weight"
+    return names
+
+
+def _affine(ours: str, theirs: str) -> dict[str, str]:
+    return {f"{ours}.w": f"{theirs}.weight", f"{ours}.b": f"{theirs}.bias"}
+
+
+def sizes(where: str, tensors: Mapping[str, Tensor], context: str, root: str = "transformer.") -> dict[str, int]:
+    """Return the sizes that the tensors have, by the names of GPT-2's config.
+
+    Args:
+        where: the file, for messages.
+        tensors: named in GPT-2's way.
+        context: the config's name for the number of positions; left out where there are no position embeddings.
+        root: what all names begin with.
+
+    Raises:
+        InterpError: there is no token embedding.
+    """
+    embedding = tensors.get(f"{root}wte.weight")
+    if embedding is None or embedding.ndim != 2:
+        raise InterpError(f"{where} has no token embedding {root}wte.weight of shape [vocabulary, d_model].")
+    layers = {m[1] for name in tensors if (m := re.match(rf"{re.escape(root)}h\.(\d+)\.", name))}
+    found = {"n_layer": len(layers), "n_embd": embedding.shape[1], "vocab_size": embedding.shape[0]}
+    positions = tensors.get(f"{root}wpe.weight")
+    return found if positions is None else {**found, context: positions.shape[0]}
+
+
+def tied(where: str, tensors: Mapping[str, Tensor], root: str = "transformer.") -> dict[str, Tensor]:
+    """Return the tensors without the unembedding, which has to be the token embedding.
+
+    Raises:
+        InterpError: it is another matrix.
+    """
+    name, rest = f"{root}wte.weight", dict(tensors)
+    unembedding = rest.pop("lm_head.weight", None)
+    if unembedding is None or rest.setdefault(name, unembedding).equal(unembedding):
+        return rest
+    raise InterpError(
+        f"{where} has an unembedding lm_head.weight that is not its token embedding; these models tie the two, and it "
+        "cannot be converted."
+    )
+
+
+def load_gpt2_layout(
+    model: HookedSymmetryBrokenTransformer,
+    where: str,
+    tensors: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    ignored: str,
+    conv1d: bool = False,
+) -> None:
+    """Copy tensors named in GPT-2's way into a model.
+
+    Args:
+        model: what they go to.
+        where: the file, for messages.
+        tensors: what it holds.
+        names: as `parameter_names` returns them.
+        ignored: a regular expression for names that may be there too.
+        conv1d: the linear maps are stored as [in, out], as OpenAI's and Hugging Face's are.
+
+    Raises:
+        InterpError: what `fitted` finds.
+    """
+    shapes = {our: tuple(value.shape) for our, value in model.state_dict().items()}
+    turned = {our for our in names if conv1d and our.startswith("blocks.") and len(shapes[our]) == 2}
+    wanted = {their: shapes[our][::-1] if our in turned else shapes[our] for our, their in names.items()}
+    found = fitted(where, tensors, wanted, ignored)
+    model.load_state_dict({our: found[their].T if our in turned else found[their] for our, their in names.items()})
+
+
+MASK = r"transformer\.h\.\d+\.attn\.bias"
+
+
+def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
+    """Return the model of a checkpoint file, and notes for the reader.
+
+    Args:
+        source: with "model_args" beside the weights.
+        activation: which GELU; by default the exact one, which nanoGPT has used since June 2023.
+
+    Raises:
+        InterpError: its sizes, names or shapes do not fit together.
+    """
+    where, tensors = source.where, tied(source.where, source.tensors)
+    arguments = source.beside["model_args"]
+    found = sizes(where, tensors, "block_size")
+    agree(where, arguments, found)
+    model = HookedSymmetryBrokenTransformer(
+        ModelConfig(
+            n_layers=found["n_layer"],
+            d_model=found["n_embd"],
+            d_vocab=found["vocab_size"],
+            n_heads=whole_number(where, arguments, "n_head"),
+            n_ctx=whole_number(where, arguments, "block_size"),
+            activation=activation or "gelu_exact",
+        )
+    )
+    names, notes = parameter_names(model.cfg), []
+    if arguments.get("bias") is False:
+        tensors = _zero_biases(model, names) | tensors
+    if activation is None:
+        notes.append(
+            "nanoGPT's GELU is taken to be the exact one; for files from before June 2023 say --activation gelu."
+        )
+    load_gpt2_layout(model, where, tensors, names, MASK)
+    return model, notes
+
+
+def _zero_biases(model: HookedSymmetryBrokenTransformer, names: dict[str, str]) -> dict[str, Tensor]:
+    state = model.state_dict()
+    return {their: torch.zeros_like(state[our]) for our, their in names.items() if their.endswith(".bias")}
+
+
+SYNONYMS: dict[str, Activation] = {"gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "gelu_python": "gelu_exact"}
+
+ACTIVATIONS: dict[str, Any] = {theirs: ours for ours, theirs in EXPORTED.items()} | SYNONYMS
+
+FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
+
+NOTE = "The biases of the projections are learned; what they amplify: python -m interp.amplify --direction effective."
+
+
+def from_hugging_face(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
+    """Return the model of a folder or hub id, and notes for the reader.
+
+    Raises:
+        InterpError: it is not of the GPT-2 family, has an option these models do not have, or does not fit its config.
+    """
+    where, config = source.where, _config(source)
+    root = "transformer." if "transformer.wte.weight" in source.tensors else ""
+    tensors = tied(where, source.tensors, root)
+    agree(where, vars(config), sizes(where, tensors, "n_positions", root))
+    model = HookedSymmetryBrokenTransformer(
+        ModelConfig(
+            n_layers=config.n_layer,
+            d_model=config.n_embd,
+            n_heads=config.n_head,
+            n_ctx=config.n_positions,
+            d_vocab=config.vocab_size,
+            d_mlp=config.n_inner or 0,
+            activation=ACTIVATIONS[config.activation_function],
+            eps=config.layer_norm_epsilon,
+        )
+    )
+    masks = rf"{re.escape(root)}h\.\d+\.attn\.(bias|masked_bias)"
+    load_gpt2_layout(model, where, tensors, parameter_names(model.cfg, root), masks, conv1d=True)
+    return model, [NOTE]
+
+
+def _config(source: Source) -> Any:
+    kind = source.beside.get("model_type")
+    if kind != "gpt2":
+        raise InterpError(
+            f"{source.where} is a model of type {kind!r}; of Hugging Face's models only gpt2 can be converted."
+        )
+    try:
+        config = GPT2Config.from_dict(source.beside)
+    except Exception as error:  # its checks raise what they like
+        raise InterpError(f"{source.where}/config.json is no GPT-2 config: {' '.join(str(error).split())}.") from error
+    foreign = [f"{name} {getattr(config, name)}" for name, value in FIXED.items() if getattr(config, name) != value]
+    if config.activation_function not in ACTIVATIONS:
+        foreign.append(f"activation_function {config.activation_function!r}")
+    if foreign:
+        raise InterpError(
+            f"{source.where} has {', '.join(foreign)}, which these models do not have; it cannot be converted."
+        )
+    return config

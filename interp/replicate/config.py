@@ -1,0 +1,40 @@
+"""What a replication is asked to do: the options of `python -m interp.replicate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from interp.errors import InterpError
+from interp.options import option
+
+
+@dataclass
+class ReplicateConfig:
+    """Which plan, where, with how many workers.
+
+    Raises:
+        InterpError: a number below 1, or both a scale and a plan.
+    """
+
+    scale: Literal["tiny", "small", "paper"] | None = option(
+        None, "Plan that comes with the package (default: the one in the output folder, else tiny)."
+    )
+    plan: Path | None = option(None, "A plan of your own: YAML, TOML or JSON, as interp/replicate/scales/tiny.yaml.")
+    output: Path = option(Path("replications/latest"), "Folder of the replication.", "-o", "--output")
+    corpus: str | None = option(None, "Another corpus than the plan's.")
+    tokenizer: str | None = option(None, "Another tokenizer than the plan's.")
+    seeds: str | None = option(None, "Other seeds than the plan's, separated by commas; also of the ablations.")
+    max_steps: int | None = option(None, "Only so many steps a run and little measuring, to see that all works.")
+    until: Literal["prepare", "tune", "choose", "train", "measure"] = option("measure", "Stop after this stage.")
+    report: bool = option(False, "Only write table, page and report of what is done so far.")
+    workers: int = option(1, "How many jobs at a time; more machines may run the same command on the same folder.")
+    threads: int = option(1, "Threads of each; the last digits of results depend on it.")
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads", "max_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InterpError(f"{name} is {getattr(self, name)}; at least 1 is needed.")
+        if self.scale and self.plan:
+            raise InterpError(f"Both --scale {self.scale} and --plan {self.plan} were given; give one of them.")

@@ -1,0 +1,294 @@
+"""The results of a replication as one tidy table: a row per run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from interp.evals.puzzles.scoring import mean
+from interp.files import writing
+from interp.replicate.jobs import MEASURED, RATES, TRAINED, read_json
+from interp.replicate.plan import MATRIX, Cell, Plan
+
+Kind = Literal["breaking", "gap", "narrowing", "ablation"]
+
+BASE = "adamw"  # the optimizer that the others are held against
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Differences of a metric between runs of the same seeds.
+
+    `kind` says which: "breaking" is a variant minus symmetric, of one optimizer; "gap" is an optimizer minus AdamW, of one
+    variant; "narrowing" is what breaking does to the gap, so that a positive gap in the loss narrows by what is below 0;
+    "ablation" is an ablation minus the matrix's run of the same optimizer and variant.
+    """
+
+    kind: Kind
+    optimizer: str
+    variant: str
+    ablation: str
+    metric: str
+    differences: tuple[float, ...]  # one per seed that both sides have
+
+    @property
+    def interval(self) -> tuple[float, float, float]:
+        """Mean over seeds, and the ends of its 95% t interval; missing where there are too few seeds."""
+        return mean(np.array(self.differences)) if self.differences else (np.nan, np.nan, np.nan)
+
+    @property
+    def name(self) -> str:
+        """Optimizer, variant and ablation."""
+        return cell_name(self.optimizer, self.variant, self.ablation)
+
+
+def contrasts(table: pd.DataFrame, kind: Kind, metric: str = "validation_loss") -> list[Contrast]:
+    """Return all contrasts of a kind in a metric of the results' table."""
+    cells = table[["optimizer", "variant", "ablation"]].drop_duplicates().itertuples(index=False, name=None)
+    found = []
+    for optimizer, variant, ablation in cells:
+        difference = _difference(table, kind, optimizer, variant, ablation, metric)
+        if difference is not None:
+            found.append(Contrast(kind, optimizer, variant, ablation, metric, tuple(difference.sort_index().tolist())))
+    return found
+
+
+def contrasts_table(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """Return a row per contrast of any kind and metric, with n, mean, low, high, and a row's differences in one column."""
+    rows = [
+        vars(c) | _numbers(c) for metric in metrics for kind in get_args(Kind) for c in contrasts(table, kind, metric)
+    ]
+    return pd.DataFrame(rows)
+
+
+def by_seed(table: pd.DataFrame, optimizer: str, variant: str, metric: str, ablation: str = MATRIX) -> pd.Series:
+    """Return a metric of the runs of one cell by seed, where it is measured."""
+    own = (table["optimizer"] == optimizer) & (table["variant"] == variant) & (table["ablation"] == ablation)
+    return pd.Series(table.loc[own].set_index("seed")[metric].dropna())
+
+
+def cell_name(optimizer: str, variant: str, ablation: str = MATRIX) -> str:
+    """Return what tables call the runs of a cell."""
+    return " ".join([optimizer, variant, *([ablation] if ablation != MATRIX else [])])
+
+
+def _difference(
+    table: pd.DataFrame, kind: Kind, optimizer: str, variant: str, ablation: str, metric: str
+) -> pd.Series | None:
+    """The differences by seed; None where there is no such contrast."""
+    if kind == "ablation":
+        changed = by_seed(table, optimizer, variant, metric, ablation)
+        return None if ablation == MATRIX else (changed - by_seed(table, optimizer, variant, metric)).dropna()
+    if ablation != MATRIX or (kind != "gap" and variant == "symmetric") or (kind != "breaking" and optimizer == BASE):
+        return None
+    both = (optimizer, BASE)
+    if kind == "gap":
+        own, base = (by_seed(table, name, variant, metric) for name in both)
+    else:
+        own, base = (_breaking(table, name, variant, metric) for name in both)
+    return own if kind == "breaking" else (own - base).dropna()
+
+
+def _breaking(table: pd.DataFrame, optimizer: str, variant: str, metric: str) -> pd.Series:
+    return (by_seed(table, optimizer, variant, metric) - by_seed(table, optimizer, "symmetric", metric)).dropna()
+
+
+def _numbers(contrast: Contrast) -> dict[str, object]:
+    middle, low, high = contrast.interval
+    shown = " ".join(f"{value:.6g}" for value in contrast.differences)
+    return {"n": len(contrast.differences), "mean": middle, "low": low, "high": high, "differences": shown}
+
+
+KEYS = ("optimizer", "variant", "ablation", "seed")
+
+AMPLIFICATION = (
+    "rms_amplification", "significant", "spread", "amplification_function", "amplification_frequent", "amplification_rare",
+    "amplification_number", "enrichment_function", "enrichment_frequent", "enrichment_rare", "enrichment_number",
+)  # fmt: skip
+
+PUZZLES = ("top1", "top5", "first_token_loss", "completion_loss", "accuracy", "log_ratio")
+
+
+def results_table(plan: Plan, root: Path) -> pd.DataFrame:
+    """Return a row per run of the plan, in its order; missing values where it is not trained or measured yet.
+
+    Columns: `KEYS`; lr, tokens, status ("waiting", "trained", "diverged" or "measured"); final_validation_loss, at the end
+    of training; validation_loss, of the weights with the lowest one, on all held-out documents, with its 95% interval over
+    them, validation_low and validation_high; the direction that amplification is read along ("own" or "matrix"), and its
+    summary (`interp.replicate.steps`); for each family of puzzles top1, or accuracy of comparisons; and the means
+    over families, `puzzles_METRIC`. Losses are in nats per token.
+    """
+    rates = read_json(root / RATES)
+    return pd.DataFrame([_row(cell, rates, root / "runs" / cell.name) for cell in plan.cells()])
+
+
+def save_results(table: pd.DataFrame, root: Path) -> list[Path]:
+    """Write the table as `results.parquet` and `results.csv`, its contrasts as `contrasts.csv`, and return the files."""
+    files = [root / "results.parquet", root / "results.csv", root / "contrasts.csv"]
+    metrics = ["validation_loss", *AMPLIFICATION, *(name for name in table if str(name).startswith("puzzles_"))]
+    with writing(files[2]) as beside:
+        contrasts_table(table, [str(name) for name in metrics]).to_csv(beside, index=False)
+    with writing(files[0]) as beside:
+        table.to_parquet(beside, index=False)
+    with writing(files[1]) as beside:
+        table.to_csv(beside, index=False)
+    return files
+
+
+def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
+    trained, measured = read_json(folder / TRAINED), read_json(folder / MEASURED)
+    loss = measured.get("loss", {})
+    return {
+        **{name: getattr(cell, name) for name in KEYS},
+        "lr": _number(rates.get(cell.optimizer, {}).get("lr")),
+        "tokens": trained.get("tokens", 0),
+        "status": _status(trained, measured),
+        "final_validation_loss": _number(trained.get("validation_loss")),
+        "validation_loss": _number(loss.get("loss")),
+        "validation_low": _number(loss.get("low")),
+        "validation_high": _number(loss.get("high")),
+        "direction": measured.get("direction", ""),
+        **{name: _number(measured.get("amplification", {}).get(name)) for name in AMPLIFICATION},
+        **_puzzles(measured.get("puzzles", [])),
+    }
+
+
+def _status(trained: dict[str, Any], measured: dict[str, Any]) -> str:
+    if trained.get("diverged"):
+        return "diverged"
+    return "measured" if measured else "trained" if trained else "waiting"
+
+
+def _puzzles(families: list[dict[str, Any]]) -> dict[str, float]:
+    values = {name: [_number(family[name]) for family in families] for name in PUZZLES}
+    found = {f"puzzles_{name}": _mean(numbers) for name, numbers in values.items()}
+    for family in families:
+        score = family["top1"] if family["kind"] == "completion" else family["accuracy"]
+        found[f"{family['family']}_{'top1' if family['kind'] == 'completion' else 'accuracy'}"] = _number(score)
+    return found
+
+
+def _mean(numbers: list[float]) -> float:
+    present = [number for number in numbers if not np.isnan(number)]
+    return float(np.mean(present)) if present else float("nan")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+PUBLISHED: dict[tuple[str, str, str], float] = {  # activation, optimizer, variant: nats per token
+    ("prelu", "adamw", "symmetric"): 3.38,
+    ("prelu", "adamw", "bq"): 3.35,
+    ("gelu", "adamw", "symmetric"): 2.856,
+    ("gelu", "adamw", "bqbv"): 2.830,
+    ("gelu", "ecd", "symmetric"): 3.185,
+    ("gelu", "ecd", "bq"): 3.137,
+    ("gelu", "ecd", "bqbv"): 3.161,
+    ("gelu", "sgdm", "symmetric"): 3.552,
+    ("gelu", "sgdm", "bqbv"): 3.563,
+    ("gelu", "soap", "symmetric"): 3.313,
+    ("gelu", "soap", "bqbv"): 3.314,
+}
+
+ENRICHMENT = (0.5, 1.7)
+"""Median log2 enrichment of function words and frequent tokens among the most aligned ones; AdamW, nonzero mean."""
+
+
+def published_loss(activation: str, optimizer: str, variant: str) -> float | None:
+    """Return the published validation loss of a cell, None where there is none."""
+    return PUBLISHED.get((activation, optimizer, variant))
+
+
+def published_difference(activation: str, optimizer: str, variant: str) -> float | None:
+    """Return the published loss of a variant minus that of the symmetric model, None where one of them is missing."""
+    broken, symmetric = (published_loss(activation, optimizer, name) for name in (variant, "symmetric"))
+    return None if broken is None or symmetric is None else round(broken - symmetric, 6)
+
+
+NOTHING = "–"
+
+
+def is_comparable(plan: Plan) -> bool:
+    """Return whether losses may be held against the published ones: the same model, length and kind of text."""
+    return (
+        plan.settings.get("preset") == "gpt2-124m"
+        and plan.settings.get("tokens") == 500_000_000
+        and "fineweb-edu" in plan.corpus.lower()
+    )
+
+
+def state_of(table: pd.DataFrame) -> str:
+    """Return how far a replication is, in a sentence."""
+    states = list(table["status"])
+    known = [name for name in ("measured", "trained", "diverged", "waiting") if name in states]
+    return f"{len(states)} runs: {', '.join(f'{states.count(name)} {name}' for name in known)}."
+
+
+def losses(plan: Plan, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per cell of the matrix: its loss, what breaking the symmetry did to it, and the published figures."""
+    breaking = {(c.optimizer, c.variant): difference_text(c) for c in contrasts(table, "breaking")}
+    activation, rows = str(plan.settings.get("activation", "prelu")), []
+    for optimizer in plan.optimizers:
+        for variant in plan.variants:
+            own = by_seed(table, optimizer, variant, "validation_loss")
+            known = published_difference(activation, optimizer, variant) if variant != "symmetric" else None
+            rows.append({
+                "cell": cell_name(optimizer, variant),
+                "lr": number_text(table.loc[table["optimizer"] == optimizer, "lr"].iloc[0], "g"),
+                "seeds": str(len(own)),
+                "loss": mean_text(own.to_numpy(float), ".4f"),
+                "minus symmetric": breaking.get((optimizer, variant), NOTHING),
+                "published loss": number_text(published_loss(activation, optimizer, variant), ".3f"),
+                "published difference": number_text(known, "+.3f"),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def differences_of(table: pd.DataFrame, kind: Kind, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return a row per contrast of a kind: the mean difference of each metric with its interval."""
+    found = {metric: contrasts(table, kind, metric) for metric in metrics}
+    first = found[metrics[0]]
+    columns = {metric: list(map(difference_text, own)) for metric, own in found.items()}
+    return pd.DataFrame({"runs": [c.name for c in first], "seeds": [len(c.differences) for c in first], **columns})
+
+
+def means_of(table: pd.DataFrame, metrics: Sequence[str], form: str = ".2f") -> pd.DataFrame:
+    """Return a row per cell and ablation: the mean of each metric over seeds with its 95% t interval."""
+    rows = []
+    for cell in table[["optimizer", "variant", "ablation"]].drop_duplicates().itertuples(index=False, name=None):
+        optimizer, variant, ablation = cell
+        values = {metric: by_seed(table, optimizer, variant, metric, ablation).to_numpy(float) for metric in metrics}
+        seeds = str(max(map(len, values.values())))
+        shown = {metric: mean_text(numbers, form) for metric, numbers in values.items()}
+        rows.append({"runs": cell_name(*cell), "seeds": seeds, **shown})
+    return pd.DataFrame(rows)
+
+
+def difference_text(contrast: Contrast) -> str:
+    """Return "mean [low, high]" of a contrast; the mean alone where one seed gives no interval."""
+    return mean_text(np.array(contrast.differences), "+.4f")
+
+
+def mean_text(values: np.ndarray, form: str) -> str:
+    """Return "mean [low, high]" of numbers, with the 95% t interval; the number alone where there is one."""
+    if not len(values):
+        return NOTHING
+    middle, low, high = mean(values)
+    return f"{middle:{form}}" + ("" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]")
+
+
+def number_text(value: float | None, form: str) -> str:
+    """Return a number as text, a dash where there is none."""
+    return NOTHING if value is None or np.isnan(value) else format(value, form)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table as Markdown, the first column to the left, the others to the right."""
+    lines = [list(table), ["---", *["--:"] * (table.shape[1] - 1)], *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,210 @@
+"""The jobs that make models: token shards, short runs that choose learning rates, the runs themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp.analysis.measurements.top_tokens import enrichment_table
+from interp.analysis.result import Amplification
+from interp.api import amplification
+from interp.data.corpora.corpus import Corpus
+from interp.data.shards.config import PrepareConfig
+from interp.data.shards.prepare import prepare
+from interp.errors import InterpError
+from interp.evals.held_out import held_out_loss, open_held_out
+from interp.evals.puzzles import evaluate
+from interp.files import writing
+from interp.model.checkpoint import load_model
+from interp.model.config import QUERY_BIAS
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.replicate.jobs import SHARDS, TRAINED, Job, grid_of, read_json, settings_of, write_json
+from interp.replicate.plan import Plan
+from interp.train.checkpoints import clear
+from interp.train.config import TrainConfig
+from interp.train.loop import Diverged, train
+from interp.train.records import CURVE, read_rows
+
+
+def make_shards(plan: Plan, job: Job) -> None:
+    """Turn the corpus into token shards."""
+    chosen = {"tokenizer": plan.tokenizer, "vocabulary": plan.vocabulary, "documents": plan.documents}
+    prepare(PrepareConfig(plan.corpus, SHARDS, **chosen, workers=0))
+    write_json(job.done, {"corpus": plan.corpus, **chosen})
+
+
+def train_run(job: Job) -> None:
+    """Train a run, or go on where it was stopped, and keep what it came to.
+
+    A loss that is not finite is a result, too: of a learning rate that is too high.
+
+    Raises:
+        InterpError: bad input.
+        Stopped: a signal came; everything is saved.
+    """
+    diverged = None
+    try:
+        train(TrainConfig(**job.settings, resume=True))
+    except Diverged as error:
+        diverged = str(error)
+    rows = read_rows(job.folder / CURVE)
+    measured = [row["validation_loss"] for row in rows if "validation_loss" in row]
+    result = {"steps": len(rows), "tokens": rows[-1]["tokens"] if rows else 0, "diverged": diverged}
+    result["validation_loss"] = None if diverged else measured[-1]
+    result["best_validation_loss"] = min(measured, default=None)
+    write_json(job.done, {"settings": settings_of(job), **result})
+    clear(job.folder)  # states to go on from are of no more use
+
+
+def choose_rates(plan: Plan, job: Job) -> None:
+    """Write the learning rate of every optimizer, with the losses of the short runs that chose it; see `grid_of`.
+
+    Raises:
+        InterpError: all short runs of an optimizer diverged.
+    """
+    chosen = {}
+    for name in plan.optimizers:
+        losses = {lr: final_loss(trial.folder) for lr, trial in grid_of(plan, name).items()}
+        chosen[name] = {"lr": best_rate(name, losses) if losses else plan.learning_rates[name], "losses": losses}
+    write_json(job.done, chosen)
+
+
+def final_loss(run: Path) -> float | None:
+    """Return the held-out loss at the end of a run, in nats per token; None if it diverged."""
+    return read_json(run / TRAINED)["validation_loss"]
+
+
+def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
+    """Return the learning rate with the lowest loss, the lower of two that are alike; None is a run that diverged.
+
+    Raises:
+        InterpError: all of them diverged.
+    """
+    finite = {rate: loss for rate, loss in sorted(losses.items()) if loss is not None}
+    if not finite:
+        raise InterpError(
+            f"All {len(losses)} learning rates of {optimizer} diverged; give the plan a lower centre of its grid."
+        )
+    return min(finite, key=lambda rate: finite[rate])
+
+
+MIN_TOKENS = 100  # of a class, for its amplification to count
+
+MOST_ALIGNED = 50  # tokens of a head whose classes are counted
+
+CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "function": ("function", ("function",)),
+    "frequent": ("freq", ("freq 1 (most frequent)", *(f"freq {n}" for n in range(2, 6)))),
+    "rare": ("freq", ("freq 9", "freq 10 (rarest)")),
+    "number": ("function", ("number",)),
+}
+"""What is counted, as classes of a scheme. Frequent tokens are those that make up half of all text: one of them is one of
+many types, where the most frequent tenth is no more than a few."""
+
+
+def summary(result: Amplification) -> dict[str, float]:
+    """Return what the heads of a run do, over all heads and the parts of speech with at least 100 tokens.
+
+    - rms_amplification: root mean square of A, in doublings;
+    - significant: share of the pairs of head and class whose contrast of bias scores random directions of the same length
+      do not reach (q < 0.05);
+    - spread: how far the classes' mean keys lie apart along the direction, as a ratio to random directions (their root
+      mean square), in the median head; 1 is what any direction has;
+    - amplification_CLASS: A of function words, of the most frequent half and of the rarest fifth of tokens, and of numbers,
+      the mean over heads;
+    - enrichment_CLASS: how over-represented the class is among the 50 token types that a head's direction points at most,
+      as log2 of an odds ratio (`interp.analysis.measurements.top_tokens`), in the median head.
+    """
+    heads = result.heads
+    enough = (heads["scheme"] == "pos") & (heads["token_class"] != "bos") & (heads["n_tokens"] >= MIN_TOKENS)
+    numbers = {"rms_amplification": np.sqrt(np.square(heads.loc[enough, "log2_amplification"]).mean())}
+    for name, (scheme, classes) in CLASSES.items():
+        own = heads.loc[(heads["scheme"] == scheme) & heads["token_class"].isin(classes)]
+        shares = own.groupby(["layer", "head"])[["share", "share_unbiased"]].sum()
+        numbers[f"amplification_{name}"] = np.log2(shares["share"] / shares["share_unbiased"]).mean()
+    found = {**numbers, **_against_nulls(result.nulls), **_enrichments(result.tokens)}
+    return {name: float(value) for name, value in found.items()}
+
+
+def _against_nulls(nulls: pd.DataFrame) -> dict[str, float]:
+    """Contrasts of bias scores beside those along random directions; missing where there was no null."""
+    tested = nulls.query(
+        "null == 'direction' and statistic == 'contrast' and scheme == 'pos' and token_class != 'bos' "
+        f"and n_tokens >= {MIN_TOKENS}"
+    )
+    if not len(tested):
+        return {"significant": float("nan"), "spread": float("nan")}
+    value, null = (np.square(tested[name].to_numpy(float)) for name in ("value", "null_sd"))
+    sums = pd.DataFrame({"layer": tested["layer"], "head": tested["head"], "value": value, "null": null})
+    sums = sums.pivot_table(index=["layer", "head"], aggfunc="sum")
+    ratios = np.sqrt(sums["value"].to_numpy() / sums["null"].to_numpy())
+    return {"significant": float(np.mean(tested["q"].to_numpy() < 0.05)), "spread": float(np.median(ratios))}
+
+
+def _enrichments(tokens: pd.DataFrame) -> dict[str, float]:
+    """The median over heads of the log2 odds of each class among the most aligned tokens."""
+    tokens = tokens.loc[tokens["function"] != "bos"]
+    places = [tokens[name].to_numpy(np.int64) for name in ("layer", "head", "token_index")]
+    alignment = np.full([place.max() + 1 for place in places], np.nan, dtype=np.float32)
+    alignment[tuple(places)] = tokens["alignment"]
+    types = tokens.loc[(tokens["layer"] == 0) & (tokens["head"] == 0)].set_index("token_index")
+    count = types["count"].reindex(range(alignment.shape[-1]), fill_value=0).to_numpy(np.int64)
+    k = min(MOST_ALIGNED, int((count >= 10).sum()) // 2)
+    found = {}
+    for name, (scheme, members) in CLASSES.items():
+        classes = types[scheme].isin(members).reindex(range(len(count)), fill_value=False).to_numpy(np.int64)
+        table = enrichment_table(torch.from_numpy(alignment), count, classes, ["other", name], k)
+        top = (table["end"] == "top") & (table["token_class"] == name)
+        found[f"enrichment_{name}"] = float(np.median(table.loc[top, "log2_odds"].to_numpy(float)))
+    return found
+
+
+SCHEMES = ("pos", "function", "freq")
+
+HEADS = "heads.parquet"
+
+
+def measure_run(plan: Plan, job: Job) -> None:
+    """Measure the checkpoint of a run, the weights with the lowest held-out loss; of one that diverged, nothing."""
+    trained = read_json(job.folder / TRAINED)
+    found = {"diverged": True} if trained["diverged"] else measured(plan, job)
+    write_json(job.done, found)
+
+
+def measured(plan: Plan, job: Job) -> dict[str, Any]:
+    """Return the measurements of a run as plain values, and write its table of heads beside them."""
+    assert job.cell is not None
+    model = load_model(job.folder)
+    most = TrainConfig(**plan.training(job.cell)).validation_tokens
+    held_out = open_held_out(model.need_tokenizer(), SHARDS)
+    loss = held_out_loss(model, held_out, (), max_tokens=most)
+    amplified = _amplified(plan, job, model, held_out)
+    return {"loss": _plain(loss.overall)[0], "puzzles": _puzzles(plan, model), **amplified}
+
+
+def _puzzles(plan: Plan, model: HookedSymmetryBrokenTransformer) -> list[dict[str, Any]]:
+    return _plain(evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families)
+
+
+def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, held_out: Corpus) -> dict[str, Any]:
+    """Measure along the run's own mean b_Q; where it has none, along that of the matrix, as a twin for comparison."""
+    own = bool(model.mean_biases()[0].any())
+    result = amplification(
+        model, held_out, SCHEMES, max_tokens=plan.measuring.max_tokens,
+        direction="bias" if own else QUERY_BIAS.profile("mean", model.cfg.d_head), nulls=plan.measuring.nulls,
+        seed=plan.measuring.seed, passages=1, workers=0,
+    )  # fmt: skip
+    with writing(job.folder / HEADS) as beside:
+        result.heads.to_parquet(beside, index=False)
+    return {"direction": "own" if own else "matrix", "amplification": _plain(pd.DataFrame([summary(result)]))[0]}
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table for JSON, with null where there is no number."""
+    return json.loads(table.to_json(orient="records", double_precision=12) or "")

@@ -1,1 +1,0 @@
-"""Puzzles and held-out loss of several checkpoints side by side: figures and their page."""

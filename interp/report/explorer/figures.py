@@ -1,0 +1,219 @@
+"""One text read twice, as the model is and with its biases scaled: attention, loss and predictions side by side.
+
+sentence = interp.read_sentence(model, "The cat sat on the mat.", scale=0, where="L1H5")
+attention_received(sentence.of_head(1, 5), "L1H5")
+loss_per_token(sentence.tokens)
+next_token(sentence.predictions, place=6)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.errors import InterpError
+from interp.page.look import PAGE
+from interp.report.look import PALETTES, Theme, colours_of, layout
+from interp.report.metrics import METRICS, escaped, number, require
+
+LONGEST_LABEL = 14
+
+SCALED, UNCHANGED = "biases scaled", "as trained"
+
+
+def attention_received(
+    rows: pd.DataFrame, title: str, scaled: str = SCALED, marked: Collection[int] = (), first_token: bool = False,
+    theme: Theme = "light",
+) -> go.Figure:  # fmt: skip
+    """Draw the attention that each token receives from itself and the later ones, in one head.
+
+    Args:
+        rows: `Sentence.of_head`.
+        title: what names the head.
+        scaled: what the second reading is called.
+        marked: places of tokens in bold.
+        first_token: whether to draw bos, an attention sink that often dwarfs all others.
+        theme: "light" or "dark".
+
+    Raises:
+        InterpError: a column is missing.
+    """
+    columns = {"attention_unchanged": UNCHANGED, "attention": scaled, "attention_unbiased": "without its own b_Q"}
+    require(rows, ["place", "token_string", *columns], "sentence's")
+    rows = rows if first_token else rows.loc[rows["place"] > 0]
+    figure = go.Figure([
+        *_pair(rows, ("attention_unchanged", "attention"), (UNCHANGED, scaled), ":.1%", theme),
+        _crosses(rows, "attention_unbiased", columns["attention_unbiased"], theme),
+    ])  # fmt: skip
+    axis = _value_axis("mean attention received", theme) | {"tickformat": ".0%", "rangemode": "tozero"}
+    return _finished(figure, rows, f"{escaped(title)} · attention to each token", axis, marked, theme)
+
+
+def loss_per_token(
+    tokens: pd.DataFrame, scaled: str = SCALED, marked: Collection[int] = (), theme: Theme = "light"
+) -> go.Figure:
+    """Draw what it costs to predict each token (nats), in both readings.
+
+    Args:
+        tokens: `Sentence.tokens`.
+        scaled: what the second reading is called.
+        marked: places of tokens in bold.
+        theme: "light" or "dark".
+
+    Raises:
+        InterpError: a column is missing.
+    """
+    require(tokens, ["place", "token_string", "loss", "loss_unchanged"], "sentence's")
+    rows = tokens.loc[tokens["place"] > 0]
+    figure = go.Figure(_pair(rows, ("loss_unchanged", "loss"), (UNCHANGED, scaled), ":.2f", theme))
+    before, after = (float(np.mean(rows[name].to_numpy(float))) for name in ("loss_unchanged", "loss"))
+    title = f"Loss per token · mean {before:.2f} → {after:.2f} nats ({number(after - before)})"
+    return _finished(figure, rows, title, _value_axis("loss (nats)", theme), marked, theme)
+
+
+def next_token(predictions: pd.DataFrame, place: int, scaled: str = SCALED, theme: Theme = "light") -> go.Figure:
+    """Draw the most probable next tokens after a place of the text, in both readings.
+
+    Raises:
+        InterpError: a column or the place does not exist.
+    """
+    require(predictions, ["place", "token_string", "probability", "probability_unchanged"], "predictions")
+    rows = predictions.loc[predictions["place"] == place]
+    if rows.empty:
+        raise InterpError(f"There is no place {place}; the text has places 0 to {predictions['place'].max()}.")
+    rows = rows.iloc[::-1]  # the most probable on top
+    names = ("probability_unchanged", "probability")
+    bars = _pair(rows, names, (UNCHANGED, scaled), ":.1%", theme, sideways=True)[::-1]  # Plotly stacks upwards
+    axis = {"tickvals": list(range(len(rows))), "ticktext": _labels(rows), "automargin": True, "showgrid": False}
+    more = _legend() | {
+        "xaxis": _value_axis("probability", theme) | {"tickformat": ".0%", "rangemode": "tozero"}, "yaxis": axis,
+        "bargap": 0.3, "legend": {**_legend()["legend"], "traceorder": "reversed"},
+        "margin": {"l": 16, "r": 16, "t": 100, "b": 16},  # beside another figure the legend takes two lines
+    }  # fmt: skip
+    return go.Figure(bars, layout("Most probable next tokens", theme, 174 + 26 * len(rows), **more))
+
+
+def _pair(
+    rows: pd.DataFrame, columns: tuple[str, str], names: tuple[str, str], form: str, theme: Theme, sideways: bool = False
+) -> list[go.Bar]:  # fmt: skip
+    colours, places = (PAGE["soft"][theme], PAGE["accent"][theme]), list(range(len(rows)))
+    value, tokens = ("x", "y") if sideways else ("y", "x")
+    return [
+        go.Bar(
+            **{value: rows[column].to_numpy(float), tokens: places}, orientation="h" if sideways else "v",
+            name=escaped(name), marker={"color": colour}, customdata=_labels(rows), opacity=0.55 if first else 1,
+            hovertemplate=f"%{{customdata}}: %{{{value}{form}}}<extra>{escaped(name)}</extra>",
+        )
+        for column, name, colour, first in zip(columns, names, colours, (True, False), strict=True)
+    ]  # fmt: skip
+
+
+def _crosses(rows: pd.DataFrame, column: str, name: str, theme: Theme) -> go.Scatter:
+    return go.Scatter(
+        x=list(range(len(rows))), y=rows[column].to_numpy(float), mode="markers", name=name, customdata=_labels(rows),
+        marker={"symbol": "line-ew-open", "size": 13, "color": PAGE["text"][theme], "line": {"width": 2}},
+        hovertemplate=f"%{{customdata}}: %{{y:.1%}}<extra>{name}</extra>",
+    )  # fmt: skip
+
+
+def _labels(rows: pd.DataFrame) -> list[str]:
+    """Return tokens as labels, short and escaped; an empty one is a dot."""
+    cut = (text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…" for text in rows["token_string"])
+    return [escaped(text) or "·" for text in cut]
+
+
+def _finished(
+    figure: go.Figure, rows: pd.DataFrame, title: str, axis: dict[str, Any], marked: Collection[int], theme: Theme
+) -> go.Figure:
+    places = rows["place"].tolist()
+    ticks = [f"<b>{text}</b>" if place in marked else text for text, place in zip(_labels(rows), places, strict=True)]
+    tokens = {"tickvals": list(range(len(rows))), "ticktext": ticks, "tickangle": -45, "automargin": True,
+              "range": [-0.6, len(rows) - 0.4]}  # fmt: skip
+    more = _legend() | {"xaxis": tokens | {"showgrid": False, "zeroline": False}, "yaxis": axis, "bargap": 0.25}
+    return figure.update_layout(layout(title, theme, 320, **more))
+
+
+def _value_axis(title: str, theme: Theme) -> dict[str, Any]:
+    return {"title": {"text": title}, "zeroline": False, "gridcolor": PAGE["line"][theme], "automargin": True}
+
+
+def _legend() -> dict[str, Any]:
+    return {
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "margin": {"l": 16, "r": 16, "t": 76, "b": 16},
+    }
+
+
+LOOK = METRICS["bias_score_contrast"]
+
+
+def coloured_text(
+    rows: pd.DataFrame, scheme: str, token_class: str | None = None, limit: float | None = None,
+    palette: str = "red-blue", theme: Theme = "light",
+) -> str:  # fmt: skip
+    """Return the tokens of one head's rows as HTML, with a legend.
+
+    Args:
+        rows: `Sentence.of_head`.
+        scheme: whose classes stand below the tokens.
+        token_class: the tokens of this class are framed.
+        limit: the bias score contrast (nats) at which colours saturate; by default the largest here but for bos.
+        palette: "red-blue" or "orange-purple".
+        theme: "light" or "dark".
+
+    Raises:
+        InterpError: a column is missing.
+    """
+    columns = ["token_string", scheme, "bias_score_contrast", "attention_unchanged", "attention"]
+    require(rows, columns, "sentence's")
+    limit = limit or float(np.abs(rows["bias_score_contrast"].to_numpy()[1:]).max(initial=0)) or 1.0
+    colours = colours_of(rows["bias_score_contrast"].to_numpy(float), LOOK, limit, palette, theme)
+    told = rows[columns].to_numpy(object)
+    tokens = "".join(
+        _token(*told[row], colour=colour, framed=told[row, 1] == token_class, theme=theme)
+        for row, colour in enumerate(colours)
+    )
+    text = f'<div style="line-height:1.2;white-space:pre-wrap;overflow-wrap:anywhere">{tokens}</div>'
+    return (
+        f'<div style="background:{PAGE["panel"][theme]};color:{PAGE["text"][theme]};padding:10px 12px;'
+        f'font:14px system-ui,sans-serif">{text}{_colour_legend(limit, palette, theme)}</div>'
+    )
+
+
+def _token(
+    token: str, token_class: str, score: float, before: float, after: float, colour: str, framed: bool, theme: Theme
+) -> str:
+    shown, tag = escaped(token) or "·", escaped(token_class)
+    said = (
+        f"{shown} · {tag} · bias score {number(score)} nats against the mean · attention received {before:.1%}, with the "
+        f"biases scaled {after:.1%}"
+    ).replace('"', "&quot;")
+    frame, weight = (PAGE["text"][theme], 700) if framed else ("transparent", 400)
+    return (
+        f'<span title="{said}" style="display:inline-block;margin:0 2px 7px 0;vertical-align:top;text-align:center;'
+        f'max-width:100%"><span style="display:block;padding:3px 2px;background:{colour};color:{_ink(colour)};'
+        f'border-radius:3px;border-bottom:3px solid {frame}">{shown}</span>'
+        f'<span style="font-size:9px;color:{PAGE["soft"][theme]};font-weight:{weight}">{tag}</span></span>'
+    )
+
+
+def _ink(colour: str) -> str:
+    """Return black or white, whichever is read better on a colour "rgb(r, g, b)" (WCAG's relative luminance)."""
+    red, green, blue = (float(part) / 255 for part in colour[4:-1].split(","))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#111" if luminance > 0.179 else "#fff"
+
+
+def _colour_legend(limit: float, palette: str, theme: Theme) -> str:
+    stops = ", ".join(PALETTES[palette][theme])
+    return (
+        f'<div style="font-size:12px;color:{PAGE["soft"][theme]};margin-top:2px">bias score against the mean of the text: '
+        f'{number(-limit, 1)} nats, suppressed <span style="display:inline-block;width:120px;height:10px;'
+        f'vertical-align:middle;background:linear-gradient(to right, {stops})"></span> amplified, {number(limit, 1)} nats'
+        "</div>"
+    )

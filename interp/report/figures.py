@@ -1,0 +1,23 @@
+"""One function per picture: a table in, a Plotly figure out, nothing else happens. Page, notebook and widget use them alike.
+
+Red is amplified and blue is suppressed, the sign is printed too, and what cannot be told from no effect is hatched.
+
+    head_grid(result.heads, "pos", "PUNCT").show()
+    class_bars(with_evidence(result), layer=3, head=7, scheme="pos", metric="bias_score_contrast", theme="dark").show()
+
+`with_evidence(result)` is `result.heads` with the intervals and null bands that the other tables of the result have; a
+figure draws those it finds. Every function takes `theme` ("light" or "dark"); those with diverging colours take
+`palette` ("red-blue", or "orange-purple" for readers who see red and blue badly).
+"""
+
+from interp.report.evidence import with_evidence
+from interp.report.panels.classes import class_bars, token_bars
+from interp.report.panels.compare import class_differences, comparison_grids
+from interp.report.panels.effect import attention_change, loss_change
+from interp.report.panels.grid import head_grid
+from interp.report.panels.position import adjusted_contrasts, position_profile
+
+__all__ = [
+    "adjusted_contrasts", "attention_change", "class_bars", "class_differences", "comparison_grids", "head_grid",
+    "loss_change", "position_profile", "token_bars", "with_evidence",
+]  # fmt: skip

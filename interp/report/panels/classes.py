@@ -1,0 +1,119 @@
+"""One head over all classes, or over its tokens: a bar each, with interval, n and null band."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.page.look import PAGE
+from interp.report.look import GREY, Theme, centre_line, class_axis, colour_range, colours_of, layout, value_axis
+from interp.report.metrics import (
+    FEW,
+    METRICS,
+    Metric,
+    escaped,
+    indistinct,
+    metric_named,
+    null_band,
+    require,
+    require_drawable,
+    rows_of_head,
+    rows_of_scheme,
+    signed,
+)
+
+
+def class_bars(
+    heads: pd.DataFrame, layer: int, head: int, scheme: str, metric: str = "log2_amplification",
+    palette: str = "red-blue", theme: Theme = "light",
+) -> go.Figure:  # fmt: skip
+    """Draw what one head does to every class of a scheme: a bar each, its 95% interval, its n and its null band.
+
+    Classes with fewer than 30 tokens are grey, classes without tokens keep their place with "n = 0". The grey band behind
+    a bar holds 95% of random directions; interval and band are drawn if the table has them (`with_evidence`).
+
+    Raises:
+        InterpError: a column, the head, the scheme or the metric does not exist, or a row repeats.
+    """
+    look = metric_named(metric)
+    require_drawable(heads, look)
+    in_scheme = rows_of_scheme(heads, scheme)
+    rows = rows_of_head(in_scheme, layer, head).sort_values(metric, ascending=True, na_position="first")
+    low, high = (rows[name] if name in rows else np.full(len(rows), np.nan) for name in (look.low, look.high))
+    drawn = rows.assign(low=low, high=high, hatched=indistinct(rows, look), label=rows["token_class"])
+    title = f"L{layer}H{head} · {escaped(scheme)} · {look.title} ({look.unit})"
+    band = null_bands(null_band(rows, look), theme)
+    return _figure([band, _bars(drawn, look, colour_range(in_scheme, look), palette, theme)], drawn, look, title, theme)
+
+
+def token_bars(
+    tokens: pd.DataFrame, layer: int, head: int, each: int = 15, min_count: int = 10, palette: str = "red-blue",
+    theme: Theme = "light",
+) -> go.Figure:  # fmt: skip
+    """Draw the `each` most amplified and most suppressed tokens of a head that occur at least `min_count` times.
+
+    Raises:
+        InterpError: a column or the head does not exist.
+    """
+    look = METRICS["bias_score_contrast"]
+    needed = ["layer", "head", "token_string", "count", look.name, "ci_low", "ci_high"]
+    require(tokens, needed, "tokens")
+    rows = rows_of_head(tokens, layer, head)
+    rows = rows.loc[(rows["count"] >= min_count) & rows[look.name].notna()].sort_values(look.name)
+    rows = pd.concat([rows.head(each), rows.iloc[each:].tail(each)])
+    limit = float(np.abs(rows[look.name].to_numpy()).max(initial=0)) or 1.0
+    sure = (rows["ci_low"] > 0) | (rows["ci_high"] < 0)
+    drawn = rows.rename(columns={"count": "n_tokens", "token_string": "label", "ci_low": "low", "ci_high": "high"})
+    drawn = drawn.assign(hatched=~sure)
+    title = f"L{layer}H{head} · tokens · bias score minus its mean (nats)"
+    return _figure([_bars(drawn, look, limit, palette, theme)], drawn, look, title, theme)
+
+
+def null_bands(band: tuple[np.ndarray, np.ndarray] | None, theme: Theme) -> go.Bar:
+    """Return the bands behind the bars, from first to last row; without a null a trace that draws nothing."""
+    low, high = ([], []) if band is None else band
+    return go.Bar(
+        x=np.nan_to_num(np.subtract(high, low)), base=np.nan_to_num(low), y=list(range(len(low))), orientation="h",
+        width=0.9, marker={"color": PAGE["band"][theme], "line": {"width": 0}}, hoverinfo="skip",
+        name="95% of random directions",
+    )  # fmt: skip
+
+
+def _figure(traces: list[go.Bar], rows: pd.DataFrame, look: Metric, title: str, theme: Theme) -> go.Figure:
+    names = [f"{escaped(str(name))} · n = {n:,}" for name, n in zip(rows["label"], rows["n_tokens"], strict=True)]
+    more = {
+        "xaxis": value_axis(look, theme), "yaxis": class_axis(names), "shapes": [centre_line(look, theme)],
+        "bargap": 0.25, "barmode": "overlay", "showlegend": False,
+    }  # fmt: skip
+    return go.Figure(traces, layout(title, theme, 110 + 22 * len(names), **more))
+
+
+def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, theme: Theme) -> go.Bar:
+    values, n_tokens = rows[look.name].to_numpy(float), rows["n_tokens"].to_numpy()
+    low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
+    colours = colours_of(values, look, limit, palette, theme)
+    text = PAGE["text"][theme]
+    return go.Bar(
+        x=np.nan_to_num(values - look.centre),
+        base=look.centre,
+        y=list(range(len(rows))),
+        orientation="h",
+        width=0.64,
+        error_x={
+            "type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low,
+            "thickness": 1.6, "width": 3, "color": text,
+        },
+        marker={
+            "color": [colour if n >= FEW else GREY for colour, n in zip(colours, n_tokens, strict=True)],
+            "line": {"width": 0.5, "color": text},
+            "pattern": {
+                "shape": ["/" if hatched else "" for hatched in rows["hatched"]], "size": 6, "solidity": 0.35,
+                "fgcolor": text,
+            },
+        },
+        text=[signed(value, look) if n else "n = 0" for value, n in zip(values, n_tokens, strict=True)],
+        textposition="none",
+        customdata=np.column_stack([low, high, n_tokens]),
+        hovertemplate="%{text} [%{customdata[0]:.2f}, %{customdata[1]:.2f}]<br>n = %{customdata[2]:,}<extra></extra>",
+    )  # fmt: skip

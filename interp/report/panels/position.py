@@ -1,0 +1,199 @@
+"""Is it position, not class? The positional profile of a head, and its contrasts with position removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.page.look import PAGE
+from interp.report.look import Theme, class_axis, layout
+from interp.report.metrics import METRICS, SINK, escaped, require, rows_of_head, rows_of_scheme
+from interp.report.panels.packing import head_index, pack
+
+Kind = Literal["before", "after"]
+"""Rings in a soft colour, or diamonds in the accent: told apart by shape."""
+
+
+def dots(rows: pd.DataFrame, columns: Sequence[str], name: str, kind: Kind, theme: Theme) -> go.Scatter:
+    """Return a dot per row, one under the other; `columns` are the value and the ends of its interval."""
+    value, low, high = (rows[column].to_numpy(float) for column in columns)
+    colour = PAGE["soft" if kind == "before" else "accent"][theme]
+    marker = (
+        {"symbol": "circle-open", "size": 8, "line": {"width": 1.6}}
+        if kind == "before"
+        else {"symbol": "diamond", "size": 9}
+    )
+    return go.Scatter(
+        x=value, y=np.arange(len(rows)) + (0.16 if kind == "before" else -0.16), mode="markers", name=name,
+        marker=marker | {"color": colour},
+        error_x={
+            "type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low, "thickness": 1.4,
+            "width": 2, "color": colour,
+        },
+        customdata=np.column_stack([low, high, rows["n_tokens"]]),
+        hovertemplate="%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<br>n = %{customdata[2]:,}<extra></extra>",
+    )  # fmt: skip
+
+
+def dot_chart(traces: list[go.Scatter], rows: pd.DataFrame, title: str, axis: str, theme: Theme) -> go.Figure:
+    """Return the figure of `dots`, a named line per row of `rows` with its n, and a line at 0; titles are escaped."""
+    names = [f"{escaped(str(name))} · n = {n:,}" for name, n in zip(rows["token_class"], rows["n_tokens"], strict=True)]
+    more: dict[str, Any] = {
+        "xaxis": {"title": {"text": axis}, "zeroline": False, "automargin": True, "gridcolor": PAGE["line"][theme]},
+        "yaxis": class_axis(names),
+        "shapes": [{"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1,
+                    "line": {"width": 1, "color": PAGE["text"][theme]}}],
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "margin": {"l": 16, "r": 16, "t": 78, "b": 48},
+        "showlegend": True,
+    }  # fmt: skip
+    return go.Figure(traces, layout(title, theme, 140 + 24 * len(names), **more))
+
+
+Removed = Literal["position", "frequency"]
+
+
+def position_profile(
+    positions: pd.DataFrame, layer: int, head: int, first_token: bool = True, theme: Theme = "light"
+) -> go.Figure:
+    """Draw a head's mean bias score (nats) at every position of a document, with the band of its 95% intervals.
+
+    Args:
+        positions: the result's table.
+        layer: of the head.
+        head: its number.
+        first_token: False leaves out position 0, the attention sink, which often dwarfs all others.
+        theme: "light" or "dark".
+
+    Raises:
+        InterpError: a column or the head does not exist.
+    """
+    require(positions, ["layer", "head", "pos", "n_tokens", "bias_score_mean", "ci_low", "ci_high"], "positions")
+    rows = rows_of_head(positions, layer, head).sort_values("pos")
+    rows = rows if first_token else rows.loc[rows["pos"] > 0]
+    places, low, high = (rows[name].to_numpy() for name in ("pos", "ci_low", "ci_high"))
+    known = np.isfinite(low) & np.isfinite(high)
+    figure = go.Figure([
+        go.Scatter(
+            x=np.concatenate([places[known], places[known][::-1]]), y=np.concatenate([high[known], low[known][::-1]]),
+            mode="lines", line={"width": 0}, fill="toself", fillcolor=PAGE["band"][theme], hoverinfo="skip",
+            name="95% interval over documents",
+        ),
+        go.Scatter(
+            x=places, y=rows["bias_score_mean"], mode="lines", line={"color": PAGE["accent"][theme], "width": 1.8},
+            customdata=np.column_stack([low, high, rows["n_tokens"]]), name="mean bias score",
+            hovertemplate="position %{x}: %{y:.2f} [%{customdata[0]:.2f}, %{customdata[1]:.2f}] nats"
+            "<br>n = %{customdata[2]:,}<extra></extra>",
+        ),
+    ])  # fmt: skip
+    line = PAGE["line"][theme]
+    more = {
+        "xaxis": {
+            "title": {"text": "position in the context"},
+            "zeroline": False,
+            "gridcolor": line,
+            "automargin": True,
+        },
+        "yaxis": {
+            "title": {"text": "mean bias score (nats)"},
+            "zeroline": False,
+            "gridcolor": line,
+            "automargin": True,
+        },
+        "showlegend": False,
+    }
+    return figure.update_layout(layout(f"L{layer}H{head} · positional profile", theme, 320, **more))
+
+
+def adjusted_contrasts(
+    heads: pd.DataFrame, layer: int, head: int, scheme: str, removed: Removed = "position", first_token: bool = True,
+    theme: Theme = "light",
+) -> go.Figure:  # fmt: skip
+    """Draw a head's contrasts as measured (rings) and between tokens at the same positions (diamonds), with 95% intervals.
+
+    Args:
+        heads: what `with_evidence` returns.
+        layer: of the head.
+        head: its number.
+        scheme: whose classes are drawn.
+        removed: "position", or "frequency" for position and token frequency.
+        first_token: False leaves out the class `bos`.
+        theme: "light" or "dark".
+
+    Raises:
+        InterpError: a column, the head or the scheme does not exist.
+    """
+    looks = METRICS["bias_score_contrast"], METRICS[f"contrast_{removed}"]
+    require(heads, [column for look in looks for column in (look.name, look.low, look.high)], "heads with evidence")
+    rows = rows_of_head(rows_of_scheme(heads, scheme), layer, head)
+    rows = rows if first_token else rows.loc[rows["token_class"].astype(str) != SINK]
+    rows = rows.sort_values(looks[0].name, ascending=True, na_position="first")
+    before, after = ((look.name, look.low, look.high) for look in looks)
+    traces = [dots(rows, before, "as measured", "before", theme),
+              dots(rows, after, looks[1].title.removeprefix("contrast, "), "after", theme)]  # fmt: skip
+    title = f"L{layer}H{head} · {escaped(scheme)} · {looks[1].title}"
+    return dot_chart(traces, rows, title, f"{looks[0].title} ({looks[0].unit})", theme)
+
+
+NUMBERS = 90_000  # numbers the page can afford over all heads
+
+FEWEST = 24  # steps shown however many heads there are
+
+
+def positions_payload(positions: pd.DataFrame, head: dict[str, Any]) -> dict[str, Any]:
+    """Return the profile's steps and three blocks [head, step]: mean bias score and the ends of its 95% interval.
+
+    Long contexts are cut into steps that grow with the position, so that the first positions keep one each; a step has the
+    mean of its positions weighted by their tokens, and the mean of their intervals, which is wider than its own.
+
+    Args:
+        positions: the result's table, one row per (layer, head, pos).
+        head: what `heads_payload` returned.
+
+    Raises:
+        InterpError: a column is missing.
+    """
+    require(positions, ["layer", "head", "pos", "n_tokens", "bias_score_mean"], "positions")
+    n_heads = len(head["layers"]) * len(head["heads"])
+    places = np.unique(positions["pos"].to_numpy(int))
+    starts = _starts(len(places), max(NUMBERS // (3 * n_heads), FEWEST))
+    row, column = head_index(positions, head["layers"], head["heads"]), np.searchsorted(places, positions["pos"])
+    weight = _block(positions["n_tokens"].to_numpy(float), row, column, (n_heads, len(places)))
+    tokens = _summed(weight, starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        blocks = {
+            name: _summed(weight * _block(_values(positions, source), row, column, weight.shape), starts) / tokens
+            for name, source in (("mean", "bias_score_mean"), ("low", "ci_low"), ("high", "ci_high"))
+        }
+    ends = np.append(starts[1:], len(places)) - 1
+    return {
+        "first": pack(places[starts], "i4"),
+        "last": pack(places[ends], "i4"),
+        "n_tokens": pack(np.nan_to_num(tokens[0]), "i4"),
+        "values": {name: pack(block, "f2") for name, block in blocks.items()},
+    }
+
+
+def _starts(n_places: int, limit: int) -> np.ndarray:
+    """Return where each step begins: every place, or at most `limit` steps that grow geometrically."""
+    if n_places <= limit:
+        return np.arange(n_places)
+    return np.unique(np.geomspace(1, n_places + 1, limit + 1)[:-1].astype(int)) - 1
+
+
+def _values(positions: pd.DataFrame, column: str) -> np.ndarray:
+    return positions[column].to_numpy(float) if column in positions else np.full(len(positions), np.nan)
+
+
+def _block(values: np.ndarray, row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    block = np.full(shape, np.nan)  # [head, place]
+    block[row[row >= 0], column[row >= 0]] = values[row >= 0]
+    return block
+
+
+def _summed(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(block, starts, axis=1) if len(starts) else block

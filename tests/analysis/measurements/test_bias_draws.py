@@ -1,0 +1,195 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp.analysis.batch import class_ranges
+from interp.analysis.direction import query_shifts
+from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasSamples, drawn_biases
+from interp.analysis.result import Amplification
+from interp.analysis.run import AmplificationSums, measure
+from interp.data.contexts import pack
+from interp.errors import InterpError
+from interp.model.bias import bias_generator
+from interp.model.config import BiasConfig
+from tests.analysis.reference import observe, rows_of, shares
+
+LENGTHS = [33, 7, 50, 21, 64]
+DRAWS = 2
+NOISY = {"q": BiasConfig(0.5, (0.3, 0.6), "batch"), "v": BiasConfig(0.3, 0.4, "batch")}
+FIGURES = [*ROW, *STATISTICS]
+
+
+@pytest.fixture
+def schemes(make_scheme):
+    return [make_scheme("a", 3), make_scheme("b", 2)]
+
+
+def drawn_by_hand(model, draw, seed):
+    """mean + std * N(0, 1) from the generator of (seed, step): first all layers' b_Q, then all layers' b_V."""
+    generator, found = bias_generator(seed, draw), []
+    for part, config in ((model.bias_q, model.cfg.q), (model.bias_v, model.cfg.v)):
+        noise = torch.randn(part.value.shape, generator=generator)
+        mean, std = (config.profile(name, model.cfg.d_head) for name in ("mean", "std"))
+        found.append(mean + std * noise)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "direction"),
+    [({}, "effective"), ({"positional": "rope"}, "bias"), ({"n_layers": 1, "n_heads": 2}, torch.linspace(-1, 1, 12))],
+    ids=["effective", "rope", "given"],
+)
+def test_a_draw_equals_a_measurement_of_a_model_whose_bias_is_that_draw(
+    make_model, make_documents, schemes, changes, direction
+):
+    model = make_model(**{**NOISY, **changes})
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    settings = {"direction": direction, "nulls": 0, "batch_size": 2}
+    result = measure(model, documents, schemes, bias_samples=DRAWS, seed=5, **settings)
+    measured = []
+    for draw in range(DRAWS):
+        fixed = {name: BiasConfig(0.0, 1.0, "fixed") for name in ("q", "v")}
+        twin = make_model(**{**fixed, **changes})
+        for part, value in zip((twin.bias_q, twin.bias_v), drawn_by_hand(model, draw, 5), strict=True):
+            part.value.copy_(value)
+        measured.append(measure(twin, documents, schemes, **settings).heads)
+        table = result.bias_draws[result.bias_draws["draw"] == draw].reset_index(drop=True)
+        pd.testing.assert_frame_equal(table[STATISTICS], measured[-1][STATISTICS], atol=1e-6)
+    for statistic in STATISTICS:
+        values = np.stack([heads[statistic] for heads in measured])
+        rows = result.bias_samples[result.bias_samples["statistic"] == statistic]
+        np.testing.assert_array_equal(rows["value"], result.heads[statistic])
+        for column, expected in (
+            ("mean_over_draws", values.mean(0)), ("sd_over_draws", values.std(0, ddof=1)),
+            ("min_over_draws", values.min(0)), ("max_over_draws", values.max(0)),
+        ):  # fmt: skip
+            np.testing.assert_allclose(rows[column], expected, atol=1e-6)
+        assert (rows["draws"] == DRAWS).all()
+
+
+def test_a_draw_equals_explicit_patterns_in_float64_under_its_bias(make_model, make_documents, schemes):
+    model = make_model(**NOISY)
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    table = measure(model, documents, schemes, bias_samples=2, seed=1, nulls=0).bias_draws
+    rows, labels = rows_of(documents, model.cfg.n_ctx, "a")
+    for draw in range(2):
+        bias_q, bias_v = (value.expand(-1, 3, -1) for value in drawn_by_hand(model, draw, 1))
+        with model.double().bias(bias=(bias_q, bias_v)):
+            seen = observe(model, rows, 1, 2)
+        model.float()
+        expected = shares(seen, labels, 3)
+        chosen = table[
+            (table["draw"] == draw) & (table["layer"] == 1) & (table["head"] == 2) & (table["scheme"] == "a")
+        ]
+        np.testing.assert_allclose(chosen["log2_amplification"], np.log2(expected[0] / expected[1]), atol=1e-4)
+        scores, flat = np.concatenate([s[2] for s in seen]), np.concatenate(labels)
+        means = [scores[flat == c].mean() - scores.mean() for c in range(3)]
+        np.testing.assert_allclose(chosen["bias_score_contrast"], means, atol=1e-5)
+
+
+def test_without_noise_every_draw_is_the_run_itself_and_nothing_spreads(make_model, make_documents, schemes):
+    still = {"q": BiasConfig(0.5, 0.0, "batch"), "v": BiasConfig(0.3, 0.0, "batch")}
+    model = make_model(**still)
+    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, bias_samples=2, nulls=0)
+    for draw in range(2):
+        table = result.bias_draws[result.bias_draws["draw"] == draw].reset_index(drop=True)
+        pd.testing.assert_frame_equal(table[FIGURES], result.heads[FIGURES])
+    np.testing.assert_allclose(result.bias_samples["sd_over_draws"], 0, atol=1e-15)
+    for column in ("mean_over_draws", "min_over_draws", "max_over_draws"):
+        np.testing.assert_allclose(result.bias_samples[column], result.bias_samples["value"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "learned", "none"])
+def test_a_bias_that_is_never_drawn_anew_does_not_spread(make_model, make_documents, schemes, mode):
+    model = make_model(q=BiasConfig() if mode == "none" else BiasConfig(0.5, 1.0, mode), v=BiasConfig())
+    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, bias_samples=2, nulls=0)
+    np.testing.assert_allclose(result.bias_samples["sd_over_draws"].dropna(), 0, atol=1e-15)
+
+
+def test_the_two_kinds_of_spread_stand_side_by_side(make_model, make_documents, schemes):
+    model = make_model(**NOISY)
+    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, bias_samples=DRAWS, nulls=0)
+    table = result.bias_samples.set_index("statistic")
+    assert set(table.index) == set(STATISTICS)
+    own = table.loc["log2_amplification"]
+    assert (own["sd_over_draws"] > 0).all()
+    np.testing.assert_array_equal(own["ci_low_over_documents"], result.heads["ci_low"])
+    np.testing.assert_array_equal(own["ci_high_over_documents"], result.heads["ci_high"])
+    assert table.loc["auroc", "ci_low_over_documents"].isna().all()
+    ordered = table["min_over_draws"].le(table["mean_over_draws"]) & table["mean_over_draws"].le(
+        table["max_over_draws"]
+    )
+    assert ordered.all()
+
+
+def test_draws_leave_the_model_as_it_was_and_depend_on_the_seed_alone(make_model):
+    model = make_model(**NOISY)
+    model.draw_biases(9, 9)
+    before = [part.value.clone() for part in (model.bias_q, model.bias_v)]
+    first, again, other = (drawn_biases(model, 2, seed) for seed in (0, 0, 1))
+    for part, value in zip((model.bias_q, model.bias_v), before, strict=True):
+        torch.testing.assert_close(part.value, value, rtol=0, atol=0)
+    for which in (0, 1):
+        assert torch.equal(first[1][which], again[1][which])
+        assert not torch.equal(first[0][which], first[1][which])
+        assert not torch.equal(first[0][which], other[0][which])
+
+
+def test_a_scale_in_force_acts_on_the_draws_once(make_model, make_documents, schemes):
+    model = make_model(**NOISY)
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    with model.bias(scale=2.0):
+        scaled = measure(model, documents, schemes, bias_samples=2, seed=4, nulls=0).bias_draws
+    with model.bias(scale=2.0):
+        found = BiasSamples(model, "bias", class_ranges({"a": ["x"]}), 2, 4).sums[1].shifts.vector
+    torch.testing.assert_close(found, 2 * drawn_by_hand(model, 1, 4)[0].expand(-1, 3, -1))
+    scores = scaled.loc[scaled["draw"] == 1, "bias_score_mean"].to_numpy()
+    plain = measure(model, documents, schemes, bias_samples=2, seed=4, nulls=0).bias_draws
+    first_layer = scaled.loc[scaled["draw"] == 1, "layer"].to_numpy() == 0  # keys of layer 0 do not know the bias
+    expected = 2 * plain.loc[plain["draw"] == 1, "bias_score_mean"].to_numpy()
+    np.testing.assert_allclose(scores[first_layer], expected[first_layer], rtol=1e-4, atol=1e-6)
+
+
+def test_the_samples_of_two_halves_merge_to_those_of_the_whole(make_model, make_documents, make_scheme):
+    model, scheme = make_model(**NOISY), make_scheme("s", 3)
+    documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
+    ranges = class_ranges({"s": list(scheme.classes)})
+
+    def sums_over(chosen):
+        samples = BiasSamples(model, "bias", ranges, 2, 0)
+        sums = AmplificationSums(model, query_shifts(model), ranges, 2, 0, samples=samples)
+        for contexts in pack(chosen, model.cfg.n_ctx, 2, 0):
+            sums.update(contexts)
+        return sums
+
+    whole, left, right = sums_over(documents), sums_over(documents[:3]), sums_over(documents[3:])
+    left.merge(right)
+    for mine, expected in zip(left.samples.sums, whole.samples.sums, strict=True):
+        torch.testing.assert_close(mine.shares.total, expected.shares.total, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(mine.scores.squares, expected.scores.squares, rtol=1e-6, atol=1e-6)
+        assert torch.equal(mine.histogram.counts, expected.histogram.counts)
+
+
+@pytest.mark.parametrize("samples", [0, 2])
+def test_samples_are_saved_and_loaded_and_0_leaves_them_out(make_model, make_documents, schemes, tmp_path, samples):
+    model = make_model(**NOISY)
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    result = measure(model, documents, schemes, bias_samples=samples, nulls=0)
+    result.save(tmp_path)
+    loaded = Amplification.load(tmp_path)
+    for name in ("bias_samples", "bias_draws", "replicates")[0 if samples else 2 :]:
+        pd.testing.assert_frame_equal(getattr(loaded, name), getattr(result, name))
+    assert loaded.bias_samples.empty == loaded.bias_draws.empty == (samples == 0)
+    assert result.bias_samples.empty == (samples == 0)
+    pd.testing.assert_frame_equal(measure(model, documents, schemes, nulls=0).heads, result.heads)
+
+
+def test_impossible_draws_are_refused(make_model, make_documents, schemes):
+    model = make_model(**NOISY)
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    for draws in (1, -1):
+        with pytest.raises(InterpError, match=f"{draws} draws of the bias show no spread"):
+            measure(model, documents, schemes, bias_samples=draws)
+    with pytest.raises(InterpError, match="bias='none' leaves b out"):
+        measure(model, documents, schemes, bias_samples=2, bias="none")

@@ -1,0 +1,128 @@
+from operator import attrgetter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp.analysis.batch import class_ranges, permuted_name, with_permuted_labels
+from interp.analysis.direction import query_shifts, random_directions
+from interp.analysis.nulls.table import NullSums
+from interp.analysis.result import Amplification
+from interp.analysis.run import AmplificationSums, measure
+from interp.data.contexts import pack
+from interp.errors import InterpError
+from interp.model.config import BiasConfig
+from tests.analysis.reference import null_rows
+
+LENGTHS = [33, 7, 50, 21, 64]
+
+
+def test_null_values_are_those_of_the_heads_table_and_q_stands_in_both(make_model, make_documents, make_scheme):
+    model, schemes = make_model(), [make_scheme("a", 3), make_scheme("b", 5)]
+    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, nulls=4, amplified_nulls=2)
+    columns = {"contrast": "bias_score_contrast", "auroc": "auroc", "alignment": "alignment"}
+    for statistic, column in columns.items():
+        table = null_rows(result, "direction", statistic)
+        np.testing.assert_array_equal(table["value"], result.heads[column])
+        np.testing.assert_array_equal(table["q"], result.heads[f"{statistic}_q"])
+        np.testing.assert_array_equal(table["token_class"], result.heads["token_class"])
+    for column in ("contrast_label_q", "amplification_q", "amplification_label_q"):
+        assert result.heads[column].between(0, 1).all()
+
+
+def test_amplified_draws_equal_measurements_along_them_and_with_their_labels(make_model, make_documents, make_scheme):
+    model, schemes = make_model(), [make_scheme("a", 3), make_scheme("b", 2)]
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    result = measure(model, documents, schemes, nulls=5, amplified_nulls=3, null_seed=2, batch_size=2)
+    directions = random_directions(model.biases_in_force()[0], 5, 2)
+    carried = list(with_permuted_labels(documents, 3, 2))
+    draws = {"direction": [], "label": []}
+    for number in range(3):
+        along = measure(model, documents, schemes, direction=directions[:, :, number], nulls=0).heads
+        relabelled = [
+            type(d)(d.index, d.document, d.tokens, d.offsets,
+                    {s.name: d.classes[permuted_name(s.name, number)] for s in schemes})
+            for d in carried
+        ]  # fmt: skip
+        permuted = measure(model, relabelled, schemes, nulls=0).heads
+        draws["direction"].append(along["log2_amplification"])
+        draws["label"].append(permuted["log2_amplification"])
+    for null, values in draws.items():
+        table = null_rows(result, null, "amplification")
+        np.testing.assert_allclose(table["null_mean"], np.mean(values, 0), atol=1e-4)
+        np.testing.assert_allclose(table["null_sd"], np.std(values, 0, ddof=1), atol=1e-4)
+        further = (np.abs(values) >= np.abs(table["value"].to_numpy())).sum(0)
+        np.testing.assert_allclose(table["p_rank"], (1 + further) / 4)
+        assert (table["draws"] == 3).all()
+
+
+def test_nulls_do_not_depend_on_batch_size(make_model, make_documents, make_scheme):
+    model, scheme = make_model(), make_scheme("s", 5)
+    documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
+    one, many = (measure(model, documents, [scheme], batch_size=b, amplified_nulls=2) for b in (1, 7))
+    pd.testing.assert_frame_equal(one.nulls, many.nulls, rtol=2e-3, atol=1e-3)
+
+
+def test_the_nulls_of_two_halves_merge_to_those_of_the_whole(make_model, make_documents, make_scheme):
+    model, scheme = make_model(), make_scheme("s", 3)
+    documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
+    ranges = class_ranges({"s": list(scheme.classes)})
+
+    def sums_over(chosen):
+        nulls = NullSums(query_shifts(model), 3, directions=3, amplified=2, seed=0)
+        sums = AmplificationSums(model, query_shifts(model), ranges, 2, 0, nulls)
+        for contexts in pack(with_permuted_labels(chosen, 2, 0), model.cfg.n_ctx, 2, 0):
+            sums.update(contexts)
+        return sums
+
+    whole, left, right = sums_over(documents), sums_over(documents[:3]), sums_over(documents[3:])
+    left.merge(right)
+    for sums in (whole, left):
+        sums.nulls.labels.close()
+    for part in ("directions.keys", "directions.unit_keys", "directions.histogram.counts", "shares.directions",
+                 "shares.labels", "labels.fixed", "labels.mean", "labels.variance"):  # fmt: skip
+        torch.testing.assert_close(*(attrgetter(part)(sums.nulls) for sums in (left, whole)), rtol=1e-6, atol=1e-6)
+
+
+def test_what_has_no_null_has_no_p(make_model, make_documents, make_scheme):
+    model, schemes = make_model(), [make_scheme("s", 4), make_scheme("all", 1)]
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    for document in documents:
+        document.classes["s"][document.classes["s"] == 0] = 1
+        document.classes["s"][document.classes["s"] == 3] = 1
+        document.classes["s"][0] = 0  # as bos: the first token and no other; and class 3 is empty
+    table = measure(model, documents, schemes).nulls.set_index(["null", "statistic", "token_class"])["p"]
+    assert table["label", "contrast", "s0"].isna().all()
+    assert table["label", "contrast", "s1"].notna().all()
+    assert table["direction", "contrast", "s0"].notna().all()
+    for null, statistic in (("label", "contrast"), ("direction", "contrast"), ("direction", "auroc")):
+        assert table[null, statistic, "s3"].isna().all()
+        assert table[null, statistic, "all0"].isna().all()
+    without = measure(make_model(q=BiasConfig()), documents, schemes, amplified_nulls=2)
+    assert without.nulls["p"].isna().all() and without.nulls["q"].isna().all()
+
+
+def test_no_nulls_leave_the_table_empty_and_impossible_ones_are_refused(make_model, make_documents, make_scheme):
+    model, scheme = make_model(), make_scheme("s", 4)
+    documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
+    result = measure(model, documents, [scheme], nulls=0)
+    assert result.nulls.empty
+    assert not any(column.endswith("_q") for column in result.heads)
+    for nulls, amplified in ((1, 0), (4, 5), (4, -1)):
+        with pytest.raises(InterpError, match="make no null"):
+            measure(model, documents, [scheme], nulls=nulls, amplified_nulls=amplified)
+
+
+@pytest.mark.parametrize("nulls", [0, 4])
+def test_nulls_are_saved_and_loaded_and_older_results_have_none(
+    make_model, make_documents, make_scheme, tmp_path, nulls
+):
+    model, scheme = make_model(), make_scheme("s", 4)
+    result = measure(model, make_documents([scheme], model.cfg.d_vocab, LENGTHS), [scheme], nulls=nulls)
+    result.save(tmp_path)
+    loaded = Amplification.load(tmp_path)
+    pd.testing.assert_frame_equal(loaded.nulls, result.nulls, check_dtype=nulls > 0)
+    pd.testing.assert_frame_equal(loaded.heads, result.heads)
+    (tmp_path / "nulls.parquet").unlink()
+    assert Amplification.load(tmp_path).nulls.empty

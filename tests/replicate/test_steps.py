@@ -1,0 +1,72 @@
+"""The summary of an amplification result against sums over its rows, one by one."""
+
+import numpy as np
+import pytest
+
+import interp
+from interp.replicate.steps import summary
+
+FREQUENT = ["freq 1 (most frequent)", "freq 2", "freq 3", "freq 4", "freq 5"]
+
+
+@pytest.fixture(scope="module")
+def result():
+    return interp.amplification(
+        "tiny-bq", schemes=("pos", "function", "freq"), max_tokens=12_000, nulls=8, workers=0, passages=1, replicates=10
+    )
+
+
+def test_amplification_is_the_root_mean_square_over_heads_and_frequent_classes(result):
+    rows = [r for r in result.heads.itertuples() if r.scheme == "pos" and r.token_class != "bos" and r.n_tokens >= 100]
+    assert len(rows) > 100
+    expected = np.sqrt(sum(r.log2_amplification**2 for r in rows) / len(rows))
+    assert summary(result)["rms_amplification"] == pytest.approx(expected)
+    assert summary(result)["significant"] == pytest.approx(sum(r.contrast_q < 0.05 for r in rows) / len(rows))
+
+
+def test_function_words_are_averaged_over_all_heads(result):
+    values = [r.log2_amplification for r in result.heads.itertuples() if (r.scheme, r.token_class) == ("function",) * 2]
+    assert len(values) == 24
+    assert summary(result)["amplification_function"] == pytest.approx(sum(values) / 24)
+
+
+def test_the_amplification_of_several_classes_is_that_of_their_joint_share(result):
+    values = []
+    for layer in range(4):
+        for head in range(6):
+            rows = [
+                r for r in result.heads.itertuples()
+                if (r.layer, r.head, r.scheme) == (layer, head, "freq") and r.token_class in FREQUENT
+            ]  # fmt: skip
+            assert len(rows) == 5
+            values.append(np.log2(sum(r.share for r in rows) / sum(r.share_unbiased for r in rows)))
+    assert summary(result)["amplification_frequent"] == pytest.approx(np.mean(values))
+
+
+def test_the_spread_compares_contrasts_with_their_null(result):
+    ratios = []
+    for layer in range(4):
+        for head in range(6):
+            rows = [
+                r for r in result.nulls.itertuples()
+                if (r.layer, r.head, r.null, r.statistic, r.scheme) == (layer, head, "direction", "contrast", "pos")
+                and r.token_class != "bos" and r.n_tokens >= 100
+            ]  # fmt: skip
+            ratios.append(np.sqrt(sum(r.value**2 for r in rows) / sum(r.null_sd**2 for r in rows)))
+    assert summary(result)["spread"] == pytest.approx(np.median(ratios))
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "members"), [("function", "function", ["function"]), ("frequent", "freq", FREQUENT)]
+)
+def test_enrichment_counts_the_most_aligned_tokens_of_every_head(result, name, scheme, members):
+    odds = []
+    for _, rows in result.tokens[result.tokens["function"] != "bos"].groupby(["layer", "head"]):
+        pool = rows[rows["count"] >= 10]
+        top = pool.nlargest(min(50, len(pool) // 2), "alignment")
+        rest = pool.drop(top.index)
+        a, c = (own[scheme].isin(members).sum() + 0.5 for own in (top, rest))
+        b, d = ((~own[scheme].isin(members)).sum() + 0.5 for own in (top, rest))
+        odds.append(np.log2(a * d / (b * c)))
+    assert np.ptp(odds) > 1
+    assert summary(result)[f"enrichment_{name}"] == pytest.approx(np.median(odds))
