@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.analysis.comparison import Comparison
+    from interp.analysis.result import Amplification
     from interp.analysis.sentences import read_sentence
-    from interp.api import Amplification, amplification, compare, interventions
+    from interp.api import amplification, compare, interventions
     from interp.data.classes.spans import token_classes
     from interp.model.checkpoint import load_model
     from interp.model.config import BiasConfig, ModelConfig
@@ -20,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 _HOME = {
-    "Amplification": "interp.api",
+    "Amplification": "interp.analysis.result",
     "BiasConfig": "interp.model.config",
     "Comparison": "interp.analysis.comparison",
     "HookedSymmetryBrokenTransformer": "interp.model.transformer",

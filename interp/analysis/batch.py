@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -13,6 +15,9 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from interp.analysis.accumulators import Sums
+from interp.analysis.attention import HeadVectors
+from interp.data.classes.scheme import Scheme
 from interp.data.contexts import Contexts, TaggedDocument, take_tokens
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -38,27 +43,61 @@ def with_permuted_labels(documents: Iterable[TaggedDocument], permutations: int,
         yield replace(document, classes=classes)
 
 
-Ranges = Mapping[str, tuple[int, int]]
+@dataclass(frozen=True)
+class Classes:
+    """The classes of all schemes, numbered through in their order.
 
+    Attributes:
+        names: class names by scheme.
+    """
 
-def class_ranges(names: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
-    """Number the classes of all schemes through, and return each scheme's first number and the one after its last."""
-    ranges, start = {}, 0
-    for scheme, classes in names.items():
-        ranges[scheme] = (start, start + len(classes))
-        start += len(classes)
-    return ranges
+    names: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, schemes: Iterable[Scheme]) -> Classes:
+        """Number the classes of these schemes."""
+        return cls({scheme.name: list(scheme.classes) for scheme in schemes})
+
+    @cached_property
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """Each scheme's first number and the one after its last."""
+        ends = list(accumulate(map(len, self.names.values())))
+        return dict(zip(self.names, zip([0, *ends[:-1]], ends, strict=True), strict=True))
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """The `ranges` without their names."""
+        return list(self.ranges.values())
+
+    @property
+    def number(self) -> int:
+        """How many classes there are in all."""
+        return sum(map(len, self.names.values()))
+
+    def labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scheme and the name of every class."""
+        names = [np.asarray(known, dtype=object) for known in self.names.values()]
+        return np.repeat(list(self.names), [len(known) for known in names]), np.concatenate(names)
 
 
 class Batch:
     """Tokens, classes, positions and documents of a batch; "token" axes run over what is not padding, in stream order.
 
-    Classes are numbered through all schemes (`class_ranges`). `permuted` holds the one-hot classes of each permutation
-    of the labels that the documents carry (`interp.analysis.batch`).
+    `permuted` holds the one-hot classes of each permutation of the labels that the documents carry
+    (`with_permuted_labels`).
+
+    Args:
+        contexts: what the model reads.
+        classes: how classes are numbered through all schemes.
+        device: where everything goes.
+        permutations: how many the documents carry.
+        first_row: running number, in the corpus, of the first context.
     """
 
-    def __init__(self, contexts: Contexts, ranges: Ranges, device: torch.device, permutations: int = 0) -> None:
-        self.ranges = ranges
+    def __init__(
+        self, contexts: Contexts, classes: Classes, device: torch.device, permutations: int = 0, first_row: int = 0
+    ) -> None:
+        self.numbering, self.source, self.first_row = classes, contexts, first_row
         self.mask = contexts.mask.to(device)  # [batch, pos]
         self.contexts = contexts.tokens.to(device)
         together = self._numbered(contexts, device)
@@ -75,14 +114,12 @@ class Batch:
         self, contexts: Contexts, device: torch.device, permutation: int | None = None
     ) -> Int64[Tensor, "scheme batch pos"]:
         of = (lambda name: name) if permutation is None else (lambda name: permuted_name(name, permutation))
-        return torch.stack([contexts.classes[of(name)] + first for name, (first, _) in self.ranges.items()]).to(device)
+        rows = [contexts.classes[of(name)] + first for name, (first, _) in self.numbering.ranges.items()]
+        return torch.stack(rows).to(device)
 
     def _one_hot(self, classes: Int64[Tensor, "scheme batch pos"]) -> Float[Tensor, "batch pos token_class"]:
-        n_classes = max(last for _, last in self.ranges.values())
-        return F.one_hot(classes, n_classes).sum(0).float()  # one 1 per scheme
+        return F.one_hot(classes, self.numbering.number).sum(0).float()  # one 1 per scheme
 
-
-HeadVectors = Float[Tensor, "batch pos head_index d_head"]
 
 LayerVisitor = Callable[[int, HeadVectors, HeadVectors], None]
 
@@ -118,18 +155,18 @@ class _SeenAll(Exception):  # noqa: N818 - nothing went wrong: what comes after 
     """Leaves the forward pass."""
 
 
-class DocumentCounts:
+class DocumentCounts(Sums):
     """Tokens per class and per (token, class), documents per class, and the effective number of documents.
 
-    Classes of all schemes are numbered through, in the order of `schemes`. The effective number of documents of a class
+    The effective number of documents of a class
     (Kish, "Survey Sampling", 1965) is (sum_d n_dc)^2 / sum_d n_dc^2, where n_dc is the number of c tokens in document d: one
     long document among short ones counts for little more than one.
     """
 
     PARTS = ("documents", "tokens", "n_tokens", "n_documents", "squares", "token_classes")
 
-    def __init__(self, schemes: Sequence[str], starts: Sequence[int], n_classes: int, d_vocab: int) -> None:
-        self.schemes, self.starts = list(schemes), list(starts)
+    def __init__(self, classes: Classes, d_vocab: int) -> None:
+        self.numbering, n_classes = classes, classes.number
         self.documents, self.tokens = 0, 0
         self.n_tokens = np.zeros(n_classes, dtype=np.int64)
         self.n_documents = np.zeros(n_classes, dtype=np.int64)
@@ -138,7 +175,7 @@ class DocumentCounts:
 
     def classes(self, document: TaggedDocument) -> Int64[np.ndarray, "scheme pos"]:
         """Return the classes of a document's tokens, numbered through."""
-        return np.stack([document.classes[s] + start for s, start in zip(self.schemes, self.starts, strict=True)])
+        return np.stack([document.classes[s] + first for s, (first, _) in self.numbering.ranges.items()])
 
     def passing(self, documents: Iterable[TaggedDocument], max_tokens: int | None = None) -> Iterator[TaggedDocument]:
         """Count the documents that pass, within `max_tokens`."""
@@ -155,13 +192,6 @@ class DocumentCounts:
         self.n_documents += here > 0
         self.squares += here.astype(np.float64) ** 2
         np.add.at(self.token_classes, (np.tile(document.tokens, len(classes)), classes.ravel()), 1)
-
-    def merge(self, other: DocumentCounts) -> None:
-        """Add what another counter saw of other documents."""
-        self.documents += other.documents
-        self.tokens += other.tokens
-        for name in ("n_tokens", "n_documents", "squares", "token_classes"):
-            getattr(self, name).__iadd__(getattr(other, name))
 
     def effective(self) -> Float64[np.ndarray, " token_class"]:
         """Return the effective number of documents per class; 0 for an empty class."""

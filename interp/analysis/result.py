@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from interp.analysis.interventions.result import FOLDER, Interventions, discard
 from interp.analysis.saving import load_tables, save_tables
-from interp.errors import InterpError
+from interp.errors import InterpError, nearest
+
+if TYPE_CHECKING:
+    from interp.analysis.direction import Direction
+    from interp.data.classes.scheme import Scheme
+    from interp.data.contexts import TaggedDocument
+    from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 HEAD_COLUMNS = (
     "model", "layer", "head", "scheme", "token_class", "n_tokens", "n_documents", "share", "share_unbiased",
     "log2_amplification", "ci_low", "ci_high", "bias_score_mean", "bias_score_contrast", "hedges_g", "auroc",
     "auroc_error_bound", "alignment",
 )  # fmt: skip
+FEW_DOCUMENTS = 20  # fewer deserve a warning, and longer beginnings of each
+PAGE = "interp.report.dashboard"
+"""What draws a result. It is found by name, since the analysis stands below the report and must not need it."""
+
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores")
-FURTHER_TABLES = (
-    "nulls", "adjusted", "selectivity", "replicates", "bias_samples", "bias_draws", "static_tokens", "static_positions",
-    "static_agreement", "static_enrichment", "value_tokens", "value_components",
-)  # fmt: skip
-"""Tables that folders of earlier versions lack; empty where a run did not ask for them."""
+LATER_TABLES = ("nulls", "adjusted")
+"""Tables that folders of earlier versions lack, or that a run was not asked for; empty then."""
 
 
 @dataclass(frozen=True)
 class Amplification:
-    """Direct amplification of token classes by attention heads (definitions: `interp.analysis.run`).
+    """Direct amplification of token classes by attention heads (definitions: `interp.analysis.attention`).
 
     Attributes:
         heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`, then `bias_score_sd` over the tokens of the
@@ -50,30 +61,12 @@ class Amplification:
         adjusted: one row per (adjusted_for, layer, head, scheme, class): `bias_score_contrast` between tokens of the same
             stratum (`measurements.position`), its 95% interval over `folds` of documents, two-sided `p`, and `q` as
             above. `adjusted_for` is "nothing", "position" or "position and frequency". Missing where classes share none.
-        selectivity: one row per (layer, head, scheme), see `measurements.selectivity`: `eta_squared`, `best_class`,
-            `best_auroc`, `profile_entropy`, `divergence`, and the `cluster` and `order` of the head's profile.
-        replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`measurements.shares`):
-            what a comparison of two runs pairs.
-        bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
-            statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
-        bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
-        static_tokens: the tokens that a head's mean direction points at most (`end` "top") and least ("bottom"), by the
-            weights alone, one row per (layer, head, end, rank), rank 0 the most extreme: `token_index, token_string, count`,
-            `static_alignment`, the cosine of W_E W_K and the direction (`measurements.static_alignment`), and beside it
-            `alignment`, the mean cosine of its keys in the text. Up to 50 at either end, of the tokens that occur at least
-            10 times. Like the three tables that follow, empty where no head has a direction.
-        static_positions: one row per (layer, head, pos): `static_alignment` of W_pos W_K; empty with RoPE.
-        static_agreement: one row per (layer, head): `pearson` and `spearman`, the correlation of static and contextual
-            alignment over the `n_tokens` token types that occur at least 10 times.
-        static_enrichment: one row per (layer, head, scheme, end, class): how much more often a class is met among the tokens
-            of `static_tokens` (`n_chosen`) than among the other frequent ones (`n_pool` in all): `log2_odds` with its 95%
-            interval `ci_low, ci_high` (`measurements.top_tokens`). A token is of its most frequent class.
-        value_tokens: the frequent tokens whose logits a head's mean b_V raises ("top") and lowers ("bottom") most, on its
-            direct path through the final norm and the unembedding: the columns of `static_tokens`, but `logit` (nats, less
-            the mean over the vocabulary) for the cosines. Like `value_components` empty without a mean value bias.
-        value_components: one row per (layer, head, scheme, class): mean and standard deviation of v along b_V,
-            `component_mean, component_sd`, and `component_contrast` to the head's mean, over `n_tokens` tokens, the first
-            of each document; `bias_norm` |b_V| is what the bias adds (`measurements.value_bias`).
+        further: tables by name that only some runs have; with those above they are `tables`. They may be
+            replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`measurements.shares`):
+                what a comparison of two runs pairs.
+            bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
+                statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
+            bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
             `loss`, `predictions` and `paths` (`interp.analysis.interventions.result`); None where it was not asked for.
@@ -87,28 +80,114 @@ class Amplification:
     run: dict[str, Any]
     nulls: pd.DataFrame = field(default_factory=pd.DataFrame)
     adjusted: pd.DataFrame = field(default_factory=pd.DataFrame)
-    selectivity: pd.DataFrame = field(default_factory=pd.DataFrame)
-    replicates: pd.DataFrame = field(default_factory=pd.DataFrame)
-    bias_samples: pd.DataFrame = field(default_factory=pd.DataFrame)
-    bias_draws: pd.DataFrame = field(default_factory=pd.DataFrame)
-    static_tokens: pd.DataFrame = field(default_factory=pd.DataFrame)
-    static_positions: pd.DataFrame = field(default_factory=pd.DataFrame)
-    static_agreement: pd.DataFrame = field(default_factory=pd.DataFrame)
-    static_enrichment: pd.DataFrame = field(default_factory=pd.DataFrame)
-    value_tokens: pd.DataFrame = field(default_factory=pd.DataFrame)
-    value_components: pd.DataFrame = field(default_factory=pd.DataFrame)
+    further: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     interventions: Interventions | None = None
+
+    @classmethod
+    def of(cls, tables: Mapping[str, pd.DataFrame], run: dict[str, Any]) -> Amplification:
+        """Return the result that these tables are."""
+        first = [tables[name] for name in TABLES]
+        later = {name: tables[name] for name in LATER_TABLES if name in tables}
+        further = {name: table for name, table in tables.items() if name not in (*TABLES, *LATER_TABLES)}
+        return cls(*first, run, **later, further=further)  # pyright: ignore[reportArgumentType] # tables by name
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table that is not empty, by the name it is saved under; those of `TABLES` always."""
+        own = {name: getattr(self, name) for name in (*TABLES, *LATER_TABLES)}
+        return {name: table for name, table in {**own, **self.further}.items() if name in TABLES or not table.empty}
+
+    def with_tables(self, tables: Mapping[str, pd.DataFrame]) -> Amplification:
+        """Return the result with further tables, such as those of `static` and `values`."""
+        return replace(self, further={**self.further, **tables})
+
+    def selectivity(self, clusters: int = 8) -> pd.DataFrame:
+        """Return how well classes explain each head's bias scores, and which heads have like profiles.
+
+        One row per (layer, head, scheme), see `measurements.selectivity`: `eta_squared`, `best_class`, `best_auroc`,
+        `profile_entropy`, `divergence`, and the `cluster` and `order` of the head's profile.
+        """
+        from interp.analysis.measurements.selectivity import selectivity_table  # scipy.cluster takes a while
+
+        return selectivity_table(self.heads, clusters)
+
+    def static(
+        self, model: HookedSymmetryBrokenTransformer, direction: Direction | None = None
+    ) -> dict[str, pd.DataFrame]:
+        """Return what the mean direction points at by the weights alone, as four tables; no forward pass is run.
+
+        They are empty where no head has a direction.
+
+        - static_tokens: the tokens that a head's direction points at most (`end` "top") and least ("bottom"), one row per
+          (layer, head, end, rank), rank 0 the most extreme: `token_index, token_string, count`, `static_alignment`, the
+          cosine of W_E W_K and the direction, and beside it `alignment`, the mean cosine of its keys in the text. Up to 50
+          at either end, of the tokens that occur at least 10 times.
+        - static_positions: one row per (layer, head, pos): `static_alignment` of W_pos W_K; empty with RoPE.
+        - static_agreement: one row per (layer, head): `pearson` and `spearman`, the correlation of static and contextual
+          alignment over the `n_tokens` token types that occur at least 10 times.
+        - static_enrichment: one row per (layer, head, scheme, end, class): how much more often a class is met among the
+          tokens of `static_tokens` (`n_chosen`) than among the other frequent ones (`n_pool` in all): `log2_odds` with its
+          95% interval `ci_low, ci_high` over token types (`measurements.top_tokens`), not over documents. A token is of its
+          most frequent class.
+
+        Args:
+            model: the model that was measured.
+            direction: that of the run; needs to be given where it is another model's or a vector.
+
+        Raises:
+            InterpError: a direction from elsewhere that is not given, or a model of other sizes.
+        """
+        from interp.analysis.measurements.static_alignment import static_tables
+
+        direction: Any = self.run["direction"] if direction is None else direction
+        if isinstance(direction, str) and direction not in ("bias", "effective"):
+            raise InterpError(f"The run looked along {direction}, which is not this model's; give it as direction=.")
+        return static_tables(model, self.tokens, self.run["schemes"], bias=self.run["bias"], direction=direction)
+
+    def values(
+        self, model: HookedSymmetryBrokenTransformer, documents: Iterable[TaggedDocument], schemes: Sequence[Scheme]
+    ) -> dict[str, pd.DataFrame]:
+        """Return what the mean b_V writes and meets, as two tables; both are empty without a mean value bias.
+
+        - value_tokens: the frequent tokens whose logits a head's mean b_V raises ("top") and lowers ("bottom") most, on its
+          direct path through the final norm and the unembedding: the columns of `static_tokens`, but `logit` (nats, less the
+          mean over the vocabulary) for the cosines.
+        - value_components: one row per (layer, head, scheme, class): mean and standard deviation of v along b_V,
+          `component_mean, component_sd`, and `component_contrast` to the head's mean, over `n_tokens` tokens, the first of
+          each document; `bias_norm` |b_V| is what the bias adds (`measurements.value_bias`).
+
+        Args:
+            model: the model that was measured; it is run over the documents.
+            documents: tagged with exactly these schemes; the first `n_documents` of the run are read, 6,000 tokens in all.
+            schemes: of the run.
+
+        Raises:
+            InterpError: no document.
+        """
+        from interp.analysis.measurements.value_bias import VALUE_TOKENS, value_tables
+
+        n_documents = self.run["n_documents"]
+        length = math.ceil(VALUE_TOKENS / min(n_documents, FEW_DOCUMENTS))
+        beginnings = (document.beginning(length) for document in itertools.islice(documents, n_documents))
+        return value_tables(model, self.tokens, beginnings, schemes, bias=self.run["bias"], max_tokens=VALUE_TOKENS)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the interactive dashboard as one offline HTML file and return its path."""
+        return import_module(PAGE).write_dashboard(self, path)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write every table as Parquet, `heads` also as CSV, and `run.json`; return the files written.
 
-        The interventions, if any, go to the folder `interventions` inside.
+        Empty tables are not written, and files of them that an earlier run left are removed. The interventions, if any, go
+        to the folder `interventions` inside.
 
         A CSV reader turns tokens such as "null" and "nan" into missing values: read `heads.csv` with
         ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet file.
         """
-        tables = {name: getattr(self, name) for name in (*TABLES, *FURTHER_TABLES)}
-        files = save_tables(folder, tables, self.run, csv=["heads"])
+        files = save_tables(folder, self.tables, self.run, csv=["heads"])
+        for left in set(Path(folder).glob("*.parquet")) - set(files):
+            if left.stem in KNOWN_TABLES:
+                left.unlink()
         if self.interventions is None:
             discard(Path(folder) / FOLDER)
             return files
@@ -116,15 +195,15 @@ class Amplification:
 
     @classmethod
     def load(cls, folder: str | Path) -> Amplification:
-        """Read what `save` wrote.
+        """Read what `save` wrote, in this version or an earlier one.
 
         Raises:
             InterpError: a file is missing or unreadable.
         """
-        tables, run = load_tables(folder, TABLES, "Amplification.save", FURTHER_TABLES)
-        further = Path(folder) / FOLDER
-        found = Interventions.load(further) if (further / "run.json").is_file() else None
-        return cls(**tables, run=run, interventions=found)
+        tables, run = load_tables(folder, TABLES, "Amplification.save", others=True)
+        folder = Path(folder) / FOLDER
+        found = Interventions.load(folder) if (folder / "run.json").is_file() else None
+        return replace(cls.of(tables, run), interventions=found)
 
     def __post_init__(self) -> None:
         missing = [column for column in HEAD_COLUMNS if column not in self.heads]
@@ -132,3 +211,18 @@ class Amplification:
             raise InterpError(
                 f"The heads table lacks the columns {', '.join(missing)}; make it with interp.amplification."
             )
+
+    def __getattr__(self, name: str) -> Any:
+        """Tell where a table is that was an attribute in earlier versions."""
+        if name in KNOWN_TABLES and not name.startswith("__"):
+            raise AttributeError(
+                f"Tables on request are in result.tables, as result.tables[{name!r}], where they were made."
+            )
+        raise AttributeError(f"Amplification has no attribute {name!r}{nearest(name, dir(type(self)))}")
+
+
+KNOWN_TABLES = frozenset({
+    *TABLES, *LATER_TABLES, "selectivity", "replicates", "bias_samples", "bias_draws", "static_tokens", "static_positions",
+    "static_agreement", "static_enrichment", "value_tokens", "value_components",
+})  # fmt: skip
+"""Tables that this version or an earlier one may have written to a report's folder."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from interp.analysis.accumulators import Sums
 from interp.analysis.direction import Direction, query_shifts
 from interp.data.contexts import Block, Done
 from interp.errors import InterpError
@@ -24,6 +24,7 @@ from interp.model.bias import BiasSource
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
+Kind = TypeVar("Kind", bound=Sums)
 EVERY_SECONDS = 30.0
 
 SHARE = 0.05  # of the time, at most, that goes into saving
@@ -53,7 +54,7 @@ class ResumeFile:
         self.saved_at = time.monotonic()
         self.done = self._read_done() if self.path.exists() else None
 
-    def save(self, block: Block, sums: Any) -> None:
+    def save(self, block: Block, sums: Sums) -> None:
         """Write the sums up to the end of a block, if the last time was long ago."""
         started = time.monotonic()
         if started - self.saved_at < self.every_seconds:
@@ -65,7 +66,7 @@ class ResumeFile:
         self.saved_at = time.monotonic()
         self.every_seconds = max(self.every_seconds, (self.saved_at - started) / SHARE)
 
-    def restore(self, sums: Any) -> None:
+    def restore(self, sums: Sums) -> None:
         """Put what was saved into fresh sums.
 
         Raises:
@@ -120,7 +121,7 @@ def model_digest(model: HookedSymmetryBrokenTransformer, bias: BiasSource, direc
     return digest.hexdigest()
 
 
-def all_reduce_sums(own: Any, fresh: Callable[[], Any], place: World) -> Any:
+def all_reduce_sums(own: Kind, fresh: Callable[[], Kind], world: World) -> Kind:
     """Return the merged sums in every process; all must call it.
 
     The first process receives the others' one after another and adds them in the order of ranks, so memory holds two of them
@@ -129,19 +130,19 @@ def all_reduce_sums(own: Any, fresh: Callable[[], Any], place: World) -> Any:
     Args:
         own: this process' sums.
         fresh: gives empty sums of the same settings.
-        place: this process among the others.
+        world: this process among the others.
     """
-    if place.world == 1:
+    if world.size == 1:
         return own
-    for rank in range(1, place.world):
-        if place.rank == rank:
+    for rank in range(1, world.size):
+        if world.rank == rank:
             _send(own.state())
-        elif place.first:
+        elif world.first:
             other = fresh()
             other.restore(_receive(rank))
             own.merge(other)
-    merged = _broadcast(own.state() if place.first else {})
-    if not place.first:
+    merged = _broadcast(own.state() if world.first else {})
+    if not world.first:
         own = fresh()
         own.restore(merged)
     return own
@@ -183,40 +184,3 @@ def _broadcast(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if tensor.numel():
             dist.broadcast(tensor, 0)
     return state
-
-
-def state_of(accumulator: Any) -> dict[str, Tensor]:
-    """Return the tensors of an accumulator by name, such as "shares.total": all that its `PARTS` name, down to numbers."""
-    return {name: torch.as_tensor(value).cpu() for name, _, _, value in _leaves(accumulator)}
-
-
-def restore(accumulator: Any, state: Mapping[str, Tensor]) -> None:
-    """Put a state back into an accumulator of the same settings.
-
-    Raises:
-        InterpError: the state has other names or shapes.
-    """
-    leaves = list(_leaves(accumulator))
-    shapes = {name: torch.as_tensor(value).shape for name, _, _, value in leaves}
-    if shapes != {name: tensor.shape for name, tensor in state.items()}:
-        raise InterpError("The partial results are of other sums than this run's; remove them to start over.")
-    for name, owner, attribute, value in leaves:
-        if isinstance(value, int):
-            setattr(owner, attribute, int(state[name]))
-        elif isinstance(value, np.ndarray):
-            value[...] = state[name].numpy()
-        else:
-            value.copy_(state[name])
-
-
-def _leaves(accumulator: Any, prefix: str = "") -> Iterator[tuple[str, Any, str, Any]]:
-    """Every number, array and tensor with its name, its owner and the owner's attribute."""
-    for attribute in accumulator.PARTS:
-        value, name = getattr(accumulator, attribute), f"{prefix}{attribute}"
-        if isinstance(value, (int, np.ndarray, Tensor)):
-            yield name, accumulator, attribute, value
-            continue
-        several = value if isinstance(value, list) else [value]
-        for number, part in enumerate(several):
-            if part is not None:
-                yield from _leaves(part, f"{name}.{number}." if isinstance(value, list) else f"{name}.")

@@ -40,7 +40,7 @@ def save_tables(
 
 
 def load_tables(
-    folder: str | Path, needed: Sequence[str], writer: str, further: Sequence[str] = ()
+    folder: str | Path, needed: Sequence[str], writer: str, others: bool = False
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Return the tables and the run that `save_tables` wrote to a folder.
 
@@ -48,7 +48,7 @@ def load_tables(
         folder: where they are.
         needed: names of the tables that must be there.
         writer: what writes such folders, for the message, such as "Amplification.save".
-        further: names of tables that folders of earlier versions lack; left out where they are not there.
+        others: also return whatever other tables the folder holds.
 
     Raises:
         InterpError: a file is missing or unreadable.
@@ -60,7 +60,7 @@ def load_tables(
     if missing:
         raise InterpError(f"{folder} lacks {', '.join(missing)}; expected a folder written by {writer}.")
     try:
-        known = [*needed, *(name for name in further if (folder / f"{name}.parquet").is_file())]
+        known = [*needed, *sorted({path.stem for path in folder.glob("*.parquet")} - {*needed} if others else ())]
         tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in known}
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

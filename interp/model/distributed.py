@@ -41,8 +41,13 @@ class World:
     """This process' place among those that train together, and its device."""
 
     rank: int
-    world: int
+    size: int
     device: torch.device
+
+    @property
+    def world(self) -> int:
+        """The former name of `size`."""
+        return self.size
 
     @property
     def first(self) -> bool:
@@ -51,20 +56,20 @@ class World:
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of `values` over the processes."""
-        if self.world > 1:
+        if self.size > 1:
             dist.all_reduce(values)
-            values = values / self.world
+            values = values / self.size
         return values
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over the processes."""
-        if self.world > 1:
+        if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def largest(self, number: int) -> int:
         """Return the largest of one number of every process."""
-        if self.world > 1:
+        if self.size > 1:
             shared = torch.tensor(number, device=self.device)
             dist.all_reduce(shared, dist.ReduceOp.MAX)
             number = int(shared)
@@ -72,9 +77,9 @@ class World:
 
     def gathered(self, value: Any) -> list[Any]:
         """Return one object of every process, in the order of their ranks."""
-        if self.world == 1:
+        if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 

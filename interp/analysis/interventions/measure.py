@@ -1,7 +1,7 @@
 """Total effect of the biases: scale them, run the model again, compare; in one pass over a stream of tagged documents.
 
 - log2 change of attention: log2(M_c / M_c unchanged), M_c the share of attention that the keys of class c receive in a
-  head, mean over all queries. Unlike in direct amplification (`interp.analysis.run`) everything downstream of
+  head, mean over all queries. Unlike in direct amplification (`interp.analysis.attention`) everything downstream of
   the change counts: later layers read another residual stream.
 - difference of loss: mean cross-entropy of the intervened model less that of the unchanged one, nats.
 - KL(unchanged || intervened) of the predicted distributions, mean, nats; share of top predictions that change.
@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float64
 
-from interp.analysis.batch import DocumentCounts, class_ranges
+from interp.analysis.batch import Classes, DocumentCounts
 from interp.analysis.interventions.plan import (
     Intervention,
     Part,
@@ -41,11 +41,13 @@ from interp.analysis.interventions.result import (
     Interventions,
 )
 from interp.analysis.interventions.run import InterventionSums, runs_of
+from interp.analysis.resume import all_reduce_sums
+from interp.analysis.settings import InterventionSettings
 from interp.analysis.significance import interval_over_documents, replicate_deviation
-from interp.data.classes.built_in import Scheme
+from interp.data.classes.scheme import Scheme
 from interp.data.contexts import TaggedDocument, pack
 from interp.errors import InterpError
-from interp.model.bias import BiasSource
+from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import END_OF_TEXT
 
@@ -55,12 +57,14 @@ Replicates = Float64[np.ndarray, "replicate *shape"]
 
 
 class TableMaker:
-    """Makes the tables of `Interventions`; `names` gives the classes of each scheme, `OVERALL` first."""
+    """Makes the tables of `Interventions`; the first scheme is `OVERALL`."""
 
-    def __init__(self, sums: InterventionSums, counts: DocumentCounts, names: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, sums: InterventionSums, counts: DocumentCounts) -> None:
         self.sums, self.counts = sums, counts
-        classes = pd.DataFrame([(s, c) for s, known in names.items() for c in known], columns=["scheme", "token_class"])
-        self.classes = classes.assign(n_tokens=counts.n_tokens, n_documents=counts.n_documents)
+        schemes, labels = counts.numbering.labels()
+        self.classes = pd.DataFrame({
+            "scheme": schemes, "token_class": labels, "n_tokens": counts.n_tokens, "n_documents": counts.n_documents
+        })  # fmt: skip
         self.effective = counts.effective()
 
     def attention(self, interventions: Sequence[Intervention], of: Sequence[int], part: Part) -> pd.DataFrame:
@@ -176,19 +180,11 @@ def intervene(
     model: HookedSymmetryBrokenTransformer,
     documents: Iterable[TaggedDocument],
     schemes: Sequence[Scheme],
+    settings: InterventionSettings = InterventionSettings(),
     *,
-    where: str | Sequence[str] = "all,layers,heads",
-    scales: Sequence[float] = (0, 0.5, 1, 2),
-    part: Part = "q",
-    bias: BiasSource = "mean",
-    random_directions: int = 1,
-    paths: bool = True,
-    max_tokens: int | None = None,
-    batch_size: int = 8,
     stack: int = 8,
-    replicates: int = 200,
-    seed: int = 0,
-    on_tokens: Callable[[int], None] = lambda tokens: None,
+    on_tokens: Callable[[int], None] | None = None,
+    world: World | None = None,
 ) -> Interventions:
     """Run the model with its biases scaled, at every place and scale, and with controls, and compare.
 
@@ -196,66 +192,62 @@ def intervene(
         model: run in evaluation mode.
         documents: tagged with exactly these schemes.
         schemes: partitions of the tokens.
-        where: "all", "layers" (each alone), "heads" (each alone), "L3", "L3H7"; several as a list or with commas.
-        scales: alpha; 0 removes the biases, 1 leaves them, 2 doubles them.
-        part: which biases are scaled: "q" (b_Q), "v" (b_V) or "qv" (both).
-        bias: which biases are in force in the unchanged model.
-        random_directions: controls of each intervention, along so many random directions.
-        paths: also the table `paths`, which takes up to n_layers further runs.
-        max_tokens: stop before the document that would exceed it, and take no more than the first twentieth of it from
-            any document, so that the intervals stand on at least 20 documents where there are as many.
-        batch_size: contexts per forward pass; changes results only by float32 rounding.
-        stack: runs that go side by side along the batch axis; likewise.
-        replicates: of the Poisson bootstrap over documents.
-        seed: of the bootstrap and of the random directions.
+        settings: what is changed, and on which text.
+        stack: runs that go side by side along the batch axis; changes results only by float32 rounding.
         on_tokens: called with the number of tokens of each batch when it is done.
+        world: of processes that read the same text and share the runs; all of them return the whole result.
 
     Raises:
         InterpError: no document, a model without tokenizer, a place that is not there, or numbers that make no sense.
     """
-    plan = planned(places(where, model.cfg.n_layers, model.cfg.n_heads), scales, random_directions)
-    names = _names(schemes)
-    ranges = class_ranges(names)
-    n_classes = sum(map(len, names.values()))
-    counts = DocumentCounts(list(names), [first for first, _ in ranges.values()], n_classes, model.cfg.d_vocab)
-    was_training, pad_token = model.training, model.to_single_token(END_OF_TEXT)
-    try:
-        with model.eval().bias(bias=bias):
-            biases = torch.stack(model.biases_in_force()).detach()
-            listed = [*changes(biases, plan, part, seed), *(without_layers_from(only(biases, part)) if paths else [])]
-            runs = runs_of(listed)
-            of, of_paths = runs.of[: len(plan)], runs.of[len(plan) :]
-            sums = InterventionSums(model, runs, [*of, runs.unchanged], ranges, replicates, seed, stack)
-            counted = counts.passing(_prepared(documents, max_tokens), max_tokens)
-            for contexts in pack(counted, model.cfg.n_ctx, batch_size, pad_token):
-                sums.update(contexts)
+    plan = planned(places(settings.where, model.cfg.n_layers, model.cfg.n_heads), settings)
+    classes = _classes(schemes)
+    counts = DocumentCounts(classes, model.cfg.d_vocab)
+    pad_token, max_tokens = model.to_single_token(END_OF_TEXT), settings.max_tokens
+    with model.evaluating(), model.bias(bias=settings.bias):
+        biases = torch.stack(model.biases_in_force()).detach()
+        listed = changes(biases, plan, settings.part, settings.seed)
+        removed = without_layers_from(only(biases, settings.part)) if settings.paths else []
+        runs = runs_of([*listed, *removed])
+        of, of_paths = runs.of[: len(plan)], runs.of[len(plan) :]
+
+        def fresh() -> InterventionSums:
+            return InterventionSums(model, runs, [*of, runs.unchanged], classes, settings, stack, world)
+
+        sums = fresh()
+        counted = counts.passing(_prepared(documents, max_tokens), max_tokens)
+        for contexts in pack(counted, model.cfg.n_ctx, settings.contexts_per_batch(model.cfg.n_ctx, 1024), pad_token):
+            sums.update(contexts)
+            if on_tokens:
                 on_tokens(int(contexts.mask.sum()))
-    finally:
-        model.train(was_training)
+        sums = all_reduce_sums(sums, fresh, world) if world else sums
     if not counts.documents:
         raise InterpError("The corpus has no document to measure; give one that is not empty.")
+    plain = settings.plain()
     with np.errstate(divide="ignore", invalid="ignore"):
-        maker = TableMaker(sums, counts, names)
+        maker = TableMaker(sums, counts)
         return Interventions(
-            attention=maker.attention(plan, of, part),
-            loss=maker.loss(plan, of, part),
-            predictions=maker.predictions(plan, of, part),
-            paths=maker.paths(of_paths) if paths else pd.DataFrame(columns=list(PATH_COLUMNS)),
+            attention=maker.attention(plan, of, settings.part),
+            loss=maker.loss(plan, of, settings.part),
+            predictions=maker.predictions(plan, of, settings.part),
+            paths=maker.paths(of_paths) if settings.paths else pd.DataFrame(columns=list(PATH_COLUMNS)),
             run={
                 "model": model.cfg.model_name, "n_tokens": counts.tokens, "n_documents": counts.documents,
-                "schemes": list(names)[1:], "interventions": list(dict.fromkeys(each.place.name for each in plan)),
-                "scales": list(scales), "part": part, "bias": bias, "random_directions": random_directions,
-                "max_tokens": max_tokens, "replicates": replicates, "seed": seed, "runs": len(runs.first),
+                "schemes": list(classes.names)[1:], "interventions": list(dict.fromkeys(each.place.name for each in plan)),
+                **{name: plain[name] for name in READ_FROM_RUN}, "runs": len(runs.first),
             },
         )  # fmt: skip
 
 
-def _names(schemes: Sequence[Scheme]) -> dict[str, list[str]]:
+READ_FROM_RUN = ("scales", "part", "bias", "random_directions", "max_tokens", "replicates", "seed")
+
+
+def _classes(schemes: Sequence[Scheme]) -> Classes:
     if any(scheme.name == OVERALL for scheme in schemes):
         raise InterpError(
             f"A scheme is called {OVERALL!r}, which stands for all tokens in these tables; give it another name."
         )
-    return {OVERALL: [OVERALL], **{scheme.name: list(scheme.classes) for scheme in schemes}}
+    return Classes({OVERALL: [OVERALL], **Classes.of(schemes).names})
 
 
 def _prepared(documents: Iterable[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:

@@ -9,7 +9,6 @@ r - b, about sqrt(2) |b| at alpha = 0 where the intervention moves them by |b|. 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.analysis.direction import random_directions
+from interp.analysis.settings import InterventionSettings, Part
 from interp.errors import InterpError
 
 
@@ -74,8 +74,6 @@ def _one(word: str, n_layers: int, n_heads: int) -> Place:
     return Place(f"L{layer}" if head is None else f"L{layer}H{head}", layer, head)
 
 
-Part = Literal["q", "v", "qv"]
-
 Biases = Float[Tensor, "2 layer head_index d_head"]
 """b_Q (0) and b_V (1), or changes of them."""
 
@@ -89,23 +87,15 @@ class Intervention(NamedTuple):
     draw: int = 0
 
 
-def planned(places: Sequence[Place], scales: Sequence[float], draws: int) -> list[Intervention]:
-    """Return every place at every scale, each followed by its controls along `draws` random directions.
-
-    Raises:
-        InterpError: no scale, one that is not a number, or less than 0 draws.
-    """
-    if not scales or not all(math.isfinite(scale) for scale in scales):
-        raise InterpError(f"The scales are {list(scales)}; give one or more numbers, such as 0 and 2.")
-    if draws < 0:
-        raise InterpError(f"random_directions is {draws}; 0 or more is needed.")
+def planned(places: Sequence[Place], settings: InterventionSettings) -> list[Intervention]:
+    """Return every place at every scale, each followed by its controls along random directions."""
     return [
         intervention
         for place in places
-        for scale in dict.fromkeys(map(float, scales))
+        for scale in dict.fromkeys(map(float, settings.scales))
         for intervention in (
             Intervention(place, scale),
-            *(Intervention(place, scale, "random", draw) for draw in range(draws)),
+            *(Intervention(place, scale, "random", draw) for draw in range(settings.random_directions)),
         )
     ]
 

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.analysis.accumulators import BootstrapSums, poisson_weights
-from interp.analysis.attention import attended
-from interp.analysis.batch import Batch, Ranges
+from interp.analysis.accumulators import BootstrapSums, Sums, poisson_weights
+from interp.analysis.attention import HeadVectors, attended
+from interp.analysis.batch import Batch, Classes, LayerVisitor
+from interp.analysis.settings import Reading
 from interp.data.contexts import Contexts
+from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
-HeadVectors = Float[Tensor, "batch pos head_index d_head"]
-
 Stream = Float[Tensor, "batch pos d_model"]
-
-LayerVisitor = Callable[[int, HeadVectors, HeadVectors], None]
-"""Called as ``see(layer, q, k)`` in every layer that runs, q with the bias, both after RoPE's rotation."""
 
 
 @dataclass(frozen=True)
@@ -173,26 +171,31 @@ def _log_probabilities(
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 
-class InterventionSums:
-    """Attention per class of keys and predictions per class of predicted tokens, for every run; `update`, `merge`.
+class InterventionSums(Sums):
+    """Attention per class of keys and predictions per class of predicted tokens, for every run.
 
-    Sums are float64 and do not grow with the corpus: a run that begins at layer f holds replicates * (n_layers - f) *
-    n_heads * n_classes * 8 bytes. A run that changes nothing is the unchanged run itself, so its changes are exactly 0.
+    Of several processes that read the same text each makes every so many of the stacks of runs, and the first the unchanged
+    one too; merged, they have all. Sums are float64 and do not grow with the corpus: a run that begins at layer f holds
+    replicates * (n_layers - f) * n_heads * n_classes * 8 bytes. A run that changes nothing is the unchanged run itself, so its changes are exactly 0.
     """
+
+    PARTS = ("attention", "predictions", "predicted")
 
     def __init__(
         self,
         model: HookedSymmetryBrokenTransformer,
         runs: Runs,
         predicting: Sequence[int],
-        ranges: Ranges,
-        replicates: int,
-        seed: int,
+        classes: Classes,
+        settings: Reading,
         stack: int,
+        world: World | None = None,
     ) -> None:
         cfg, device = model.cfg, model.W_E.device
-        self.n_classes = max(last for _, last in ranges.values())
-        self.model, self.runs, self.ranges, self.stack = model, runs, ranges, stack
+        replicates, seed = settings.replicates, settings.seed
+        self.model, self.runs, self.numbering, self.stack = model, runs, classes, stack
+        self.n_classes = classes.number
+        self.rank, self.size = (world.rank, world.size) if world else (0, 1)
         self.predicting, self.replicates, self.seed = set(predicting), replicates, seed
         sizes = [cfg.n_layers - (0 if run == runs.unchanged else first) for run, first in enumerate(runs.first)]
         self.attention = [BootstrapSums((size, cfg.n_heads, self.n_classes), replicates, device) for size in sizes]
@@ -200,24 +203,19 @@ class InterventionSums:
         self.predictions = BootstrapSums(shape, replicates, device)
         self.predicted = BootstrapSums((1, self.n_classes), replicates, device)
 
-    def merge(self, other: InterventionSums) -> None:
-        """Add what another accumulator saw of other documents."""
-        for mine, others in zip(self.attention, other.attention, strict=True):
-            mine.merge(others)
-        self.predictions.merge(other.predictions)
-        self.predicted.merge(other.predicted)
-
     @torch.no_grad()
     def update(self, contexts: Contexts) -> None:
         """Run the model over a batch of contexts, unchanged and with every change, and add it."""
-        batch = Batch(contexts, self.ranges, self.model.W_E.device)
+        batch = Batch(contexts, self.numbering, self.model.W_E.device)
         weights = poisson_weights(batch.document_indices, self.replicates, self.seed)
         unchanged = self.runs.unchanged
-        streams = run_unchanged(self.model, batch.contexts, self._see([unchanged], 0, batch, weights))
-        ones = torch.ones(1, 1, int((batch.places > 0).sum()), device=batch.tokens.device)
-        self.predicted.add(0, self._per_document(ones, batch)[:, 0, 0], weights)
-        self._predict([unchanged], streams[-1], streams[-1][None], batch, weights)
-        for first, runs in self.runs.stacks(self.stack):
+        own = [unchanged] if self.rank == 0 else []
+        streams = run_unchanged(self.model, batch.contexts, self._see(own, 0, batch, weights))
+        if own:
+            ones = torch.ones(1, 1, int((batch.places > 0).sum()), device=batch.tokens.device)
+            self.predicted.add(0, self._per_document(ones, batch)[:, 0, 0], weights)
+            self._predict(own, streams[-1], streams[-1][None], batch, weights)
+        for first, runs in islice(self.runs.stacks(self.stack), self.rank, None, self.size):
             see = self._see(runs, first, batch, weights)
             last = run_changed(self.model, streams[first], first, self.runs.changes[runs], see)
             self._predict(runs, streams[-1], last, batch, weights)
@@ -226,6 +224,8 @@ class InterventionSums:
         self, runs: Sequence[int], first: int, batch: Batch, weights: Float64[Tensor, "document replicate"]
     ) -> LayerVisitor:
         def see(layer: int, q: HeadVectors, k: HeadVectors) -> None:
+            if not runs:
+                return
             values = batch.one_hot.repeat(len(runs), 1, 1)[:, :, None]  # [run * batch, pos, 1, token_class]
             shares = attended(q, k, values).unflatten(0, (len(runs), -1))[:, batch.mask]  # [run, token, head, class]
             per_document = torch.einsum("rthc,td->rdhc", shares.double(), batch.documents)

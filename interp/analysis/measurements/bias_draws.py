@@ -10,16 +10,23 @@ documents; over documents, the choice of documents at the bias of the run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.analysis.batch import Batch, Ranges, visit_queries_and_keys
-from interp.analysis.direction import Direction, query_shifts
-from interp.analysis.measurements.bias_scores import HeadSums
-from interp.errors import InterpError
+from interp.analysis.accumulators import Sums
+from interp.analysis.attention import HeadVectors
+from interp.analysis.batch import Batch, visit_queries_and_keys
+from interp.analysis.direction import query_shifts
+from interp.analysis.measurement import Context, Found, LayerView, Measurement
+from interp.analysis.measurements.bias_scores import BiasScores
+from interp.analysis.measurements.shares import Shares
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Biases = Float[Tensor, "layer head_index d_head"]
@@ -51,50 +58,61 @@ def drawn_biases(model: HookedSymmetryBrokenTransformer, draws: int, seed: int) 
     return found
 
 
-class BiasSamples:
-    """The sums of every draw; `update` with a batch, `merge` with another's.
+class BiasDraws(Measurement):
+    """The sums behind `heads` under every draw.
 
     Each draw takes a forward pass and memory for the sums of one table `heads`, of which the histograms are most: n_layers *
     n_heads * n_classes * 2 KB.
-
-    Raises:
-        InterpError: fewer than 2 draws, which show no spread.
     """
 
-    PARTS = ("sums",)
+    PARTS = ("draws",)
 
-    def __init__(
-        self, model: HookedSymmetryBrokenTransformer, direction: Direction, ranges: Ranges, draws: int, seed: int
-    ) -> None:
-        if draws < 2:
-            raise InterpError(f"{draws} draws of the bias show no spread; take at least 2, or 0 for none.")
-        self.model = model
-        self.biases = drawn_biases(model, draws, seed)
-        self.sums = []
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        self.context, self.biases = context, drawn_biases(context.model, settings.bias_samples, settings.seed)
+        self.draws = []
         for drawn in self.biases:
-            with model.bias(bias=drawn):
-                self.sums.append(HeadSums(model, query_shifts(model, direction), ranges, replicates=0, seed=seed))
+            with context.model.bias(bias=drawn):
+                shifts = query_shifts(context.model, settings.direction)
+                self.draws.append(_Draw(replace(context, shifts=shifts)))
 
-    def update(self, batch: Batch) -> None:
-        """Run the model over a batch under every draw, and add it."""
-        for drawn, sums in zip(self.biases, self.sums, strict=True):
-            sums.start(batch)
-            with self.model.bias(bias=drawn):
-                visit_queries_and_keys(
-                    self.model, batch.contexts, lambda layer, q, k, sums=sums: sums.add(layer, q, k, batch)
-                )
+    @classmethod
+    def wanted(cls, context: Context) -> BiasDraws | None:
+        """Return a fresh one if draws are asked for."""
+        return cls(context) if context.settings.bias_samples else None
 
-    def merge(self, other: BiasSamples) -> None:
-        """Add what another accumulator, of the same seed, saw of other documents."""
-        for mine, others in zip(self.sums, other.sums, strict=True):
-            mine.merge(others)
+    def start(self, batch: Batch) -> None:
+        """Run the model over the batch under every draw, and add it."""
+        for drawn, draw in zip(self.biases, self.draws, strict=True):
+            for part in draw.measurements:
+                part.start(batch)
+            with self.context.model.bias(bias=drawn):
+                visit_queries_and_keys(self.context.model, batch.contexts, partial(draw.add, batch))
+
+    def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
+        """Return the tables `bias_draws` and `bias_samples` of `Amplification`."""
+        columns = ["draw", *ROW, *STATISTICS]
+        frames = []
+        for number, draw in enumerate(self.draws):
+            of_draw = Found(draw.context, found.counts, draw.measurements)
+            values = {name: v for part in draw.measurements for name, v in part.columns(of_draw).items()}
+            frames.append(of_draw.per_class(values).assign(draw=number).loc[:, columns])
+        draws = pd.concat(frames, ignore_index=True)
+        return {"bias_samples": samples_table(found.heads, draws), "bias_draws": draws}
 
 
-def draws_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return the table `bias_draws` of `Amplification` from the tables `heads` of all draws."""
-    columns = ["draw", *ROW, *STATISTICS]
-    frames = [table.assign(draw=draw).loc[:, columns] for draw, table in enumerate(tables)]
-    return pd.concat(frames, ignore_index=True)
+class _Draw(Sums):
+    """What one draw gives, along its own direction."""
+
+    PARTS = ("measurements",)
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.measurements = context, [Shares(context, replicates=0), BiasScores(context)]
+
+    def add(self, batch: Batch, layer: int, q: HeadVectors, k: HeadVectors) -> None:
+        view = LayerView(self.context, batch, layer, q, k)
+        for part in self.measurements:
+            part.layer(view, batch)
 
 
 def samples_table(heads: pd.DataFrame, draws: pd.DataFrame) -> pd.DataFrame:

@@ -8,42 +8,44 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from interp.analysis.attention import received_attention
-from interp.analysis.batch import visit_queries_and_keys
-from interp.analysis.direction import QueryShifts
+from interp.analysis.attention import HeadVectors, received_attention
+from interp.analysis.batch import Batch, visit_queries_and_keys
+from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.data.contexts import Contexts
-from interp.model.transformer import HookedSymmetryBrokenTransformer
 
+LENGTH = 40  # tokens shown of a passage
 LONGEST_CONTEXT = 160  # tokens run per passage: enough later queries to look back, and little work for long contexts
 
-HeadVectors = Float[Tensor, "batch pos head_index d_head"]
 
+class Passages(Measurement):
+    """Keep the contexts with the smallest random keys; the keys depend on (seed, running number of the context) alone."""
 
-class PassageSample:
-    """Keep `size` contexts with the smallest random keys; the keys depend on (seed, running number) alone."""
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.seen = size, seed, 0
+    def __init__(self, context: Context) -> None:
+        self.size, self.seed = context.settings.passages, context.settings.seed
         self.kept: list[tuple[float, int, Contexts]] = []  # a heap of (-key, number, one context)
 
-    def update(self, contexts: Contexts) -> None:
-        """Offer a batch of contexts; padded ones are passed over."""
+    @classmethod
+    def wanted(cls, context: Context) -> Passages:
+        """Return a fresh one; every pass makes it."""
+        return cls(context)
+
+    def start(self, batch: Batch) -> None:
+        """Offer the contexts of a batch; padded ones are passed over."""
+        contexts = batch.source
         for row in range(len(contexts.tokens)):
-            key = np.random.default_rng([self.seed, self.seen]).random()
-            self.seen += 1
+            number = batch.first_row + row
             if self.size and bool(contexts.mask[row].all()):
                 one = Contexts(
                     contexts.tokens[row : row + 1],
-                    {name: classes[row : row + 1] for name, classes in contexts.classes.items()},
+                    {name: contexts.classes[name][row : row + 1] for name in batch.numbering.names},
                     contexts.documents[row : row + 1],
                     contexts.mask[row : row + 1],
                 )
-                self._keep([(-key, self.seen, one)])
+                self._keep([(-np.random.default_rng([self.seed, number]).random(), number + 1, one)])
 
-    def merge(self, other: PassageSample) -> None:
+    def merge(self, other: Passages) -> None:
         """Keep the smallest keys of both samples, which are of different contexts of one corpus."""
         self._keep(other.kept)
 
@@ -77,59 +79,55 @@ class PassageSample:
         """Return the contexts kept, in the order of the corpus."""
         return [one for _, _, one in sorted(self.kept, key=lambda item: item[1])]
 
+    def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
+        """Return the tables `passages` and `passage_scores`, of the middle `LENGTH` tokens of each context kept.
 
-def measure_passages(
-    model: HookedSymmetryBrokenTransformer,
-    shifts: QueryShifts,
-    sample: list[Contexts],
-    names: dict[str, list[str]],
-    length: int,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables `passages` and `passage_scores` of `Amplification` for the middle `length` tokens of each context.
-
-    `names` gives the class names of each scheme. Attention of a token is the mean over the queries that can see it.
-    """
-    tokens, scores = [], []
-    for number, context in enumerate(sample):
-        ids = context.tokens[:, : min(LONGEST_CONTEXT, model.cfg.n_ctx)]
-        start = min(ids.shape[1] // 4, max(0, ids.shape[1] - length))
-        window = range(start, min(start + length, ids.shape[1]))
-        tokens.append(_describe(model, context, number, window, names))
-        scores.append(_score(model, shifts, ids, number, window))
-    if not sample:
-        return pd.DataFrame(
-            columns=["passage", "document", "place", "token_index", "token_string", *names]
-        ), pd.DataFrame(columns=["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"])
-    return pd.concat(tokens, ignore_index=True), pd.concat(scores, ignore_index=True)
+        Attention of a token is the mean over the queries that can see it. The contexts are run once more.
+        """
+        context, names = found.context, found.context.classes.names
+        tokens, scores = [], []
+        for number, sampled in enumerate(self.contexts()):
+            ids = sampled.tokens[:, : min(LONGEST_CONTEXT, context.model.cfg.n_ctx)]
+            start = min(ids.shape[1] // 4, max(0, ids.shape[1] - LENGTH))
+            window = range(start, min(start + LENGTH, ids.shape[1]))
+            tokens.append(_described(context, sampled, number, window))
+            scores.append(_scored(context, sampled, ids, number, window))
+        if not tokens:
+            named = ["passage", "document", "place", "token_index", "token_string", *names]
+            scored = ["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
+            return {"passages": pd.DataFrame(columns=named), "passage_scores": pd.DataFrame(columns=scored)}
+        return {
+            "passages": pd.concat(tokens, ignore_index=True), "passage_scores": pd.concat(scores, ignore_index=True)
+        }  # fmt: skip
 
 
-def _describe(
-    model: HookedSymmetryBrokenTransformer, context: Contexts, number: int, window: range, names: dict[str, list[str]]
-) -> pd.DataFrame:
+def _described(context: Context, sampled: Contexts, number: int, window: range) -> pd.DataFrame:
     inside = slice(window.start, window.stop)
-    ids = context.tokens[0, inside]
-    classes = {s: [names[s][c] for c in context.classes[s][0, inside].tolist()] for s in names}
+    ids = sampled.tokens[0, inside]
+    names = context.classes.names
+    classes = {s: [names[s][c] for c in sampled.classes[s][0, inside].tolist()] for s in names}
     return pd.DataFrame({
-        "passage": number, "document": context.documents[0, inside].tolist(), "place": range(len(window)),
-        "token_index": ids.tolist(), "token_string": model.to_str_tokens(ids), **classes,
+        "passage": number, "document": sampled.documents[0, inside].tolist(), "place": range(len(window)),
+        "token_index": ids.tolist(), "token_string": context.model.to_str_tokens(ids), **classes,
     })  # fmt: skip
 
 
-def _score(
-    model: HookedSymmetryBrokenTransformer, shifts: QueryShifts, ids: Tensor, number: int, window: range
-) -> pd.DataFrame:
+def _scored(context: Context, sampled: Contexts, ids: Tensor, number: int, window: range) -> pd.DataFrame:
     layers: list[Tensor] = []  # each [3, head_index, place]
+    whole = Contexts(
+        ids, {s: sampled.classes[s][:, : ids.shape[1]] for s in sampled.classes}, ids, torch.ones_like(ids).bool()
+    )
+    batch = Batch(whole, context.classes, context.device)
 
     def visit(layer: int, q: HeadVectors, k: HeadVectors) -> None:
-        with_bias = received_attention(q + shifts.with_bias[layer], k)
-        without = received_attention(q + shifts.without_bias[layer], k)
-        scores = (k * shifts.vector[layer]).sum(-1)[0].T / model.cfg.attn_scale
-        layers.append(torch.stack([scores, with_bias[0], without[0]])[:, :, window.start : window.stop])
+        view = LayerView(context, batch, layer, q, k)
+        with_bias, without = received_attention(view.q + view.vector, k), received_attention(view.q, k)
+        layers.append(torch.stack([view.scores, with_bias[0], without[0]])[:, :, window.start : window.stop])
 
-    visit_queries_and_keys(model, ids.to(model.W_E.device), visit)
-    values = torch.stack(layers, 1).cpu().numpy().reshape(3, -1)
+    visit_queries_and_keys(context.model, batch.contexts, visit)
+    values = as_numpy(torch.stack(layers, 1)).reshape(3, -1)
     places = pd.MultiIndex.from_product(
-        [range(model.cfg.n_layers), range(model.cfg.n_heads), [number], range(len(window))],
+        [range(context.layers), range(context.heads), [number], range(len(window))],
         names=["layer", "head", "passage", "place"],
     )
     columns = dict(zip(("bias_score", "attention", "attention_unbiased"), values, strict=True))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,9 @@ from jaxtyping import Float, Float64, Int64
 from scipy import sparse, stats
 from torch import Tensor
 
-from interp.analysis.batch import Batch, Ranges
-from interp.analysis.measurements.bias_scores import _index, _numpy
+from interp.analysis.accumulators import GroupedMoments, Sums
+from interp.analysis.batch import Batch
+from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy, per_head
 from interp.analysis.significance import corrected_within, p_of_deviation
 from interp.data.classes.built_in import DECILES
 from interp.errors import InterpError
@@ -149,7 +150,7 @@ def strata_of(
     return [Strata("position", n_ctx), with_frequency]
 
 
-class StratifiedSums:
+class StratifiedSums(Sums):
     """Counts [fold, class, stratum], and sums of bias scores [layer, head_index, fold, class] and [..., stratum].
 
     They are all that a regression of the bias score on class and stratum needs. Float64; memory n_layers * n_heads * folds
@@ -182,25 +183,57 @@ class StratifiedSums:
             self.by_class[layer].flatten(1).index_add_(1, row, values)
         self.by_stratum[layer].flatten(1).index_add_(1, self.places, values)
 
-    def merge(self, other: StratifiedSums) -> None:
-        """Add what another accumulator saw of other documents."""
-        for name in ("count", "by_class", "by_stratum"):
-            getattr(self, name).__iadd__(getattr(other, name))
+
+class Positions(Measurement):
+    """Bias scores by position, and by class and stratum: what is class, and what is only position (or frequency)."""
+
+    PARTS = ("positions", "strata")
+
+    def __init__(self, context: Context) -> None:
+        cfg = context.model.cfg
+        self.positions = GroupedMoments(context.layers, context.heads, cfg.n_ctx, context.device)
+        strata = strata_of(cfg.n_ctx, cfg.d_vocab, context.deciles, context.device)
+        self.strata = [StratifiedSums(each, *context.per_class, context.device) for each in strata]
+
+    @classmethod
+    def wanted(cls, context: Context) -> Positions:
+        """Return a fresh one; every pass makes it."""
+        return cls(context)
+
+    def start(self, batch: Batch) -> None:
+        """Count the positions and the strata."""
+        self.positions.count_groups(batch.places)
+        for strata in self.strata:
+            strata.start(batch)
+
+    def layer(self, view: LayerView, batch: Batch) -> None:
+        """Add the keys of one layer."""
+        self.positions.update(view.layer, view.scores, batch.places)
+        for strata in self.strata:
+            strata.update(view.layer, view.scores)
+
+    def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
+        """Return the tables `positions` and `adjusted` of `Amplification`."""
+        context, ranges = found.context, found.context.classes.ranges
+        low, high = position_profile(self.strata[0], ranges).interval()
+        positions = per_head(context.layers, context.heads, "pos", context.model.cfg.n_ctx).assign(
+            model=context.model.cfg.model_name,
+            n_tokens=np.tile(as_numpy(self.positions.count), context.layers * context.heads),
+            bias_score_mean=as_numpy(self.positions.mean()).ravel(),
+            bias_score_sd=as_numpy(self.positions.variance().sqrt()).ravel(), ci_low=low.ravel(), ci_high=high.ravel(),
+        )  # fmt: skip
+        estimates = {"nothing": _estimates(self.strata[0], ranges, collapsed=True)}
+        estimates |= {each.strata.name: _estimates(each, ranges) for each in self.strata}
+        index = found.index.drop(columns="n_documents")
+        adjusted = pd.concat(
+            [index.assign(adjusted_for=name, **_columns(estimate)) for name, estimate in estimates.items()],
+            ignore_index=True,
+        )
+        adjusted = adjusted.assign(q=corrected_within(adjusted, ["adjusted_for", "scheme"]))
+        return {"positions": positions, "adjusted": adjusted}
 
 
-def adjusted_table(heads: pd.DataFrame, sums: Sequence[StratifiedSums], ranges: Ranges) -> pd.DataFrame:
-    """Return the table `adjusted` of `Amplification`: first for nothing, then for each of `sums`."""
-    index = heads.loc[:, ["model", "layer", "head", "scheme", "token_class", "n_tokens"]]
-    estimates = {"nothing": _estimates(sums[0], ranges, collapsed=True)}
-    estimates |= {each.strata.name: _estimates(each, ranges) for each in sums}
-    frame = pd.concat(
-        [index.assign(adjusted_for=name, **_columns(estimate)) for name, estimate in estimates.items()],
-        ignore_index=True,
-    )
-    return frame.assign(q=corrected_within(frame, ["adjusted_for", "scheme"]))
-
-
-def position_profile(sums: StratifiedSums, ranges: Ranges) -> Estimate:
+def position_profile(sums: StratifiedSums, ranges: Mapping[str, tuple[int, int]]) -> Estimate:
     """Return each head's mean bias score per position, one row per head and one column per position."""
     first, last = next(iter(ranges.values()))  # every token has one class of the first scheme
     count = sums.count[:, first:last].sum(1).cpu().numpy()  # [fold, pos]
@@ -218,7 +251,7 @@ def _columns(estimate: Estimate) -> dict[str, np.ndarray]:
     return {name: values.ravel() for name, values in columns.items()} | {"folds": np.full(p.size, estimate.folds)}
 
 
-def _estimates(sums: StratifiedSums, ranges: Ranges, collapsed: bool = False) -> Estimate:
+def _estimates(sums: StratifiedSums, ranges: Mapping[str, tuple[int, int]], collapsed: bool = False) -> Estimate:
     """The contrasts of all schemes' classes, one row per head; `collapsed` puts all tokens into one stratum."""
     parts = sums.count.cpu().numpy(), _by_fold(sums.by_class), _by_fold(sums.by_stratum)  # each [fold, ...]
     if collapsed:
@@ -236,7 +269,7 @@ def _fitted(
     count: Int64[np.ndarray, "token_class stratum"],
     by_class: Float64[np.ndarray, "head token_class"],
     by_stratum: Float64[np.ndarray, "head stratum"],
-    ranges: Ranges,
+    ranges: Mapping[str, tuple[int, int]],
 ) -> Float64[np.ndarray, "head token_class"]:
     spans = ranges.values()
     return np.concatenate([adjusted_contrasts(count[a:b], by_class[:, a:b], by_stratum) for a, b in spans], axis=1)
@@ -244,15 +277,3 @@ def _fitted(
 
 def _by_fold(sums: Float64[Tensor, "layer head_index fold column"]) -> Float64[np.ndarray, "fold head column"]:
     return sums.flatten(0, 1).transpose(0, 1).cpu().numpy()
-
-
-def positions_table(model_name: str, sums: Any, profile: Estimate) -> pd.DataFrame:
-    """Return the table `positions` of `Amplification`; `profile` has the errors of its means."""
-    low, high = profile.interval()
-    layers, heads, pos = sums.positions.sum.shape
-    frame = _index({"layer": range(layers), "head": range(heads), "pos": range(pos)})
-    return frame.assign(
-        model=model_name, n_tokens=np.tile(_numpy(sums.positions.count), layers * heads),
-        bias_score_mean=_numpy(sums.positions.mean()).ravel(),
-        bias_score_sd=_numpy(sums.positions.variance().sqrt()).ravel(), ci_low=low.ravel(), ci_high=high.ravel(),
-    )  # fmt: skip

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,6 @@ from interp.analysis.measurements.top_tokens import (
     fitting_k,
     token_counts,
 )
-from interp.analysis.saving import load_tables, save_tables
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -48,38 +46,6 @@ class StaticAlignment:
 
     tokens: Float[Tensor, "layer head_index d_vocab"]
     positions: Float[Tensor, "layer head_index n_ctx"] | None
-
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write the tables `tokens` and, where there are any, `positions` as Parquet, and `run.json`; return the files.
-
-        One row per (layer, head, token_index or pos) with its `alignment`, float32.
-        """
-        tables = {"tokens": _tidy(self.tokens, "token_index")}
-        if self.positions is not None:
-            tables["positions"] = _tidy(self.positions, "pos")
-        return save_tables(folder, tables, {"positional": "rope" if self.positions is None else "learned"})
-
-    @classmethod
-    def load(cls, folder: str | Path) -> StaticAlignment:
-        """Read what `save` wrote.
-
-        Raises:
-            InterpError: a file is missing or unreadable.
-        """
-        tables, run = load_tables(folder, ["tokens"], "StaticAlignment.save", ["positions"])
-        learned = run["positional"] == "learned"  # an older run's positions may lie in the folder
-        return cls(_untidy(tables["tokens"]), _untidy(tables["positions"]) if learned else None)
-
-
-def _tidy(values: Float[Tensor, "layer head_index row"], name: str) -> pd.DataFrame:
-    columns = dict(zip(("layer", "head", name), np.indices(values.shape, dtype=np.int32), strict=True))
-    columns["alignment"] = values.detach().cpu().float().numpy()
-    return pd.DataFrame({column: array.ravel() for column, array in columns.items()})
-
-
-def _untidy(table: pd.DataFrame) -> Float[Tensor, "layer head_index row"]:
-    shape = tuple(int(table[column].to_numpy().max()) + 1 for column in table.columns[:3])
-    return torch.from_numpy(table["alignment"].to_numpy(np.float32, copy=True)).reshape(shape)
 
 
 @torch.no_grad()

@@ -2,42 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
-from interp.analysis.batch import DocumentCounts, class_ranges
-from interp.analysis.measurements.bias_scores import _numpy, _tiled, _token_values
-from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.analysis.accumulators import GroupedMoments, GroupedSums, variance
+from interp.analysis.batch import Batch
+from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
+from interp.analysis.significance import Z95
 
 
-def tokens_table(
-    model: HookedSymmetryBrokenTransformer, sums: Any, counts: DocumentCounts, names: dict[str, list[str]]
-) -> pd.DataFrame:
-    """Return the table `tokens` of `Amplification`: the tokens that occur, with their string and usual class."""
-    seen = sums.tokens.count.nonzero().flatten()
-    count = sums.tokens.count[seen]
-    layers, heads, _ = sums.tokens.sum.shape
-    n_heads, n_seen = layers * heads, len(seen)
-    labels = {"token_string": pd.Categorical(model.to_str_tokens(seen))}
-    for scheme, (first, last) in class_ranges(names).items():
-        usual = counts.token_classes[_numpy(seen), first:last].argmax(-1)
-        labels[scheme] = pd.Categorical.from_codes(usual, names[scheme])
-    # a layer at a time and in narrow types, because every token stands here once for every head
-    values = np.empty((5, layers, heads, n_seen), dtype=np.float32)
-    for layer in range(layers):
-        values[:4, layer] = _token_values(count, sums.tokens.sum[layer, :, seen], sums.tokens.squares[layer, :, seen])
-        values[4, layer] = _numpy(sums.token_cosines.sum[layer, :, seen] / count)
-    columns = zip(("bias_score_mean", "bias_score_contrast", "ci_low", "ci_high", "alignment"), values, strict=True)
-    return pd.DataFrame(
-        {
-            "model": pd.Categorical.from_codes(np.zeros(n_heads * n_seen, dtype=np.int8), [model.cfg.model_name]),
+class Tokens(Measurement):
+    """Moments of bias scores, and mean cosines, per head and token type.
+
+    Memory: n_layers * n_heads * d_vocab * 24 bytes, however long the corpus.
+    """
+
+    PARTS = ("scores", "cosines")
+
+    def __init__(self, context: Context) -> None:
+        sizes = context.layers, context.heads, context.model.cfg.d_vocab, context.device
+        self.scores, self.cosines = GroupedMoments(*sizes), GroupedSums(*sizes)
+
+    @classmethod
+    def wanted(cls, context: Context) -> Tokens:
+        """Return a fresh one; every pass makes it."""
+        return cls(context)
+
+    def start(self, batch: Batch) -> None:
+        """Count the tokens."""
+        for sums in (self.scores, self.cosines):
+            sums.count_groups(batch.tokens)
+
+    def layer(self, view: LayerView, batch: Batch) -> None:
+        """Add the keys of one layer."""
+        self.scores.update(view.layer, view.scores, batch.tokens)
+        self.cosines.update(view.layer, view.cosines, batch.tokens)
+
+    def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
+        """Return the table `tokens` of `Amplification`: the tokens that occur, with their string and usual class."""
+        context = found.context
+        seen = self.scores.count.nonzero().flatten()
+        count = self.scores.count[seen]
+        layers, heads, n_seen = context.layers, context.heads, len(seen)
+        labels = {"token_string": pd.Categorical(context.model.to_str_tokens(seen))}
+        for scheme, (first, last) in context.classes.ranges.items():
+            usual = found.counts.token_classes[as_numpy(seen), first:last].argmax(-1)
+            labels[scheme] = pd.Categorical.from_codes(usual, context.classes.names[scheme])
+        # a layer at a time and in narrow types, because every token stands here once for every head
+        values = np.empty((5, layers, heads, n_seen), dtype=np.float32)
+        for layer in range(layers):
+            values[:4, layer] = _with_interval(
+                count, self.scores.sum[layer, :, seen], self.scores.squares[layer, :, seen]
+            )
+            values[4, layer] = as_numpy(self.cosines.sum[layer, :, seen] / count)
+        names = ("bias_score_mean", "bias_score_contrast", "ci_low", "ci_high", "alignment")
+        n_heads = layers * heads
+        return {"tokens": pd.DataFrame({
+            "model": pd.Categorical.from_codes(np.zeros(n_heads * n_seen, dtype=np.int8), [context.model.cfg.model_name]),
             "layer": np.repeat(np.arange(layers, dtype=np.int32), heads * n_seen),
             "head": np.tile(np.repeat(np.arange(heads, dtype=np.int32), n_seen), layers),
-            "token_index": np.tile(_numpy(seen).astype(np.int32), n_heads),
-            "count": np.tile(_numpy(count).astype(np.int32), n_heads),
+            "token_index": np.tile(as_numpy(seen).astype(np.int32), n_heads),
+            "count": np.tile(as_numpy(count).astype(np.int32), n_heads),
             **{name: _tiled(label, n_heads) for name, label in labels.items()},
-            **{name: value.ravel() for name, value in columns},
-        }
-    )
+            **{name: value.ravel() for name, value in zip(names, values, strict=True)},
+        })}  # fmt: skip
+
+
+def _with_interval(count: Tensor, total: Tensor, squares: Tensor) -> np.ndarray:
+    """Mean, contrast to the head's mean and the ends of its interval, [4, head_index, token], of one layer."""
+    mean = total / count
+    contrast = mean - total.sum(-1, keepdim=True) / count.sum()
+    half = Z95 * (variance(count, total, squares) / count).sqrt()
+    return np.stack([as_numpy(value) for value in (mean, contrast, contrast - half, contrast + half)])
+
+
+def _tiled(labels: pd.Categorical, times: int) -> pd.Categorical:
+    return pd.Categorical.from_codes(np.tile(labels.codes, times), dtype=labels.dtype)

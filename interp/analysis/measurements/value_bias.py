@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.analysis.accumulators import GroupedMoments
-from interp.analysis.batch import Batch, DocumentCounts, Ranges, class_ranges
+from interp.analysis.accumulators import GroupedMoments, Sums
+from interp.analysis.batch import Batch, Classes, DocumentCounts
+from interp.analysis.measurement import as_numpy, per_head
 from interp.analysis.measurements.static_alignment import (
     extremes_table,
 )
@@ -31,13 +30,14 @@ from interp.analysis.measurements.top_tokens import (
     fitting_k,
     token_counts,
 )
-from interp.analysis.saving import load_tables, save_tables
-from interp.data.classes.built_in import Scheme
+from interp.data.classes.scheme import Scheme
 from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import END_OF_TEXT
+
+VALUE_TOKENS = 6000  # of the beginnings of documents: enough for means of components
 
 
 @dataclass(frozen=True)
@@ -53,36 +53,22 @@ class ValueBias:
     components: pd.DataFrame
     inverse_scale: float
 
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write `components` as Parquet and CSV, and the scale to `run.json`; return the files written."""
-        run = {"inverse_scale": self.inverse_scale}
-        return save_tables(folder, {"components": self.components}, run, csv=["components"])
 
-    @classmethod
-    def load(cls, folder: str | Path) -> ValueBias:
-        """Read what `save` wrote.
+class ValueSums(Sums):
+    """Sums over the corpus behind `ValueBias`; `update` with contexts. Memory does not grow."""
 
-        Raises:
-            InterpError: a file is missing or unreadable.
-        """
-        tables, run = load_tables(folder, ["components"], "ValueBias.save")
-        return cls(tables["components"], run["inverse_scale"])
+    PARTS = ("components", "inverse_scale")
 
-
-class ValueSums:
-    """Sums over the corpus behind `ValueBias`; `update` with contexts, `merge` with another's. Memory does not grow."""
-
-    def __init__(self, model: HookedSymmetryBrokenTransformer, ranges: Ranges) -> None:
+    def __init__(self, model: HookedSymmetryBrokenTransformer, classes: Classes) -> None:
         cfg, device = model.cfg, model.W_E.device
-        n_classes = max(last for _, last in ranges.values())
-        self.model, self.ranges = model, ranges
-        self.components = GroupedMoments(cfg.n_layers, cfg.n_heads, n_classes, device)
+        self.model, self.numbering = model, classes
+        self.components = GroupedMoments(cfg.n_layers, cfg.n_heads, classes.number, device)
         self.inverse_scale = torch.zeros(2, dtype=torch.float64, device=device)  # sum, tokens
 
     @torch.no_grad()
     def update(self, contexts: Contexts) -> None:
         """Run the model over a batch, and add it."""
-        batch = Batch(contexts, self.ranges, self.model.W_E.device)
+        batch = Batch(contexts, self.numbering, self.model.W_E.device)
         for row in batch.classes:
             self.components.count_groups(row)
         unit = torch.nn.functional.normalize(self.model.biases_in_force()[1], dim=-1)
@@ -101,11 +87,6 @@ class ValueSums:
         last = f"blocks.{self.model.cfg.n_layers - 1}.hook_resid_post"
         with self.model.hooks(fwd_hooks=[*hooks, (last, see_stream)]):
             self.model(batch.contexts, stop_at_layer=self.model.cfg.n_layers)
-
-    def merge(self, other: ValueSums) -> None:
-        """Add what another accumulator saw of other documents."""
-        self.components.merge(other.components)
-        self.inverse_scale += other.inverse_scale
 
 
 def measure_value_bias(
@@ -128,38 +109,34 @@ def measure_value_bias(
     Raises:
         InterpError: no document, or a model without tokenizer.
     """
-    names = {scheme.name: list(scheme.classes) for scheme in schemes}
-    ranges = class_ranges(names)
-    n_classes = sum(len(s.classes) for s in schemes)
-    counts = DocumentCounts(list(names), [first for first, _ in ranges.values()], n_classes, model.cfg.d_vocab)
-    pad_token, was_training = model.to_single_token(END_OF_TEXT), model.training
-    sums = ValueSums(model.eval(), ranges)
-    try:
+    classes = Classes.of(schemes)
+    counts, pad_token = DocumentCounts(classes, model.cfg.d_vocab), model.to_single_token(END_OF_TEXT)
+    sums = ValueSums(model, classes)
+    with model.evaluating():
         for contexts in pack(counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, pad_token):
             sums.update(contexts)
         bias_norm = model.biases_in_force()[1].norm(dim=-1)
-    finally:
-        model.train(was_training)
     if not counts.documents:
         raise InterpError("The corpus has no document to measure; give one that is not empty.")
-    classes = pd.DataFrame([(s, c) for s, known in names.items() for c in known], columns=["scheme", "token_class"])
     inverse, tokens = sums.inverse_scale.tolist()
-    return ValueBias(_components(sums, bias_norm, classes), inverse / tokens)
+    return ValueBias(_components(sums, bias_norm), inverse / tokens)
 
 
-def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"], classes: pd.DataFrame) -> pd.DataFrame:
-    moments = sums.components
-    overall = moments.overall(sums.ranges.values())
+def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"]) -> pd.DataFrame:
+    moments, (schemes, labels) = sums.components, sums.numbering.labels()
+    overall = moments.overall(sums.numbering.spans)
     norms = bias_norm.double()[..., None].expand_as(overall)
     values = {
         "component_mean": moments.mean(), "component_sd": moments.variance().sqrt(),
         "component_contrast": moments.mean() - overall,
     }  # fmt: skip
     layers, heads, _ = overall.shape
-    index = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"]).to_frame(index=False)
-    frame = index.merge(classes, how="cross").assign(
-        n_tokens=np.tile(moments.count.cpu().numpy(), layers * heads), bias_norm=norms.flatten().cpu().numpy()
-    )
+    frame = per_head(layers, heads, "place", len(labels))
+    place = frame.pop("place").to_numpy()
+    frame = frame.assign(
+        scheme=schemes[place], token_class=labels[place], n_tokens=as_numpy(moments.count)[place],
+        bias_norm=as_numpy(norms).ravel(),
+    )  # fmt: skip
     shown = {name: torch.where(norms > 0, value, torch.nan).flatten().cpu().numpy() for name, value in values.items()}
     return frame.assign(**shown)
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from interp.analysis.attention import class_shares
 from interp.analysis.batch import Batch
+from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
+from interp.analysis.measurements.bias_scores import BiasScores
+from interp.analysis.nulls.table import Null, amplified, value_of
+from interp.analysis.significance import p_of_deviation
 
 
-class LabelNull:
+class LabelNull(Measurement):
     """Mean and variance of each class's sum of bias scores over all permutations of the labels within documents.
 
     Let document d have n_d tokens after its first, n_dc of class c, and bias scores of mean m_d and variance s_d^2
@@ -25,9 +33,12 @@ class LabelNull:
     with the corpus.
     """
 
-    PARTS = ("fixed", "mean", "variance")
+    PARTS = ("fixed", "mean", "variance", "shares")
 
-    def __init__(self, n_layers: int, n_heads: int, n_classes: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, context: Context) -> None:
+        (n_layers, n_heads, n_classes), device = context.per_class, context.device
+        draws = context.settings.amplified_nulls
+        self.shares = torch.zeros(draws, n_layers, 2, n_heads, n_classes, dtype=torch.float64, device=device)
         self.fixed = torch.zeros(n_layers, n_heads, n_classes, dtype=torch.float64, device=device)
         self.mean = torch.zeros_like(self.fixed)
         self.variance = torch.zeros_like(self.fixed)
@@ -35,6 +46,11 @@ class LabelNull:
         self.open_sums = torch.zeros(n_layers, 2, n_heads, dtype=torch.float64, device=device)  # of scores, squares
         self.counts = torch.zeros(1, n_classes, dtype=torch.float64, device=device)  # [document, token_class]
         self.sizes = torch.zeros(1, dtype=torch.float64, device=device)  # [document]
+
+    @classmethod
+    def wanted(cls, context: Context) -> LabelNull | None:
+        """Return a fresh one unless nulls are left out."""
+        return cls(context) if context.settings.nulls else None
 
     def start(self, batch: Batch) -> None:
         """Count a batch, once for all layers, before `update`."""
@@ -53,11 +69,11 @@ class LabelNull:
         self.order = torch.cat([number[number != places[-1]], places[-1:]])  # the document that stays open comes last
         self.counts, self.sizes, self.open_document = counts[self.order], sizes[self.order], int(documents[-1])
 
-    def update(self, layer: int, scores: Float[Tensor, "head_index token"], batch: Batch) -> None:
-        """Add one layer's bias scores of the batch that was started."""
-        values = scores.double()
+    def layer(self, view: LayerView, batch: Batch) -> None:
+        """Add one layer's bias scores; each permutation that is amplified costs what the amplification itself costs."""
+        layer, values = view.layer, view.scores.double()
         powers = torch.stack([values, values.square()])[..., self.free]  # [2, head_index, token]
-        sums = powers.new_zeros(2, len(scores), len(self.sizes))
+        sums = powers.new_zeros(2, len(values), len(self.sizes))
         sums.index_add_(2, batch.document_places[self.free], powers)
         if self.continues:
             sums[:, :, batch.document_places[0]] += self.open_sums[layer]
@@ -66,6 +82,9 @@ class LabelNull:
         self._add(layer, sums[..., :-1], self.counts[:-1], self.sizes[:-1])
         for row in batch.classes:
             self.fixed[layer].index_add_(1, row[self.first], values[:, self.first])
+        for draw in range(len(self.shares)):
+            permuted = class_shares(view.q, view.k, view.vector, batch.permuted[draw])
+            self.shares[draw, layer] += permuted[:, batch.mask].sum(1, dtype=torch.float64)
 
     def _add(
         self,
@@ -86,12 +105,15 @@ class LabelNull:
         self.open_sums.zero_()
         self.counts, self.sizes, self.open_document = self.counts[-1:] * 0, self.sizes[-1:] * 0, -1
 
-    def merge(self, other: LabelNull) -> None:
-        """Add what another accumulator saw of other documents; documents are not split between the two."""
-        self.close()
-        other.close()
-        for name in ("fixed", "mean", "variance"):
-            getattr(self, name).__iadd__(getattr(other, name))
+    def nulls(self, found: Found) -> Iterator[Null]:
+        """Yield the null of the contrast (exact) and, where asked for, of A."""
+        scores = found.of(BiasScores).scores
+        mean = as_numpy((self.fixed + self.mean) / scores.count - scores.overall(found.context.classes.spans))
+        sd = as_numpy(self.variance.sqrt() / scores.count)
+        p = p_of_deviation(value_of(found.heads, "contrast", mean.shape), mean, sd)
+        yield Null("label", "contrast", mean, sd, p, np.full_like(p, np.nan), 0)
+        if len(self.shares):
+            yield amplified("label", found.heads, self.shares)
 
 
 def _counts(batch: Batch, free: Tensor, n_classes: int) -> Float64[Tensor, "document token_class"]:

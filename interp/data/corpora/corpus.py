@@ -15,6 +15,8 @@ from interp.errors import InterpError, nearest
 Split = Literal["all", "train", "validation"]
 
 NAMED: dict[str, Callable[[], Texts]] = {"wikipedia-sample": wikipedia_sample}
+SIZES = {"wikipedia-sample": 2_600_000}
+"""About how many characters they have, for the time left."""
 
 VALIDATION_EVERY = 8
 """Every eighth document is held out; whole documents, so that no sentence is both trained on and measured."""
@@ -46,10 +48,19 @@ class Corpus:
         source: gives (name, text) of every row from the row with the given index on.
     """
 
-    def __init__(self, name: str, source: Callable[[int], Texts], split: Split = "all") -> None:
+    def __init__(
+        self, name: str, source: Callable[[int], Texts], split: Split = "all", characters: int | None = None
+    ) -> None:
         self.name = name
         self.split: Split = split
         self.source = source
+        self._characters = characters
+
+    @property
+    def characters(self) -> int | None:
+        """About how many characters the split has, where that is known without reading it."""
+        share = {"all": 1.0, "validation": 1 / VALIDATION_EVERY, "train": 1 - 1 / VALIDATION_EVERY}[self.split]
+        return None if self._characters is None else int(share * self._characters)
 
     def __iter__(self) -> Iterator[Document]:
         for _, document in self.documents():
@@ -104,16 +115,24 @@ def open_for_measuring(corpus: str | Path | Iterable[str] | Corpus, split: Split
 
 def _open(corpus: str | Path | Iterable[str] | Corpus, split: Split, text_field: str) -> Corpus:
     if isinstance(corpus, Corpus):
-        return corpus if split == "all" else Corpus(corpus.name, corpus.source, split)
+        return corpus if split == "all" else Corpus(corpus.name, corpus.source, split, corpus._characters)
     if isinstance(corpus, str) and corpus in NAMED:
-        return Corpus(corpus, _from(NAMED[corpus]), split)
+        return Corpus(corpus, _from(NAMED[corpus]), split, SIZES.get(corpus))
     if isinstance(corpus, str) and corpus.startswith(PREFIX):
         return Corpus(corpus, lambda row: read_dataset(corpus, text_field, row), split)
     if isinstance(corpus, str | Path):
         path = _existing(corpus)
-        return Corpus(str(path), _from(lambda: read_path(path, text_field)), split)
+        return Corpus(str(path), _from(lambda: read_path(path, text_field)), split, _size(path))
     texts = list(corpus)  # an iterator can be read only once
-    return Corpus("strings", _from(lambda: _strings(texts)), split)
+    known = sum(len(text) for text in texts if isinstance(text, str))
+    return Corpus("strings", _from(lambda: _strings(texts)), split, known)
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of plain text files; compressed ones do not say how much text they hold."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    plain = all(file.suffix in (".txt", ".jsonl", ".csv") for file in files)
+    return sum(file.stat().st_size for file in files) if plain and files else None
 
 
 def _from(source: Callable[[], Texts]) -> Callable[[int], Texts]:

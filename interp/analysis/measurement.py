@@ -1,0 +1,199 @@
+"""The one plug-in of the analysis: what a measurement sees of a pass over a corpus, and what it gives back.
+
+A measurement, nulls included, is a class with what it sums (`PARTS`), what it adds of a layer, and what it makes of the
+sums. It enters `interp.analysis.run.MEASUREMENTS`; merging over processes, resuming, Parquet and the report come by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from interp.analysis.accumulators import Sums
+from interp.analysis.attention import HeadVectors, class_shares
+from interp.analysis.batch import Batch, Classes, DocumentCounts
+from interp.analysis.direction import QueryShifts, query_shifts
+from interp.analysis.settings import Settings
+from interp.data.classes.scheme import Scheme
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+if TYPE_CHECKING:
+    from interp.analysis.nulls.table import Null
+
+Kind = TypeVar("Kind", bound="Measurement")
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a pass needs, resolved once: model, settings, direction, classes and sizes.
+
+    Attributes:
+        model: in evaluation mode, with the biases of the settings in force.
+        settings: what is asked.
+        classes: of all schemes, numbered through.
+        shifts: the two queries compared, whose difference is the direction.
+        deciles: frequency decile of every token, where contrasts are adjusted for it.
+    """
+
+    model: HookedSymmetryBrokenTransformer
+    settings: Settings
+    classes: Classes
+    shifts: QueryShifts
+    deciles: Int64[np.ndarray, " token"] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: HookedSymmetryBrokenTransformer,
+        schemes: Sequence[Scheme],
+        settings: Settings,
+        deciles: Int64[np.ndarray, " token"] | None = None,
+    ) -> Context:
+        """Resolve the direction of the settings under the biases that are in force.
+
+        Raises:
+            InterpError: as `query_shifts`.
+        """
+        return cls(model, settings, Classes.of(schemes), query_shifts(model, settings.direction), deciles)
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return self.model.cfg.n_layers
+
+    @property
+    def heads(self) -> int:
+        """Heads of a layer."""
+        return self.model.cfg.n_heads
+
+    @property
+    def per_class(self) -> tuple[int, int, int]:
+        """Layers, heads of a layer, classes of all schemes: the shape of a number of each head and class."""
+        return self.layers, self.heads, self.classes.number
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and the sums."""
+        return self.model.W_E.device
+
+
+class LayerView:
+    """One layer's queries and keys in a batch, and what follows from them; each is computed once, when first asked for.
+
+    `q` is the query without the direction's bias, after `QueryShifts.without_bias`; ``q + vector`` is with it.
+    """
+
+    def __init__(self, context: Context, batch: Batch, layer: int, q: HeadVectors, k: HeadVectors) -> None:
+        self.layer, self.batch, self.k = layer, batch, k
+        self.q = q + context.shifts.without_bias[layer]
+        self.vector: Float[Tensor, "head_index d_head"] = context.shifts.vector[layer]
+
+    @cached_property
+    def keys(self) -> Float[Tensor, "token head_index d_head"]:
+        """The keys that are not padding."""
+        return self.k[self.batch.mask]
+
+    @cached_property
+    def _products(self) -> Float[Tensor, "head_index token"]:
+        return (self.keys * self.vector).sum(-1).T
+
+    @cached_property
+    def scores(self) -> Float[Tensor, "head_index token"]:
+        """Bias scores of the keys, vector . k / sqrt(d_head), nats."""
+        return self._products / self.k.shape[-1] ** 0.5
+
+    @cached_property
+    def cosines(self) -> Float[Tensor, "head_index token"]:
+        """Cosines of the keys and the direction; 0 without one."""
+        norms = self.keys.norm(dim=-1).T * self.vector.norm(dim=-1)[:, None]
+        return self._products / norms.clamp(min=torch.finfo(norms.dtype).tiny)
+
+    @cached_property
+    def shares(self) -> Float[Tensor, "2 batch pos head_index token_class"]:
+        """Each query's share of attention per class, with the bias and without (`class_shares`)."""
+        return class_shares(self.q, self.k, self.vector, self.batch.one_hot)
+
+
+class Measurement(Sums):
+    """Something measured in the pass. A subclass says what it sums, what it adds of each layer, and what it finds.
+
+    Per batch `start` is called once and `layer` once a layer, in order; `close` at the end of each block of documents, which
+    no document crosses. Sums are float64 and do not grow with the corpus.
+    """
+
+    @classmethod
+    def wanted(cls, context: Context) -> Measurement | None:
+        """Return a fresh one, or None where the settings do not ask for it."""
+        raise NotImplementedError
+
+    def start(self, batch: Batch) -> None:
+        """Take note of a batch, before its layers."""
+
+    def layer(self, view: LayerView, batch: Batch) -> None:
+        """Add one layer of the batch that was started."""
+
+    def close(self) -> None:
+        """Take note that a block of documents is over."""
+
+    def columns(self, found: Found) -> Mapping[str, np.ndarray]:
+        """Return columns of the table `heads`, each [layer, head_index, token_class]."""
+        return {}
+
+    def nulls(self, found: Found) -> Iterator[Null]:
+        """Yield what columns of `heads` are held against; they become rows of the table `nulls`, and columns of p and q."""
+        yield from ()
+
+    def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
+        """Return tables of its own, by the names they are saved under."""
+        return {}
+
+
+class Found:
+    """What a pass found, for the tables: the counts, the other measurements, and the tables that are made already.
+
+    Attributes:
+        context: of the pass.
+        counts: tokens and documents of every class.
+        index: the first columns of `heads`, one row per (layer, head, scheme, class), n_tokens and n_documents with them.
+        heads: the table `heads`, once all columns are there.
+        nulls: the table `nulls`, likewise.
+    """
+
+    def __init__(self, context: Context, counts: DocumentCounts, measurements: Sequence[Measurement]) -> None:
+        self.context, self.counts, self.measurements = context, counts, measurements
+        schemes, labels = context.classes.labels()
+        layers, heads, classes = context.per_class
+        index = np.indices((layers, heads, classes)).reshape(3, -1)
+        self.index = pd.DataFrame({
+            "model": context.model.cfg.model_name, "layer": index[0], "head": index[1], "scheme": schemes[index[2]],
+            "token_class": labels[index[2]], "n_tokens": counts.n_tokens[index[2]],
+            "n_documents": counts.n_documents[index[2]],
+        })  # fmt: skip
+        self.heads = self.nulls = pd.DataFrame()
+
+    def of(self, kind: type[Kind]) -> Kind:
+        """Return the measurement of this class, which must be one that every pass makes."""
+        return next(each for each in self.measurements if isinstance(each, kind))
+
+    def per_class(self, columns: Mapping[str, Any]) -> pd.DataFrame:
+        """Return the index with columns beside it, each [layer, head_index, token_class]."""
+        return self.index.assign(**{name: as_numpy(value).ravel() for name, value in columns.items()})
+
+
+def as_numpy(values: Any) -> np.ndarray:
+    """Return a tensor, wherever it is, or anything array-like as an array."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def per_head(layers: int, heads: int, name: str, rows: int) -> pd.DataFrame:
+    """Return the index of a table with one row per (layer, head, row), its last column called `name`."""
+    axes = np.indices((layers, heads, rows)).reshape(3, -1)
+    return pd.DataFrame(dict(zip(("layer", "head", name), axes, strict=True)))

