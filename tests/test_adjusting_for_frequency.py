@@ -10,6 +10,7 @@ import interp
 from interp.amplify import app
 from interp.analysis.resume import ResumeFile
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.data.classes.built_in import build_schemes
 from interp.data.corpora.corpus import open_corpus
 from interp.data.tagging.documents import tag_documents
@@ -43,7 +44,7 @@ def test_on_request_contrasts_are_between_tokens_of_the_same_position_and_freque
     schemes = build_schemes(("surface",), model.tokenizer, corpus, "blank:en")
     documents = list(tag_documents(model.tokenizer, corpus, schemes, "blank:en", workers=0))
     tenth = tenth_by_hand(model.tokenizer, model.cfg.d_vocab)
-    expected = measure(model, documents, schemes, nulls=0, replicates=4, deciles=tenth).adjusted
+    expected = measure(model, documents, schemes, Settings(nulls=0, replicates=4), deciles=tenth).adjusted
     assert list(found.adjusted["adjusted_for"].unique()) == ["nothing", "position", "position and frequency"]
     pd.testing.assert_frame_equal(found.adjusted, expected, rtol=1e-4, atol=1e-6)
     assert found.run["adjust_frequency"] is True

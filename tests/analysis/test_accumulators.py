@@ -9,6 +9,7 @@ from interp.analysis.attention import class_shares
 from interp.analysis.batch import DocumentCounts
 from interp.analysis.measurements.shares import ShareSums
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from tests.analysis.reference import auroc
 
 
@@ -117,7 +118,7 @@ def test_with_random_labels_the_intervals_cover_zero_at_their_nominal_rate(
     for seed in range(simulations):
         lengths = np.random.default_rng(seed).integers(16, 80, size=n_documents)
         documents = make_documents([scheme], model.cfg.d_vocab, lengths, seed=seed)
-        heads = measure(model, documents, [scheme], batch_size=64, passages=0, nulls=0, seed=seed).heads
+        heads = measure(model, documents, [scheme], Settings(batch_size=64, passages=0, nulls=0, seed=seed)).heads
         covered.append(((heads["ci_low"] <= 0) & (heads["ci_high"] >= 0)).mean())
     mean, error = np.mean(covered), np.std(covered) / np.sqrt(simulations)
     print(f"{n_documents} documents: coverage {mean:.3f} +- {error:.3f}")

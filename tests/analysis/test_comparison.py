@@ -15,6 +15,7 @@ from interp.analysis.comparison import (
     stronger,
 )
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from tests.analysis.reference import observe, rows_of
@@ -37,7 +38,7 @@ def documents(make_documents, scheme):
 def twins(make_model, documents, scheme):
     """Two models that differ a little: their replicates go up and down together."""
     models = make_model(seed=1), make_model(seed=1, std=0.21)
-    return [measure(model, documents, [scheme], replicates=REPLICATES, seed=3, nulls=4) for model in models]
+    return [measure(model, documents, [scheme], Settings(replicates=REPLICATES, seed=3, nulls=4)) for model in models]
 
 
 def shares_by_document(model, documents, scheme, layer, head):
@@ -56,7 +57,9 @@ def shares_by_document(model, documents, scheme, layer, head):
 
 def test_a_paired_interval_equals_brute_force_replicates_of_both_models(make_model, documents, scheme):
     models = make_model(seed=1), make_model(seed=5, positional="rope")
-    results = [measure(m, documents, [scheme], replicates=REPLICATES, seed=3, nulls=0, batch_size=3) for m in models]
+    results = [
+        measure(m, documents, [scheme], Settings(replicates=REPLICATES, seed=3, nulls=0, batch_size=3)) for m in models
+    ]
     table = compare_results(*results).heads
     weights = np.array([np.random.default_rng([3, d]).poisson(1.0, REPLICATES) for d in range(len(documents))])
     labels = np.array([np.bincount(d.classes["s"], minlength=3) for d in documents], dtype=float)
@@ -173,7 +176,7 @@ def test_newcombes_interval_equals_his_published_examples():
 
 
 def test_models_of_other_sizes_are_compared_as_distributions_only(make_model, twins, documents, scheme, tmp_path):
-    small = measure(make_model(n_layers=1), documents, [scheme], replicates=REPLICATES, seed=3, nulls=0)
+    small = measure(make_model(n_layers=1), documents, [scheme], Settings(replicates=REPLICATES, seed=3, nulls=0))
     found = compare_results(twins[0], small)
     assert found.heads.empty and "difference" in found.heads and "q" in found.heads
     assert found.classes["value_a"].notna().all() and set(found.classes["n_heads_b"]) == {3}
@@ -186,7 +189,7 @@ def test_a_class_that_never_occurs_has_counts_of_0_and_missing_values(make_model
     documents = make_documents([scheme], 60, LENGTHS)
     for document in documents:
         document.classes["s"][document.classes["s"] == 1] = 2
-    results = [measure(make_model(seed=seed), documents, [scheme], replicates=8, nulls=0) for seed in (1, 2)]
+    results = [measure(make_model(seed=seed), documents, [scheme], Settings(replicates=8, nulls=0)) for seed in (1, 2)]
     found = compare_results(*results)
     for table, columns in (
         (found.heads, ["difference", "ci_low", "p", "q"]),
@@ -199,7 +202,9 @@ def test_a_class_that_never_occurs_has_counts_of_0_and_missing_values(make_model
 
 def test_it_says_that_heads_do_not_correspond_and_what_differs_on_purpose(make_model, twins, documents, scheme):
     symmetric = make_model(q=BiasConfig(), std=0.3)
-    along = measure(symmetric, documents, [scheme], direction=make_model(), replicates=REPLICATES, seed=3, nulls=0)
+    along = measure(
+        symmetric, documents, [scheme], Settings(direction=make_model(), replicates=REPLICATES, seed=3, nulls=0)
+    )
     found = compare_results(along, twins[0])
     assert found.run["notes"][0] == NO_CORRESPONDENCE
     assert any("The direction is not the same: b_Q of" in note for note in found.run["notes"])

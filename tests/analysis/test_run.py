@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from tests.analysis.reference import auroc, hedges_g, observe, rows_of, shares
@@ -26,7 +27,7 @@ def test_every_number_equals_a_slow_reference_from_explicit_patterns(
 ):
     model, scheme = make_model(**changes), make_scheme("s", n_classes)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    heads = measure(model, documents, [scheme], batch_size=3).heads
+    heads = measure(model, documents, [scheme], Settings(batch_size=3)).heads
     rows, labels = rows_of(documents, model.cfg.n_ctx, "s")
     reference = model.double()
     layer, head = model.cfg.n_layers - 1, model.cfg.n_heads - 1
@@ -84,7 +85,7 @@ def test_token_and_position_tables_equal_a_plain_groupby(make_model, make_docume
 def test_passage_scores_equal_the_reference_patterns(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 4)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    result = measure(model, documents, [scheme], passages=3, passage_length=8)
+    result = measure(model, documents, [scheme], Settings(passages=3), passage_length=8)
     assert result.passages.groupby("passage").size().tolist() == [8, 8, 8]
     rows, _ = rows_of(documents, 20, "s")
     for number, passage in result.passages.groupby("passage"):
@@ -102,7 +103,7 @@ def test_passage_scores_equal_the_reference_patterns(make_model, make_documents,
 def test_amplification_does_not_depend_on_batch_size(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 5)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    one, many = (measure(model, documents, [scheme], batch_size=b) for b in (1, 7))
+    one, many = (measure(model, documents, [scheme], Settings(batch_size=b)) for b in (1, 7))
     for name in ("heads", "tokens", "positions", "passages", "passage_scores"):
         pd.testing.assert_frame_equal(getattr(one, name), getattr(many, name), rtol=1e-4, atol=1e-5)
 
@@ -132,7 +133,7 @@ def test_without_a_bias_amplification_is_exactly_zero(make_model, make_documents
     model = make_model(**({"q": BiasConfig()} if how.startswith("no ") else {}))
     scheme = make_scheme("s", 5)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    heads = measure(model, documents, [scheme], bias="none" if how == "none in force" else "mean").heads
+    heads = measure(model, documents, [scheme], Settings(bias="none" if how == "none in force" else "mean")).heads
     assert (heads["log2_amplification"] == 0).all()
     assert (heads["bias_score_mean"] == 0).all()
     assert (heads["share"] == heads["share_unbiased"]).all()
@@ -170,14 +171,14 @@ def test_a_given_direction_is_what_a_model_with_that_bias_would_do(make_model, m
     symmetric = make_model(n_layers=1, q=BiasConfig(), v=BiasConfig())
     documents = make_documents([scheme], broken.cfg.d_vocab, LENGTHS)
     own = measure(broken, documents, [scheme]).heads
-    given = measure(symmetric, documents, [scheme], direction=broken.biases_in_force()[0]).heads
+    given = measure(symmetric, documents, [scheme], Settings(direction=broken.biases_in_force()[0])).heads
     pd.testing.assert_frame_equal(own, given, rtol=1e-6, atol=1e-7)
 
 
 def test_the_effective_direction_adds_the_learned_query_bias(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 4)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    heads = measure(model, documents, [scheme], direction="effective").heads
+    heads = measure(model, documents, [scheme], Settings(direction="effective")).heads
     rows, labels = rows_of(documents, 20, "s")
     effective = model.biases_in_force()[0] + model.b_Q
     with_bias = shares(observe(model, rows, 0, 1), labels, 4)[0]
@@ -193,9 +194,9 @@ def test_effective_with_rope_a_wrong_shape_and_no_document_are_refused(make_mode
     scheme = make_scheme("s", 4)
     documents = make_documents([scheme], 30, LENGTHS)
     with pytest.raises(InterpError, match="RoPE"):
-        measure(make_model(positional="rope"), documents, [scheme], direction="effective")
+        measure(make_model(positional="rope"), documents, [scheme], Settings(direction="effective"))
     with pytest.raises(InterpError, match=r"shape \[5\], expected \[2, 3, 8\]"):
-        measure(make_model(), documents, [scheme], direction=torch.ones(5))
+        measure(make_model(), documents, [scheme], Settings(direction=torch.ones(5)))
     with pytest.raises(InterpError, match="no document"):
         measure(make_model(), [], [scheme])
 
@@ -203,7 +204,7 @@ def test_effective_with_rope_a_wrong_shape_and_no_document_are_refused(make_mode
 def test_max_tokens_ends_at_a_document_border_and_the_model_is_left_as_it_was(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 4)
     model.train()
-    result = measure(model, make_documents([scheme], 30, LENGTHS), [scheme], max_tokens=100)
+    result = measure(model, make_documents([scheme], 30, LENGTHS), [scheme], Settings(max_tokens=100))
     assert result.run["n_tokens"] == 33 + 7 + 50
     assert result.run["n_documents"] == 3
     assert model.training

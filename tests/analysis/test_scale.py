@@ -15,6 +15,7 @@ import torch
 from interp.analysis.result import Amplification
 from interp.analysis.resume import ResumeFile, remove_partial, state_of
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.data.contexts import Dealer, Encoded, TaggedDocument
 from interp.errors import InterpError
 
@@ -51,7 +52,11 @@ def _in_block(document, block):
 def run(case, documents=None, **options):
     model, schemes, all_documents = case
     return measure(
-        model, all_documents if documents is None else documents, schemes, amplified_nulls=2, nulls=4, **options
+        model,
+        all_documents if documents is None else documents,
+        schemes,
+        Settings(amplified_nulls=2, nulls=4),
+        **options,
     )
 
 

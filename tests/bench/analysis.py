@@ -14,6 +14,7 @@ import torch
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.measurements.static_alignment import static_tables
 from interp.analysis.run import measure
+from interp.analysis.settings import InterventionSettings, Settings
 from interp.data.classes.built_in import Scheme
 from interp.data.contexts import TaggedDocument, pack
 from interp.data.corpora.corpus import Document
@@ -76,8 +77,8 @@ def ways(model, documents):
 
     return {
         PLAIN: plain,
-        OURS: lambda: measure(model, documents, [scheme], batch_size=BATCH, passages=0, nulls=0),
-        NULLS: lambda: measure(model, documents, [scheme], batch_size=BATCH, passages=0, nulls=64),
+        OURS: lambda: measure(model, documents, [scheme], Settings(batch_size=BATCH, passages=0, nulls=0)),
+        NULLS: lambda: measure(model, documents, [scheme], Settings(batch_size=BATCH, passages=0, nulls=64)),
         USUAL: lambda: usual_amplification(model, batches),
     }
 
@@ -89,9 +90,9 @@ def slow_ways(model, documents):
     tokens = measure(model, documents, [scheme], **settings).tokens
     return {
         OURS: lambda: measure(model, documents, [scheme], **settings),
-        DRAWS: lambda: measure(model, documents, [scheme], **settings, bias_samples=2),
+        DRAWS: lambda: measure(model, documents, [scheme], Settings(bias_samples=2), **settings),
         INTERVENTIONS: lambda: intervene(
-            model, documents, [scheme], where="all,layers", scales=(0, 2), batch_size=BATCH
+            model, documents, [scheme], InterventionSettings(where="all,layers", scales=(0, 2), batch_size=BATCH)
         ),
         STATIC: lambda: static_tables(model, tokens, ["s"], min_count=1),
     }

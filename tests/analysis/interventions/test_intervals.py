@@ -10,6 +10,7 @@ from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Intervention, Place, changes
 from interp.analysis.interventions.run import InterventionSums
+from interp.analysis.settings import InterventionSettings
 from interp.analysis.significance import interval_over_documents, replicate_deviation
 from interp.data.contexts import pack
 from tests.analysis.interventions.observed import LENGTHS, Observed, kl, rows_about, top1_changed
@@ -18,7 +19,9 @@ from tests.analysis.interventions.observed import LENGTHS, Observed, kl, rows_ab
 @torch.no_grad()
 def test_intervals_are_those_of_paired_bootstrap_replicates_over_documents(make_model, corpus):
     model, (scheme, documents) = make_model(), corpus
-    found = intervene(model, documents, [scheme], where="all", scales=(0,), replicates=300, seed=7)
+    found = intervene(
+        model, documents, [scheme], InterventionSettings(where="all", scales=(0,), replicates=300, seed=7)
+    )
     model.double()
     before = Observed(model, documents, "s", 3)
     with model.bias(bias=(torch.zeros(model.cfg.d_head), None)):

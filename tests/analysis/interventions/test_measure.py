@@ -9,6 +9,7 @@ from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Intervention, Place, changes
 from interp.analysis.interventions.result import TABLES
+from interp.analysis.settings import InterventionSettings
 from interp.model.config import BiasConfig
 from tests.analysis.interventions.observed import LENGTHS, Observed, kl, mean_by_class, rows_about, top1_changed
 
@@ -50,10 +51,7 @@ def check_against(before, after, found, name, scale, direction="bias"):
 )
 def test_every_number_equals_the_whole_model_run_again_in_float64(make_model, corpus, changes, part):
     model, (scheme, documents) = make_model(**changes), corpus
-    found = intervene(
-        model, documents, [scheme], where="all,layers,L0H1", scales=(0, 2.5), part=part, batch_size=3, stack=3,
-        random_directions=0, replicates=2,
-    )  # fmt: skip
+    found = intervene(model, documents, [scheme], InterventionSettings(where="all,layers,L0H1", scales=(0, 2.5), part=part, batch_size=3, random_directions=0, replicates=2), stack=3)  # fmt: skip
     model.double()
     before = Observed(model, documents, "s", 3)
     cases = [("all", {}), (f"L{model.cfg.n_layers - 1}", {"layers": [-1]}), ("L0H1", {"layers": [0], "heads": [1]})]
@@ -89,7 +87,12 @@ def test_a_control_moves_the_same_biases_as_far_in_a_direction_that_has_nothing_
             ]
             assert max(c.abs().mean() for c in cosines) < 0.45  # of 32 dimensions: about 0.14 on average
         assert all((own[0] == 0).all() == ("q" not in part) for own in found)
-    found = intervene(model, documents, [scheme], where="L1", scales=(0,), random_directions=2, replicates=2, seed=5)
+    found = intervene(
+        model,
+        documents,
+        [scheme],
+        InterventionSettings(where="L1", scales=(0,), random_directions=2, replicates=2, seed=5),
+    )
     drawn = changes(biases, [Intervention(Place("L1", 1), 0.0, "random", draw) for draw in (0, 1)], "q", 5)
     model.double()
     before = Observed(model, documents, "s", 3)
@@ -101,7 +104,10 @@ def test_a_control_moves_the_same_biases_as_far_in_a_direction_that_has_nothing_
 def test_a_scale_of_one_changes_exactly_nothing(make_model, corpus):
     scheme, documents = corpus
     found = intervene(
-        make_model(), documents, [scheme], where="all,L1,L0H1", scales=(1,), part="qv", random_directions=1
+        make_model(),
+        documents,
+        [scheme],
+        InterventionSettings(where="all,L1,L0H1", scales=(1,), part="qv", random_directions=1),
     )
     assert set(found.loss["direction"]) == {"bias", "random"}
     assert (found.loss[["difference", "ci_low", "ci_high"]] == 0).all(axis=None)
@@ -112,7 +118,9 @@ def test_a_scale_of_one_changes_exactly_nothing(make_model, corpus):
 
 def test_a_model_without_a_bias_has_nothing_to_lose(make_model, corpus):
     scheme, documents = corpus
-    found = intervene(make_model(q=BiasConfig()), documents, [scheme], where="all,layers", scales=(0, 2))
+    found = intervene(
+        make_model(q=BiasConfig()), documents, [scheme], InterventionSettings(where="all,layers", scales=(0, 2))
+    )
     assert found.run["runs"] == 1
     assert (found.loss["difference"] == 0).all() and (found.paths["log2_amplification"] == 0).all()
 
@@ -131,13 +139,13 @@ def test_sharing_layers_that_do_not_change_changes_no_result(make_model, corpus,
 
     monkeypatch.setattr("interp.analysis.interventions.sums.run_changed", counted)
     arguments = (model, documents, [scheme])
-    shared = intervene(*arguments, where="all,layers", scales=(0,), replicates=20)
+    shared = intervene(*arguments, InterventionSettings(where="all,layers", scales=(0,), replicates=20))
     layers = [model.cfg.n_layers - first for first, runs in calls for _ in range(runs)]
     calls.clear()
     monkeypatch.setattr(
         "interp.analysis.interventions.measure.runs_of", lambda c: from_layer_zero(runs_module.runs_of(c))
     )
-    whole = intervene(*arguments, where="all,layers", scales=(0,), replicates=20)
+    whole = intervene(*arguments, InterventionSettings(where="all,layers", scales=(0,), replicates=20))
     assert all(first == 0 for first, _ in calls)
     assert sum(layers) < model.cfg.n_layers * sum(runs for _, runs in calls)
     keys = ["intervention", "direction", "layer", "head", "token_class"]
@@ -153,7 +161,13 @@ def test_interventions_do_not_depend_on_batch_size_or_stack_and_leave_the_model(
     model, (scheme, documents) = make_model(), corpus
     model.train()
     one, many = (
-        intervene(model, documents, [scheme], where="all,L0,L1H1", scales=(0, 2), batch_size=b, stack=s, part="qv")
+        intervene(
+            model,
+            documents,
+            [scheme],
+            InterventionSettings(where="all,L0,L1H1", scales=(0, 2), batch_size=b, part="qv"),
+            stack=s,
+        )
         for b, s in ((1, 1), (6, 5))
     )
     assert model.training and not any(hook.has_hooks() for hook in model.hook_points())
@@ -164,8 +178,18 @@ def test_interventions_do_not_depend_on_batch_size_or_stack_and_leave_the_model(
 def test_no_document_gives_more_than_a_twentieth_of_the_tokens(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 2)
     documents = make_documents([scheme], 60, [300, 5, 200, 40])
-    found = intervene(model, documents, [scheme], where="L1", scales=(0,), max_tokens=600, replicates=2, paths=False)
+    found = intervene(
+        model,
+        documents,
+        [scheme],
+        InterventionSettings(where="L1", scales=(0,), max_tokens=600, replicates=2, paths=False),
+    )
     assert found.run["n_tokens"] == 30 + 5 + 30 + 30 and found.run["n_documents"] == 4
-    few = intervene(model, documents, [scheme], where="L1", scales=(0,), max_tokens=60, replicates=2, paths=False)
+    few = intervene(
+        model,
+        documents,
+        [scheme],
+        InterventionSettings(where="L1", scales=(0,), max_tokens=60, replicates=2, paths=False),
+    )
     assert few.run["n_tokens"] == 4 * 3
     assert found.paths.empty

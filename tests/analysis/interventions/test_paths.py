@@ -7,6 +7,7 @@ import torch
 
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.run import measure
+from interp.analysis.settings import InterventionSettings, Settings
 from interp.model.config import BiasConfig
 from tests.analysis.interventions.observed import Observed, rows_about
 
@@ -17,7 +18,9 @@ PER_HEAD = BiasConfig(0.0, 1.0, "fixed", shared_across_heads=False)
 @pytest.mark.parametrize("part", ["q", "qv"])
 def test_paths_equal_a_slow_reference_and_their_parts_sum_to_the_total(make_model, corpus, part):
     model, (scheme, documents) = make_model(n_layers=3, seed=1), corpus
-    found = intervene(model, documents, [scheme], where="L0", scales=(2,), part=part, replicates=30).paths
+    found = intervene(
+        model, documents, [scheme], InterventionSettings(where="L0", scales=(2,), part=part, replicates=30)
+    ).paths
     tables = {name: rows.set_index(["layer", "head", "token_class"])["log2_amplification"]
               for name, rows in found.groupby("path")}  # fmt: skip
     sources = found[found["path"] == "source"].groupby(["layer", "head", "token_class"])["log2_amplification"].sum()
@@ -25,7 +28,7 @@ def test_paths_equal_a_slow_reference_and_their_parts_sum_to_the_total(make_mode
     indirect = tables["indirect"][tables["indirect"].index.get_level_values("layer") > 0]
     pd.testing.assert_series_equal(sources, indirect, check_names=False, rtol=1e-9)
     assert (tables["indirect"].loc[0] == 0).all()
-    heads = measure(model, documents, [scheme], nulls=0).heads.set_index(["layer", "head", "token_class"])
+    heads = measure(model, documents, [scheme], Settings(nulls=0)).heads.set_index(["layer", "head", "token_class"])
     np.testing.assert_allclose(tables["direct"], heads.loc[tables["direct"].index, "log2_amplification"], atol=1e-4)
     model.double()
 
@@ -50,7 +53,9 @@ def test_paths_equal_a_slow_reference_and_their_parts_sum_to_the_total(make_mode
 
 def test_a_value_bias_has_no_direct_path_to_the_attention_of_its_own_layer(make_model, corpus):
     scheme, documents = corpus
-    found = intervene(make_model(), documents, [scheme], where="L0", scales=(0,), part="v", replicates=20)
+    found = intervene(
+        make_model(), documents, [scheme], InterventionSettings(where="L0", scales=(0,), part="v", replicates=20)
+    )
     direct = found.paths[found.paths["path"] == "direct"]
     assert (direct[["log2_amplification", "ci_low", "ci_high"]] == 0).all(axis=None)
     own = found.attention["layer"] == 0
@@ -76,7 +81,10 @@ def test_a_planted_effect_is_found_where_it_was_planted_and_its_control_is_small
     toward = keys[0][odd].mean(0) - keys[0][~odd].mean(0)
     model.bias_q.value[1, 1] = toward / toward.square().sum() * 32**0.5  # 1 nat on average
     found = intervene(
-        model, documents, [scheme], where="all,L0,L1H0,L1H1", scales=(0, 2), random_directions=8, replicates=20
+        model,
+        documents,
+        [scheme],
+        InterventionSettings(where="all,L0,L1H0,L1H1", scales=(0, 2), random_directions=8, replicates=20),
     )
     for name in ("all", "L1H1"):
         removed, doubled = (rows_about(found.attention, name, scale) for scale in (0, 2))

@@ -8,6 +8,7 @@ from interp.analysis.direction import query_shifts
 from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasSamples, drawn_biases
 from interp.analysis.result import Amplification
 from interp.analysis.run import AmplificationSums, measure
+from interp.analysis.settings import Settings
 from interp.data.contexts import pack
 from interp.errors import InterpError
 from interp.model.bias import bias_generator
@@ -46,7 +47,7 @@ def test_a_draw_equals_a_measurement_of_a_model_whose_bias_is_that_draw(
     model = make_model(**{**NOISY, **changes})
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     settings = {"direction": direction, "nulls": 0, "batch_size": 2}
-    result = measure(model, documents, schemes, bias_samples=DRAWS, seed=5, **settings)
+    result = measure(model, documents, schemes, Settings(bias_samples=DRAWS, seed=5), **settings)
     measured = []
     for draw in range(DRAWS):
         fixed = {name: BiasConfig(0.0, 1.0, "fixed") for name in ("q", "v")}
@@ -71,7 +72,7 @@ def test_a_draw_equals_a_measurement_of_a_model_whose_bias_is_that_draw(
 def test_a_draw_equals_explicit_patterns_in_float64_under_its_bias(make_model, make_documents, schemes):
     model = make_model(**NOISY)
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
-    table = measure(model, documents, schemes, bias_samples=2, seed=1, nulls=0).bias_draws
+    table = measure(model, documents, schemes, Settings(bias_samples=2, seed=1, nulls=0)).bias_draws
     rows, labels = rows_of(documents, model.cfg.n_ctx, "a")
     for draw in range(2):
         bias_q, bias_v = (value.expand(-1, 3, -1) for value in drawn_by_hand(model, draw, 1))
@@ -91,7 +92,9 @@ def test_a_draw_equals_explicit_patterns_in_float64_under_its_bias(make_model, m
 def test_without_noise_every_draw_is_the_run_itself_and_nothing_spreads(make_model, make_documents, schemes):
     still = {"q": BiasConfig(0.5, 0.0, "batch"), "v": BiasConfig(0.3, 0.0, "batch")}
     model = make_model(**still)
-    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, bias_samples=2, nulls=0)
+    result = measure(
+        model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(bias_samples=2, nulls=0)
+    )
     for draw in range(2):
         table = result.bias_draws[result.bias_draws["draw"] == draw].reset_index(drop=True)
         pd.testing.assert_frame_equal(table[FIGURES], result.heads[FIGURES])
@@ -103,13 +106,17 @@ def test_without_noise_every_draw_is_the_run_itself_and_nothing_spreads(make_mod
 @pytest.mark.parametrize("mode", ["fixed", "learned", "none"])
 def test_a_bias_that_is_never_drawn_anew_does_not_spread(make_model, make_documents, schemes, mode):
     model = make_model(q=BiasConfig() if mode == "none" else BiasConfig(0.5, 1.0, mode), v=BiasConfig())
-    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, bias_samples=2, nulls=0)
+    result = measure(
+        model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(bias_samples=2, nulls=0)
+    )
     np.testing.assert_allclose(result.bias_samples["sd_over_draws"].dropna(), 0, atol=1e-15)
 
 
 def test_the_two_kinds_of_spread_stand_side_by_side(make_model, make_documents, schemes):
     model = make_model(**NOISY)
-    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, bias_samples=DRAWS, nulls=0)
+    result = measure(
+        model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(bias_samples=DRAWS, nulls=0)
+    )
     table = result.bias_samples.set_index("statistic")
     assert set(table.index) == set(STATISTICS)
     own = table.loc["log2_amplification"]
@@ -140,12 +147,12 @@ def test_a_scale_in_force_acts_on_the_draws_once(make_model, make_documents, sch
     model = make_model(**NOISY)
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     with model.bias(scale=2.0):
-        scaled = measure(model, documents, schemes, bias_samples=2, seed=4, nulls=0).bias_draws
+        scaled = measure(model, documents, schemes, Settings(bias_samples=2, seed=4, nulls=0)).bias_draws
     with model.bias(scale=2.0):
         found = BiasSamples(model, "bias", class_ranges({"a": ["x"]}), 2, 4).sums[1].shifts.vector
     torch.testing.assert_close(found, 2 * drawn_by_hand(model, 1, 4)[0].expand(-1, 3, -1))
     scores = scaled.loc[scaled["draw"] == 1, "bias_score_mean"].to_numpy()
-    plain = measure(model, documents, schemes, bias_samples=2, seed=4, nulls=0).bias_draws
+    plain = measure(model, documents, schemes, Settings(bias_samples=2, seed=4, nulls=0)).bias_draws
     first_layer = scaled.loc[scaled["draw"] == 1, "layer"].to_numpy() == 0  # keys of layer 0 do not know the bias
     expected = 2 * plain.loc[plain["draw"] == 1, "bias_score_mean"].to_numpy()
     np.testing.assert_allclose(scores[first_layer], expected[first_layer], rtol=1e-4, atol=1e-6)
@@ -175,14 +182,14 @@ def test_the_samples_of_two_halves_merge_to_those_of_the_whole(make_model, make_
 def test_samples_are_saved_and_loaded_and_0_leaves_them_out(make_model, make_documents, schemes, tmp_path, samples):
     model = make_model(**NOISY)
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
-    result = measure(model, documents, schemes, bias_samples=samples, nulls=0)
+    result = measure(model, documents, schemes, Settings(bias_samples=samples, nulls=0))
     result.save(tmp_path)
     loaded = Amplification.load(tmp_path)
     for name in ("bias_samples", "bias_draws", "replicates")[0 if samples else 2 :]:
         pd.testing.assert_frame_equal(getattr(loaded, name), getattr(result, name))
     assert loaded.bias_samples.empty == loaded.bias_draws.empty == (samples == 0)
     assert result.bias_samples.empty == (samples == 0)
-    pd.testing.assert_frame_equal(measure(model, documents, schemes, nulls=0).heads, result.heads)
+    pd.testing.assert_frame_equal(measure(model, documents, schemes, Settings(nulls=0)).heads, result.heads)
 
 
 def test_impossible_draws_are_refused(make_model, make_documents, schemes):
@@ -190,6 +197,6 @@ def test_impossible_draws_are_refused(make_model, make_documents, schemes):
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     for draws in (1, -1):
         with pytest.raises(InterpError, match=f"{draws} draws of the bias show no spread"):
-            measure(model, documents, schemes, bias_samples=draws)
+            measure(model, documents, schemes, Settings(bias_samples=draws))
     with pytest.raises(InterpError, match="bias='none' leaves b out"):
-        measure(model, documents, schemes, bias_samples=2, bias="none")
+        measure(model, documents, schemes, Settings(bias_samples=2, bias="none"))

@@ -11,6 +11,7 @@ from interp.analysis.direction import query_shifts
 from interp.analysis.measurements.position import adjusted_contrasts
 from interp.analysis.result import Amplification
 from interp.analysis.run import AmplificationSums, measure
+from interp.analysis.settings import Settings
 from interp.data.contexts import pack
 from interp.errors import InterpError
 from tests.analysis.reference import contrast, jackknifed, observe, regression, rows_of
@@ -62,7 +63,7 @@ def test_the_table_equals_a_regression_over_tokens_and_its_jackknife(
     model, schemes = make_model(), [make_scheme("other", 2), make_scheme("s", 3)]
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     tenth = np.random.default_rng(0).integers(2, size=model.cfg.d_vocab)
-    result = measure(model, documents, schemes, nulls=0, deciles=tenth if by_frequency else None)
+    result = measure(model, documents, schemes, Settings(nulls=0), deciles=tenth if by_frequency else None)
     rows, labels = rows_of(documents, model.cfg.n_ctx, "s")
     scores = np.concatenate([s[2] for s in observe(model.double(), rows, 1, 2)])
     model.float()
@@ -87,7 +88,7 @@ def test_the_table_equals_a_regression_over_tokens_and_its_jackknife(
 
 def test_adjusted_for_nothing_is_the_contrast_of_the_heads_table(make_model, make_documents, make_scheme):
     model, schemes = make_model(), [make_scheme("a", 3), make_scheme("all", 1)]
-    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, nulls=0)
+    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(nulls=0))
     plain = result.adjusted[result.adjusted["adjusted_for"] == "nothing"]
     np.testing.assert_allclose(plain["bias_score_contrast"], result.heads["bias_score_contrast"], atol=1e-10)
     everything = plain[plain["scheme"] == "all"]
@@ -97,7 +98,7 @@ def test_adjusted_for_nothing_is_the_contrast_of_the_heads_table(make_model, mak
 def test_the_profile_of_positions_has_jackknife_intervals(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 3)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    positions = measure(model, documents, [scheme], nulls=0).positions
+    positions = measure(model, documents, [scheme], Settings(nulls=0)).positions
     rows, _ = rows_of(documents, model.cfg.n_ctx, "s")
     scores = np.concatenate([s[2] for s in observe(model.double(), rows, 0, 1)])
     model.float()
@@ -117,11 +118,11 @@ def test_a_class_of_one_document_has_no_interval_and_no_p(make_model, make_docum
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
     for document in documents[1:]:
         document.classes["s"][document.classes["s"] == 2] = 1
-    one = measure(model, documents, [scheme], nulls=0).adjusted
+    one = measure(model, documents, [scheme], Settings(nulls=0)).adjusted
     assert one.loc[one["token_class"] == "s2", ["ci_low", "p", "q"]].isna().all(axis=None)
     assert one.loc[one["token_class"] == "s2", "bias_score_contrast"].notna().all()
     assert one.loc[one["token_class"] == "s1", "p"].notna().all()
-    alone = measure(model, documents[:1], [scheme], nulls=0).adjusted
+    alone = measure(model, documents[:1], [scheme], Settings(nulls=0)).adjusted
     assert alone["ci_low"].isna().all()
 
 
@@ -129,7 +130,7 @@ def test_adjusted_contrasts_do_not_depend_on_batches_or_workers(make_model, make
     model, scheme = make_model(), make_scheme("s", 3)
     tenth = np.arange(model.cfg.d_vocab) % 10
     documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
-    one, many = (measure(model, documents, [scheme], batch_size=b, nulls=0, deciles=tenth) for b in (1, 5))
+    one, many = (measure(model, documents, [scheme], Settings(batch_size=b, nulls=0), deciles=tenth) for b in (1, 5))
     pd.testing.assert_frame_equal(one.adjusted, many.adjusted, rtol=1e-3, atol=1e-4)
 
     def sums_over(chosen):
@@ -150,14 +151,14 @@ def test_deciles_of_another_vocabulary_are_refused_and_short_ones_filled(make_mo
     documents = make_documents([scheme], 30, LENGTHS)
     for wrong in (np.zeros(model.cfg.d_vocab + 1, dtype=np.int64), np.array([0, 10]), np.array([-1, 0])):
         with pytest.raises(InterpError, match="expected one from 0 to 9"):
-            measure(model, documents, [scheme], nulls=0, deciles=wrong)
+            measure(model, documents, [scheme], Settings(nulls=0), deciles=wrong)
     short, full = np.arange(30) % 10, np.append(np.arange(30) % 10, np.full(model.cfg.d_vocab - 30, 9))
-    tables = [measure(model, documents, [scheme], nulls=0, deciles=each).adjusted for each in (short, full)]
+    tables = [measure(model, documents, [scheme], Settings(nulls=0), deciles=each).adjusted for each in (short, full)]
     pd.testing.assert_frame_equal(*tables)
 
 
 def test_adjusted_contrasts_are_saved_and_loaded(make_model, make_documents, make_scheme, tmp_path):
     model, scheme = make_model(), make_scheme("s", 3)
-    result = measure(model, make_documents([scheme], model.cfg.d_vocab, LENGTHS), [scheme], nulls=0)
+    result = measure(model, make_documents([scheme], model.cfg.d_vocab, LENGTHS), [scheme], Settings(nulls=0))
     result.save(tmp_path)
     pd.testing.assert_frame_equal(Amplification.load(tmp_path).adjusted, result.adjusted)

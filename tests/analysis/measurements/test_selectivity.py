@@ -5,6 +5,7 @@ import pytest
 from interp.analysis.measurements.selectivity import profile_clusters, selectivity_table
 from interp.analysis.result import Amplification
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.model.config import BiasConfig
 from tests.analysis.reference import observe, rows_of
 
@@ -14,7 +15,7 @@ LENGTHS = [33, 7, 50, 21, 64]
 def test_eta_squared_is_the_variance_that_class_means_explain(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 4)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    result = measure(model, documents, [scheme], nulls=0)
+    result = measure(model, documents, [scheme], Settings(nulls=0))
     rows, labels = rows_of(documents, model.cfg.n_ctx, "s")
     scores, flat = np.concatenate([s[2] for s in observe(model.double(), rows, 1, 2)]), np.concatenate(labels)
     model.float()
@@ -79,14 +80,16 @@ def test_rare_classes_make_no_profile_and_a_head_without_bias_has_no_selectivity
     assert profile_clusters(heads_with([[1.0, 0], [0, 1.0]], n_tokens=19))["cluster"].isna().all()
     scheme = make_scheme("s", 4)
     model = make_model(q=BiasConfig())
-    table = measure(model, make_documents([scheme], model.cfg.d_vocab, LENGTHS), [scheme], nulls=0).selectivity
+    table = measure(
+        model, make_documents([scheme], model.cfg.d_vocab, LENGTHS), [scheme], Settings(nulls=0)
+    ).selectivity
     assert table[["eta_squared", "best_class", "best_auroc", "profile_entropy", "cluster"]].isna().all(axis=None)
     assert (table["divergence"] == 0).all()
 
 
 def test_every_scheme_has_its_rows_and_they_are_saved_and_loaded(make_model, make_documents, make_scheme, tmp_path):
     model, schemes = make_model(), [make_scheme("a", 3), make_scheme("b", 5)]
-    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, nulls=0)
+    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(nulls=0))
     assert result.selectivity.groupby("scheme").size().to_dict() == {"a": 6, "b": 6}
     result.save(tmp_path)
     pd.testing.assert_frame_equal(Amplification.load(tmp_path).selectivity, result.selectivity)

@@ -17,6 +17,7 @@ from interp.analysis.measurements.static_alignment import (
 )
 from interp.analysis.measurements.top_tokens import enrichment, enrichment_table, extreme_tokens
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.errors import InterpError
 from interp.model.config import BiasConfig, preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -109,7 +110,7 @@ def test_a_class_planted_along_the_bias_is_enriched_at_the_top_and_depleted_at_t
 def test_contextual_alignment_of_a_token_is_the_mean_cosine_of_its_keys(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 3)
     documents = make_documents([scheme], 30, LENGTHS)
-    tokens = measure(model, documents, [scheme], nulls=0).tokens
+    tokens = measure(model, documents, [scheme], Settings(nulls=0)).tokens
     rows, _ = rows_of(documents, model.cfg.n_ctx, "s")
     seen = observe(model.double(), rows, 1, 2)
     model.float()
@@ -120,7 +121,7 @@ def test_contextual_alignment_of_a_token_is_the_mean_cosine_of_its_keys(make_mod
 
 def test_agreement_correlates_both_alignments_over_frequent_tokens(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 3)
-    tokens = measure(model, make_documents([scheme], 30, [900]), [scheme], nulls=0).tokens
+    tokens = measure(model, make_documents([scheme], 30, [900]), [scheme], Settings(nulls=0)).tokens
     static = static_alignment(model)
     table = with_static_alignment(tokens, static)
     found = agreement(table, min_count=30).set_index(["layer", "head"])

@@ -7,6 +7,7 @@ from interp.analysis.measurements.static_alignment import static_tables
 from interp.analysis.measurements.top_tokens import STATIC_COLUMNS, VALUE_COLUMNS, fitting_k
 from interp.analysis.measurements.value_bias import value_tables
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.model.config import BiasConfig
 from tests.analysis.reference import rows_of
 
@@ -25,7 +26,7 @@ def measured(make_model, make_documents, schemes):
         """A model, documents of its first 60 tokens, and the tokens table along any of its directions."""
         model = make_model(**changes)
         documents = make_documents(schemes, 60, LENGTHS)
-        return model, documents, measure(model, documents, schemes, nulls=0, replicates=2).tokens
+        return model, documents, measure(model, documents, schemes, Settings(nulls=0, replicates=2)).tokens
 
     return measured
 

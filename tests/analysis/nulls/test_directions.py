@@ -5,6 +5,7 @@ import torch
 
 from interp.analysis.direction import random_directions
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from tests.analysis.reference import auroc, contrast, null_rows, observe, rows_of
@@ -16,7 +17,7 @@ LENGTHS = [33, 7, 50, 21, 64]
 def test_statistics_along_random_directions_equal_a_slow_reference(make_model, make_documents, make_scheme, changes):
     model, scheme = make_model(**changes), make_scheme("s", 3)
     documents = make_documents([scheme], model.cfg.d_vocab, [13, 5, 8, 12])
-    result = measure(model, documents, [scheme], nulls=5, null_seed=5, batch_size=3)
+    result = measure(model, documents, [scheme], Settings(nulls=5, seed=5, batch_size=3))
     directions = random_directions(model.biases_in_force()[0], 5, 5)
     rows, labels = rows_of(documents, model.cfg.n_ctx, "s")
     flat, layer, head = np.concatenate(labels), model.cfg.n_layers - 1, 1
@@ -41,7 +42,7 @@ def test_statistics_along_random_directions_equal_a_slow_reference(make_model, m
 def test_exact_nulls_equal_those_of_very_many_random_directions(make_model, make_documents, make_scheme):
     model, scheme = make_model(n_layers=1), make_scheme("s", 3)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    result = measure(model, documents, [scheme], nulls=4000, null_seed=1, passages=0)
+    result = measure(model, documents, [scheme], Settings(nulls=4000, seed=1, passages=0))
     for statistic in ("contrast", "alignment"):
         table = null_rows(result, "direction", statistic)
         noise = 4 * np.sqrt(table["p"] * (1 - table["p"]) / 4000) + 1 / 4000
@@ -80,9 +81,9 @@ def test_a_model_as_direction_is_its_mean_bias(make_model, make_documents, make_
     scheme = make_scheme("s", 4)
     broken, symmetric = make_model(), make_model(q=BiasConfig(), v=BiasConfig())
     documents = make_documents([scheme], broken.cfg.d_vocab, LENGTHS)
-    given = measure(symmetric, documents, [scheme], direction=broken)
-    as_tensor = measure(symmetric, documents, [scheme], direction=broken.mean_biases()[0])
+    given = measure(symmetric, documents, [scheme], Settings(direction=broken))
+    as_tensor = measure(symmetric, documents, [scheme], Settings(direction=broken.mean_biases()[0]))
     pd.testing.assert_frame_equal(given.nulls, as_tensor.nulls)
     assert given.run["direction"] == f"b_Q of {broken.cfg.model_name}"
     with pytest.raises(InterpError, match="shape"):
-        measure(make_model(n_layers=1), documents, [scheme], direction=broken)
+        measure(make_model(n_layers=1), documents, [scheme], Settings(direction=broken))

@@ -3,6 +3,7 @@ import pytest
 
 from interp.analysis.batch import permuted_name, with_permuted_labels
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from tests.analysis.reference import all_relabellings, null_rows, observe, rows_of
 
 LENGTHS = [33, 7, 50, 21, 64]
@@ -12,7 +13,7 @@ LENGTHS = [33, 7, 50, 21, 64]
 def test_the_label_null_equals_every_permutation_within_documents(make_model, make_documents, make_scheme, batch_size):
     model, scheme = make_model(n_layers=1, n_ctx=4), make_scheme("s", 3)
     documents = make_documents([scheme], model.cfg.d_vocab, [6, 1, 7, 5, 2], seed=3)
-    result = measure(model, documents, [scheme], batch_size=batch_size, passages=0)
+    result = measure(model, documents, [scheme], Settings(batch_size=batch_size, passages=0))
     rows, labels = rows_of(documents, 4, "s")
     scores = np.concatenate([s[2] for s in observe(model.double(), rows, 0, 2)])
     model.float()

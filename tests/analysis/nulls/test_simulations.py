@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from tests.analysis.planted import documents_of, plant
 
 SIMULATIONS, TOKENS, VOCABULARY = 60, 600, 40
@@ -41,11 +42,7 @@ def simulate(model, scheme, monkeypatch, seed, keys, direction="bias", **nulls):
         model,
         documents,
         [scheme],
-        direction=direction,
-        passages=0,
-        replicates=2,
-        batch_size=64,
-        null_seed=seed,
+        Settings(direction=direction, passages=0, replicates=2, batch_size=64, seed=seed),
         **nulls,
     ).nulls
 

@@ -10,6 +10,7 @@ from interp.analysis.direction import query_shifts, random_directions
 from interp.analysis.nulls.table import NullSums
 from interp.analysis.result import Amplification
 from interp.analysis.run import AmplificationSums, measure
+from interp.analysis.settings import Settings
 from interp.data.contexts import pack
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
@@ -20,7 +21,9 @@ LENGTHS = [33, 7, 50, 21, 64]
 
 def test_null_values_are_those_of_the_heads_table_and_q_stands_in_both(make_model, make_documents, make_scheme):
     model, schemes = make_model(), [make_scheme("a", 3), make_scheme("b", 5)]
-    result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, nulls=4, amplified_nulls=2)
+    result = measure(
+        model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(nulls=4, amplified_nulls=2)
+    )
     columns = {"contrast": "bias_score_contrast", "auroc": "auroc", "alignment": "alignment"}
     for statistic, column in columns.items():
         table = null_rows(result, "direction", statistic)
@@ -34,18 +37,18 @@ def test_null_values_are_those_of_the_heads_table_and_q_stands_in_both(make_mode
 def test_amplified_draws_equal_measurements_along_them_and_with_their_labels(make_model, make_documents, make_scheme):
     model, schemes = make_model(), [make_scheme("a", 3), make_scheme("b", 2)]
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
-    result = measure(model, documents, schemes, nulls=5, amplified_nulls=3, null_seed=2, batch_size=2)
+    result = measure(model, documents, schemes, Settings(nulls=5, amplified_nulls=3, seed=2, batch_size=2))
     directions = random_directions(model.biases_in_force()[0], 5, 2)
     carried = list(with_permuted_labels(documents, 3, 2))
     draws = {"direction": [], "label": []}
     for number in range(3):
-        along = measure(model, documents, schemes, direction=directions[:, :, number], nulls=0).heads
+        along = measure(model, documents, schemes, Settings(direction=directions[:, :, number], nulls=0)).heads
         relabelled = [
             type(d)(d.index, d.document, d.tokens, d.offsets,
                     {s.name: d.classes[permuted_name(s.name, number)] for s in schemes})
             for d in carried
         ]  # fmt: skip
-        permuted = measure(model, relabelled, schemes, nulls=0).heads
+        permuted = measure(model, relabelled, schemes, Settings(nulls=0)).heads
         draws["direction"].append(along["log2_amplification"])
         draws["label"].append(permuted["log2_amplification"])
     for null, values in draws.items():
@@ -60,7 +63,7 @@ def test_amplified_draws_equal_measurements_along_them_and_with_their_labels(mak
 def test_nulls_do_not_depend_on_batch_size(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 5)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    one, many = (measure(model, documents, [scheme], batch_size=b, amplified_nulls=2) for b in (1, 7))
+    one, many = (measure(model, documents, [scheme], Settings(batch_size=b, amplified_nulls=2)) for b in (1, 7))
     pd.testing.assert_frame_equal(one.nulls, many.nulls, rtol=2e-3, atol=1e-3)
 
 
@@ -99,19 +102,19 @@ def test_what_has_no_null_has_no_p(make_model, make_documents, make_scheme):
     for null, statistic in (("label", "contrast"), ("direction", "contrast"), ("direction", "auroc")):
         assert table[null, statistic, "s3"].isna().all()
         assert table[null, statistic, "all0"].isna().all()
-    without = measure(make_model(q=BiasConfig()), documents, schemes, amplified_nulls=2)
+    without = measure(make_model(q=BiasConfig()), documents, schemes, Settings(amplified_nulls=2))
     assert without.nulls["p"].isna().all() and without.nulls["q"].isna().all()
 
 
 def test_no_nulls_leave_the_table_empty_and_impossible_ones_are_refused(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 4)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    result = measure(model, documents, [scheme], nulls=0)
+    result = measure(model, documents, [scheme], Settings(nulls=0))
     assert result.nulls.empty
     assert not any(column.endswith("_q") for column in result.heads)
     for nulls, amplified in ((1, 0), (4, 5), (4, -1)):
         with pytest.raises(InterpError, match="make no null"):
-            measure(model, documents, [scheme], nulls=nulls, amplified_nulls=amplified)
+            measure(model, documents, [scheme], Settings(nulls=nulls, amplified_nulls=amplified))
 
 
 @pytest.mark.parametrize("nulls", [0, 4])
@@ -119,7 +122,7 @@ def test_nulls_are_saved_and_loaded_and_older_results_have_none(
     make_model, make_documents, make_scheme, tmp_path, nulls
 ):
     model, scheme = make_model(), make_scheme("s", 4)
-    result = measure(model, make_documents([scheme], model.cfg.d_vocab, LENGTHS), [scheme], nulls=nulls)
+    result = measure(model, make_documents([scheme], model.cfg.d_vocab, LENGTHS), [scheme], Settings(nulls=nulls))
     result.save(tmp_path)
     loaded = Amplification.load(tmp_path)
     pd.testing.assert_frame_equal(loaded.nulls, result.nulls, check_dtype=nulls > 0)
