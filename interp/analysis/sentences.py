@@ -213,13 +213,9 @@ def measure_sentence(
     if not np.isfinite(scale):
         raise InterpError(f"The biases cannot be scaled by {scale}; give a number such as 0, 1 or 2.")
     ids = torch.tensor(tokens["token_index"].to_numpy(), device=model.W_E.device)[None]  # [1, pos]
-    was_training = model.training
-    try:
-        with torch.no_grad(), model.eval().bias(bias=bias):
-            unchanged, changed, streams = _both_readings(model, ids, place, scale, part)
-            before, after = (_log_probabilities(model, stream) for stream in streams)
-    finally:
-        model.train(was_training)
+    with torch.no_grad(), model.evaluating(), model.bias(bias=bias):
+        unchanged, changed, streams = _both_readings(model, ids, place, scale, part)
+        before, after = (_log_probabilities(model, stream) for stream in streams)
     return Sentence(
         tokens=tokens.assign(**_losses(before, after, ids[0])),
         scores=_scores(unchanged, changed),
