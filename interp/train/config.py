@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interp.errors import InterpError
-from interp.options import option
+from interp.options import check_at_least_one, option
 
 OptimizerName = Literal["adamw", "sgdm", "soap", "ecd", "ecdsep", "bbi"]
 DATA, MODEL, BIASES, OPTIMIZER = "Data", "Model", "Biases", "Optimizer"
@@ -111,9 +111,7 @@ class TrainConfig:
         if self.steps is not None and self.tokens is not None:
             raise InterpError(f"Both {self.steps} steps and {self.tokens} tokens were given; give one of them.")
         sizes = ("steps", "tokens", "batch_size", "micro_batch_size", "context", "evaluate_every", "save_every", "keep")
-        for name in (*sizes, "validation_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InterpError(f"{name} is {getattr(self, name)}; at least 1 is needed.")
+        check_at_least_one(self, *sizes, "validation_tokens")
         for name in ("warmup", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; a share from 0 to below 1 is needed.")

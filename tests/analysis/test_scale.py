@@ -37,7 +37,7 @@ def case(make_model, make_documents, make_scheme):
     """A model and documents of several blocks."""
     model, schemes = make_model(n_ctx=9, n_layers=1), [make_scheme("s", 4), make_scheme("t", 3)]
     documents = make_documents(schemes, model.cfg.d_vocab, np.random.default_rng(0).integers(5, 300, size=24))
-    blocks = [one.block for one in Dealer(9).deal([_encoded(document) for document in documents])]
+    blocks = [one.block for one in Dealer(9).shard_by_block([_encoded(document) for document in documents])]
     return model, schemes, [_in_block(document, block) for document, block in zip(documents, blocks, strict=True)]
 
 
