@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
@@ -56,18 +57,30 @@ def command_from(
 
 
 class one_line_errors:  # noqa: N801 - reads as a with block
-    """Turn an InterpError into one line on stderr and its exit status, Ctrl-C into exit status 130."""
+    """Turn an InterpError into one line on stderr and its exit status, Ctrl-C into exit status 130.
+
+    Of several processes that fail alike one says it.
+    """
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InterpError):
             told = "[bold red]error:[/] " if error.exit_status == 1 else ""  # a signal is no error
-            console.print(told + escaped(str(error)), soft_wrap=True, highlight=False)
+            _say_once(told + escaped(str(error)))
             raise typer.Exit(error.exit_status) from error
         if isinstance(error, KeyboardInterrupt):
-            console.print("stopped by Ctrl-C")
+            _say_once("stopped by Ctrl-C")
             raise typer.Exit(130) from error
+
+
+def _say_once(text: str) -> None:
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
+        from interp.model.distributed import first_to_say  # late: imports torch
+
+        if not first_to_say(text):
+            return
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:

@@ -1,16 +1,18 @@
-"""This process among others: `torchrun` and `accelerate launch` tell each its place through the environment."""
+"""This process among others: `torchrun` and `accelerate launch` tell each its number through the environment."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from interp.errors import InterpError
 
@@ -38,11 +40,21 @@ def choose_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class World:
-    """This process' place among those that train together, and its device."""
+    """The processes that work together, as one of them sees it: its number, how many there are, its device.
+
+    What holds on to the process group, as DistributedDataParallel does, is let go by a callback of `leaving`: these run
+    before the group is destroyed.
+    """
 
     rank: int
-    world: int
+    size: int
     device: torch.device
+    leaving: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
+
+    @property
+    def world(self) -> int:
+        """The former name of `size`."""
+        return self.size
 
     @property
     def first(self) -> bool:
@@ -51,20 +63,20 @@ class World:
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of `values` over the processes."""
-        if self.world > 1:
+        if self.size > 1:
             dist.all_reduce(values)
-            values = values / self.world
+            values = values / self.size
         return values
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over the processes."""
-        if self.world > 1:
+        if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def largest(self, number: int) -> int:
         """Return the largest of one number of every process."""
-        if self.world > 1:
+        if self.size > 1:
             shared = torch.tensor(number, device=self.device)
             dist.all_reduce(shared, dist.ReduceOp.MAX)
             number = int(shared)
@@ -72,9 +84,9 @@ class World:
 
     def gathered(self, value: Any) -> list[Any]:
         """Return one object of every process, in the order of their ranks."""
-        if self.world == 1:
+        if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
@@ -86,16 +98,31 @@ def processes(device: str) -> Iterator[World]:
     Raises:
         InterpError: there is no such device.
     """
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = choose_device(device)
-    if world == 1:
+    if size == 1:
         yield World(0, 1, chosen)
         return
     if chosen.type == "cuda":
         chosen = choose_device(f"cuda:{local}")
         torch.cuda.set_device(chosen)
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    with ExitStack() as leaving:
+        leaving.callback(dist.destroy_process_group)
+        yield World(dist.get_rank(), dist.get_world_size(), chosen, leaving)
+
+
+def first_to_say(text: str) -> bool:
+    """Return whether no other process that `torchrun` started has asked to say `text`, as all of them fail alike.
+
+    Where processes have no store in common, each says it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), chosen)
-    finally:
-        dist.destroy_process_group()
+        limit = timedelta(seconds=10)
+        store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=limit)
+        return store.add(f"interp said {text}", 1) == 1
+    except RuntimeError:  # torchrun itself is gone
+        return True

@@ -4,14 +4,14 @@ import sys
 
 import torch
 
-from interp.train import checkpoints as state
+from interp.train import checkpoints
 
 TIMES = ("seconds", "tokens_per_second", "utilization")
 
 
 def final(folder):
     """Everything of the last state that training could have made different."""
-    saved = torch.load(state.saved_states(folder)[-1] / state.STATE, weights_only=True)
+    saved = torch.load(checkpoints.saved_states(folder)[-1] / checkpoints.STATE, weights_only=True)
     evaluations = [{k: v for k, v in row.items() if k not in TIMES} for row in saved["reached"]["evaluations"]]
     return {key: saved[key] for key in ("model", "optimizer", "random")}, evaluations, saved["reached"]["best"]
 
@@ -46,5 +46,5 @@ def command(corpus, output, *more):
 
 
 def begun(output, before):
-    states = state.saved_states(output)
+    states = checkpoints.saved_states(output)
     return bool(states) and states[-1].name != before

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from interp.model.checkpoint import load_model
-from interp.train import checkpoints as state
+from interp.train import checkpoints
 
 STEPS = 12
 
@@ -73,7 +73,8 @@ def test_a_state_of_two_processes_goes_on_in_two_bit_by_bit_and_in_one_to_roundi
         run(corpus, part, processes, *more, "--distribute", distribute, "--resume")
     assert max(differences([curve(whole), curve(tmp_path / "one")])) < 1e-5
     ends = [
-        torch.load(path / f"step-{STEPS:08}" / state.STATE, weights_only=True) for path in (whole, tmp_path / "two")
+        torch.load(path / f"step-{STEPS:08}" / checkpoints.STATE, weights_only=True)
+        for path in (whole, tmp_path / "two")
     ]
     for name, value in ends[0]["model"].items():
         assert torch.equal(value, ends[1]["model"][name])

@@ -89,14 +89,14 @@ def test_arguments_override_the_defaults_and_weight_decay_has_its_own(name, argu
         ("ecd", 0.1, {"nu": True}, "nu=True does not fit"),
         ("ecd", 0.1, {"conserve_energy": 1}, "conserve_energy=1 does not fit"),
         ("ecd", 0.1, {"projection": "rows"}, "'tensor', 'global'"),
-        ("ecd", 0.1, {"eta": -1.0}, "eta -1.0 above 0"),
+        ("ecd", 0.1, {"eta": -1.0}, "eta of ECD is -1.0; it must be above 0"),
         ("adamw", 0.1, {"betas": (0.9,)}, "does not fit"),
         ("adamw", 0.1, {"betas": (0.9, 2.0)}, "cannot be built with .*Invalid beta"),
         ("adamw", 0.1, {"foreach": True}, "cannot be built with .*fused"),
         ("sgdm", -0.1, {}, "cannot be built with lr -0.1"),
         ("soap", 0.1, {"precondition_frequency": 2.5}, "precondition_frequency is int"),
         ("soap", 0.1, {"precondition_frequency": 0}, "cannot be built"),
-        ("bbi", 0.1, {"threshold": 0}, "threshold 0 not below 1"),
+        ("bbi", 0.1, {"threshold": 0}, "threshold of BBI is 0; it must not be below 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(name, lr, arguments, said):
