@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import MISSING, Field, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -75,12 +76,13 @@ class one_line_errors:  # noqa: N801 - reads as a with block
 
 
 def _say_once(text: str) -> None:
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun
-        from interp.model.distributed import first_to_say  # late: imports torch
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        say(text)
+        return
+    from interp.model.distributed import say_once  # late: imports torch
 
-        if not first_to_say(text):
-            return
-    console.print(text, soft_wrap=True, highlight=False)
+    say_once(text, say)
 
 
 def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:

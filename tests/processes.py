@@ -10,11 +10,14 @@ import pytest
 
 
 def run_together(commands, limit=180, **environment):
-    """Run commands side by side; return exit statuses and what each wrote. Past the limit the test fails with the latter."""
+    """Run commands side by side and return their exit statuses and what each wrote to stderr.
+
+    After `limit` seconds all are killed, and the test fails with what they wrote.
+    """
     files = [tempfile.TemporaryFile("w+") for _ in commands]  # noqa: SIM115 - closed where they are read
     running = [
         subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **environment}
+            command, stdout=subprocess.DEVNULL, stderr=file, start_new_session=True, env={**os.environ, **environment}
         )
         for command, file in zip(commands, files, strict=True)
     ]

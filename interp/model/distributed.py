@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -112,17 +112,22 @@ def processes(device: str) -> Iterator[World]:
         yield World(dist.get_rank(), dist.get_world_size(), chosen, leaving)
 
 
-def first_to_say(text: str) -> bool:
-    """Return whether no other process that `torchrun` started has asked to say `text`, as all of them fail alike.
+def say_once(text: str, say: Callable[[str], object]) -> None:
+    """Let one of the processes that `torchrun` started say a text, as all of them fail alike; the others wait for it.
 
-    Where processes have no store in common, each says it.
+    Where they have no store in common, each says it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return True
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        say(text)
+        return
+    host, port, limit = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=10)
     try:
-        limit = timedelta(seconds=10)
         store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=limit)
-        return store.add(f"interp said {text}", 1) == 1
+        first = store.add(f"asked {text}", 1) == 1
     except RuntimeError:  # torchrun itself is gone
-        return True
+        first, store = True, None
+    if first:
+        say(text)
+    with suppress(RuntimeError):  # torchrun ends all processes when one has ended, so the others wait for what is said
+        if store:
+            store.set(f"said {text}", "") if first else store.wait([f"said {text}"], limit)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from interp.errors import InterpError
 from interp.options import option
+from interp.train.optim.registry import OPTIMIZERS
 
-OptimizerName = Literal["adamw", "sgdm", "soap", "ecd", "ecdsep", "bbi"]
 Schedule = Literal["cosine", "linear", "constant", "wsd"]
+if TYPE_CHECKING:
+    OptimizerName = str
+else:
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
 
 DATA, MODEL, BIASES, OPTIMIZER = "Data", "Model", "Biases", "Optimizer"
 LENGTH, MACHINE, RECORD = "Length and evaluation", "Machine", "Output and records"

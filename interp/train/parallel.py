@@ -16,7 +16,6 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
@@ -31,16 +30,9 @@ def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, wor
     """Return what to call for a training step: the model, compiled if asked for, or a DistributedDataParallel around it.
 
     With "fsdp" the model is sharded in place, block by block; "auto" does so for presets that need it.
-
-    Raises:
-        InterpError: soap with sharded weights.
     """
     sharded = config.distribute == "fsdp" or (config.distribute == "auto" and config.preset in SHARDED_PRESETS)
     if world.size > 1 and sharded:
-        if config.optimizer == "soap":
-            raise InterpError(
-                "soap needs whole matrices, and fsdp shards them; use --distribute ddp, or another --optimizer."
-            )
         mesh = init_device_mesh(world.device.type, (world.size,))
         for part in (*model.blocks, model):
             fully_shard(part, mesh=mesh)

@@ -43,7 +43,7 @@ def main(rank, ports):
         except ArithmeticError as error:
             kept.append(error)  # and with it the frame, in which the distributed model stands
         faulthandler.cancel_dump_traceback_later()
-        print("round", number, flush=True)
+        print("round", number, file=sys.stderr)
 
 
 if __name__ == "__main__":

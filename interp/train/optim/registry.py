@@ -193,5 +193,6 @@ def _refuse_sharded(groups: list[dict[str, Any]]) -> None:
 
     if any(as_sharded(parameter) is not None for group in groups for parameter in group["params"]):
         raise InterpError(
-            "SOAP needs whole matrices for its eigenbases, these are sharded over processes; train with whole copies (DDP)."
+            "SOAP needs whole matrices for its eigenbases, these are sharded over processes; "
+            "use --distribute ddp, or another --optimizer."
         )

@@ -2,19 +2,39 @@
 
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from interp.errors import InterpError
-from interp.train.config import OptimizerName
-from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
+from interp.train.__main__ import app
+from interp.train.optim.registry import OPTIMIZERS, OptimizerSpec, build_optimizer, parse_arguments
 from tests.train.optim.cases import bowl, parameters
 
 
+class Sign(torch.optim.Optimizer):
+    """A new optimizer, as somebody adds one."""
+
+    def __init__(self, params, lr: float, weight_decay: float = 0.0, power: float = 1.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "power": power})
+
+
+def test_an_optimizer_is_added_by_its_class_and_one_entry(monkeypatch):
+    spec = OptimizerSpec(f"{Sign.__module__}:Sign", {"lr": 0.1, "weight_decay": 0.2, "power": 0.5}, small_lr=0.3)
+    monkeypatch.setitem(OPTIMIZERS, "sign", spec)
+    monkeypatch.setitem(sys.modules, Sign.__module__, sys.modules[__name__])
+    matrices, _ = build_optimizer("sign", parameters(), 0.1).param_groups
+    assert (matrices["power"], matrices["weight_decay"]) == (0.5, 0.2)
+    assert build_optimizer("sign", parameters(), 0.1, None, {"power": 2.0}).defaults["power"] == 2.0
+    with pytest.raises(InterpError, match=r"sign has no argument 'pover', only power .*did you mean 'power'"):
+        build_optimizer("sign", parameters(), 0.1, None, {"pover": 2.0})
+
+
 def test_the_command_offers_the_optimizers_of_the_registry():
-    assert set(get_args(OptimizerName)) == set(OPTIMIZERS)
+    refused = CliRunner().invoke(app, ["--optimizer", "none"])
+    assert refused.exit_code == 2
+    assert all(f"'{name}'" in refused.stderr for name in OPTIMIZERS)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
