@@ -14,8 +14,10 @@ command = command_from(Config, run, HELP)    # for `app.command()` of the module
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -88,17 +90,20 @@ def command_from(
 
 
 class one_line_errors:  # noqa: N801 - reads as a with block
-    """Turn an InterpError into one line on stderr and its exit status, Ctrl-C into exit status 130."""
+    """Turn an InterpError into one line on stderr and its exit status, Ctrl-C into exit status 130.
+
+    Of several processes that fail alike one says it.
+    """
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InterpError):
             told = "[bold red]error:[/] " if error.exit_status == 1 else ""  # a signal is no error
-            console.print(told + escaped(str(error)), soft_wrap=True, highlight=False)
+            _say_once(told + escaped(str(error)))
             raise typer.Exit(error.exit_status) from error
         if isinstance(error, KeyboardInterrupt):
-            console.print("stopped by Ctrl-C")
+            _say_once("stopped by Ctrl-C")
             raise typer.Exit(130) from error
 
 
@@ -136,6 +141,16 @@ def say_files(files: Iterable[Path]) -> None:
 def escaped(text: str) -> str:
     """Return text that rich prints as it is, brackets included."""
     return text.replace("[", r"\[")
+
+
+def _say_once(text: str) -> None:
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        say(text)
+        return
+    from interp.model.distributed import say_once  # late: imports torch
+
+    say_once(text, say)
 
 
 def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:

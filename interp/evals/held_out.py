@@ -76,14 +76,11 @@ def held_out_loss(
     built = build_schemes(schemes, tokenizer, opened, pipeline) if schemes else []
     documents = take_tokens(tag_documents(tokenizer, opened, built, pipeline, workers), max_tokens)
     cells = _Cells(model.cfg.n_ctx, built)
-    ratios, was_training = DocumentRatios(cells.size), model.training
-    model.eval()
-    try:
+    ratios = DocumentRatios(cells.size)
+    with model.evaluating():
         for contexts in pack(documents, model.cfg.n_ctx, batch_size, special_index(tokenizer.pad_token_id)):
             _add(model, contexts, cells, ratios)
             on_tokens(int(contexts.mask.sum()))
-    finally:
-        model.train(was_training)
     return _result(ratios.table(), cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
 
 

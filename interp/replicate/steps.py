@@ -26,7 +26,7 @@ from interp.model.config import QUERY_BIAS
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.replicate.jobs import SHARDS, TRAINED, Job, grid_of, read_json, settings_of, write_json
 from interp.replicate.plan import Plan
-from interp.train.checkpoints import clear
+from interp.train.checkpoints import prune
 from interp.train.config import TrainConfig
 from interp.train.loop import Diverged, train
 from interp.train.records import CURVE, read_rows
@@ -73,7 +73,7 @@ def train_run(job: Job) -> None:
     result["validation_loss"] = None if diverged else measured[-1]
     result["best_validation_loss"] = min(measured, default=None)
     write_json(job.done, {"settings": settings_of(job), **result})
-    clear(job.folder)  # states to go on from are of no more use
+    prune(job.folder, keep=0)  # states to go on from are of no more use
 
 
 def choose_rates(plan: Plan, job: Job) -> None:
