@@ -1,5 +1,7 @@
 """One pass over some documents, for tests of the sums behind the tables."""
 
+from dataclasses import replace
+
 from interp.analysis.measurement import Context
 from interp.analysis.run import Pass
 from interp.analysis.settings import Settings
@@ -20,8 +22,8 @@ def measurement_of(found, kind):
 
 
 def halves_and_whole(model, documents, schemes, settings=Settings(), deciles=None):
-    """The two halves of a corpus merged, and the corpus as a whole."""
-    half = len(documents) // 2 + 1
+    """The two halves of a corpus merged, and the corpus as a whole, without passages: these are numbered by blocks."""
+    half, settings = len(documents) // 2 + 1, replace(settings, passages=0)
     left, right, whole = (
         pass_over(model, chosen, schemes, settings, deciles)
         for chosen in (documents[:half], documents[half:], documents)
