@@ -52,16 +52,6 @@ class World:
     leaving: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     @property
-    def world(self) -> int:
-        """The former name of `size`."""
-        return self.size
-
-    @property
-    def world(self) -> int:
-        """The former name of `size`."""
-        return self.size
-
-    @property
     def first(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0

@@ -99,15 +99,6 @@ class HookMethods(HookedRootModule):
         return output, cache if return_cache_object else cache.cache_dict
 
     @contextmanager
-    def evaluating(self: Self) -> Iterator[Self]:
-        """Put the model into evaluation mode for a while, and back into the mode it was in."""
-        was_training = self.training
-        try:
-            yield self.eval()
-        finally:
-            self.train(was_training)
-
-    @contextmanager
     def hooks(  # type: ignore[override]
         self: Self,
         fwd_hooks: Sequence[tuple[Name, Callable]] = (),
