@@ -1,13 +1,15 @@
-"""Write beside, fsync, rename: a reader sees the old file or the new one, never half of one; and where derived data lies."""
+"""Files: written beside, synced, renamed, so that a reader never sees half of one; read with errors that name the remedy."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from interp.errors import InterpError
 
@@ -53,6 +55,22 @@ def cache_folder() -> Path:
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base).expanduser() / "interp"
     return Path.home() / ".cache" / "interp"
+
+
+def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict[str, Any]:
+    """Return the mapping that a JSON file holds.
+
+    Raises:
+        InterpError: it cannot be read, or holds something else than what is `expected`; the `remedy` ends the sentence.
+    """
+    end = f"; {remedy}." if remedy else "."
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InterpError(f"{path} cannot be read as JSON ({error}){end}") from error
+    if not isinstance(values, dict):
+        raise InterpError(f"{path} holds a JSON {type(values).__name__}; expected {expected}{end}")
+    return values
 
 
 def _replace(new: Path, path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError, few, nearest
-from interp.files import writing
+from interp.files import read_json, writing
 from interp.model.config import ModelConfig
 from interp.model.distributed import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -147,14 +147,10 @@ def read_training(path_or_name: str | Path) -> dict[str, Any]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InterpError(f"{folder / 'config.json'} cannot be read as JSON: {error}.") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
-        raise InterpError(
-            f"{folder / 'config.json'} has no mapping under the key 'model'; it is not a checkpoint's config."
-        )
+    path = folder / "config.json"
+    config = read_json(path, "a checkpoint's config")
+    if not isinstance(config.get("model"), dict):
+        raise InterpError(f"{path} has no mapping under the key 'model'; it is not a checkpoint's config.")
     if config.get("format", 0) > FORMAT:
         raise InterpError(
             f"{folder} has format {config['format']}; this version reads up to {FORMAT}: install a newer version of interp."

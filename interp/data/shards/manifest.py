@@ -10,7 +10,7 @@ from typing import Any
 from interp.data.corpora.corpus import Place
 from interp.data.shards.file import ShardFile, open_shard
 from interp.errors import InterpError
-from interp.files import writing
+from interp.files import read_json, writing
 from interp.provenance import file_sha256
 
 MANIFEST = "manifest.json"
@@ -60,7 +60,7 @@ class Manifest:
             InterpError: unreadable, not a manifest of token shards, or of a newer format.
         """
         path = folder / MANIFEST
-        values = _json(path)
+        values = read_json(path, "a manifest of token shards", "prepare the shards again with --overwrite")
         if values.pop("kind", None) != KIND:
             raise InterpError(f"{path} is not a manifest of token shards (no kind {KIND!r}); give another folder.")
         found = values.pop("format", 0)
@@ -171,15 +171,3 @@ def _verify_shard(manifest: Manifest, shard: ShardRecord) -> None:
         )
     if file_sha256(file.path) != shard.sha256:
         raise InterpError(f"{file.path} is damaged: its checksum is not the manifest's; copy it again.")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InterpError(
-            f"{path} cannot be read as JSON ({error}); prepare the shards again with --overwrite."
-        ) from error
-    if not isinstance(values, dict):
-        raise InterpError(f"{path} holds a JSON {type(values).__name__}; expected a manifest of token shards.")
-    return values

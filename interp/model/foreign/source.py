@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.errors import InterpError, few
+from interp.files import read_json
 from interp.model.checkpoint import download, is_hub_id
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder; large ones are in parts, with an .index.json
@@ -72,7 +72,7 @@ def _from_file(path: Path) -> Source:
 
 
 def _from_folder(folder: Path, where: str) -> Source:
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if isinstance(config.get("model"), dict):
         raise InterpError(f"{where} is a checkpoint of this package already; it needs no conversion.")
     tensors: dict[str, Any] = {}
@@ -87,7 +87,7 @@ def _weight_files(folder: Path, where: str) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
         if index.is_file():
-            parts = _json(index).get("weight_map")
+            parts = read_json(index).get("weight_map")
             if not isinstance(parts, dict) or any(Path(str(part)).name != part for part in parts.values()):
                 raise InterpError(f"{index} does not say which files hold the weights; copy it again.")
             return [folder / part for part in sorted(set(parts.values()))]
@@ -115,16 +115,6 @@ def _named(where: str, state: Mapping[Any, Any]) -> dict[str, Tensor]:
     if others or not state:
         raise InterpError(f"{where} has no state dict of tensors; what is no tensor in it: {few(others)}.")
     return {name.replace("_orig_mod.", ""): value for name, value in state.items()}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InterpError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise InterpError(f"{path} holds {type(values).__name__}; expected a mapping.")
-    return values
 
 
 class InertConfig:
