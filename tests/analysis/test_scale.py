@@ -45,7 +45,7 @@ def run(case, documents=None, **options):
         model,
         all_documents if documents is None else documents,
         schemes,
-        Settings(amplified_nulls=2, nulls=4),
+        Settings(amplified_nulls=2, nulls=4, batch_size=8),
         **options,
     )
 
