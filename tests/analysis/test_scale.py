@@ -17,8 +17,8 @@ from interp.analysis.result import Amplification
 from interp.analysis.resume import ResumeFile, remove_partial
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
-from interp.data.contexts import Dealer, Encoded, TaggedDocument
 from interp.errors import InterpError
+from tests.analysis.blocks import KilledError, after, in_blocks, killed_after
 from tests.analysis.passes import measurement_of
 
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates")
@@ -36,16 +36,7 @@ def case(make_model, make_documents, make_scheme):
     """A model and documents of several blocks."""
     model, schemes = make_model(n_ctx=9, n_layers=1), [make_scheme("s", 4), make_scheme("t", 3)]
     documents = make_documents(schemes, model.cfg.d_vocab, np.random.default_rng(0).integers(5, 300, size=24))
-    blocks = [one.block for one in Dealer(9).shard_by_block([_encoded(document) for document in documents])]
-    return model, schemes, [_in_block(document, block) for document, block in zip(documents, blocks, strict=True)]
-
-
-def _encoded(document):
-    return Encoded(document.index, document.document, document.tokens, document.offsets)
-
-
-def _in_block(document, block):
-    return TaggedDocument(document.index, document.document, document.tokens, document.offsets, document.classes, block)
+    return model, schemes, in_blocks(documents, 9)
 
 
 def run(case, documents=None, **options):
@@ -54,24 +45,14 @@ def run(case, documents=None, **options):
         model,
         all_documents if documents is None else documents,
         schemes,
-        Settings(amplified_nulls=2, nulls=4),
+        Settings(amplified_nulls=2, nulls=4, batch_size=8),
         **options,
     )
 
 
-class KilledError(Exception):
-    pass
-
-
 def interrupted(case, partial, batches):
-    seen = iter(range(batches))
-
-    def on_tokens(tokens):
-        if tokens and next(seen, None) is None:
-            raise KilledError
-
     with pytest.raises(KilledError):
-        run(case, resume=partial, on_tokens=on_tokens)
+        run(case, after(case[2], partial), resume=partial, on_tokens=killed_after(batches))
 
 
 def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
@@ -79,21 +60,16 @@ def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
     done = []
     for batches in (20, 12):
         partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
-        interrupted((*case[:2], after(case, partial)), partial, batches)
+        interrupted(case, partial, batches)
         done.append(ResumeFile(tmp_path, {"seed": 0}).done.number)
     assert done[0] < done[1]
     partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
-    resumed = run(case, after(case, partial), resume=partial)
+    resumed = run(case, after(case[2], partial), resume=partial)
     assert partial.done.number == done[1]
     assert_alike(resumed, whole, check_exact=True)
     assert resumed.run["n_tokens"] == whole.run["n_tokens"]
     remove_partial(tmp_path)
     assert not tmp_path.exists()
-
-
-def after(case, partial):
-    last = -1 if partial.done is None else partial.done.number
-    return [document for document in case[2] if document.block.number > last]
 
 
 def test_partial_sums_of_other_settings_and_damaged_ones_are_refused(case, tmp_path):
