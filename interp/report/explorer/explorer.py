@@ -32,7 +32,7 @@ from interp.report.explorer.figures import attention_received, coloured_text, lo
 from interp.report.explorer.view import View
 from interp.report.metrics import SINK, escaped, number, rankable
 from interp.report.panels.classes import class_bars
-from interp.report.panels.grid import head_grid
+from interp.report.panels.heads import head_grid
 
 SCHEMES = ("pos", "function", "surface")
 

@@ -126,14 +126,14 @@ def payload(view: View) -> dict[str, Any] | None:
         "draws": found.loss.loc[found.loss["direction"] == "random", "draw"].nunique(),
         "scales": scales,
         "names": names,
-        "attention": {name: _attention(view, name, known, ways) for name, known in view.schemes.items()},
+        "attention": {name: _attention(found.attention, view, name, ways) for name in view.schemes},
         "loss": {name: _loss(found, name, known, {"intervention": names, **ways}) for name, known in overall.items()},
-        "paths": {name: _paths(view, name, known) for name, known in view.schemes.items()},
+        "paths": {name: _paths(found.paths, view, name) for name in view.schemes},
     }
 
 
-def _attention(view: View, scheme: str, known: list[str], ways: Mapping[str, Sequence]) -> dict[str, Any]:
-    table = view.result.interventions.attention
+def _attention(table: pd.DataFrame, view: View, scheme: str, ways: Mapping[str, Sequence]) -> dict[str, Any]:
+    known = view.schemes[scheme]
     rows = table.loc[table["scheme"] == scheme]
     own_layer = (rows["changed_layer"] == rows["layer"]) & rows["changed_head"].isna()
     own_head = (rows["changed_layer"] == rows["layer"]) & (rows["changed_head"] == rows["head"])
@@ -153,8 +153,8 @@ def _loss(found: Interventions, scheme: str, known: list[str], ways: Mapping[str
     return {"n_tokens": _counts(found.loss, scheme, known), "shape": parts[0]["shape"], "values": values}
 
 
-def _paths(view: View, scheme: str, known: list[str]) -> dict[str, Any]:
-    table = view.result.interventions.paths
+def _paths(table: pd.DataFrame, view: View, scheme: str) -> dict[str, Any]:
+    known = view.schemes[scheme]
     rows = view.numbered(table.loc[table["scheme"] == scheme])
     axes = {"path": PATHS, "head_number": view.head_numbers, "token_class": known}
     return {"n_tokens": _counts(table, scheme, known), **block(rows, axes, ("log2_amplification", "ci_low", "ci_high"))}

@@ -53,8 +53,10 @@ def _sample(passages: pd.DataFrame, n_heads: int) -> pd.DataFrame:
 def _head_means(view: View) -> pd.Series:
     """Return each head's mean bias score over all tokens, which every class gives as its mean minus its contrast."""
     heads = view.numbered(view.heads)
-    means = (heads["bias_score_mean"] - heads["bias_score_contrast"]).groupby(heads["head_number"]).mean()
-    return means.reindex(view.head_numbers)
+    means = (
+        heads.assign(mean=heads["bias_score_mean"] - heads["bias_score_contrast"]).groupby("head_number")["mean"].mean()
+    )
+    return pd.Series(means).reindex(list(view.head_numbers))
 
 
 def _plain(name: object) -> int | str:
