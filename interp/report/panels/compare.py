@@ -129,7 +129,8 @@ def payload(view: View) -> dict[str, Any] | None:
     if (found := view.comparison) is None:
         return None
     names = [str(found.run[side]["model"]) for side in ("a", "b")]
-    shared = [name for name in view.schemes if len(found.heads) and (found.heads["scheme"] == name).any()]
+    known = set(found.heads["scheme"].astype(str)) if len(found.heads) else set()
+    shared = [name for name in view.schemes if name in known]
     kept = ("scheme", "token_class", "statistic", "interval_over")
     return {
         "names": [f"{name} ({side})" if names[0] == names[1] else name for name, side in zip(names, "AB", strict=True)],

@@ -141,11 +141,11 @@ def one_each(table: pd.DataFrame, column: str, group: str, name: str) -> pd.Seri
         InterpError: a group has two values; `name` says of what.
     """
     pairs = table[[group, column]].drop_duplicates()
-    if pairs[group].duplicated().any():
+    if len(pairs) > pairs[group].nunique():
         raise InterpError(
             f"{name} differs between heads; it must be the same for all, because all read the same tokens."
         )
-    return pairs.set_index(group)[column].fillna(0).astype(int)
+    return pd.Series(pairs[column].fillna(0).to_numpy(int), index=pairs[group])
 
 
 def _further(heads: pd.DataFrame) -> list[str]:
@@ -155,7 +155,7 @@ def _further(heads: pd.DataFrame) -> list[str]:
     """
     centres = {f"{metric.null}_null_mean": metric.centre for metric in METRICS.values() if metric.null}
     found = [name for name in heads if name not in NEEDED and (name in METRICS or str(name).endswith(FURTHER))]
-    return [name for name in found if name not in centres or not heads[name].dropna().eq(centres[name]).all()]
+    return [name for name in found if name not in centres or set(heads[name].dropna()) - {centres[name]}]
 
 
 @dataclass(frozen=True)

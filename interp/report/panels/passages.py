@@ -27,7 +27,7 @@ def payload(view: View) -> dict[str, Any] | None:
     if passages is None or scores is None:
         return None
     rows = _sample(passages, len(view.head_numbers)).sort_values(["passage", "place"], kind="stable")
-    shown, scored = (pd.MultiIndex.from_frame(table[["passage", "place"]]) for table in (rows, scores))
+    shown, scored = (pd.MultiIndex.from_arrays([table["passage"], table["place"]]) for table in (rows, scores))
     means, scores = _head_means(view), view.numbered(scores.assign(token=shown.get_indexer(scored)))
     scores["contrast"] = scores["bias_score"] - means.reindex(scores["head_number"]).to_numpy()
     axes = {"head_number": view.head_numbers, "token": range(len(rows))}
