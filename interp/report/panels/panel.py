@@ -140,12 +140,12 @@ def one_each(table: pd.DataFrame, column: str, group: str, name: str) -> pd.Seri
     Raises:
         InterpError: a group has two values; `name` says of what.
     """
-    pairs = table[[group, column]].drop_duplicates()
-    if len(pairs) > pairs[group].nunique():
+    pairs = pd.DataFrame(table[[group, column]]).drop_duplicates()
+    if len(pairs) > len(set(pairs[group])):
         raise InterpError(
             f"{name} differs between heads; it must be the same for all, because all read the same tokens."
         )
-    return pd.Series(pairs[column].fillna(0).to_numpy(int), index=pairs[group])
+    return pd.Series(np.nan_to_num(pairs[column].to_numpy(float)).astype(int), index=pd.Index(pairs[group]))
 
 
 def _further(heads: pd.DataFrame) -> list[str]:
@@ -155,7 +155,7 @@ def _further(heads: pd.DataFrame) -> list[str]:
     """
     centres = {f"{metric.null}_null_mean": metric.centre for metric in METRICS.values() if metric.null}
     found = [name for name in heads if name not in NEEDED and (name in METRICS or str(name).endswith(FURTHER))]
-    return [name for name in found if name not in centres or set(heads[name].dropna()) - {centres[name]}]
+    return [name for name in found if name not in centres or set(heads[name][heads[name].notna()]) - {centres[name]}]
 
 
 @dataclass(frozen=True)
