@@ -13,8 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from interp.page.document import panels_of, render, write_page
-from interp.page.look import colour_of
-from interp.report.look import layout
+from interp.page.look import colour_of, layout
 from interp.report.metrics import escaped
 
 TITLES = {

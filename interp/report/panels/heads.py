@@ -1,4 +1,4 @@
-"""One class over all heads: the layer x head grid."""
+"""Which heads do something? One class over all heads: the layer x head grid."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.report.look import Theme, colorscale, colour_range, layout
+from interp.page.look import Theme, layout
+from interp.report.look import colorscale, colour_range
 from interp.report.metrics import (
     Metric,
     direction,
@@ -18,8 +19,14 @@ from interp.report.metrics import (
     rows_of_scheme,
     signed,
 )
+from interp.report.panels.panel import View
 
 WIDE = 16  # with more heads than this a cell has room for the sign only
+
+
+def figures(view: View) -> dict[str, go.Figure]:
+    """Return the grid that the page draws as a picture to take away."""
+    return {"grid": head_grid(view.heads, view.first["scheme"], view.first["token_class"])}
 
 
 def head_grid(

@@ -1,6 +1,4 @@
-// Panel "What does this head favour?": a bar per class; a click on a bar colours the grid by its class.
-
-const bars = byId("bars");
+// What does this head favour? A bar per class; a click on a bar colours the grid by its class.
 
 function sortedClasses() {
   const { classes, n_tokens } = schemes[state.scheme];
@@ -14,11 +12,9 @@ function sortedClasses() {
   return classes.map((_, klass) => klass).sort(orders[state.sort]);
 }
 
-const sortedRows = () => sortedClasses().map((klass) => cell(state.scheme, state.head, klass));
-
 // The Python figure's traces, null band and bars, with this head's numbers in them.
 function barTraces(rows) {
-  const [band, trace] = structuredClone(data.figures.bars.data);
+  const [band, trace] = look("bars").data;
   const metric = metrics[state.metric];
   const paint = painter(metric, schemes[state.scheme].ranges[state.metric]);
   const { text, band: shade } = paintBox();
@@ -34,14 +30,10 @@ function barTraces(rows) {
     base: metric.centre,
     y: rows.map((_, i) => i),
     text: rows.map((row) => (row.n_tokens ? printed(row[state.metric], metric) : "n = 0")),
-    customdata: rows.map((row) => [spokenRow(row)]),
+    customdata: rows.map((row) => [spokenRow(row, metric)]),
     hovertemplate: "%{customdata[0]}<extra></extra>",
   });
-  Object.assign(trace.error_x, {
-    array: rows.map((row) => row[metric.high] - row[metric.name]),
-    arrayminus: rows.map((row) => row[metric.name] - row[metric.low]),
-    color: text,
-  });
+  Object.assign(trace.error_x, errorsOf(rows, metric), { color: text });
   trace.marker.color = rows.map((row) =>
     row.n_tokens < data.few ? data.colours.grey : paint(row[state.metric]).fill || data.colours.grey,
   );
@@ -53,8 +45,7 @@ function barTraces(rows) {
   return [band, trace];
 }
 
-function spokenRow(row) {
-  const metric = metrics[state.metric];
+function spokenRow(row, metric) {
   const n = `n = ${count(row.n_tokens)} in ${plural(row.n_documents, "document")}`;
   const lines = [`<b>${plain(row.token_class)}</b> · ${n}`];
   if (!row.n_tokens) return lines[0];
@@ -72,7 +63,7 @@ function barLabel(row) {
 }
 
 function barLayout(rows) {
-  const layout = themed(structuredClone(data.figures.bars.layout));
+  const layout = themed(look("bars").layout);
   const metric = metrics[state.metric];
   Object.assign(layout.yaxis, classAxis(rows, barLabel));
   const reach = schemes[state.scheme].ranges[state.metric] / 3; // a head that does little looks as if it does little
@@ -83,42 +74,60 @@ function barLayout(rows) {
     autorangeoptions: { include: metric.signed ? [metric.centre - reach, metric.centre + reach] : [0, reach] },
   });
   Object.assign(layout.shapes[0], { x0: metric.centre, x1: metric.centre });
+  const widest = Math.max(...rows.map((row) => textWidth(`▸ ${dotLabel(row)}`)));
   return Object.assign(layout, {
     height: 76 + 22 * rows.length,
-    margin: { l: labelWidth(rows), r: 12, t: 8, b: 44 },
+    margin: { l: Math.ceil(widest) + 14, r: 12, t: 8, b: 44 },
   });
 }
 
-const labelWidth = (rows) => Math.ceil(Math.max(...rows.map((row) => textWidth(`▸ ${dotLabel(row)}`)))) + 14;
-
-function drawBars() {
-  const rows = sortedRows();
+function drawWords(rows) {
   const metric = metrics[state.metric];
-  drawChart(bars, barTraces(rows), barLayout(rows));
   const thin = rows.filter((row) => row.n_tokens < data.few).length;
   const banded = rows.some((row) => nullBand(row, metric));
+  const measured = rows.some((row) => Number.isFinite(row[metric.low]));
   byId("classes-sub").textContent =
     `${rows.length} classes of ${state.scheme}, each with its n: ${metric.title}` +
-    (rows.some((row) => Number.isFinite(row[metric.low]))
-      ? " and its 95% interval."
-      : "; this metric has no interval.") +
+    (measured ? " and its 95% interval." : "; this metric has no interval.") +
     (thin ? ` ${thin} with fewer than ${data.few} tokens.` : "");
   byId("band-key").hidden = !banded;
   byId("band-none").hidden = banded || !metric.null;
-  offer("classes", rows.length, () => rows);
-  if (byId("classes-table").open) drawClassTable();
 }
 
-function startBars() {
-  drawBars();
-  bars.on("plotly_click", ({ points: [point] }) => {
-    const clicked = schemes[state.scheme].classes[sortedClasses()[point.pointIndex]];
+// Every metric of every class, and a button that chooses the class.
+function table(rows) {
+  const others = data.metrics.filter(({ name }) => !["log2_amplification", "share"].includes(name));
+  const titles = others.flatMap(({ title, null: control }) => [title, ...(control ? [`${title}, q`] : [])]);
+  return [
+    ["class", "n", "documents", "A", "95% interval", "share", "without the bias", ...titles],
+    rows.map((row) => [
+      linkButton(visible(row.token_class), () => change({ class: row.token_class })),
+      count(row.n_tokens),
+      count(row.n_documents),
+      signed(row.log2_amplification),
+      interval(row.ci_low, row.ci_high),
+      percent(row.share),
+      percent(row.share_unbiased),
+      ...others.flatMap((metric) => [
+        withInterval(row, metric),
+        ...(metric.null ? [chance(row[`${metric.null}_q`])] : []),
+      ]),
+    ]),
+  ];
+}
+
+panel({
+  name: "classes",
+  box: "bars",
+  soon: true,
+  state: { sort: { first: "value", input: "sort", among: () => ["value", "n", "name"] } },
+  watch: ["head", "scheme", "class", "metric", "palette", "theme", "sort"],
+  rows: () => sortedClasses().map((klass) => cell(state.scheme, state.head, klass)),
+  draw: drawWords,
+  chart: (rows) => ({ data: barTraces(rows), layout: barLayout(rows), subject: metrics[state.metric].title }),
+  table,
+  click({ pointIndex }) {
+    const clicked = classesOf()[sortedClasses()[pointIndex]];
     change({ class: clicked === state.class ? OVERVIEW : clicked });
-  });
-}
-
-charts.bars = () => {
-  const rows = sortedRows();
-  return framed(barTraces(rows), barLayout(rows), metrics[state.metric].title);
-};
-watch(["head", "scheme", "class", "metric", "palette", "theme", "sort"], drawBars);
+  },
+});
