@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from pathlib import Path
 
 import pytest
 
@@ -62,7 +63,7 @@ def start(words, *, env=None, cwd=None, limits=None, start_new_session=False, te
     """Start a command and return it. `limits`: {resource.RLIMIT_...: (soft, hard)}."""
     python, option, *_ = words
     assert python == sys.executable and option in ("-m", "-c"), words
-    settings = {"words": words[1:], "env": dict(os.environ if env is None else env), "cwd": str(cwd or os.getcwd())}
+    settings = {"words": words[1:], "env": dict(os.environ if env is None else env), "cwd": str(cwd or Path.cwd())}
     return Command({**settings, "limits": limits or {}, "new_session": start_new_session}, text)
 
 
