@@ -1,5 +1,6 @@
 """Blocks, processes and interruptions: what is measured does not depend on them."""
 
+import functools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from interp.analysis.resume import ResumeFile, remove_partial
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.errors import InterpError
+from tests import commands
 from tests.analysis.blocks import KilledError, after, in_blocks, killed_after
 from tests.analysis.passes import measurement_of
 
@@ -110,11 +112,14 @@ def corpus(tmp_path):
     return path
 
 
+run_fresh = functools.partial(subprocess.run, capture_output=True, text=True, timeout=180)
+
+
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds_and_only_the_first_speaks(corpus, tmp_path):
     told = {}
-    for processes in (1, 2):
-        done = subprocess.run(command(corpus, tmp_path / str(processes), processes), capture_output=True, text=True)
+    for processes, start in ((1, commands.run), (2, run_fresh)):
+        done = start(command(corpus, tmp_path / str(processes), processes))
         assert done.returncode == 0, done.stderr[-3000:]
         told[processes] = done.stderr.count("report.html")
         assert not (tmp_path / str(processes) / "partial").exists()
@@ -141,23 +146,20 @@ app()
 def test_a_killed_command_goes_on_when_it_is_given_again(corpus, tmp_path):
     output = tmp_path / "report"
     words = command(corpus, output, 1, "--quiet", "--nulls", "32")[3:]
-    run = subprocess.Popen([sys.executable, "-c", KILLED, *words], stderr=subprocess.PIPE, start_new_session=True)
+    run = commands.start([sys.executable, "-c", KILLED, *words], start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((output / "partial").glob("rank-0.safetensors")):
-        assert run.poll() is None, run.stderr.read().decode()[-2000:]
+        assert run.poll() is None, run.stderr[-2000:]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    run.stderr.close()
-    other = subprocess.run(
-        [sys.executable, "-m", "interp.amplify", *words, "--seed", "1"], capture_output=True, text=True
-    )
+    other = commands.run([sys.executable, "-m", "interp.amplify", *words, "--seed", "1"])
     assert other.returncode == 1
     assert "partial results of another run: its seed is 0, here it is 1" in " ".join(other.stderr.split())
     for folder in (output, tmp_path / "whole"):
         words[words.index("-o") + 1] = str(folder)
-        subprocess.run([sys.executable, "-m", "interp.amplify", *words], check=True, capture_output=True)
+        commands.run([sys.executable, "-m", "interp.amplify", *words], check=True)
     resumed, whole = Amplification.load(output), Amplification.load(tmp_path / "whole")
     assert_alike(resumed, whole, check_exact=True)
     assert not (output / "partial").exists()
@@ -172,11 +174,11 @@ def test_merged_parts_of_the_blocks_equal_the_whole_in_any_order(case, world):
         for other in others:
             first.merge(other)
         wholes.append(first)
-    expected = sums_of(case, case[2]).state()
+    expected = sums_of(case, case[2])
     for whole in wholes:
         for name, tensor in whole.state().items():
-            torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)
-        kept, kept_of_all = (measurement_of(sums, Passages).contexts() for sums in (whole, sums_of(case, case[2])))
+            torch.testing.assert_close(tensor, expected.state()[name], rtol=1e-9, atol=1e-9)
+        kept, kept_of_all = (measurement_of(sums, Passages).contexts() for sums in (whole, expected))
         assert [one.tokens.tolist() for one in kept] == [one.tokens.tolist() for one in kept_of_all]
 
 

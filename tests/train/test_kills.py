@@ -10,13 +10,14 @@ import pytest
 
 from interp.model.checkpoint import load_model
 from interp.train import checkpoints
+from tests import commands
 from tests.train.same_run import begun, command, same_run
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run(command(corpus, output), check=True, capture_output=True)
+    subprocess.run(command(corpus, output), check=True, capture_output=True, timeout=180)
     return output
 
 
@@ -24,7 +25,7 @@ def uninterrupted(corpus, tmp_path_factory):
 def test_killed_at_five_random_moments_a_run_ends_like_one_that_was_not(corpus, tmp_path, uninterrupted, curve):
     output, moments, kills = tmp_path / "run", random.Random(0), 0
     while kills < 5:
-        process = subprocess.Popen(command(corpus, output, "--resume"), stderr=subprocess.DEVNULL)
+        process = commands.start(command(corpus, output, "--resume"))
         before = len(checkpoints.saved_states(output)) and checkpoints.saved_states(output)[-1].name
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and process.poll() is None and not begun(output, before):
@@ -35,7 +36,7 @@ def test_killed_at_five_random_moments_a_run_ends_like_one_that_was_not(corpus, 
         process.wait()
         if checkpoints.saved_states(output) and checkpoints.saved_states(output)[-1].name == "step-00000060":
             break
-    subprocess.run(command(corpus, output, "--resume"), check=True, capture_output=True)
+    commands.run(command(corpus, output, "--resume"), check=True)
     assert kills >= 3
     same_run(uninterrupted, output, curve)
     assert not [path for path in [*output.iterdir(), *output.parent.iterdir()] if path.name.startswith(".")]
@@ -66,11 +67,11 @@ die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 app(sys.argv[1:])
 """
     words = command(corpus, output)[3:]
-    killed = subprocess.run([sys.executable, "-c", code, *words], capture_output=True)
+    killed = commands.run([sys.executable, "-c", code, *words])
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     if (output / "config.json").exists():
         load_model(output)
-    subprocess.run(command(corpus, output, "--resume"), check=True, capture_output=True)
+    commands.run(command(corpus, output, "--resume"), check=True)
     same_run(uninterrupted, output, curve)
 
 
@@ -78,16 +79,14 @@ app(sys.argv[1:])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_everything_says_how_to_go_on_and_that_works(corpus, tmp_path, uninterrupted, curve, number):
     output = tmp_path / "run"
-    process = subprocess.Popen(command(corpus, output), stderr=subprocess.PIPE, text=True)
+    process = commands.start(command(corpus, output))
     while not begun(output, None) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(60)
     assert process.returncode == 128 + number
     assert f"python -m interp.train --resume -o {output}" in " ".join(told.split())
-    subprocess.run(
-        [sys.executable, "-m", "interp.train", "--resume", "-o", str(output)], check=True, capture_output=True
-    )
+    commands.run([sys.executable, "-m", "interp.train", "--resume", "-o", str(output)], check=True)
     same_run(uninterrupted, output, curve)
 
 
@@ -106,9 +105,9 @@ def limited(run):
 loop.save_state = limited
 app(sys.argv[1:])
 """
-    ended = subprocess.run([sys.executable, "-c", code, *command(corpus, output)[3:]], capture_output=True, text=True)
+    ended = commands.run([sys.executable, "-c", code, *command(corpus, output)[3:]])
     assert ended.returncode == 1
     assert "error: Cannot write" in ended.stderr and "Traceback" not in ended.stderr
     assert [path.name for path in checkpoints.saved_states(output)] == ["step-00000006", "step-00000012"]
-    subprocess.run(command(corpus, output, "--resume"), check=True, capture_output=True)
+    commands.run(command(corpus, output, "--resume"), check=True)
     same_run(uninterrupted, output, curve)

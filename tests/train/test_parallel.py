@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from interp.model.checkpoint import load_model
 from interp.train import checkpoints
 from interp.train.__main__ import app
-from tests.processes import run_together
+from tests.processes import run_fresh_together, run_ranks
 
 STEPS = 12
 
@@ -26,19 +26,17 @@ def train_alone(corpus, output, *more):
     assert done.exit_code == 0, done.stderr
 
 
-def train_together(corpus, output, *more, status=0):
+def train_together(corpus, output, *more):
     """Train with two processes and return what they wrote."""
-    start = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "interp.train",
-    ]
-    statuses, (told,) = run_together([[*start, *words(corpus, output, *more)]])
+    statuses, told = run_ranks([sys.executable, "-m", "interp.train", *words(corpus, output, *more)])
+    assert statuses == [0, 0], "\n".join(text[-3000:] for text in told)
+    return "".join(told)
+
+
+def train_with_torchrun(corpus, output, *more, status=0):
+    """Train with two processes that `torchrun` starts, all of them fresh interpreters, and return what they wrote."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    statuses, (told,) = run_fresh_together([[*start, "interp.train", *words(corpus, output, *more)]])
     assert statuses == [status], told[-3000:]
     return told
 
@@ -88,13 +86,13 @@ def test_two_processes_follow_the_curve_of_one(corpus, tmp_path, curve, alone, o
 @pytest.mark.slow
 def test_micro_batches_of_processes_draw_the_biases_of_micro_batches_of_one(corpus, tmp_path, curve, alone):
     more = ("--bias-draws", "micro-batch", "--micro-batch-size", "2")
-    train_together(corpus, tmp_path / "two", *more)
+    train_with_torchrun(corpus, tmp_path / "two", *more)
     assert max(differences([curve(alone(*more)), curve(tmp_path / "two")])) < 1e-5
 
 
 @pytest.mark.slow
 def test_what_all_processes_refuse_is_said_by_one(corpus, tmp_path):
-    told = train_together(corpus, tmp_path / "run", "--batch-size", "7", status=1)
+    told = train_with_torchrun(corpus, tmp_path / "run", "--batch-size", "7", status=1)
     assert told.count("--batch-size 7 is no multiple of 2 processes") == 1
     assert "interp/train" not in told  # no traceback
 
