@@ -253,7 +253,7 @@ def compare_results(a: Amplification, b: Amplification) -> Comparison:
     interval is made of it as for a single run (`interp.analysis.significance.interval_over_documents`).
 
     Raises:
-        InterpError: as `interp.analysis.pairing.paired`.
+        InterpError: as `paired`.
     """
     pair = paired(a, b)
     run = {"a": a.run, "b": b.run, "shared": {name: a.run.get(name) for name in SHARED}, "notes": _notes(a.run, b.run)}

@@ -38,7 +38,6 @@ class Findings:
     suppressed: list[Finding]
     looked_at: int
     excluding: int
-    by_chance: int
     has_sink: bool
     has_null: bool
 
@@ -60,7 +59,6 @@ def findings(heads: pd.DataFrame, scheme: str) -> Findings:
         suppressed=_strongest(down, "suppresses"),
         looked_at=len(seen),
         excluding=len(sure),
-        by_chance=round(0.05 * len(seen)),
         has_sink=bool((rows["token_class"].astype(str) == SINK).any()),
         has_null=null_band(rows, AMPLIFICATION) is not None,
     )

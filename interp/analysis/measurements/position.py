@@ -143,7 +143,7 @@ def strata_of(
     if len(deciles) > d_vocab or deciles.min() < 0 or deciles.max() >= TENTHS:
         raise InterpError(
             f"The deciles hold {len(deciles)} numbers from {deciles.min()} to {deciles.max()}; expected one from 0 to "
-            f"{TENTHS - 1} for each of {d_vocab} tokens, as interp.data.frequency.deciles returns."
+            f"{TENTHS - 1} for each of {d_vocab} tokens, as interp.data.classes.built_in.deciles returns."
         )
     of_token = np.append(deciles, np.full(d_vocab - len(deciles), TENTHS - 1))  # tokens that no text holds
     with_frequency = Strata("position and frequency", n_ctx, torch.from_numpy(of_token).to(device))
