@@ -28,7 +28,7 @@ from interp.data.classes.spans import Labeller
 from interp.data.contexts import Dealer, TaggedDocument
 from interp.data.corpora.corpus import Corpus, open_for_measuring
 from interp.data.spacy_pipelines import pipeline_meta
-from interp.data.tagging.documents import tag_documents
+from interp.data.tagging.documents import encode, tag_documents
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.checkpoint import find_checkpoint, load_model
@@ -124,9 +124,11 @@ def amplification(
     kept = ResumeFile(partial, _fingerprint(model, text, asked, world), world.rank) if partial else None
     dealer = Dealer(model.cfg.n_ctx, asked.max_tokens, world.rank, world.size, kept.done if kept else None)
     tenths = deciles(text.tokenizer, text.corpus) if asked.adjust_frequency else None
+    sample = encode(text.tokenizer, text.corpus)
     with progress_bar(progress and world.first, model.cfg.model_name, text.corpus, asked.max_tokens) as on_tokens:
         result = measure(
-            model, text.documents(workers, dealer), text.schemes, asked, resume=kept, world=world, deciles=tenths,
+            model, text.documents(workers, dealer), text.schemes, asked, sample=sample, deciles=tenths, resume=kept,
+            world=world,
             on_tokens=lambda tokens: on_tokens(tokens * world.size),  # blocks of all processes are alike
         )  # fmt: skip
     result.run.update({

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ from interp.analysis.attention import log2_ratio
 from interp.analysis.significance import corrected_within, p_of_deviation, p_of_rank
 
 COLUMN_OF = {
-    "contrast": "bias_score_contrast", "auroc": "auroc", "alignment": "alignment", "amplification": "log2_amplification"
+    "contrast": "bias_score_contrast", "auroc": "auroc", "alignment": "alignment", "amplification": "log2_amplification",
+    "amplification_beyond": "log2_amplification_beyond"
 }  # fmt: skip
 """Which column of the heads table holds each statistic."""
 
@@ -36,6 +37,9 @@ class Null(NamedTuple):
     p: PerClass
     p_rank: PerClass
     draws: int
+    column: str | None = (
+        None  # what its columns of p and q in `heads` are called, if they are to have a name of their own
+    )
 
 
 def nulls_table(index: pd.DataFrame, heads: pd.DataFrame, found: Iterable[Null]) -> pd.DataFrame:
@@ -47,12 +51,19 @@ def nulls_table(index: pd.DataFrame, heads: pd.DataFrame, found: Iterable[Null])
     return frame.assign(q=corrected_within(frame, ["null", "statistic", "scheme"])).loc[:, list(COLUMNS)]
 
 
-def with_q(heads: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
-    """Return the heads table with a column of q per null and statistic, such as `contrast_q` and `contrast_label_q`."""
-    for key, rows in nulls.groupby(["null", "statistic"], sort=False):
-        null, statistic = map(str, key)  # pyright: ignore[reportArgumentType] # a pair, as two columns are grouped
-        name = f"{statistic}_q" if null == "direction" else f"{statistic}_{null}_q"
-        heads = heads.assign(**{name: rows["q"].to_numpy()})
+def with_q(heads: pd.DataFrame, table: pd.DataFrame, found: Sequence[Null]) -> pd.DataFrame:
+    """Return the heads table with the columns that nulls give it.
+
+    A null with a `column` gives its p and q, such as `shifted_p` and `shifted_q`; any other its q, such as `contrast_q` for
+    the null "direction", and `contrast_shifted_q`.
+    """
+    numbers = table.loc[:, ["p", "q"]].to_numpy(np.float64).reshape(len(found), len(heads), 2)
+    for null, of_null in zip(found, numbers, strict=True):
+        if null.column:
+            heads = heads.assign(**{f"{null.column}_p": of_null[:, 0], f"{null.column}_q": of_null[:, 1]})
+        else:
+            name = f"{null.statistic}_q" if null.null == "direction" else f"{null.statistic}_{null.null}_q"
+            heads = heads.assign(**{name: of_null[:, 1]})
     return heads
 
 
@@ -67,6 +78,27 @@ def _rows(index: pd.DataFrame, heads: pd.DataFrame, null: Null) -> pd.DataFrame:
 def value_of(heads: pd.DataFrame, statistic: str, shape: tuple[int, ...]) -> PerClass:
     """Return a statistic's column of `heads` as [layer, head_index, token_class]."""
     return np.asarray(heads[COLUMN_OF.get(statistic, statistic)], dtype=np.float64).reshape(shape)
+
+
+def shifted_null(
+    statistic: str,
+    heads: pd.DataFrame,
+    shares: Float64[Tensor, "shift layer reading head_index token_class"],
+    start: int,
+) -> Null:
+    """Return the null of a log2 ratio of shares from shifted labels: with the bias over reading `start`.
+
+    p is Student's t of the deviation from the shifts' mean, with their spread: so many comparisons are corrected for that
+    a rank among a few hundred shifts could never be small enough.
+    """
+    draws = log2_ratio(shares, 0, start).cpu().numpy()
+    draws = np.where(np.isfinite(draws), draws, np.nan)
+    value = value_of(heads, statistic, draws.shape[1:])
+    mean, sd = draws.mean(0), draws.std(0, ddof=1)
+    sd = np.where(sd > 1e-9, sd, np.nan)  # where no shift changes anything, nothing is said
+    p = p_of_deviation(value, mean, sd * np.sqrt(1 + 1 / len(draws)), len(draws) - 1)
+    column = {"amplification": "shifted", "amplification_beyond": "beyond_shifted"}[statistic]
+    return Null("shifted", statistic, mean, sd, p, p_of_rank(value - mean, draws - mean), len(draws), column)
 
 
 def amplified(null: str, heads: pd.DataFrame, shares: Float64[Tensor, "draw layer 2 head_index token_class"]) -> Null:
