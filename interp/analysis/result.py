@@ -111,6 +111,12 @@ class Amplification:
 
         return selectivity_table(self.heads, clusters)
 
+    def findings(self) -> pd.DataFrame:
+        """Return the pairs of a head and a class of which something may be said (`interp.analysis.findings`)."""
+        from interp.analysis.findings import findings  # they know this class
+
+        return findings(self)
+
     def static(
         self, model: HookedSymmetryBrokenTransformer, direction: Direction | None = None
     ) -> dict[str, pd.DataFrame]:
