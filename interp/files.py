@@ -1,13 +1,15 @@
-"""Write beside, fsync, rename: a reader sees the old file or the new one, never half of one."""
+"""Files: written beside, synced, renamed, so that a reader never sees half of one; read with errors that name the remedy."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from interp.errors import InterpError
 
@@ -37,6 +39,40 @@ def writing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def sweep(path: Path) -> None:
+    """Remove what writers of `path` left beside it when they were killed."""
+    for left in path.parent.glob(f".{path.name}.????????"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Return the folder for derived data: `INTERP_CACHE`, else `XDG_CACHE_HOME/interp`, else `~/.cache/interp`.
+
+    The folder need not exist yet; whoever writes makes it.
+    """
+    if chosen := os.environ.get("INTERP_CACHE"):
+        return Path(chosen).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base).expanduser() / "interp"
+    return Path.home() / ".cache" / "interp"
+
+
+def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict[str, Any]:
+    """Return the mapping that a JSON file holds.
+
+    Raises:
+        InterpError: it cannot be read, or holds something else than what is `expected`; the `remedy` ends the sentence.
+    """
+    end = f"; {remedy}." if remedy else "."
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InterpError(f"{path} cannot be read as JSON ({error}){end}") from error
+    if not isinstance(values, dict):
+        raise InterpError(f"{path} holds a JSON {type(values).__name__}; expected {expected}{end}")
+    return values
+
+
 def _replace(new: Path, path: Path) -> None:
     files = [new] if new.is_file() else sorted(file for file in new.rglob("*") if file.is_file())
     for file in files:
@@ -50,12 +86,6 @@ def _replace(new: Path, path: Path) -> None:
     else:
         new.replace(path)
     _sync(path.parent)
-
-
-def sweep(path: Path) -> None:
-    """Remove what writers of `path` left beside it when they were killed."""
-    for left in path.parent.glob(f".{path.name}.????????"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

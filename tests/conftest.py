@@ -16,6 +16,7 @@ from interp.data.corpora.corpus import Document
 from interp.data.tokenizer import train_tokenizer
 from interp.model.config import BiasConfig, ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from tests import commands
 
 TEXT = (
     "The quick brown fox doesn't jump over 13 lazy dogs; it sleeps. In 1905 Albert Einstein published four papers, "
@@ -25,6 +26,12 @@ TEXT = (
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs inherit that; Ctrl-C is tested here
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parent_of_commands():
+    yield
+    commands.end()
 
 
 @pytest.fixture(scope="module")

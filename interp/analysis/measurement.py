@@ -172,7 +172,7 @@ class Measurement(Sums):
         return {}
 
     def nulls(self, found: Found) -> Iterator[Null]:
-        """Yield what columns of `heads` are held against; they become rows of the table `nulls`, and columns of p and q."""
+        """Yield what columns of `heads` are held against; they become rows of the table `nulls`, and a column of q each."""
         yield from ()
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:

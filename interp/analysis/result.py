@@ -86,10 +86,12 @@ class Amplification:
     @classmethod
     def of(cls, tables: Mapping[str, pd.DataFrame], run: dict[str, Any]) -> Amplification:
         """Return the result that these tables are."""
-        first = [tables[name] for name in TABLES]
-        later = {name: tables[name] for name in LATER_TABLES if name in tables}
+        own = {name: tables[name] for name in (*TABLES, *LATER_TABLES) if name in tables}
         further = {name: table for name, table in tables.items() if name not in (*TABLES, *LATER_TABLES)}
-        return cls(*first, run, **later, further=further)  # pyright: ignore[reportArgumentType] # tables by name
+        whole = cls(
+            own["heads"], own["tokens"], own["positions"], own["passages"], own["passage_scores"], run, further=further
+        )
+        return replace(whole, **{name: own[name] for name in LATER_TABLES if name in own})
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -145,10 +147,10 @@ class Amplification:
         """
         from interp.analysis.measurements.static_alignment import static_tables
 
-        direction: Any = self.run["direction"] if direction is None else direction
-        if isinstance(direction, str) and direction not in ("bias", "effective"):
-            raise InterpError(f"The run looked along {direction}, which is not this model's; give it as direction=.")
-        return static_tables(model, self.tokens, self.run["schemes"], bias=self.run["bias"], direction=direction)
+        along: Any = self.run["direction"] if direction is None else direction
+        if isinstance(along, str) and along not in ("bias", "effective"):
+            raise InterpError(f"The run looked along {along}, which is not this model's; give it as direction=.")
+        return static_tables(model, self.tokens, self.run["schemes"], bias=self.run["bias"], direction=along)
 
     def values(
         self, model: HookedSymmetryBrokenTransformer, documents: Iterable[TaggedDocument], schemes: Sequence[Scheme]
@@ -221,9 +223,7 @@ class Amplification:
     def __getattr__(self, name: str) -> Any:
         """Tell where a table is that was an attribute in earlier versions."""
         if name in KNOWN_TABLES and not name.startswith("__"):
-            raise AttributeError(
-                f"Tables on request are in result.tables, as result.tables[{name!r}], where they were made."
-            )
+            raise AttributeError(f"This table is in result.tables, as result.tables[{name!r}], where it was made.")
         raise AttributeError(f"Amplification has no attribute {name!r}{nearest(name, dir(type(self)))}")
 
 

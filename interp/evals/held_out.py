@@ -1,4 +1,4 @@
-"""The fixed held-out documents that a model is judged on, of a corpus or of token shards."""
+"""The loss on held-out documents, of a corpus or of token shards: overall, by position, by class; with intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scipy import stats
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.classes.built_in import Scheme, build_schemes
-from interp.data.contexts import Contexts, TaggedDocument, pack
+from interp.data.contexts import Contexts, pack, take_tokens
 from interp.data.corpora.corpus import Corpus, Split, open_corpus, open_for_measuring
 from interp.data.shards.open import TokenShards, is_shards, open_shards
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE
@@ -26,91 +26,6 @@ from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 PIECE = 1 << 20  # tokens of shards read at a time
-
-
-def open_held_out(
-    tokenizer: PreTrainedTokenizerFast, corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None
-) -> Corpus:
-    """Return the held-out documents of a corpus: the validation split of the Wikipedia sample and of shards, else all.
-
-    Shards are decoded document by document, so that words can be tagged; their tokenizer must be the one given.
-
-    Raises:
-        InterpError: no such corpus, or nothing in the split.
-    """
-    if isinstance(corpus, str | Path) and is_shards(corpus):
-        shards = open_shards(corpus, "train" if split == "train" else "validation", len(tokenizer))
-        return open_corpus(Corpus(str(corpus), lambda row: islice(_decoded(tokenizer, shards), row, None)))
-    return open_for_measuring(corpus, split)
-
-
-def _decoded(tokenizer: PreTrainedTokenizerFast, shards: TokenShards) -> Iterator[tuple[str, str]]:
-    for number, tokens in enumerate(_documents(shards, special_index(tokenizer.bos_token_id)), start=1):
-        yield f"document {number}", str(tokenizer.decode(tokens))
-
-
-def _documents(shards: TokenShards, bos: int) -> Iterator[np.ndarray]:
-    """Yield the tokens between one bos and the next, across pieces and files."""
-    waiting = np.empty(0, dtype=np.int64)
-    for start in range(0, len(shards), PIECE):
-        piece = shards.windows(np.array([start]), min(PIECE, len(shards) - start))[0]
-        *whole, waiting = np.split(stream := np.concatenate([waiting, piece]), np.flatnonzero(stream == bos))
-        yield from (tokens[tokens != bos] for tokens in whole if len(tokens) > 1)
-    yield waiting[waiting != bos]
-
-
-class DocumentRatios:
-    """The mean of token values in each of `n_cells` cells; a token may count in several cells.
-
-    With y_d the sum of the values and x_d the number of tokens of document d in a cell, the mean is R = sum y / sum x and
-    its variance D / (D - 1) * sum_d (y_d - R x_d)^2 / (sum x)^2 over the D documents with tokens in the cell; the
-    interval is R -+ t * error with D - 1 degrees of freedom. Source: Cochran, "Sampling Techniques", 1977, section 6.3.
-    """
-
-    def __init__(self, n_cells: int) -> None:
-        self.sums = np.zeros((6, n_cells))  # documents, x, y, xx, xy, yy
-        self.open: tuple[int, np.ndarray] | None = (
-            None  # the last document, of which more may come, and its x, y [2, cell]
-        )
-
-    def update(
-        self,
-        documents: Int64[np.ndarray, " token"],
-        cells: Int64[np.ndarray, "kind token"],
-        values: Float64[np.ndarray, " token"],
-    ) -> None:
-        """Add tokens with their documents, which come in the order of the corpus, and the cells each counts in."""
-        if not len(documents):
-            return
-        known, place = np.unique(documents, return_inverse=True)
-        n_cells = self.sums.shape[1]
-        index = (place * n_cells + cells).ravel()
-        weights = (np.ones(index.size), np.tile(values, len(cells)))
-        parts = np.stack([np.bincount(index, w, len(known) * n_cells).reshape(-1, n_cells) for w in weights], axis=1)
-        if self.open and self.open[0] == known[0]:
-            parts[0] += self.open[1]
-        elif self.open:
-            self._close(self.open[1][None])
-        self._close(parts[:-1])
-        self.open = int(known[-1]), parts[-1]
-
-    def table(self, level: float = 0.95) -> pd.DataFrame:
-        """Return a row per cell: loss, low, high, n_tokens, n_documents; missing where there is nothing to tell."""
-        if self.open:
-            self._close(self.open[1][None])
-            self.open = None
-        documents, x, y, xx, xy, yy = self.sums
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = y / x
-            squares = np.maximum(yy - 2 * ratio * xy + ratio**2 * xx, 0)
-            error = np.sqrt(documents / (documents - 1) * squares) / x
-        half = stats.t.ppf(0.5 + level / 2, np.maximum(documents - 1, 1)) * np.where(documents > 1, error, np.nan)
-        counts = {"n_tokens": x.astype(np.int64), "n_documents": documents.astype(np.int64)}
-        return pd.DataFrame({"loss": ratio, "low": ratio - half, "high": ratio + half, **counts})
-
-    def _close(self, parts: Float64[np.ndarray, "document 2 cell"]) -> None:
-        x, y = parts[:, 0], parts[:, 1]
-        self.sums += np.stack([(x > 0).sum(0), x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0), (y * y).sum(0)])
 
 
 @dataclass(frozen=True)
@@ -159,17 +74,83 @@ def held_out_loss(
     tokenizer = model.need_tokenizer()
     opened = open_held_out(tokenizer, corpus, split)
     built = build_schemes(schemes, tokenizer, opened, pipeline) if schemes else []
-    documents = _up_to(tag_documents(tokenizer, opened, built, pipeline, workers), max_tokens)
+    documents = take_tokens(tag_documents(tokenizer, opened, built, pipeline, workers), max_tokens)
     cells = _Cells(model.cfg.n_ctx, built)
-    ratios, was_training = DocumentRatios(cells.size), model.training
-    model.eval()
-    try:
+    ratios = DocumentRatios(cells.size)
+    with model.evaluating():
         for contexts in pack(documents, model.cfg.n_ctx, batch_size, special_index(tokenizer.pad_token_id)):
             _add(model, contexts, cells, ratios)
             on_tokens(int(contexts.mask.sum()))
-    finally:
-        model.train(was_training)
     return _result(ratios.table(), cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
+
+
+def open_held_out(
+    tokenizer: PreTrainedTokenizerFast, corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None
+) -> Corpus:
+    """Return the held-out documents of a corpus: the validation split of the Wikipedia sample and of shards, else all.
+
+    Shards are decoded document by document, so that words can be tagged; their tokenizer must be the one given.
+
+    Raises:
+        InterpError: no such corpus, or nothing in the split.
+    """
+    if isinstance(corpus, str | Path) and is_shards(corpus):
+        shards = open_shards(corpus, "train" if split == "train" else "validation", len(tokenizer))
+        return open_corpus(Corpus(str(corpus), lambda row: islice(_decoded(tokenizer, shards), row, None)))
+    return open_for_measuring(corpus, split)
+
+
+class DocumentRatios:
+    """The mean of token values in each of `n_cells` cells; a token may count in several cells.
+
+    With y_d the sum of the values and x_d the number of tokens of document d in a cell, the mean is R = sum y / sum x and
+    its variance D / (D - 1) * sum_d (y_d - R x_d)^2 / (sum x)^2 over the D documents with tokens in the cell; the
+    interval is R -+ t * error with D - 1 degrees of freedom. Source: Cochran, "Sampling Techniques", 1977, section 6.3.
+    """
+
+    def __init__(self, n_cells: int) -> None:
+        self.sums = np.zeros((6, n_cells))  # documents, x, y, xx, xy, yy
+        # the last document, of which more may come, and its x, y [2, cell]
+        self.open: tuple[int, np.ndarray] | None = None
+
+    def update(
+        self,
+        documents: Int64[np.ndarray, " token"],
+        cells: Int64[np.ndarray, "kind token"],
+        values: Float64[np.ndarray, " token"],
+    ) -> None:
+        """Add tokens with their documents, which come in the order of the corpus, and the cells each counts in."""
+        if not len(documents):
+            return
+        known, place = np.unique(documents, return_inverse=True)
+        n_cells = self.sums.shape[1]
+        index = (place * n_cells + cells).ravel()
+        weights = (np.ones(index.size), np.tile(values, len(cells)))
+        parts = np.stack([np.bincount(index, w, len(known) * n_cells).reshape(-1, n_cells) for w in weights], axis=1)
+        if self.open and self.open[0] == known[0]:
+            parts[0] += self.open[1]
+        elif self.open:
+            self._close(self.open[1][None])
+        self._close(parts[:-1])
+        self.open = int(known[-1]), parts[-1]
+
+    def table(self, level: float = 0.95) -> pd.DataFrame:
+        """Return a row per cell: loss, low, high, n_tokens, n_documents; missing where there is nothing to tell."""
+        if self.open:
+            self._close(self.open[1][None])
+            self.open = None
+        documents, x, y, xx, xy, yy = self.sums
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = y / x
+            squares = np.maximum(yy - 2 * ratio * xy + ratio**2 * xx, 0)
+            error = np.sqrt(documents / (documents - 1) * squares) / x
+        half = stats.t.ppf(0.5 + level / 2, np.maximum(documents - 1, 1)) * np.where(documents > 1, error, np.nan)
+        counts = {"n_tokens": x.astype(np.int64), "n_documents": documents.astype(np.int64)}
+        return pd.DataFrame({"loss": ratio, "low": ratio - half, "high": ratio + half, **counts})
+
+    def _close(self, parts: Float64[np.ndarray, "document 2 cell"]) -> None:
+        x, y = parts[:, 0], parts[:, 1]
+        self.sums += np.stack([(x > 0).sum(0), x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0), (y * y).sum(0)])
 
 
 class _Cells:
@@ -198,16 +179,6 @@ def _add(model: HookedSymmetryBrokenTransformer, contexts: Contexts, cells: _Cel
     ratios.update(contexts.documents[:, 1:].numpy()[real], cells.of(contexts, real), losses[real])
 
 
-def _up_to(documents: Iterator[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:
-    """Yield documents until one would exceed `max_tokens`, but always the first."""
-    seen = 0
-    for document in documents:
-        seen += len(document.tokens)
-        if seen > len(document.tokens) and max_tokens is not None and seen > max_tokens:
-            return
-        yield document
-
-
 def _result(table: pd.DataFrame, cells: _Cells, run: dict[str, Any]) -> HeldOutLoss:
     if not table.loc[0, "n_tokens"]:
         raise InterpError("The corpus has no token to predict; give a text of at least one token.")
@@ -216,3 +187,18 @@ def _result(table: pd.DataFrame, cells: _Cells, run: dict[str, Any]) -> HeldOutL
     named = pd.DataFrame(names, columns=["scheme", "token_class"]).join(table.iloc[classes].reset_index(drop=True))
     places = pd.DataFrame({"pos": positions - 1}).join(table.iloc[positions].reset_index(drop=True))
     return HeldOutLoss(table.iloc[overall], places, named, run)
+
+
+def _decoded(tokenizer: PreTrainedTokenizerFast, shards: TokenShards) -> Iterator[tuple[str, str]]:
+    for number, tokens in enumerate(_documents(shards, special_index(tokenizer.bos_token_id)), start=1):
+        yield f"document {number}", str(tokenizer.decode(tokens))
+
+
+def _documents(shards: TokenShards, bos: int) -> Iterator[np.ndarray]:
+    """Yield the tokens between one bos and the next, across pieces and files."""
+    waiting = np.empty(0, dtype=np.int64)
+    for start in range(0, len(shards), PIECE):
+        piece = shards.windows(np.array([start]), min(PIECE, len(shards) - start))[0]
+        *whole, waiting = np.split(stream := np.concatenate([waiting, piece]), np.flatnonzero(stream == bos))
+        yield from (tokens[tokens != bos] for tokens in whole if len(tokens) > 1)
+    yield waiting[waiting != bos]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,20 @@ from interp.page.look import PAGE
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(folder: Path, template: str, **values: Any) -> str:
-    """Return a template of `folder` as HTML, with the `values` escaped.
+def render(folders: Path | Sequence[Path], template: str, **values: Any) -> str:
+    """Return a template of the folder, or of the first of the `folders` that has it, as HTML, with the `values` escaped.
 
     It extends `base.html`, or `panels.html` if it shows `panels_of` figures side by side. `{{ read("its.css") }}` in a
-    template is a file of the folder, or of the ones that all pages share, as it stands.
+    template is a file of these folders, or of the one that all pages share, as it stands.
     """
+    places = [*([folders] if isinstance(folders, Path) else folders), TEMPLATES]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, TEMPLATES]), autoescape=True, undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(places), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
 
     def read(name: str) -> Markup:
-        return Markup(next(f / name for f in (folder, TEMPLATES) if (f / name).is_file()).read_text(encoding="utf-8"))
+        return Markup(next(place / name for place in places if (place / name).is_file()).read_text(encoding="utf-8"))
 
     return environment.get_template(template).render(colours=PAGE, plotly=Markup(get_plotlyjs()), read=read, **values)
 

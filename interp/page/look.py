@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+Theme = Literal["light", "dark"]
+
 # A page's style sheet has these as variables, in the theme that is on.
 PAGE = {
     "page": {"light": "#eef0f3", "dark": "#14171b"},
@@ -21,3 +25,22 @@ FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "s
 def colour_of(number: int) -> str:
     """Return the colour of one of several runs or models by its place among them; beyond eight they repeat."""
     return COLOURS[number % len(COLOURS)]
+
+
+def layout(title: str, theme: Theme, height: int, **more: Any) -> dict[str, Any]:
+    """Return a Plotly layout with `title` (already escaped) in the colours of `theme`; `more` adds to it."""
+    return {
+        "title": {"text": title},
+        "height": height,
+        "template": "none",
+        "font": FONT | {"color": PAGE["text"][theme]},
+        "paper_bgcolor": PAGE["panel"][theme],
+        "plot_bgcolor": PAGE["panel"][theme],
+        "margin": {"l": 16, "r": 16, "t": 48, "b": 48},
+        **more,
+    }
+
+
+def number_axis(title: str, theme: Theme) -> dict[str, Any]:
+    """Return the axis along which numbers are read."""
+    return {"title": {"text": title}, "zeroline": False, "automargin": True, "gridcolor": PAGE["line"][theme]}

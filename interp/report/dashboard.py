@@ -3,7 +3,7 @@
     write_dashboard(interp.Amplification.load("reports/tiny-bqbv"), "report.html")
 
 The page is a Jinja template with escaping on; data goes in as JSON and base64, and the page's own scripts and Plotly's
-bundle stand in the file. Pictures start from `interp.report.figures`, so page, notebook and report look the same.
+bundle stand in the file. What it shows of the result are the `PANELS`, and nothing here knows one from another.
 """
 
 from __future__ import annotations
@@ -17,24 +17,17 @@ from interp.analysis.comparison import Comparison
 from interp.analysis.result import Amplification
 from interp.page import document
 from interp.page.look import PAGE
-from interp.report.evidence import with_evidence
+from interp.report import panels
 from interp.report.findings import facts, findings, first_head, overview
 from interp.report.look import GREY, PALETTES, PLAIN
 from interp.report.metrics import FEW, SINK, metrics_of
-from interp.report.panels.compare import comparison_payload
-from interp.report.panels.effect import effect_payload
-from interp.report.panels.packing import heads_payload, script_json
-from interp.report.panels.passages import passages_payload
-from interp.report.panels.payload_figures import figures_payload
-from interp.report.panels.position import positions_payload
-from interp.report.panels.tokens import tokens_payload
+from interp.report.panels.packing import look, script_json
+from interp.report.panels.panel import View
 
 TEMPLATES = Path(__file__).parent / "templates"
-# In the order of their use: they share one module scope, so a page has one state and no globals.
-SCRIPTS = (
-    "data", "colours", "state", "export", "chart", "ranking", "grid", "picture", "bars", "classtable", "tokens",
-    "profile", "adjusted", "passages", "effect", "differences", "compare", "page",
-)  # fmt: skip
+# In the order of their use: they share one module scope, so a page has one state and no globals. The scripts of the
+# panels come between the last two, each in a block of its own.
+SCRIPTS = ("data", "colours", "state", "chart", "panel", "controls", "page")
 
 
 def write_dashboard(result: Amplification, path: str | Path, comparison: Comparison | None = None) -> Path:
@@ -54,40 +47,38 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
     Raises:
         InterpError: a table lacks a column, repeats a row, or the run record does not say what was read.
     """
-    run, heads = result.run, with_evidence(result)
-    schemes = [str(name) for name in heads["scheme"].unique()]
+    view = View.of(result, comparison)
+    shown = [panel for panel in panels.PANELS if panel.available(view)]
+    data = payload(view)
     return document.render(
-        TEMPLATES,
+        [TEMPLATES, *dict.fromkeys(panel.folder for panel in shown)],
         "page.html",
-        run=run,
-        facts=facts(run),
-        data=Markup(script_json(payload(result, comparison))),
-        findings=[findings(heads, scheme) for scheme in schemes],
-        overview=overview(heads, schemes[0]),
+        run=result.run,
+        facts=facts(result.run),
+        data=Markup(script_json(data)),
+        findings=[findings(view.heads, scheme) for scheme in view.schemes],
+        overview=overview(view.heads, next(iter(view.schemes))),
         few=FEW,
-        interventions=result.interventions,
-        comparison=comparison,
-        metrics=metrics_of(heads.columns),
-        scripts=[f"{name}.js" for name in SCRIPTS],
+        view=view,
+        metrics=data["metrics"],
+        panels=shown,
+        payloads=data["panels"],
+        figures=data["figures"],
+        scripts=SCRIPTS,
     )
 
 
-def payload(result: Amplification, comparison: Comparison | None = None) -> dict[str, Any]:
-    """Return everything the page's scripts read, one entry per panel."""
-    table = with_evidence(result)
-    heads = heads_payload(table)
+def payload(view: View) -> dict[str, Any]:
+    """Return everything the page's scripts read: what all panels share, and under `panels` what each has of its own."""
+    shown = [panel for panel in panels.PANELS if panel.available(view)]
     return {
-        "model": str(result.run["model"]),
-        "first_head": first_head(table, heads["schemes"][0]["name"]),
+        "model": str(view.result.run["model"]),
+        "first_head": first_head(view.heads, next(iter(view.schemes))),
         "few": FEW,
         "sink": SINK,
-        "metrics": [vars(metric) for metric in metrics_of(table.columns)],
+        "metrics": [vars(metric) for metric in metrics_of(view.heads.columns)],
         "colours": {"palettes": PALETTES, "plain": PLAIN, "page": PAGE, "grey": GREY},
-        "figures": figures_payload(table, result, comparison),
-        **heads,
-        "tokens": tokens_payload(result.tokens, heads),
-        "positions": positions_payload(result.positions, heads),
-        "effect": effect_payload(result.interventions, heads),
-        "comparison": comparison_payload(comparison, heads),
-        "passages": passages_payload(result.passages, result.passage_scores, table, heads),
+        "figures": {name: look(figure) for panel in shown for name, figure in panel.figures(view).items()},
+        **view.payload(),
+        "panels": {panel.name: panel.payload(view) for panel in shown},
     }

@@ -13,8 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from interp.page.document import panels_of, render, write_page
-from interp.page.look import colour_of
-from interp.report.look import layout
+from interp.page.look import colour_of, layout
 from interp.report.metrics import escaped
 
 TITLES = {
@@ -116,7 +115,7 @@ def _offset(number: int, count: int) -> float:
     return 0.7 * ((number + 0.5) / count - 0.5)
 
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def evaluation_page(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[str, Any]], path: str | Path) -> Path:

@@ -20,7 +20,7 @@ def with_evidence(result: Amplification) -> pd.DataFrame:
     Of `adjusted`: `contrast_low, contrast_high` (the 95% interval of `bias_score_contrast` over documents),
     `contrast_position` (the contrast between tokens at the same positions) with its `_low` and `_high`, and
     `contrast_frequency` with position and token frequency removed. Of `nulls`: `contrast_null_mean`, `contrast_null_sd`
-    and the same for `auroc`, `alignment` and `amplification`, of random directions. Columns of empty tables are left out.
+    and the same for every other statistic, of random directions. Columns of empty tables are left out.
     """
     heads = result.heads
     for name, rows in _groups(result.adjusted, "adjusted_for", REMOVED):
@@ -29,7 +29,7 @@ def with_evidence(result: Amplification) -> pd.DataFrame:
         columns |= {} if name == "nothing" else {"bias_score_contrast": stem}
         heads = _joined(heads, rows, columns)
     directions = result.nulls.loc[result.nulls["null"] == "direction"] if len(result.nulls) else result.nulls
-    for name, rows in _groups(directions, "statistic", ("contrast", "auroc", "alignment", "amplification")):
+    for name, rows in _groups(directions, "statistic", directions["statistic"].unique() if len(directions) else ()):
         heads = _joined(heads, rows, {"null_mean": f"{name}_null_mean", "null_sd": f"{name}_null_sd"})
     return heads
 

@@ -14,7 +14,7 @@ from interp.report.evidence import with_evidence
 from interp.report.panels.classes import class_bars, token_bars
 from interp.report.panels.compare import class_differences, comparison_grids
 from interp.report.panels.effect import attention_change, loss_change
-from interp.report.panels.grid import head_grid
+from interp.report.panels.heads import head_grid
 from interp.report.panels.position import adjusted_contrasts, position_profile
 
 __all__ = [

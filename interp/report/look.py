@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from plotly.colors import sample_colorscale
 
-from interp.page.look import FONT, PAGE
+from interp.page.look import PAGE, Theme
 from interp.report.metrics import Metric, rankable
-
-Theme = Literal["light", "dark"]
-
 
 # Five stops each, from most suppressed over no effect to most amplified, for a light and a dark page.
 PALETTES = {
@@ -56,26 +53,6 @@ def colours_of(
     places = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low), 0, 1)
     sampled = sample_colorscale(colorscale(metric, palette, theme), places.tolist())
     return [str(colour) if np.isfinite(value) else GREY for colour, value in zip(sampled, values, strict=True)]
-
-
-def layout(title: str, theme: Theme, height: int, **more: Any) -> dict[str, Any]:
-    """Return a Plotly layout with `title` (already escaped) in the colours of `theme`; `more` adds to it."""
-    return {
-        "title": {"text": title},
-        "height": height,
-        "template": "none",
-        "font": FONT | {"color": PAGE["text"][theme]},
-        "paper_bgcolor": PAGE["panel"][theme],
-        "plot_bgcolor": PAGE["panel"][theme],
-        "margin": {"l": 16, "r": 16, "t": 48, "b": 48},
-        **more,
-    }
-
-
-def value_axis(look: Metric, theme: Theme) -> dict[str, Any]:
-    """Return the axis along which a metric is read."""
-    title = {"text": f"{look.title} ({look.unit})"}
-    return {"title": title, "zeroline": False, "automargin": True, "gridcolor": PAGE["line"][theme]}
 
 
 def class_axis(names: list[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Blocks, processes and interruptions: what is measured does not depend on them."""
 
+import functools
 import json
 import os
 import signal
@@ -12,24 +13,24 @@ import pandas as pd
 import pytest
 import torch
 
+from interp.analysis.measurements.passages import Passages
 from interp.analysis.result import Amplification
-from interp.analysis.resume import ResumeFile, remove_partial, state_of
+from interp.analysis.resume import ResumeFile, remove_partial
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
-from interp.data.contexts import Dealer, Encoded, TaggedDocument
 from interp.errors import InterpError
+from tests import commands
+from tests.analysis.blocks import KilledError, after, in_blocks, killed_after
+from tests.analysis.passes import measurement_of
 
-TABLES = (
-    "heads",
-    "tokens",
-    "positions",
-    "passages",
-    "passage_scores",
-    "nulls",
-    "adjusted",
-    "selectivity",
-    "replicates",
-)
+TABLES = ("heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates")
+
+
+def assert_alike(one, two, **how):
+    """All tables of two results are alike."""
+    assert set(one.tables) == set(two.tables) == set(TABLES)
+    for name in TABLES:
+        pd.testing.assert_frame_equal(one.tables[name], two.tables[name], **how)
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +38,7 @@ def case(make_model, make_documents, make_scheme):
     """A model and documents of several blocks."""
     model, schemes = make_model(n_ctx=9, n_layers=1), [make_scheme("s", 4), make_scheme("t", 3)]
     documents = make_documents(schemes, model.cfg.d_vocab, np.random.default_rng(0).integers(5, 300, size=24))
-    blocks = [one.block for one in Dealer(9).deal([_encoded(document) for document in documents])]
-    return model, schemes, [_in_block(document, block) for document, block in zip(documents, blocks, strict=True)]
-
-
-def _encoded(document):
-    return Encoded(document.index, document.document, document.tokens, document.offsets)
-
-
-def _in_block(document, block):
-    return TaggedDocument(document.index, document.document, document.tokens, document.offsets, document.classes, block)
+    return model, schemes, in_blocks(documents, 9)
 
 
 def run(case, documents=None, **options):
@@ -55,24 +47,14 @@ def run(case, documents=None, **options):
         model,
         all_documents if documents is None else documents,
         schemes,
-        Settings(amplified_nulls=2, nulls=4),
+        Settings(amplified_nulls=2, nulls=4, batch_size=8),
         **options,
     )
 
 
-class KilledError(Exception):
-    pass
-
-
 def interrupted(case, partial, batches):
-    seen = iter(range(batches))
-
-    def on_tokens(tokens):
-        if tokens and next(seen, None) is None:
-            raise KilledError
-
     with pytest.raises(KilledError):
-        run(case, partial=partial, on_tokens=on_tokens)
+        run(case, after(case[2], partial), resume=partial, on_tokens=killed_after(batches))
 
 
 def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
@@ -80,22 +62,16 @@ def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
     done = []
     for batches in (20, 12):
         partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
-        interrupted((*case[:2], after(case, partial)), partial, batches)
+        interrupted(case, partial, batches)
         done.append(ResumeFile(tmp_path, {"seed": 0}).done.number)
     assert done[0] < done[1]
     partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
-    resumed = run(case, after(case, partial), partial=partial)
+    resumed = run(case, after(case[2], partial), resume=partial)
     assert partial.done.number == done[1]
-    for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(resumed, name), getattr(whole, name), check_exact=True)
+    assert_alike(resumed, whole, check_exact=True)
     assert resumed.run["n_tokens"] == whole.run["n_tokens"]
     remove_partial(tmp_path)
     assert not tmp_path.exists()
-
-
-def after(case, partial):
-    last = -1 if partial.done is None else partial.done.number
-    return [document for document in case[2] if document.block.number > last]
 
 
 def test_partial_sums_of_other_settings_and_damaged_ones_are_refused(case, tmp_path):
@@ -111,7 +87,7 @@ def test_partial_sums_of_other_settings_and_damaged_ones_are_refused(case, tmp_p
 
 
 def test_sums_are_saved_no_more_often_than_asked(case, tmp_path):
-    run(case, partial=ResumeFile(tmp_path, {}, every_seconds=3600.0))
+    run(case, resume=ResumeFile(tmp_path, {}, every_seconds=3600.0))
     assert not list(tmp_path.iterdir())
 
 
@@ -136,28 +112,30 @@ def corpus(tmp_path):
     return path
 
 
+run_fresh = functools.partial(subprocess.run, capture_output=True, text=True, timeout=180)
+
+
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds_and_only_the_first_speaks(corpus, tmp_path):
     told = {}
-    for processes in (1, 2):
-        done = subprocess.run(command(corpus, tmp_path / str(processes), processes), capture_output=True, text=True)
+    for processes, start in ((1, commands.run), (2, run_fresh)):
+        done = start(command(corpus, tmp_path / str(processes), processes))
         assert done.returncode == 0, done.stderr[-3000:]
         told[processes] = done.stderr.count("report.html")
         assert not (tmp_path / str(processes) / "partial").exists()
     assert told == {1: 1, 2: 1}
     one, two = (Amplification.load(tmp_path / str(processes)) for processes in (1, 2))
-    for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(one, name), getattr(two, name), rtol=1e-6, atol=1e-7)
+    assert_alike(one, two, rtol=1e-6, atol=1e-7)
     for name in ("n_tokens", "n_documents", "corpus_sha256"):
         assert one.run[name] == two.run[name]
 
 
 KILLED = """
 import sys
-from interp.analysis import partial
-partial.EVERY_SECONDS = 0.0
-partial.PartialSums.__init__.__defaults__ = (0, 0.0)
-partial.SHARE = 1e9
+from interp.analysis import resume
+resume.EVERY_SECONDS = 0.0
+resume.ResumeFile.__init__.__defaults__ = (0, 0.0)
+resume.SHARE = 1e9
 sys.argv = ["interp.amplify", *sys.argv[1:]]
 from interp.amplify import app
 app()
@@ -168,26 +146,22 @@ app()
 def test_a_killed_command_goes_on_when_it_is_given_again(corpus, tmp_path):
     output = tmp_path / "report"
     words = command(corpus, output, 1, "--quiet", "--nulls", "32")[3:]
-    run = subprocess.Popen([sys.executable, "-c", KILLED, *words], stderr=subprocess.PIPE, start_new_session=True)
+    run = commands.start([sys.executable, "-c", KILLED, *words], start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((output / "partial").glob("rank-0.safetensors")):
-        assert run.poll() is None, run.stderr.read().decode()[-2000:]
+        assert run.poll() is None, run.stderr[-2000:]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    run.stderr.close()
-    other = subprocess.run(
-        [sys.executable, "-m", "interp.amplify", *words, "--seed", "1"], capture_output=True, text=True
-    )
+    other = commands.run([sys.executable, "-m", "interp.amplify", *words, "--seed", "1"])
     assert other.returncode == 1
-    assert "partial results of another run: its null_seed is 0, here it is 1" in " ".join(other.stderr.split())
+    assert "partial results of another run: its seed is 0, here it is 1" in " ".join(other.stderr.split())
     for folder in (output, tmp_path / "whole"):
         words[words.index("-o") + 1] = str(folder)
-        subprocess.run([sys.executable, "-m", "interp.amplify", *words], check=True, capture_output=True)
+        commands.run([sys.executable, "-m", "interp.amplify", *words], check=True)
     resumed, whole = Amplification.load(output), Amplification.load(tmp_path / "whole")
-    for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(resumed, name), getattr(whole, name), check_exact=True)
+    assert_alike(resumed, whole, check_exact=True)
     assert not (output / "partial").exists()
 
 
@@ -200,13 +174,12 @@ def test_merged_parts_of_the_blocks_equal_the_whole_in_any_order(case, world):
         for other in others:
             first.merge(other)
         wholes.append(first)
-    expected = state_of(sums_of(case, case[2]))
+    expected = sums_of(case, case[2])
     for whole in wholes:
-        for name, tensor in state_of(whole).items():
-            torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)
-        assert [one.tokens.tolist() for one in whole.sample.contexts()] == [
-            one.tokens.tolist() for one in sums_of(case, case[2]).sample.contexts()
-        ]
+        for name, tensor in whole.state().items():
+            torch.testing.assert_close(tensor, expected.state()[name], rtol=1e-9, atol=1e-9)
+        kept, kept_of_all = (measurement_of(sums, Passages).contexts() for sums in (whole, expected))
+        assert [one.tokens.tolist() for one in kept] == [one.tokens.tolist() for one in kept_of_all]
 
 
 def sums_of(case, documents):
@@ -220,5 +193,5 @@ def sums_of(case, documents):
         def save(self, block, sums):
             kept[:] = [sums]
 
-    run(case, documents, partial=Keeping())
+    run(case, documents, resume=Keeping())
     return kept[0]

@@ -3,11 +3,11 @@
 import json
 import os
 import random
-import subprocess
 import sys
 
 from interp.data.shards.config import PrepareConfig
 from interp.data.shards.prepare import prepare
+from tests import commands
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
@@ -26,7 +26,7 @@ def command(corpus, folder, *more):
 
 
 def run(corpus, folder, *more, **options):
-    return subprocess.run(command(corpus, folder, *more), env=ENVIRONMENT, capture_output=True, text=True, **options)
+    return commands.run(command(corpus, folder, *more), env=ENVIRONMENT, **options)
 
 
 def make(corpus, folder, **settings):

@@ -105,3 +105,13 @@ def test_composition_is_what_a_later_head_reads_of_an_earlier_ones_output(make_m
     torch.testing.assert_close(scores[0, 1, 2, 0], (written @ read).norm() / (written.norm() * read.norm()))
     assert not scores[2, :, 2].any() and not scores[1, :, 0].any()
     assert torch.equal(model.W_E_pos, torch.cat([model.W_E, model.W_pos]))
+
+
+@torch.no_grad()
+def test_a_norm_is_its_linear_map_at_its_scale_and_its_shift(make_model):
+    norm = make_model().double().ln_final
+    x, y = torch.randn(2, 5, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    inverse = 1 / norm.scale(x)
+    torch.testing.assert_close(norm.linearize(inverse)(x) + norm.b, norm.normalize(x))
+    held = norm.linearize(0.7)
+    torch.testing.assert_close(held(2 * x - 3 * y), 2 * held(x) - 3 * held(y))

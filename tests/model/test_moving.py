@@ -2,13 +2,13 @@
 
 import copy
 import pickle
-import subprocess
 import sys
 
 import pytest
 import torch
 
 from interp.model.config import BiasConfig
+from tests import commands
 from tests.model.cases import SHAPES, random_tokens
 
 
@@ -72,6 +72,6 @@ for changes, asked in (({"activation": "gelu"}, {"bias_scale": 0.5}), ({"positio
 @pytest.mark.slow
 def test_the_forward_pass_compiles_without_a_graph_break_whatever_is_asked_of_it():
     # in a process of its own: a compiler cannot look through the type checker of the tests
-    output = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=True).stdout
+    output = commands.run([sys.executable, "-c", COMPILED], check=True).stdout
     differences = [float(line) for line in output.split()]
     assert len(differences) == 4 and max(differences) < 1e-5

@@ -1,4 +1,3 @@
-import subprocess
 import sys
 
 import pytest
@@ -6,6 +5,7 @@ import torch
 
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
+from tests import commands
 from tests.model.cases import SHAPES, random_tokens
 from tests.model.reference import forward
 
@@ -114,7 +114,7 @@ for step in (1, 2):
 
 def test_the_training_forward_compiles_without_a_graph_break_and_sees_new_draws():
     # in a process of its own: a compiler cannot look through the type checker of the tests
-    output = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=True).stdout
+    output = commands.run([sys.executable, "-c", COMPILED], check=True).stdout
     first, second = ([float(loss) for loss in line.split()] for line in output.splitlines())
     assert first[0] == pytest.approx(first[1], abs=1e-5)
     assert second[0] == pytest.approx(second[1], abs=1e-5)

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from interp.replicate.plan import Measuring, Tuning
-from interp.replicate.replication import store_plan
+from interp.replicate.plan import Measuring, Tuning, store_plan
+from tests import commands
 
 RESULTS = ("results.csv", "contrasts.csv")
 
@@ -26,25 +26,24 @@ def stored(small_plan, tmp_path):
     return tmp_path / "plan.yaml"
 
 
-def command(plan, output, *more):
-    words = ["--plan", str(plan), "-o", str(output), *more]
-    return [sys.executable, "-m", "interp.replicate", *words]
+def command(plan, output, *more, module="tests.replicate.forked"):
+    return [sys.executable, "-m", module, "--plan", str(plan), "-o", str(output), *more]
 
 
 @pytest.mark.slow
 def test_a_replication_killed_again_and_again_ends_like_one_that_was_not(stored, tmp_path):
-    subprocess.run(command(stored, tmp_path / "whole", "--workers", "2"), check=True, capture_output=True)
-    moments, kills = random.Random(0), 0
-    for _ in range(3):
-        process = subprocess.Popen(
-            command(stored, tmp_path / "killed"), stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        time.sleep(moments.uniform(4, 12))
+    commands.run(command(stored, tmp_path / "whole", "--workers", "2"), check=True)
+    moments, kills, logs = random.Random(0), 0, tmp_path / "killed" / "logs"
+    for begun in (2, 4, 6):  # of the eight jobs
+        process = commands.start(command(stored, tmp_path / "killed"), start_new_session=True)
+        while process.poll() is None and len(list(logs.glob("*"))) < begun:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 1))
         kills += process.poll() is None
         # every other time only the command dies, and the job that it started goes on alone
         os.killpg(process.pid, signal.SIGKILL) if kills % 2 else process.kill()
         process.wait()
-    ended = subprocess.run(command(stored, tmp_path / "killed"), capture_output=True, text=True)
+    ended = commands.run(command(stored, tmp_path / "killed"))
     assert ended.returncode == 0, ended.stderr
     assert kills >= 2
     for name in RESULTS:
@@ -64,11 +63,11 @@ def test_sigterm_saves_what_is_under_way_and_says_how_to_go_on(stored, tmp_path)
     plan["settings"]["steps"] = plan["tuning"]["settings"]["steps"] = 100_000
     stored.write_text(yaml.safe_dump(plan))
     output = tmp_path / "stopped"
-    process = subprocess.Popen(command(stored, output, "--until", "tune"), stderr=subprocess.PIPE, text=True)
+    process = commands.start(command(stored, output, "--until", "tune"))
     while process.poll() is None and not list(output.glob("tuning/*/step-*/state.pt")):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(60)
     assert process.returncode == 128 + signal.SIGTERM
     assert f"python -m interp.replicate -o {output}" in " ".join(told.split())
     log = next((output / "logs").glob("tune-*")).read_text()
@@ -80,7 +79,8 @@ def test_a_job_that_fails_ends_the_command_with_its_last_words(stored, tmp_path)
     plan = yaml.safe_load(stored.read_text())
     plan["settings"]["batch_size"] = 10_000
     stored.write_text(yaml.safe_dump(plan))
-    ended = subprocess.run(command(stored, tmp_path / "failed"), capture_output=True, text=True)
+    fresh = command(stored, tmp_path / "failed", module="interp.replicate")
+    ended = subprocess.run(fresh, capture_output=True, text=True, timeout=180)
     told = " ".join(ended.stderr.split())
     assert ended.returncode == 1 and "Traceback" not in told
     assert "tune/adamw-symmetric-lr0.01-seed9 ended with status 1" in told and "use more text" in told

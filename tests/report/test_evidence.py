@@ -13,8 +13,8 @@ from interp.report.evidence import with_evidence
 from interp.report.figures import adjusted_contrasts, class_bars, head_grid, position_profile
 from interp.report.findings import findings
 from interp.report.metrics import METRICS, indistinct, metrics_of, null_band
-from interp.report.panels.packing import heads_payload
-from interp.report.panels.position import positions_payload
+from interp.report.panels import position
+from interp.report.panels.panel import View
 from tests.report.further import positions
 
 
@@ -119,9 +119,12 @@ def test_contrasts_stand_beside_what_is_left_of_them(table):
 @pytest.mark.parametrize(("layers", "heads", "length"), [(4, 6, 48), (48, 25, 79)])
 def test_a_packed_profile_keeps_every_token_and_the_mean_over_them(make, layers, heads, length):
     table = positions(layers, heads, length)
-    index = heads_payload(make(layers, heads, classes=3, passages=1, places=2).heads)
-    packed = positions_payload(table.sample(frac=1, random_state=0), index)
-    counts, block = unpacked(packed["n_tokens"]), unpacked(packed["values"]["mean"]).reshape(layers * heads, -1)
+    result = make(layers, heads, classes=3, passages=1, places=2)
+    packed = position.payload(View.of(dataclasses.replace(result, positions=table.sample(frac=1, random_state=0))))
+    counts, block = (
+        unpacked(packed["n_tokens"]),
+        unpacked(packed["values"]["bias_score_mean"]).reshape(layers * heads, -1),
+    )
     first, last = unpacked(packed["first"]), unpacked(packed["last"])
     rows = table.query("layer == 1 and head == 2")
     assert counts.sum() == rows.n_tokens.sum()

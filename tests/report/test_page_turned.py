@@ -73,7 +73,7 @@ def test_the_ways_of_the_amplification_add_up(turned):
 
 
 def test_heads_are_sorted_by_change_and_can_be_chosen(turned):
-    rows = turned.locator("#compared-heads tbody tr")
+    rows = turned.locator("#compared-table tbody tr")
     assert rows.count() == 12
     assert "−3.00" in rows.first.inner_text()
     rows.first.locator("button").click()

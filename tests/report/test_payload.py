@@ -15,6 +15,7 @@ from interp.errors import InterpError
 from interp.report.dashboard import payload, render, write_dashboard
 from interp.report.findings import findings
 from interp.report.panels.packing import pack, script_json
+from interp.report.panels.panel import View
 
 
 def unpacked(packed):
@@ -23,7 +24,7 @@ def unpacked(packed):
 
 @pytest.fixture(scope="module")
 def page(result):
-    return json.loads(script_json(payload(result)))
+    return json.loads(script_json(payload(View.of(result))))
 
 
 def test_packing_keeps_numbers_and_missing_values():
@@ -51,15 +52,15 @@ def test_row_order_of_the_tables_does_not_matter(result, page):
     heads = result.heads.sample(frac=1, random_state=0).sort_values("scheme", ascending=False, kind="stable")
     scores = result.passage_scores.sample(frac=1, random_state=0)
     shuffled = dataclasses.replace(result, heads=heads, passage_scores=scores)
-    again = payload(shuffled)
-    assert again["passages"] == page["passages"]
+    again = json.loads(script_json(payload(View.of(shuffled))))
+    assert again["panels"]["passages"] == page["panels"]["passages"]
     assert again["schemes"][0]["values"] == page["schemes"][0]["values"]
 
 
 def test_the_token_cut_keeps_both_ends_of_every_head(make):
     result = make(12, 12)
-    tokens = payload(result)["tokens"]
-    head, contrast = unpacked(tokens["head"]), unpacked(tokens["bias_score_contrast"])
+    tokens = payload(View.of(result))["panels"]["tokens"]
+    head, contrast = unpacked(tokens["head"]), unpacked(tokens["values"]["bias_score_contrast"])
     table = result.tokens.query("layer == 3 and head == 4 and count >= 5").bias_score_contrast
     assert tokens["each"] == 55
     assert (np.bincount(head) <= 110).all()
@@ -68,7 +69,7 @@ def test_the_token_cut_keeps_both_ends_of_every_head(make):
 
 
 def test_a_large_model_gets_fewer_passages_and_the_page_knows_how_many_there_were(make):
-    passages = payload(make(9, 14))["passages"]
+    passages = payload(View.of(make(9, 14)))["panels"]["passages"]
     assert len(set(unpacked(passages["passage"]))) == 17
     assert passages["total"] == 20
 
@@ -79,7 +80,7 @@ def test_passage_scores_are_relative_to_the_mean_of_their_head(result, page):
     mean = np.average(
         classes.bias_score_mean.fillna(0) - classes.bias_score_contrast.fillna(0), weights=classes.n_tokens
     )
-    block = unpacked(page["passages"]["values"]["contrast"]).reshape(24, -1)
+    block = unpacked(page["panels"]["passages"]["values"]["contrast"]).reshape(24, -1)
     assert block[13, 3 * 40 + 7] == pytest.approx(row.bias_score - mean, rel=1e-3)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 
 import plotly.graph_objects as go
@@ -11,6 +10,7 @@ import pytest
 
 from interp.errors import InterpError
 from interp.report import pictures
+from tests import commands
 
 
 def test_without_kaleido_one_sentence_says_what_to_do_and_no_file_is_left(result, tmp_path, monkeypatch):
@@ -58,7 +58,7 @@ def test_kaleido_draws_real_pictures_with_an_installed_browser(result, tmp_path,
         "from interp.analysis.result import Amplification; from interp.report.pictures import write_pictures; "
         "from pathlib import Path; write_pictures(Amplification.load('result'), Path('pictures'))"
     )  # in a process of its own: kaleido and Playwright each want the event loop
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
+    commands.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     for name in ("grid", "bars", "tokens"):
         head = (tmp_path / "pictures" / f"{name}.png").read_bytes()[:24]
         assert head[:8] == b"\x89PNG\r\n\x1a\n"

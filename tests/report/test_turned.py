@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 
 import numpy as np
 import pytest
 
 from interp.errors import InterpError
-from interp.report.evidence import with_evidence
 from interp.report.figures import attention_change, class_differences, comparison_grids, loss_change
-from interp.report.panels.compare import comparison_payload
-from interp.report.panels.effect import effect_payload
-from interp.report.panels.packing import heads_payload
+from interp.report.panels import compare, effect
+from interp.report.panels.panel import View
 from tests.report.turned import comparison, interventions
 
 
@@ -51,11 +50,11 @@ def test_the_change_of_loss_has_every_class_or_all_tokens(made):
 
 
 def test_the_page_keeps_of_every_head_the_interventions_that_concern_it(small, made):
-    index = heads_payload(small.heads)
-    page = effect_payload(made, index)
+    view = View.of(dataclasses.replace(small, interventions=made))
+    page = effect.payload(view)
     assert page["scales"] == [0.0, 2.0]  # at 1 nothing changes
     assert page["draws"] == 2
-    classes = index["schemes"][0]["classes"]
+    classes = view.schemes["pos"]
     block = unpacked(page["attention"]["pos"]["values"]["log2_change"], 3, 2, 2, 6, 5)
     amplification = values_of(small.heads, 1, 1).reindex(classes).to_numpy()
     for place in range(3):  # everywhere, in its layer, in itself
@@ -65,8 +64,8 @@ def test_the_page_keeps_of_every_head_the_interventions_that_concern_it(small, m
     np.testing.assert_allclose(loss[:, :, 0], 0.1, rtol=1e-3)
     paths = unpacked(page["paths"]["pos"]["values"]["log2_amplification"], 3, 6, 5)
     np.testing.assert_allclose(paths[0], paths[1] + paths[2], atol=2e-3)
-    assert page["attention"]["pos"]["n_tokens"] == [n // 3 for n in index["schemes"][0]["n_tokens"]]
-    assert effect_payload(None, index) is None
+    assert page["attention"]["pos"]["n_tokens"] == [n // 3 for n in view.payload()["schemes"][0]["n_tokens"]]
+    assert effect.payload(View.of(small)) is None
 
 
 def test_a_comparison_has_one_colour_scale_and_hatches_what_covers_zero(small):
@@ -93,13 +92,14 @@ def test_classes_differ_with_their_interval(small):
 
 
 def test_a_packed_comparison_is_at_its_head_and_class(small):
-    index = heads_payload(with_evidence(small))
-    page = comparison_payload(comparison(small.heads), index)
+    view = View.of(small, comparison(small.heads))
+    page = compare.payload(view)
     block = unpacked(page["heads"]["function"]["values"]["difference"], 6, 5)
-    classes = index["schemes"][1]["classes"]
+    classes = view.schemes["function"]
     np.testing.assert_allclose(block[3], values_of(small.heads, 1, 1, "function").reindex(classes), rtol=2e-3)
     assert page["names"] == ["tiny-bqbv", "tiny-bq"]
-    assert comparison_payload(comparison(small.heads, same_sizes=False), index)["heads"] == {}
+    assert compare.payload(View.of(small, comparison(small.heads, same_sizes=False)))["heads"] == {}
+    assert not compare.available(View.of(small))
 
 
 CASES = [

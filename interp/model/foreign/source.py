@@ -1,8 +1,7 @@
-"""Find the files of a foreign model, and read its tensors and what stands beside them."""
+"""Find the files of a foreign model, and read its tensors and what stands beside them, without running anything."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Mapping
@@ -16,59 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.errors import InterpError, few
+from interp.files import read_json
 from interp.model.checkpoint import download, is_hub_id
 
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder; large ones are in parts, with an .index.json
+TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
+STATE_DICT = ("model", "model_state_dict", "state_dict")  # where a checkpoint keeps its weights
 CONFIG_CLASSES = ("ecd_symbreak.config.GPTConfig", "__main__.GPTConfig")
 """Where the authors' scripts have their config class: in the package, or in the script that was run."""
-
-
-class InertConfig:
-    """Stands in for a config class that is not here: it keeps the fields and knows nothing of the class."""
-
-    def __setstate__(self, state: Any) -> None:
-        self.fields = dict(state) if isinstance(state, dict) else {}
-
-
-def read_pickled(path: Path) -> Any:
-    """Return what a .pt file holds, with config objects as dictionaries of their fields, tensors on the CPU.
-
-    Raises:
-        InterpError: the file cannot be read, is damaged, or names anything beyond tensors, containers, plain values and
-            the config classes of the authors' release; nothing of it has been run then.
-    """
-    allowed: list[Any] = [(InertConfig, name) for name in CONFIG_CLASSES]
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
-            warnings.simplefilter("ignore")  # of pickle protocols: what they lead to is caught below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
-    except Exception as error:  # a hostile file may fail in any way
-        raise InterpError(_refusal(path, error)) from error
-    return _without_config_objects(content)
-
-
-def _refusal(path: Path, error: Exception) -> str:
-    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return (
-            f"{path} names {named[1]}, which is no part of a model and could be made to run code; nothing of the file was "
-            "run: save its state dict and plain numbers only, and convert that."
-        )
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
-    return f"{path} cannot be read as a PyTorch file of tensors and plain values ({reason}); copy it or save it again."
-
-
-def _without_config_objects(content: Any) -> Any:
-    if not isinstance(content, dict):
-        return content
-    return {k: getattr(v, "fields", {}) if isinstance(v, InertConfig) else v for k, v in content.items()}
-
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder; large ones are in parts, with an .index.json
-
-TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
-
-STATE_DICT = ("model", "model_state_dict", "state_dict")  # where a checkpoint keeps its weights
 
 
 @dataclass(frozen=True)
@@ -118,7 +72,7 @@ def _from_file(path: Path) -> Source:
 
 
 def _from_folder(folder: Path, where: str) -> Source:
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if isinstance(config.get("model"), dict):
         raise InterpError(f"{where} is a checkpoint of this package already; it needs no conversion.")
     tensors: dict[str, Any] = {}
@@ -133,7 +87,7 @@ def _weight_files(folder: Path, where: str) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
         if index.is_file():
-            parts = _json(index).get("weight_map")
+            parts = read_json(index).get("weight_map")
             if not isinstance(parts, dict) or any(Path(str(part)).name != part for part in parts.values()):
                 raise InterpError(f"{index} does not say which files hold the weights; copy it again.")
             return [folder / part for part in sorted(set(parts.values()))]
@@ -163,11 +117,43 @@ def _named(where: str, state: Mapping[Any, Any]) -> dict[str, Tensor]:
     return {name.replace("_orig_mod.", ""): value for name, value in state.items()}
 
 
-def _json(path: Path) -> dict[str, Any]:
+class InertConfig:
+    """Stands in for a config class that is not here: it keeps the fields and knows nothing of the class."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.fields = dict(state) if isinstance(state, dict) else {}
+
+
+def read_pickled(path: Path) -> Any:
+    """Return what a .pt file holds, with config objects as dictionaries of their fields, tensors on the CPU.
+
+    Raises:
+        InterpError: the file cannot be read, is damaged, or names anything beyond tensors, containers, plain values and
+            the config classes of the authors' release; nothing of it has been run then.
+    """
+    allowed: list[Any] = [(InertConfig, name) for name in CONFIG_CLASSES]
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InterpError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise InterpError(f"{path} holds {type(values).__name__}; expected a mapping.")
-    return values
+        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+            warnings.simplefilter("ignore")  # of pickle protocols: what they lead to is caught below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
+    except Exception as error:  # a hostile file may fail in any way
+        raise InterpError(_refusal(path, error)) from error
+    return _without_config_objects(content)
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"{path} names {named[1]}, which is no part of a model and could be made to run code; nothing of the file was "
+            "run: save its state dict and plain numbers only, and convert that."
+        )
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    return f"{path} cannot be read as a PyTorch file of tensors and plain values ({reason}); copy it or save it again."
+
+
+def _without_config_objects(content: Any) -> Any:
+    if not isinstance(content, dict):
+        return content
+    return {k: getattr(v, "fields", {}) if isinstance(v, InertConfig) else v for k, v in content.items()}

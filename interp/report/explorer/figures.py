@@ -16,8 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.errors import InterpError
-from interp.page.look import PAGE
-from interp.report.look import PALETTES, Theme, colours_of, layout
+from interp.page.look import PAGE, Theme, layout, number_axis
+from interp.report.look import PALETTES, colours_of
 from interp.report.metrics import METRICS, escaped, number, require
 
 LONGEST_LABEL = 14
@@ -49,7 +49,7 @@ def attention_received(
         *_pair(rows, ("attention_unchanged", "attention"), (UNCHANGED, scaled), ":.1%", theme),
         _crosses(rows, "attention_unbiased", columns["attention_unbiased"], theme),
     ])  # fmt: skip
-    axis = _value_axis("mean attention received", theme) | {"tickformat": ".0%", "rangemode": "tozero"}
+    axis = number_axis("mean attention received", theme) | {"tickformat": ".0%", "rangemode": "tozero"}
     return _finished(figure, rows, f"{escaped(title)} · attention to each token", axis, marked, theme)
 
 
@@ -72,7 +72,7 @@ def loss_per_token(
     figure = go.Figure(_pair(rows, ("loss_unchanged", "loss"), (UNCHANGED, scaled), ":.2f", theme))
     before, after = (float(np.mean(rows[name].to_numpy(float))) for name in ("loss_unchanged", "loss"))
     title = f"Loss per token · mean {before:.2f} → {after:.2f} nats ({number(after - before)})"
-    return _finished(figure, rows, title, _value_axis("loss (nats)", theme), marked, theme)
+    return _finished(figure, rows, title, number_axis("loss (nats)", theme), marked, theme)
 
 
 def next_token(predictions: pd.DataFrame, place: int, scaled: str = SCALED, theme: Theme = "light") -> go.Figure:
@@ -90,7 +90,7 @@ def next_token(predictions: pd.DataFrame, place: int, scaled: str = SCALED, them
     bars = _pair(rows, names, (UNCHANGED, scaled), ":.1%", theme, sideways=True)[::-1]  # Plotly stacks upwards
     axis = {"tickvals": list(range(len(rows))), "ticktext": _labels(rows), "automargin": True, "showgrid": False}
     more = _legend() | {
-        "xaxis": _value_axis("probability", theme) | {"tickformat": ".0%", "rangemode": "tozero"}, "yaxis": axis,
+        "xaxis": number_axis("probability", theme) | {"tickformat": ".0%", "rangemode": "tozero"}, "yaxis": axis,
         "bargap": 0.3, "legend": {**_legend()["legend"], "traceorder": "reversed"},
         "margin": {"l": 16, "r": 16, "t": 100, "b": 16},  # beside another figure the legend takes two lines
     }  # fmt: skip
@@ -135,10 +135,6 @@ def _finished(
               "range": [-0.6, len(rows) - 0.4]}  # fmt: skip
     more = _legend() | {"xaxis": tokens | {"showgrid": False, "zeroline": False}, "yaxis": axis, "bargap": 0.25}
     return figure.update_layout(layout(title, theme, 320, **more))
-
-
-def _value_axis(title: str, theme: Theme) -> dict[str, Any]:
-    return {"title": {"text": title}, "zeroline": False, "gridcolor": PAGE["line"][theme], "automargin": True}
 
 
 def _legend() -> dict[str, Any]:

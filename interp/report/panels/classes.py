@@ -1,4 +1,4 @@
-"""One head over all classes, or over its tokens: a bar each, with interval, n and null band."""
+"""What does a head favour? A bar for each class, or for each of its tokens, with interval, n and null band."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.page.look import PAGE
-from interp.report.look import GREY, Theme, centre_line, class_axis, colour_range, colours_of, layout, value_axis
+from interp.page.look import PAGE, Theme, layout, number_axis
+from interp.report.look import GREY, centre_line, class_axis, colour_range, colours_of
 from interp.report.metrics import (
     FEW,
     METRICS,
@@ -22,6 +22,12 @@ from interp.report.metrics import (
     rows_of_scheme,
     signed,
 )
+from interp.report.panels.panel import View
+
+
+def figures(view: View) -> dict[str, go.Figure]:
+    """Return the bars of a head."""
+    return {"bars": class_bars(view.heads, view.first["layer"], view.first["head"], view.first["scheme"])}
 
 
 def class_bars(
@@ -83,8 +89,8 @@ def null_bands(band: tuple[np.ndarray, np.ndarray] | None, theme: Theme) -> go.B
 def _figure(traces: list[go.Bar], rows: pd.DataFrame, look: Metric, title: str, theme: Theme) -> go.Figure:
     names = [f"{escaped(str(name))} · n = {n:,}" for name, n in zip(rows["label"], rows["n_tokens"], strict=True)]
     more = {
-        "xaxis": value_axis(look, theme), "yaxis": class_axis(names), "shapes": [centre_line(look, theme)],
-        "bargap": 0.25, "barmode": "overlay", "showlegend": False,
+        "xaxis": number_axis(f"{look.title} ({look.unit})", theme), "yaxis": class_axis(names),
+        "shapes": [centre_line(look, theme)], "bargap": 0.25, "barmode": "overlay", "showlegend": False,
     }  # fmt: skip
     return go.Figure(traces, layout(title, theme, 110 + 22 * len(names), **more))
 

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.analysis.comparison import Comparison
-from interp.report.look import Theme, colorscale, layout
+from interp.page.look import Theme, layout
+from interp.report.look import colorscale
 from interp.report.metrics import AMPLIFICATION, escaped, rankable, require, rows_of_class, rows_of_scheme, signed
-from interp.report.panels.grid import axis, hatch, plane
-from interp.report.panels.packing import codes, head_index, pack, texts
+from interp.report.panels.heads import axis, hatch, plane
+from interp.report.panels.packing import block, columns
+from interp.report.panels.panel import View
 from interp.report.panels.position import dot_chart, dots
 
 PLANES = {"log2_amplification_a": "A", "log2_amplification_b": "B", "difference": "B − A"}
@@ -107,36 +108,37 @@ VALUES = ("log2_amplification_a", "ci_low_a", "ci_high_a", "log2_amplification_b
 STATISTICS = ("value_a", "value_b", "difference", "ci_low", "ci_high")
 
 
-def comparison_payload(found: Comparison | None, head: dict[str, Any]) -> dict[str, Any] | None:
-    """Return blocks [head, class] for every scheme both results have, and the table of classes in columns.
+def available(view: View) -> bool:
+    """Only a page with two results has this panel."""
+    return view.comparison is not None
 
-    Args:
-        found: a comparison whose A is the page's result, or None.
-        head: what `heads_payload` returned.
-    """
-    if found is None:
+
+def figures(view: View) -> dict[str, go.Figure]:
+    """Return the differences of classes, and the three grids if the heads correspond in number."""
+    if (found := view.comparison) is None:
+        return {}
+    drawn = {"differences": class_differences(found.classes, str(found.classes["scheme"].iloc[0]))}
+    if len(found.heads):
+        row = found.heads.iloc[0]
+        drawn["compared"] = comparison_grids(found.heads, str(row["scheme"]), str(row["token_class"]))
+    return drawn
+
+
+def payload(view: View) -> dict[str, Any] | None:
+    """Return a block [head, class] for every scheme both results have, and the table of classes in columns."""
+    if (found := view.comparison) is None:
         return None
     names = [str(found.run[side]["model"]) for side in ("a", "b")]
-    schemes = {scheme["name"]: scheme["classes"] for scheme in head["schemes"]}
-    shared = [name for name in schemes if len(found.heads) and (found.heads["scheme"] == name).any()]
+    known = set(found.heads["scheme"].astype(str)) if len(found.heads) else set()
+    shared = [name for name in view.schemes if name in known]
+    kept = ("scheme", "token_class", "statistic", "interval_over")
     return {
         "names": [f"{name} ({side})" if names[0] == names[1] else name for name, side in zip(names, "AB", strict=True)],
-        "heads": {name: _heads(found.heads, name, schemes[name], head) for name in shared},
-        "classes": {
-            **{name: texts(found.classes[name]) for name in ("scheme", "token_class", "statistic", "interval_over")},
-            "n_tokens": [int(n) for n in found.classes["n_tokens"]],
-            **{name: pack(found.classes[name].to_numpy(float), "f4") for name in STATISTICS},
-        },
+        "heads": {name: _heads(view, found.heads.loc[found.heads["scheme"] == name], name) for name in shared},
+        "classes": columns(found.classes, {"n_tokens": "i4", **dict.fromkeys(STATISTICS, "f4")}, texts=kept),
     }
 
 
-def _heads(table: pd.DataFrame, scheme: str, known: list[str], head: dict[str, Any]) -> dict[str, Any]:
-    rows = table.loc[table["scheme"] == scheme]
-    place, code = head_index(rows, head["layers"], head["heads"]), codes(rows, "token_class", known)
-    kept = (place >= 0) & (code >= 0)
-    block = np.full(
-        (len(VALUES), len(head["layers"]) * len(head["heads"]), len(known)), np.nan
-    )  # [column, head, class]
-    block[:, place[kept], code[kept]] = rows[list(VALUES)].to_numpy(float)[kept].T
-    values = {column: pack(values, "f2") for column, values in zip(VALUES, block, strict=True)}
-    return {"range": comparison_range(rows), "values": values}
+def _heads(view: View, rows: pd.DataFrame, scheme: str) -> dict[str, Any]:
+    axes = {"head_number": view.head_numbers, "token_class": view.schemes[scheme]}
+    return {"range": comparison_range(rows), **block(view.numbered(rows), axes, VALUES)}

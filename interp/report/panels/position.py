@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.page.look import PAGE
-from interp.report.look import Theme, class_axis, layout
+from interp.page.look import PAGE, Theme, layout, number_axis
+from interp.report.look import centre_line, class_axis
 from interp.report.metrics import METRICS, SINK, escaped, require, rows_of_head, rows_of_scheme
-from interp.report.panels.packing import head_index, pack
+from interp.report.panels.packing import pack, spread
+from interp.report.panels.panel import View
 
 Kind = Literal["before", "after"]
 """Rings in a soft colour, or diamonds in the accent: told apart by shape."""
@@ -43,10 +44,9 @@ def dot_chart(traces: list[go.Scatter], rows: pd.DataFrame, title: str, axis: st
     """Return the figure of `dots`, a named line per row of `rows` with its n, and a line at 0; titles are escaped."""
     names = [f"{escaped(str(name))} · n = {n:,}" for name, n in zip(rows["token_class"], rows["n_tokens"], strict=True)]
     more: dict[str, Any] = {
-        "xaxis": {"title": {"text": axis}, "zeroline": False, "automargin": True, "gridcolor": PAGE["line"][theme]},
+        "xaxis": number_axis(axis, theme),
         "yaxis": class_axis(names),
-        "shapes": [{"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1,
-                    "line": {"width": 1, "color": PAGE["text"][theme]}}],
+        "shapes": [centre_line(METRICS["bias_score_contrast"], theme)],
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         "margin": {"l": 16, "r": 16, "t": 78, "b": 48},
         "showlegend": True,
@@ -90,20 +90,9 @@ def position_profile(
             "<br>n = %{customdata[2]:,}<extra></extra>",
         ),
     ])  # fmt: skip
-    line = PAGE["line"][theme]
     more = {
-        "xaxis": {
-            "title": {"text": "position in the context"},
-            "zeroline": False,
-            "gridcolor": line,
-            "automargin": True,
-        },
-        "yaxis": {
-            "title": {"text": "mean bias score (nats)"},
-            "zeroline": False,
-            "gridcolor": line,
-            "automargin": True,
-        },
+        "xaxis": number_axis("position in the context", theme),
+        "yaxis": number_axis("mean bias score (nats)", theme),
         "showlegend": False,
     }
     return figure.update_layout(layout(f"L{layer}H{head} · positional profile", theme, 320, **more))
@@ -143,39 +132,53 @@ NUMBERS = 90_000  # numbers the page can afford over all heads
 
 FEWEST = 24  # steps shown however many heads there are
 
+PROFILE = ("bias_score_mean", "ci_low", "ci_high")
 
-def positions_payload(positions: pd.DataFrame, head: dict[str, Any]) -> dict[str, Any]:
-    """Return the profile's steps and three blocks [head, step]: mean bias score and the ends of its 95% interval.
+
+def payload(view: View) -> dict[str, Any] | None:
+    """Return the profile's steps and a block [head, step]: mean bias score and the ends of its 95% interval.
 
     Long contexts are cut into steps that grow with the position, so that the first positions keep one each; a step has the
     mean of its positions weighted by their tokens, and the mean of their intervals, which is wider than its own.
 
-    Args:
-        positions: the result's table, one row per (layer, head, pos).
-        head: what `heads_payload` returned.
-
     Raises:
         InterpError: a column is missing.
     """
-    require(positions, ["layer", "head", "pos", "n_tokens", "bias_score_mean"], "positions")
-    n_heads = len(head["layers"]) * len(head["heads"])
+    if not figures(view):
+        return None
+    if (positions := _profiles(view)) is None:
+        return {}
     places = np.unique(positions["pos"].to_numpy(int))
-    starts = _starts(len(places), max(NUMBERS // (3 * n_heads), FEWEST))
-    row, column = head_index(positions, head["layers"], head["heads"]), np.searchsorted(places, positions["pos"])
-    weight = _block(positions["n_tokens"].to_numpy(float), row, column, (n_heads, len(places)))
-    tokens = _summed(weight, starts)
+    starts = _starts(len(places), max(NUMBERS // (3 * len(view.head_numbers)), FEWEST))
+    rows, axes = view.numbered(positions), {"head_number": view.head_numbers, "pos": places.tolist()}
+    weight = spread(rows, axes, "n_tokens")
+    tokens = np.add.reduceat(weight, starts, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        blocks = {
-            name: _summed(weight * _block(_values(positions, source), row, column, weight.shape), starts) / tokens
-            for name, source in (("mean", "bias_score_mean"), ("low", "ci_low"), ("high", "ci_high"))
-        }
-    ends = np.append(starts[1:], len(places)) - 1
+        means = {name: np.add.reduceat(weight * spread(rows, axes, name), starts, axis=1) / tokens for name in PROFILE}
     return {
         "first": pack(places[starts], "i4"),
-        "last": pack(places[ends], "i4"),
+        "last": pack(places[np.append(starts[1:], len(places)) - 1], "i4"),
         "n_tokens": pack(np.nan_to_num(tokens[0]), "i4"),
-        "values": {name: pack(block, "f2") for name, block in blocks.items()},
+        "shape": tokens.shape,
+        "values": {name: pack(block, "f2") for name, block in means.items()},
     }
+
+
+def figures(view: View) -> dict[str, go.Figure]:
+    """Return the profile, and the contrasts with position removed, if they were measured."""
+    layer, head, scheme = (view.first[name] for name in ("layer", "head", "scheme"))
+    drawn = {}
+    if (positions := _profiles(view)) is not None:
+        drawn["profile"] = position_profile(positions, layer, head)
+    if "contrast_position" in view.heads:
+        drawn["adjusted"] = adjusted_contrasts(view.heads, layer, head, scheme)
+    return drawn
+
+
+def _profiles(view: View) -> pd.DataFrame | None:
+    """Return the positions, if their means have intervals: earlier results have none."""
+    positions = view.table("positions", ["layer", "head", "pos", "n_tokens", "bias_score_mean"])
+    return positions if positions is not None and "ci_low" in positions else None
 
 
 def _starts(n_places: int, limit: int) -> np.ndarray:
@@ -183,17 +186,3 @@ def _starts(n_places: int, limit: int) -> np.ndarray:
     if n_places <= limit:
         return np.arange(n_places)
     return np.unique(np.geomspace(1, n_places + 1, limit + 1)[:-1].astype(int)) - 1
-
-
-def _values(positions: pd.DataFrame, column: str) -> np.ndarray:
-    return positions[column].to_numpy(float) if column in positions else np.full(len(positions), np.nan)
-
-
-def _block(values: np.ndarray, row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    block = np.full(shape, np.nan)  # [head, place]
-    block[row[row >= 0], column[row >= 0]] = values[row >= 0]
-    return block
-
-
-def _summed(block: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    return np.add.reduceat(block, starts, axis=1) if len(starts) else block

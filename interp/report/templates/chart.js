@@ -34,9 +34,8 @@ function themed(layout) {
   });
 }
 
-function drawChart(box, traces, layout) {
-  Plotly.react(box, traces, layout, config);
-}
+// The Python figure called `name`, to be filled with numbers.
+const look = (name) => structuredClone(data.figures[name]);
 
 // Names one row each, first on top.
 function classAxis(rows, label) {
@@ -64,9 +63,14 @@ function dotLabel({ token_class, n_tokens }) {
   return `${visible(token_class)} · ${before}${count(n_tokens)}`;
 }
 
-// A trace of dots with intervals: `look` names the columns, `down` moves it off the line of its class.
-function dots(trace, rows, look, colour, down) {
-  const { name, low, high, title, unit } = look;
+const errorsOf = (rows, { name, low, high }) => ({
+  array: rows.map((row) => row[high] - row[name]),
+  arrayminus: rows.map((row) => row[name] - row[low]),
+});
+
+// A trace of dots with intervals: `columns` names them, `down` moves it off the line of its class.
+function dots(trace, rows, columns, colour, down) {
+  const { name, low, high, title, unit } = columns;
   Object.assign(trace, {
     x: rows.map((row) => known(row[name])),
     y: rows.map((_, i) => i - down),
@@ -75,18 +79,14 @@ function dots(trace, rows, look, colour, down) {
     ]),
     hovertemplate: "%{customdata[0]}<extra></extra>",
   });
-  Object.assign(trace.error_x, {
-    array: rows.map((row) => row[high] - row[name]),
-    arrayminus: rows.map((row) => row[name] - row[low]),
-    color: colour,
-  });
+  Object.assign(trace.error_x, errorsOf(rows, columns), { color: colour });
   trace.marker.color = rows.map((row) => (row.n_tokens < data.few ? data.colours.grey : colour));
   return trace;
 }
 
 // The layout of a chart of dots, a line per class; `figure` names the Python figure whose look it has.
 function dotLayout(figure, rows, title) {
-  const layout = themed(structuredClone(data.figures[figure].layout));
+  const layout = themed(look(figure).layout);
   const widest = Math.max(0, ...rows.map((row) => textWidth(dotLabel(row))));
   Object.assign(
     layout.yaxis,
@@ -100,8 +100,7 @@ function dotLayout(figure, rows, title) {
 }
 
 // A chart as a picture to take away: with a title and a ground of its own.
-function framed(traces, layout, subject) {
-  const { panel } = paintBox();
+function framed({ data: traces, layout, subject }) {
   return {
     data: traces,
     layout: {
@@ -109,20 +108,7 @@ function framed(traces, layout, subject) {
       title: { text: [data.model, headLabel(state.head), state.scheme, subject].map(plain).join(" · ") },
       margin: { ...layout.margin, t: layout.margin.t + 44 },
       height: layout.height + 40,
-      paper_bgcolor: panel,
+      paper_bgcolor: paintBox().panel,
     },
   };
-}
-
-// "View as table": the first cell of a row is its name.
-function fillTable(details, heads, rows) {
-  const body = rows.map(([name, ...texts]) =>
-    make(
-      "tr",
-      {},
-      make("th", { scope: "row" }, name),
-      ...texts.map((textContent) => make("td", { textContent })),
-    ),
-  );
-  details.querySelector("table").replaceChildren(headerRow(heads), make("tbody", {}, ...body));
 }

@@ -10,6 +10,8 @@ function stops(metric) {
   );
 }
 
+const plotlyScale = (metric) => stops(metric).map((rgb, i, list) => [i / (list.length - 1), `rgb(${rgb})`]);
+
 // Return a function from a value to {fill, ink}; the ink is black or white, whichever reads better.
 function painter(metric, limit) {
   const colours = stops(metric);

@@ -1,6 +1,5 @@
 // The numbers of the page: unpacked once, looked up by (scheme, column, head, class).
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const arrays = { f4: Float32Array, i4: Int32Array, i2: Int16Array };
 const byId = (id) => document.getElementById(id);
 
@@ -14,22 +13,33 @@ function half(bits) {
 
 function numbers({ dtype, base64 }) {
   const { buffer } = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  return dtype === "f2" ? Float32Array.from(new Uint16Array(buffer), half) : new arrays[dtype](buffer);
+  const found = dtype === "f2" ? Float32Array.from(new Uint16Array(buffer), half) : new arrays[dtype](buffer);
+  // half precision holds three digits and a bit; single precision seven
+  return Object.assign(found, { digits: dtype === "f2" ? 4 : 7 });
 }
 
-function unpacked(record) {
-  return Object.fromEntries(Object.entries(record).map(([name, packed]) => [name, numbers(packed)]));
+// Whatever is packed (interp/report/panels/packing.py), wherever it stands, as arrays of numbers.
+function unpacked(part) {
+  if (part === null || typeof part !== "object") return part;
+  if (typeof part.base64 === "string") return numbers(part);
+  if (Array.isArray(part)) return part.map(unpacked);
+  return Object.fromEntries(Object.entries(part).map(([name, inner]) => [name, unpacked(inner)]));
 }
 
+const data = unpacked(JSON.parse(byId("data").textContent));
 const nHeads = data.layers.length * data.heads.length;
+const headNumbers = Array.from({ length: nHeads }, (_, head) => head);
 const metrics = Object.fromEntries(data.metrics.map((metric) => [metric.name, metric]));
-const schemes = Object.fromEntries(
-  data.schemes.map((scheme) => [scheme.name, { ...scheme, values: unpacked(scheme.values), digits: digitsOf(scheme.values) }]),
-);
+const schemes = Object.fromEntries(data.schemes.map((scheme) => [scheme.name, scheme]));
 
-// Half precision holds three digits and a bit; single precision seven.
-function digitsOf(record) {
-  return Object.fromEntries(Object.entries(record).map(([name, { dtype }]) => [name, dtype === "f2" ? 4 : 7]));
+// The columns of a block at a place along its axes, back to the shortest decimals that they were stored as.
+function columnsAt({ shape, values }, ...places) {
+  const at = places.reduce((sum, place, axis) => sum * shape[axis] + place, 0);
+  return numbersAt(values, at);
+}
+
+function numbersAt(columns, at) {
+  return Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, exact(column[at], column.digits)]));
 }
 
 // A head is a number on this page, and a layer and a head to the reader.
@@ -45,19 +55,18 @@ function headLabel(number) {
   return `L${layer}H${head}`;
 }
 
-const headByLabel = new Map(Array.from({ length: nHeads }, (_, head) => [headLabel(head), head]));
+const headByLabel = new Map(headNumbers.map((head) => [headLabel(head), head]));
 
 // What a head does to a class, under the column names of heads.parquet.
 function cell(scheme, head, klass) {
-  const { classes, n_tokens, n_documents, values, digits } = schemes[scheme];
-  const at = head * classes.length + klass;
+  const { classes, n_tokens, n_documents } = schemes[scheme];
   return {
     ...headColumns(head),
     scheme,
     token_class: classes[klass],
     n_tokens: n_tokens[klass],
     n_documents: n_documents[klass],
-    ...Object.fromEntries(Object.entries(values).map(([column, block]) => [column, exact(block[at], digits[column])])),
+    ...columnsAt(schemes[scheme], head, klass),
   };
 }
 
@@ -73,7 +82,7 @@ function nullBand(row, metric) {
   return metric.null && Number.isFinite(half) ? [middle - half, middle + half] : null;
 }
 
-// Cannot be told from no effect, and so is hatched: `indistinct` of interp/report/tables.py says the same.
+// Cannot be told from no effect, and so is hatched: `indistinct` of interp/report/metrics.py says the same.
 function indistinctRow(row, metric) {
   const own = metric.low in row;
   const [low, high, centre] = own ? [metric.low, metric.high, metric.centre] : ["ci_low", "ci_high", 0];
@@ -110,9 +119,11 @@ function printed(number, metric) {
   return metric.centre ? number.toFixed(2) : signed(number);
 }
 
+const signOf = (number) => (Number.isFinite(number) ? (number > 0 ? "+" : "−") : "·");
 const percent = (number) => (Number.isFinite(number) ? `${(100 * number).toPrecision(3)}%` : "–");
 const interval = (low, high, digits = 2) =>
   Number.isFinite(low) ? `[${signed(low, digits)}, ${signed(high, digits)}]` : "no interval";
+const LISTED = 50; // rows of a list of heads
 const thousands = new Intl.NumberFormat("en");
 const count = (number) => thousands.format(number);
 const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
@@ -146,9 +157,24 @@ function make(tag, properties = {}, ...children) {
 }
 
 function headerRow(texts) {
-  return make(
-    "thead",
-    {},
-    make("tr", {}, ...texts.map((textContent) => make("th", { scope: "col", textContent }))),
+  const cells = texts.map((textContent) => make("th", { scope: "col", textContent }));
+  return make("thead", {}, make("tr", {}, ...cells));
+}
+
+// A word that does something when it is pressed.
+function linkButton(textContent, onclick) {
+  return make("button", { type: "button", className: "link", textContent, onclick });
+}
+
+// "View as table": the first cell of a row is its name.
+function fillTable(place, heads, rows) {
+  const body = rows.map(([name, ...texts]) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, name),
+      ...texts.map((textContent) => make("td", { textContent })),
+    ),
   );
+  place.querySelector("table").replaceChildren(headerRow(heads), make("tbody", {}, ...body));
 }

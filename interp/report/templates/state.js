@@ -2,27 +2,38 @@
 
 const OVERVIEW = "*"; // in place of a class: each head's strongest class
 
-const initial = {
-  head: headByLabel.get(data.first_head) ?? 0,
-  scheme: data.schemes[0].name,
-  class: OVERVIEW,
-  metric: "log2_amplification",
-  palette: "red-blue",
-  theme: "auto",
-  sort: "value",
-  search: "",
-  tokenClass: "",
-  count: 10,
-  allPassages: false,
-  firstToken: true,
-  removed: "",
-  place: "all",
-  scale: data.effect?.scales[0] ?? 0,
-  statistic: "mean_absolute",
-};
-const state = { ...initial };
+// What there is to choose: `first` is the choice at first, `among` returns what may be chosen, `least` is the least number,
+// `input` is the element that shows and changes it. An address says it in words: `said` and `read`.
+const fields = {};
+const initial = {};
+const state = {};
+function remember(choices) {
+  for (const [key, field] of Object.entries(choices)) {
+    fields[key] = field;
+    initial[key] = state[key] = field.first;
+  }
+}
 
-const watchers = [];
+remember({
+  head: {
+    first: headByLabel.get(data.first_head) ?? 0,
+    input: "head",
+    among: () => headNumbers,
+    said: headLabel,
+    read: (text) => headByLabel.get(text),
+  },
+  class: { first: OVERVIEW, input: "class", among: () => [OVERVIEW, ...classesOf()] },
+  scheme: { first: data.schemes[0].name, input: "scheme", among: () => Object.keys(schemes) },
+  metric: { first: "log2_amplification", input: "metric", among: () => Object.keys(metrics) },
+  palette: { first: "red-blue", among: () => Object.keys(data.colours.palettes) },
+  theme: { first: "auto", among: () => ["auto", "light", "dark"] },
+});
+
+// A text of an address or of an input as a choice of the kind of the first one.
+const readers = { boolean: (text) => text === "true", number: Number, string: (text) => text };
+const readAs = (key, text) => (fields[key].read ?? readers[typeof fields[key].first])(text);
+
+const watchers = []; // without keys: after every change
 function watch(keys, draw) {
   watchers.push({ keys, draw });
 }
@@ -55,41 +66,33 @@ function markWaiting() {
 function change(part) {
   const before = { ...state };
   Object.assign(state, part);
-  repair(before);
+  repair();
   const changed = new Set(Object.keys(state).filter((key) => state[key] !== before[key]));
   if (!changed.size) return;
   mirror();
-  for (const { keys, draw } of watchers) if (keys.some((key) => changed.has(key))) draw(changed);
+  redraw(changed);
 }
 
-// Whatever an address asks for, the state names only what exists.
-function repair(before) {
-  if (!(state.head >= 0 && state.head < nHeads)) state.head = before.head;
-  if (!Object.hasOwn(schemes, state.scheme)) state.scheme = before.scheme;
-  if (!Object.hasOwn(metrics, state.metric)) state.metric = before.metric;
-  if (!Object.hasOwn(data.colours.palettes, state.palette)) state.palette = initial.palette;
-  if (!["auto", "light", "dark"].includes(state.theme)) state.theme = "auto";
-  if (!["value", "n", "name"].includes(state.sort)) state.sort = "value";
-  if (!(state.count >= 1)) state.count = 1;
-  if (!(state.removed && Object.hasOwn(metrics, state.removed))) state.removed = "";
-  if (!["all", "layer", "head"].includes(state.place)) state.place = "all";
-  if (!(data.effect?.scales ?? []).includes(state.scale)) state.scale = initial.scale;
-  if (!data.comparison?.classes.statistic.includes(state.statistic)) state.statistic = initial.statistic;
-  const { classes } = schemes[state.scheme];
-  if (!classes.includes(state.class)) state.class = OVERVIEW;
-  if (!classes.includes(state.tokenClass)) state.tokenClass = "";
+function redraw(changed) {
+  for (const { keys, draw } of watchers) if (!keys || keys.some((key) => changed.has(key))) draw(changed);
 }
 
-const chosenClass = () => schemes[state.scheme].classes.indexOf(state.class);
+// Whatever an address asks for, the state names only what exists; the scheme goes first, because classes are of a scheme.
+function repair() {
+  for (const key of ["scheme", ...Object.keys(fields)]) {
+    const { first, among, least } = fields[key];
+    if (among && !among().includes(state[key])) state[key] = first;
+    if (least !== undefined && !(state[key] >= least)) state[key] = least;
+  }
+}
+
+const classesOf = () => schemes[state.scheme].classes;
+const chosenClass = () => classesOf().indexOf(state.class);
 
 function hash() {
-  const named = new URLSearchParams({
-    head: headLabel(state.head),
-    class: state.class,
-    scheme: state.scheme,
-  });
-  for (const [key, kept] of Object.entries(state)) {
-    if (!named.has(key) && kept !== initial[key]) named.set(key, String(kept));
+  const named = new URLSearchParams();
+  for (const [key, { said = String }] of Object.entries(fields)) {
+    if (["head", "class", "scheme"].includes(key) || state[key] !== initial[key]) named.set(key, said(state[key]));
   }
   return `#${named}`;
 }
@@ -104,16 +107,9 @@ function mirror() {
 
 // Read the address; what it does not name is as at first, so that a link always shows the same view.
 function restore() {
-  const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  if (!("head" in asked || "class" in asked || "scheme" in asked || "metric" in asked)) return;
-  const wanted = { ...initial, ...asked };
-  change({
-    ...Object.fromEntries(Object.keys(initial).map((key) => [key, wanted[key]])),
-    head: headByLabel.get(asked.head) ?? initial.head,
-    count: Number(wanted.count),
-    scale: Number(wanted.scale),
-    allPassages: String(wanted.allPassages) === "true",
-    firstToken: String(wanted.firstToken) === "true",
-  });
+  const asked = new Map(new URLSearchParams(location.hash.slice(1)));
+  if (!["head", "class", "scheme", "metric"].some((key) => asked.has(key))) return;
+  const wanted = (key) => (asked.has(key) ? readAs(key, asked.get(key)) : initial[key]);
+  change(Object.fromEntries(Object.keys(fields).map((key) => [key, wanted(key)])));
 }
 addEventListener("hashchange", restore);

@@ -1,17 +1,21 @@
 """Changes of attention, loss and predictions, against the whole model run again."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import interp
 from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Intervention, Place, changes
-from interp.analysis.interventions.result import TABLES
+from interp.analysis.interventions.result import TABLES, Interventions
 from interp.analysis.settings import InterventionSettings
 from interp.model.config import BiasConfig
 from tests.analysis.interventions.observed import LENGTHS, Observed, kl, mean_by_class, rows_about, top1_changed
+from tests.analysis.sharing import folders_of_two_processes, write_case
 
 PER_HEAD = BiasConfig(0.0, 1.0, "fixed", shared_across_heads=False)
 
@@ -51,7 +55,10 @@ def check_against(before, after, found, name, scale, direction="bias"):
 )
 def test_every_number_equals_the_whole_model_run_again_in_float64(make_model, corpus, changes, part):
     model, (scheme, documents) = make_model(**changes), corpus
-    found = intervene(model, documents, [scheme], InterventionSettings(where="all,layers,L0H1", scales=(0, 2.5), part=part, batch_size=3, random_directions=0, replicates=2), stack=3)  # fmt: skip
+    settings = InterventionSettings(
+        where="all,layers,L0H1", scales=(0, 2.5), part=part, batch_size=3, random_directions=0, replicates=2
+    )
+    found = intervene(model, documents, [scheme], settings, stack=3)
     model.double()
     before = Observed(model, documents, "s", 3)
     cases = [("all", {}), (f"L{model.cfg.n_layers - 1}", {"layers": [-1]}), ("L0H1", {"layers": [0], "heads": [1]})]
@@ -137,7 +144,7 @@ def test_sharing_layers_that_do_not_change_changes_no_result(make_model, corpus,
         calls.append((first, len(added)))
         return run_changed(model, stream, first, added, see)
 
-    monkeypatch.setattr("interp.analysis.interventions.sums.run_changed", counted)
+    monkeypatch.setattr("interp.analysis.interventions.run.run_changed", counted)
     arguments = (model, documents, [scheme])
     shared = intervene(*arguments, InterventionSettings(where="all,layers", scales=(0,), replicates=20))
     layers = [model.cfg.n_layers - first for first, runs in calls for _ in range(runs)]
@@ -193,3 +200,24 @@ def test_no_document_gives_more_than_a_twentieth_of_the_tokens(make_model, make_
     )
     assert few.run["n_tokens"] == 4 * 3
     assert found.paths.empty
+
+
+def intervened(folder, world):
+    return interp.interventions(
+        folder / "model", folder / "texts.jsonl", ("surface",), pipeline="blank:en", workers=0, replicates=20,
+        where="all,layers,heads", scales=(0, 2), part="qv", world=world,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_cache")
+def test_two_processes_share_the_runs_and_both_find_what_one_finds(make_model, tmp_path):
+    write_case(tmp_path, make_model())
+    one = intervened(tmp_path, None)
+    assert one.run["runs"] > 20
+    for folder in folders_of_two_processes(intervened, tmp_path):
+        two = Interventions.load(folder)
+        for name in TABLES:
+            assert len(getattr(one, name))
+            pd.testing.assert_frame_equal(getattr(two, name), getattr(one, name), rtol=1e-6, atol=1e-6)
+        assert two.run == json.loads(json.dumps(one.run))

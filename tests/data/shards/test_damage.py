@@ -10,7 +10,8 @@ import pytest
 from interp.data.shards.manifest import verify
 from interp.data.shards.open import open_shards, tokenizer_of
 from interp.errors import InterpError
-from tests.data.folders import ENVIRONMENT, cut, flip, make, run, write_corpus
+from tests import commands
+from tests.data.folders import ENVIRONMENT, command, cut, flip, make, write_corpus
 
 
 @pytest.fixture
@@ -91,14 +92,14 @@ def test_a_damaged_manifest_is_one_clear_sentence(corpus, tmp_path, name):
 
 def test_the_commands_print_verdicts_and_exit_statuses(corpus, tmp_path):
     folder = tmp_path / "shards"
-    done = run(corpus, folder)
+    done = subprocess.run(command(corpus, folder), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, str(folder)), done.stderr
     verifying = [sys.executable, "-m", "interp.data", "verify", str(folder)]
-    good = subprocess.run(verifying, env=ENVIRONMENT, capture_output=True, text=True)
+    good = subprocess.run(verifying, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
     assert (good.returncode, good.stdout.strip()) == (0, f"{folder} is complete and whole")
     flip(folder / "train-000002.bin", 1100)
     (folder / "tokenizer.json").unlink()
-    bad = subprocess.run(verifying, env=ENVIRONMENT, capture_output=True, text=True)
+    bad = commands.run(verifying, env=ENVIRONMENT)
     assert bad.returncode == 1
     assert "tokenizer.json is missing" in bad.stderr
     assert "train-000002.bin is damaged" in bad.stderr
@@ -107,7 +108,6 @@ def test_the_commands_print_verdicts_and_exit_statuses(corpus, tmp_path):
 
 def test_help_teaches_by_example():
     for name in ("prepare", "verify"):
-        command = [sys.executable, "-m", "interp.data", name, "--help"]
-        shown = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True).stdout
+        shown = commands.run([sys.executable, "-m", "interp.data", name, "--help"], env=ENVIRONMENT).stdout
         assert f"{name} " in shown
         assert "shards/wikipedia" in shown

@@ -4,7 +4,6 @@ import json
 import random
 import resource
 import signal
-import subprocess
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from interp.data.shards.folder import shard_folder
 from interp.data.shards.manifest import verify
 from interp.data.shards.open import open_shards
 from interp.errors import InterpError
+from tests import commands
 from tests.data.folders import ENVIRONMENT, command, contents, flip, make, run, shards_in, write_corpus
 
 
@@ -29,9 +29,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bytes(tmp_path):
     folder, choose = tmp_path / "killed", random.Random(7)
     kills = []
     for until in (-1, 0, 20, 40, 70):  # finished shards to wait for before the next kill, -1: no manifest yet
-        process = subprocess.Popen(
-            command(corpus, folder, "--workers", str(choose.choice([0, 1]))), env=ENVIRONMENT, stderr=subprocess.DEVNULL
-        )
+        process = commands.start(command(corpus, folder, "--workers", str(choose.choice([0, 1]))), env=ENVIRONMENT)
         while process.poll() is None and shards_in(folder) < until:
             time.sleep(0.001)
         time.sleep(choose.uniform(0, 0.02))
@@ -134,11 +132,7 @@ def test_two_processes_cannot_have_one_folder(corpus, tmp_path):
 
 def test_a_full_disk_is_one_clear_sentence_and_loses_nothing(tmp_path):
     corpus, folder = write_corpus(tmp_path / "corpus.jsonl", 300), tmp_path / "shards"
-
-    def little_room():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
-
-    done = run(corpus, folder, preexec_fn=little_room)  # the manifest grows beyond it
+    done = run(corpus, folder, limits={resource.RLIMIT_FSIZE: (12_000, 12_000)})  # the manifest grows beyond it
     assert done.returncode == 1
     assert "error: Cannot write" in done.stderr
     assert "File too large" in done.stderr
@@ -151,7 +145,7 @@ def test_a_full_disk_is_one_clear_sentence_and_loses_nothing(tmp_path):
 
 
 def test_ctrl_c_says_how_to_go_on(corpus, tmp_path):
-    process = subprocess.Popen(command(corpus, tmp_path / "shards"), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    process = commands.start(command(corpus, tmp_path / "shards"), env=ENVIRONMENT)
     while process.poll() is None and shards_in(tmp_path / "shards") < 3:
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)

@@ -131,7 +131,7 @@ DAMAGE = {
     ),
     "an impossible config": (lambda f: edit(f, n_layer="two"), "config.json is no GPT-2 config"),
     "no config": (lambda f: (f / "config.json").unlink(), r"config\.json cannot be read as JSON"),
-    "a config that is a list": (lambda f: (f / "config.json").write_text("[1]"), "holds list; expected a mapping"),
+    "a config that is a list": (lambda f: (f / "config.json").write_text("[1]"), "holds a JSON list; expected a mapping"),
     "no weights": (
         lambda f: (f / "model.safetensors").unlink(),
         "has neither model.safetensors nor pytorch_model.bin; give a folder with weights",

@@ -1,0 +1,133 @@
+// What does this head favour? A bar per class; a click on a bar colours the grid by its class.
+
+function sortedClasses() {
+  const { classes, n_tokens } = schemes[state.scheme];
+  const { centre } = metrics[state.metric];
+  const number = (klass) => value(state.scheme, state.head, klass, state.metric) - centre;
+  const orders = {
+    value: (a, b) => Number.isFinite(number(b)) - Number.isFinite(number(a)) || number(b) - number(a),
+    n: (a, b) => n_tokens[b] - n_tokens[a],
+    name: (a, b) => classes[a].localeCompare(classes[b]),
+  };
+  return classes.map((_, klass) => klass).sort(orders[state.sort]);
+}
+
+// The Python figure's traces, null band and bars, with this head's numbers in them.
+function barTraces(rows) {
+  const [band, trace] = look("bars").data;
+  const metric = metrics[state.metric];
+  const paint = painter(metric, schemes[state.scheme].ranges[state.metric]);
+  const { text, band: shade } = paintBox();
+  const bands = rows.map((row) => nullBand(row, metric));
+  Object.assign(band, {
+    x: bands.map((ends) => (ends ? ends[1] - ends[0] : 0)),
+    base: bands.map((ends) => (ends ? ends[0] : metric.centre)),
+    y: rows.map((_, i) => i),
+    marker: { color: shade, line: { width: 0 } },
+  });
+  Object.assign(trace, {
+    x: rows.map((row) => (Number.isFinite(row[state.metric]) ? row[state.metric] - metric.centre : 0)),
+    base: metric.centre,
+    y: rows.map((_, i) => i),
+    text: rows.map((row) => (row.n_tokens ? printed(row[state.metric], metric) : "n = 0")),
+    customdata: rows.map((row) => [spokenRow(row, metric)]),
+    hovertemplate: "%{customdata[0]}<extra></extra>",
+  });
+  Object.assign(trace.error_x, errorsOf(rows, metric), { color: text });
+  trace.marker.color = rows.map((row) =>
+    row.n_tokens < data.few ? data.colours.grey : paint(row[state.metric]).fill || data.colours.grey,
+  );
+  Object.assign(trace.marker.pattern, {
+    shape: rows.map((row) => (indistinctRow(row, metric) ? "/" : "")),
+    fgcolor: text,
+  });
+  trace.marker.line = { color: text, width: rows.map((row) => (row.token_class === state.class ? 2 : 0.5)) };
+  return [band, trace];
+}
+
+function spokenRow(row, metric) {
+  const n = `n = ${count(row.n_tokens)} in ${plural(row.n_documents, "document")}`;
+  const lines = [`<b>${plain(row.token_class)}</b> · ${n}`];
+  if (!row.n_tokens) return lines[0];
+  if (metric.name !== "log2_amplification") lines.push(`${metric.title} ${withInterval(row, metric)}`);
+  const ends = nullBand(row, metric);
+  if (ends) lines.push(`95% of random directions ${ends.map((end) => printed(end, metric)).join(" to ")}`);
+  lines.push(`A = ${signed(row.log2_amplification)} ${interval(row.ci_low, row.ci_high)}`);
+  lines.push(`share ${percent(row.share_unbiased)} → ${percent(row.share)}`);
+  return lines.join("<br>");
+}
+
+function barLabel(row) {
+  const words = plain(dotLabel(row));
+  return row.token_class === state.class ? `<b>▸ ${words}</b>` : words;
+}
+
+function barLayout(rows) {
+  const layout = themed(look("bars").layout);
+  const metric = metrics[state.metric];
+  Object.assign(layout.yaxis, classAxis(rows, barLabel));
+  const reach = schemes[state.scheme].ranges[state.metric] / 3; // a head that does little looks as if it does little
+  Object.assign(layout.xaxis, {
+    title: { text: `${metric.title} (${metric.unit})`, standoff: 8 },
+    fixedrange: true,
+    tickformat: metric.signed ? "" : ".0%",
+    autorangeoptions: { include: metric.signed ? [metric.centre - reach, metric.centre + reach] : [0, reach] },
+  });
+  Object.assign(layout.shapes[0], { x0: metric.centre, x1: metric.centre });
+  const widest = Math.max(...rows.map((row) => textWidth(`▸ ${dotLabel(row)}`)));
+  return Object.assign(layout, {
+    height: 76 + 22 * rows.length,
+    margin: { l: Math.ceil(widest) + 14, r: 12, t: 8, b: 44 },
+  });
+}
+
+function drawWords(rows) {
+  const metric = metrics[state.metric];
+  const thin = rows.filter((row) => row.n_tokens < data.few).length;
+  const banded = rows.some((row) => nullBand(row, metric));
+  const measured = rows.some((row) => Number.isFinite(row[metric.low]));
+  byId("classes-sub").textContent =
+    `${rows.length} classes of ${state.scheme}, each with its n: ${metric.title}` +
+    (measured ? " and its 95% interval." : "; this metric has no interval.") +
+    (thin ? ` ${thin} with fewer than ${data.few} tokens.` : "");
+  byId("band-key").hidden = !banded;
+  byId("band-none").hidden = banded || !metric.null;
+}
+
+// Every metric of every class, and a button that chooses the class.
+function table(rows) {
+  const others = data.metrics.filter(({ name }) => !["log2_amplification", "share"].includes(name));
+  const titles = others.flatMap(({ title, null: control }) => [title, ...(control ? [`${title}, q`] : [])]);
+  return [
+    ["class", "n", "documents", "A", "95% interval", "share", "without the bias", ...titles],
+    rows.map((row) => [
+      linkButton(visible(row.token_class), () => change({ class: row.token_class })),
+      count(row.n_tokens),
+      count(row.n_documents),
+      signed(row.log2_amplification),
+      interval(row.ci_low, row.ci_high),
+      percent(row.share),
+      percent(row.share_unbiased),
+      ...others.flatMap((metric) => [
+        withInterval(row, metric),
+        ...(metric.null ? [chance(row[`${metric.null}_q`])] : []),
+      ]),
+    ]),
+  ];
+}
+
+panel({
+  name: "classes",
+  box: "bars",
+  soon: true,
+  state: { sort: { first: "value", input: "sort", among: () => ["value", "n", "name"] } },
+  watch: ["head", "scheme", "class", "metric", "palette", "theme", "sort"],
+  rows: () => sortedClasses().map((klass) => cell(state.scheme, state.head, klass)),
+  draw: drawWords,
+  chart: (rows) => ({ data: barTraces(rows), layout: barLayout(rows), subject: metrics[state.metric].title }),
+  table,
+  click({ pointIndex }) {
+    const clicked = classesOf()[sortedClasses()[pointIndex]];
+    change({ class: clicked === state.class ? OVERVIEW : clicked });
+  },
+});

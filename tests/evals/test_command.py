@@ -1,0 +1,129 @@
+"""`python -m interp.evals`: files, table and page of two small checkpoints."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from interp.evals.__main__ import app
+from interp.evals.puzzles import evaluate, generate
+from interp.model.checkpoint import save_checkpoint
+from interp.report.evaluation import class_figure, position_figure, puzzle_figure
+
+NAMES = ("first", "<b>second")
+TEXTS = "The quick brown fox doesn't jump over 13 lazy dogs; it sleeps. " * 4
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(make_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evals")
+    for seed, name in enumerate(NAMES):
+        save_checkpoint(make_model(seed, n_ctx=300), folder / name)
+    (folder / "text.txt").write_text(TEXTS)
+    (folder / "mine.json").write_text(json.dumps({"mine": [{"prompt": "The quick", "expected": " brown"}] * 3}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(folder):
+    checkpoints = [folder / name for name in NAMES]
+    done = call(
+        *checkpoints, "--n-items", 8, "--corpus", folder / "text.txt", "--schemes", "surface", "-o", folder / "out"
+    )
+    assert done.exit_code == 0, done.output
+    return folder / "out", done
+
+
+def test_the_files_hold_what_the_functions_return(written, make_model):
+    out, _ = written
+    items, families = pd.read_parquet(out / "items.parquet"), pd.read_parquet(out / "families.parquet")
+    for seed, name in enumerate(NAMES):
+        expected = evaluate(make_model(seed, n_ctx=300), generate(n_items=8))
+        for found, table in ((items, expected.items), (families, expected.families)):
+            own = found[found["model"] == name].drop(columns="model").reset_index(drop=True)
+            pd.testing.assert_frame_equal(own, table, check_dtype=False)
+    told = json.loads((out / "evals.json").read_text())
+    assert [run["model"] for run in told["runs"]] == list(NAMES)
+    assert told["families"][0]["top1"] == families["top1"].iloc[0] and len(told["overall"]) == 2
+    assert all(run["mean_bias"] and len(run["weights_sha256"]) == 64 for run in told["runs"])
+
+
+def test_the_table_on_screen_names_models_families_chance_and_intervals(written):
+    _, done = written
+    for text in ("first", "<b>second", "far_retrieval", "negation", "chance", "50.0%", "0.0% to"):
+        assert text in done.stdout
+    assert done.stdout.strip().splitlines()[-1].endswith("/out/evals.html")
+
+
+def test_ones_own_items_are_evaluated_instead_and_the_loss_can_be_left_out(folder):
+    done = call(folder / "first", "--items", folder / "mine.json", "--corpus", "none", "-o", folder / "own")
+    assert done.exit_code == 0, done.output
+    assert pd.read_parquet(folder / "own" / "families.parquet")[["family", "n"]].to_numpy().tolist() == [["mine", 3]]
+    assert not (folder / "own" / "classes.parquet").exists() and (folder / "own" / "evals.html").exists()
+
+
+def test_other_biases_than_the_mean_are_warned_of_on_screen_in_the_files_and_on_the_page(folder):
+    arguments = ("--items", folder / "mine.json", "--corpus", "none", "-o", folder / "none")
+    done = call(folder / "first", "--bias", "none", *arguments)
+    assert "not their means" in done.output
+    assert json.loads((folder / "none" / "evals.json").read_text())["runs"][0]["mean_bias"] is False
+    assert "not their means" in (folder / "none" / "evals.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "no checkpoint 'nowhere'"), (("first", "first"), "Two checkpoints have one name"),
+        (("first", "--n-items", 0), "n_items is 0"), (("first", "--families", "copyin"), "did you mean 'copying'"),
+        (("first", "--items", "gone.json"), "Cannot read gone.json"),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_in_one_line(folder, monkeypatch, arguments, message):
+    monkeypatch.chdir(folder)
+    done = call(*arguments, "--corpus", "none", "-o", folder / "bad")
+    assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
+    assert not (folder / "bad").exists()
+
+
+def test_figures_show_the_values_intervals_and_chance_of_the_tables(written):
+    out, _ = written
+    families, classes, positions = (
+        pd.read_parquet(out / f"{name}.parquet") for name in ("families", "classes", "positions")
+    )
+    figure = puzzle_figure(families, "top5")
+    own = families[families["model"] == "first"].dropna(subset="top5")
+    trace, chance = figure.data[0], figure.data[-1]
+    np.testing.assert_allclose(trace.x, own["top5"])
+    np.testing.assert_allclose(trace.x + trace.error_x.array, own["top5_high"])
+    np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, own["top5_low"])
+    np.testing.assert_allclose(np.unique(chance.x), own["top5_chance"].unique())
+    assert figure.data[1].name == "&lt;b&gt;second" and list(figure.layout.yaxis.ticktext) == own["family"].tolist()
+    losses = class_figure(classes, "surface").data[1]
+    shown = classes[(classes["model"] == NAMES[1]) & (classes["n_tokens"] > 0)]
+    np.testing.assert_allclose(losses.x, shown["loss"])
+    line = position_figure(positions).data[0]
+    np.testing.assert_allclose(line.y, positions.query("model == 'first' and n_tokens > 0")["loss"])
+    assert line.x[0] == 1
+
+
+@pytest.mark.browser
+def test_the_page_draws_every_panel_and_asks_for_nothing_outside(written, chromium):
+    tab, wrong = chromium.new_page(viewport={"width": 1280, "height": 900}), []
+    tab.on("request", lambda r: r.url.startswith(("file:", "data:", "blob:")) or wrong.append(r.url))
+    tab.on("console", lambda m: m.type in ("error", "warning") and wrong.append(m.text))
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.goto((written[0] / "evals.html").as_uri())
+    tab.locator("#class-surface .plot-container").wait_for()
+    charts = tab.locator(".chart").evaluate_all("charts => charts.map((chart) => chart.id)")
+    shares, others = ["top1", "top5", "exact", "rank"], ["first_token_loss", "completion_loss", "accuracy", "ratio"]
+    assert charts == [*shares, *others, "position", "class-surface"]
+    assert tab.locator(".chart .main-svg").count() >= len(charts)
+    assert tab.locator("table bdi").all_text_contents() == list(NAMES)
+    assert not wrong
+    tab.close()
