@@ -52,8 +52,9 @@ class Shares(Measurement):
         return log2_ratio(self.sums.total)
 
     def resampled_amplification(self) -> Float64[Tensor, "replicate layer head_index token_class"]:
-        """Return A_c of every replicate; missing (nan) where a replicate drew no document of the class."""
-        return log2_ratio(self.sums.resampled)
+        """Return A_c of every replicate, to first order; missing (nan) for a class that received no attention."""
+        with_bias, without = self.sums.log2_replicates().unbind(2)
+        return with_bias - without
 
     def interval(
         self, effective_documents: Float64[np.ndarray, " token_class"], level: float = 0.95
@@ -69,6 +70,7 @@ class Shares(Measurement):
         return {
             "share": shares[:, 0], "share_unbiased": shares[:, 1],
             "log2_amplification": self.amplification().cpu().numpy(), "ci_low": low, "ci_high": high,
+            "effective_documents": np.broadcast_to(found.counts.effective(), low.shape),
         }  # fmt: skip
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
