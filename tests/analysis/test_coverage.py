@@ -37,8 +37,8 @@ LENGTHS = COUNTS[:, SCHEMES["function"]].sum(1)
 EFFECTIVE = effective_documents(COUNTS)
 GIVEN = EFFECTIVE >= LEAST_EFFECTIVE_DOCUMENTS
 SHARED, OWN = 0.2, 0.3  # standard deviations of the documents' levels, for all of their classes and for each
-DRAWS, REPLICATES = 400, 200  # simulations to one draw of the bootstrap's weights; replicates, as by default
-SEEDS = range(10)
+DRAWS, REPLICATES = 250, 200  # simulations to one draw of the bootstrap's weights; replicates, as by default
+SEEDS = range(8)
 
 
 def means(random, counts, size, own=OWN):
@@ -48,7 +48,7 @@ def means(random, counts, size, own=OWN):
     return (levels + random.standard_normal(shape) / np.sqrt(np.maximum(counts, 1))) * (counts > 0)
 
 
-def assert_covered(held, given=GIVEN, at=EFFECTIVE):
+def assert_covered(held, given=GIVEN, at=EFFECTIVE, most=0.97):
     """`held` [simulation, class] counts intervals that hold the truth; refused ones are missing, never wrong."""
     rate = np.mean(held, axis=0)
     print(
@@ -56,7 +56,8 @@ def assert_covered(held, given=GIVEN, at=EFFECTIVE):
     )
     assert (rate[~given] == 0).all()
     error = 2 * np.sqrt(0.05 * 0.95 / len(held))
-    assert (rate[given] > 0.93 - error).all() and (rate[given] < 0.97 + error).all(), np.stack([at[given], rate[given]])
+    wrong = given & ((rate < 0.93 - error) | (rate > most + error))
+    assert not wrong.any(), np.stack([at[wrong], rate[wrong]]).round(3)
     assert 0.935 < rate[given].mean() < 0.965
 
 
@@ -114,7 +115,7 @@ def test_interventions():
     for seed in SEEDS:
         random = np.random.default_rng(seed)
         values = np.moveaxis(means(random, COUNTS, DRAWS) + 3, 1, 0) * COUNTS[:, None]
-        count = bootstrap(np.broadcast_to(COUNTS[:, None, None], (len(COUNTS), 1, DRAWS, COUNTS.shape[1])).copy(), seed)
+        count = bootstrap(np.broadcast_to(COUNTS[:, None, None], (len(COUNTS), 1, DRAWS, COUNTS.shape[1])) * 1.0, seed)
         mean, replicates = bootstrap(values[:, None], seed).mean_over(count, (0,))
         found = estimate("loss", mean.numpy(), replicates.numpy(), EFFECTIVE)
         held.append(holds(found["ci_low"], found["ci_high"], 3))
