@@ -63,8 +63,9 @@ class Amplification:
             mean and the standard deviation of its null, two-sided `p`, `p_rank` of as many `draws` (0: the null is exact),
             and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg). `heads` has the q too.
         adjusted: one row per (adjusted_for, layer, head, scheme, class): `bias_score_contrast` between tokens of the same
-            stratum (`measurements.position`), its 95% interval over `folds` of documents on the
-            class's `effective_documents`, two-sided `p`, and `q` as above. `adjusted_for` is "nothing", "position" or "position and frequency". Missing where classes share none.
+            stratum (`measurements.position`), its 95% interval over `folds` of documents on the class's
+            `effective_documents`, two-sided `p`, and `q` as above. `adjusted_for` is "nothing", "position" or "position and
+            frequency". Missing where classes share none.
         further: tables by name that only some runs have; with those above they are `tables`. They may be
             replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`measurements.shares`):
                 what a comparison of two runs pairs, to first order in the documents' weights.

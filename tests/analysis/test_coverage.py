@@ -93,6 +93,7 @@ def test_amplification():
     assert_covered(np.concatenate(held))
 
 
+@pytest.mark.slow
 def test_differences_of_amplification_of_two_models():
     held = []
     for seed in SEEDS:
