@@ -6,8 +6,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from interp.replicate.page import write_results
 from interp.replicate.plan import read_plan
-from interp.replicate.replication import write_results
 from interp.train.curves.page import curves_page
 
 REPORT = Path("reports/tiny-bqbv/report.html")

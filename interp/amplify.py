@@ -222,8 +222,9 @@ A killed run goes on when the same command is given again. torchrun --nproc-per-
 documents among N processes. With several checkpoints: a report each, and a folder A-vs-B of paired differences on the
 same documents.
 """
+command = command_from(AmplifyConfig, run, HELP)
 app = typer.Typer(add_completion=False)
-app.command()(command_from(AmplifyConfig, run, HELP))
+app.command()(command)
 
 if __name__ == "__main__":
     app()

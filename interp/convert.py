@@ -8,14 +8,14 @@ python -m interp.amplify checkpoints/gpt2 --direction effective
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from interp.errors import InterpError
-from interp.options import command_from, console, escaped, option
+from interp.options import argument, command_from, option, say
 
 if TYPE_CHECKING:
     from interp.model.config import BiasConfig, Profile
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class ConvertConfig:
     """What to convert, and where the checkpoint goes."""
 
-    source: str = field(metadata={"help": "A .pt or .safetensors file, a model folder, or a hub id.", "argument": True})
-    destination: Path = field(metadata={"help": "Folder for the checkpoint.", "argument": True})
+    source: str = argument("A .pt or .safetensors file, a model folder, or a hub id.")
+    destination: Path = argument("Folder for the checkpoint.")
     tokenizer: str | None = option(
         None, "A tokenizer.json, a folder with one or with vocab.json and merges.txt, or a hub id (default: the one beside "
         "the weights, or gpt2 where the vocabulary is GPT-2's)."
@@ -41,7 +41,7 @@ class ConvertConfig:
 def run(config: ConvertConfig) -> None:
     """Convert, print a summary and notes, and then the folder."""
     for line in convert(config.source, config.destination, config.tokenizer, config.activation, config.overwrite):
-        console.print(escaped(line), soft_wrap=True, highlight=False)
+        say(line)
     typer.echo(config.destination)
 
 
@@ -141,8 +141,9 @@ HELP = """Make a checkpoint from a model of the authors' release, Hugging Face's
 The format is recognised by the contents. Nothing of a file is ever run: one that names anything beyond tensors, plain
 values and the authors' config class is refused. The checkpoint is loaded again to verify it.
 """
+command = command_from(ConvertConfig, run, HELP)
 app = typer.Typer(add_completion=False)
-app.command()(command_from(ConvertConfig, run, HELP))
+app.command()(command)
 
 if __name__ == "__main__":
     app()

@@ -1,4 +1,4 @@
-"""Write beside, fsync, rename: a reader sees the old file or the new one, never half of one."""
+"""Write beside, fsync, rename: a reader sees the old file or the new one, never half of one; and where derived data lies."""
 
 from __future__ import annotations
 
@@ -37,6 +37,24 @@ def writing(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def sweep(path: Path) -> None:
+    """Remove what writers of `path` left beside it when they were killed."""
+    for left in path.parent.glob(f".{path.name}.????????"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Return the folder for derived data: `INTERP_CACHE`, else `XDG_CACHE_HOME/interp`, else `~/.cache/interp`.
+
+    The folder need not exist yet; whoever writes makes it.
+    """
+    if chosen := os.environ.get("INTERP_CACHE"):
+        return Path(chosen).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base).expanduser() / "interp"
+    return Path.home() / ".cache" / "interp"
+
+
 def _replace(new: Path, path: Path) -> None:
     files = [new] if new.is_file() else sorted(file for file in new.rglob("*") if file.is_file())
     for file in files:
@@ -50,12 +68,6 @@ def _replace(new: Path, path: Path) -> None:
     else:
         new.replace(path)
     _sync(path.parent)
-
-
-def sweep(path: Path) -> None:
-    """Remove what writers of `path` left beside it when they were killed."""
-    for left in path.parent.glob(f".{path.name}.????????"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -1,10 +1,23 @@
-"""Commands from configs: a dataclass becomes a command's options, its field texts the help; errors become one line."""
+"""Commands from configs: a dataclass becomes a command's options, its field texts the help; errors become one line.
+
+@dataclass
+class Config:
+    corpus: str = argument("What to read.")
+    batch_size: int = option(8, "Contexts per forward pass.")
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "batch_size")
+
+command = command_from(Config, run, HELP)    # for `app.command()` of the module and of `interp COMMAND`
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -22,6 +35,26 @@ def option(default: Any, text: str, *flags: str, panel: str | None = None) -> An
     return field(default=default, metadata={"help": text, "flags": flags, "panel": panel})
 
 
+def argument(text: str, default: Any = MISSING) -> Any:
+    """Return a dataclass field that is typed by its place; without a default it must be given."""
+    metadata = {"help": text, "argument": True}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def check_at_least_one(config: object, *names: str) -> None:
+    """Refuse a config with a number below 1 in one of these fields; None is let through.
+
+    Raises:
+        InterpError: names the first of them.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise InterpError(f"{name} is {value}; at least 1 is needed.")
+
+
 def command_from(
     config_class: type[Config],
     run: Callable[[Config], None],
@@ -30,12 +63,13 @@ def command_from(
 ) -> Callable[..., None]:
     """Return a function for `typer.Typer.command`, with one option per field of the dataclass, that calls ``run(config)``.
 
-    A field's metadata gives its "help" and, optionally, its "flags", "panel" or "argument": True. With `complete`, which
-    is given all values and the names of those that were typed and returns the values to use, the command also takes
-    ``--config FILE`` (YAML, TOML or JSON); what is typed goes before what the file says.
+    Fields come from `option` and `argument`, inherited ones first; one that is neither is no option and keeps its default.
+    With `complete`, which is given all values and the names of those that were typed and returns the values to use, the
+    command also takes ``--config FILE`` (YAML, TOML or JSON); what is typed goes before what the file says.
     """
     hints = get_type_hints(config_class)
-    parameters = [_parameter(f, hints[f.name]) for f in fields(config_class)]  # type: ignore[arg-type]
+    known = [f for f in fields(config_class) if "help" in f.metadata]  # type: ignore[arg-type]
+    parameters = [_parameter(f, hints[f.name]) for f in known]
     call = inspect.Parameter("call", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
     def command(call, config=None, **values) -> None:  # type: ignore[no-untyped-def] # the signature below has the types
@@ -56,18 +90,67 @@ def command_from(
 
 
 class one_line_errors:  # noqa: N801 - reads as a with block
-    """Turn an InterpError into one line on stderr and its exit status, Ctrl-C into exit status 130."""
+    """Turn an InterpError into one line on stderr and its exit status, Ctrl-C into exit status 130.
+
+    Of several processes that fail alike one says it.
+    """
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InterpError):
             told = "[bold red]error:[/] " if error.exit_status == 1 else ""  # a signal is no error
-            console.print(told + escaped(str(error)), soft_wrap=True, highlight=False)
+            _say_once(told + escaped(str(error)))
             raise typer.Exit(error.exit_status) from error
         if isinstance(error, KeyboardInterrupt):
-            console.print("stopped by Ctrl-C")
+            _say_once("stopped by Ctrl-C")
             raise typer.Exit(130) from error
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML, TOML or JSON file holds.
+
+    Raises:
+        InterpError: the file is missing, broken, or holds something else.
+    """
+    import yaml  # late, like its error types, so that --help stays quick
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = _toml(text) if path.suffix == ".toml" else yaml.safe_load(text)  # JSON is YAML
+    except OSError as error:
+        raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise InterpError(f"{path} is broken ({' '.join(str(error).split())}); expected YAML, TOML or JSON.") from error
+    if not isinstance(values, dict):
+        raise InterpError(f"{path} holds {type(values).__name__}; expected settings with their values.")
+    return values
+
+
+def say(text: str) -> None:
+    """Print a line on stderr as it is: not wrapped, brackets included."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def say_files(files: Iterable[Path]) -> None:
+    """Print on stderr which files were written, with their sizes."""
+    for file in files:
+        say(f"{file.stat().st_size / 1e6:8.2f} MB  {file}")
+
+
+def escaped(text: str) -> str:
+    """Return text that rich prints as it is, brackets included."""
+    return text.replace("[", r"\[")
+
+
+def _say_once(text: str) -> None:
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        say(text)
+        return
+    from interp.model.distributed import say_once  # late: imports torch
+
+    say_once(text, say)
 
 
 def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:
@@ -108,34 +191,9 @@ _CONFIG_FILE = inspect.Parameter(
 )  # fmt: skip
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Return the mapping that a YAML, TOML or JSON file holds.
-
-    Raises:
-        InterpError: the file is missing, broken, or holds something else.
-    """
-    import yaml  # late, like its error types, so that --help stays quick
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = _toml(text) if path.suffix == ".toml" else yaml.safe_load(text)  # JSON is YAML
-    except OSError as error:
-        raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise InterpError(f"{path} is broken ({' '.join(str(error).split())}); expected YAML, TOML or JSON.") from error
-    if not isinstance(values, dict):
-        raise InterpError(f"{path} holds {type(values).__name__}; expected settings with their values.")
-    return values
-
-
 def _toml(text: str) -> dict[str, Any]:
     try:
         import tomllib
     except ImportError:  # before Python 3.11
         import tomli as tomllib  # pyright: ignore[reportMissingImports]
     return tomllib.loads(text)
-
-
-def escaped(text: str) -> str:
-    """Return text that rich prints as it is, brackets included."""
-    return text.replace("[", r"\[")

@@ -66,7 +66,7 @@ def test_without_the_request_nothing_is_adjusted_for_frequency():
 
 
 def test_partial_results_that_are_not_adjusted_for_frequency_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.reporting.PartialSums", partial(ResumeFile, every_seconds=0.0))
+    monkeypatch.setattr("interp.api.ResumeFile", partial(ResumeFile, every_seconds=0.0))
     interp.amplification("tiny-bq", TEXTS, ("surface",), partial=tmp_path, **SETTINGS)
     with pytest.raises(InterpError, match="its adjust_frequency is False, here it is True"):
         interp.amplification("tiny-bq", TEXTS, ("surface",), partial=tmp_path, adjust_frequency=True, **SETTINGS)

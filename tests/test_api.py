@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 
 import interp
 from interp.amplify import app
-from interp.analysis.result import FURTHER_TABLES, TABLES
+from interp.analysis.settings import Settings
+from interp.api import Text
 from interp.errors import InterpError
 
 TEXTS = [
@@ -38,44 +39,54 @@ def test_a_result_survives_saving_and_loading(result, tmp_path):
     files = result.save(tmp_path / "report")
     assert {f.name for f in files} == {
         "heads.parquet", "heads.csv", "heads.json", "tokens.parquet", "positions.parquet", "passages.parquet",
-        "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "selectivity.parquet",
-        "replicates.parquet", "bias_samples.parquet", "bias_draws.parquet", "static_tokens.parquet",
-        "static_positions.parquet", "static_agreement.parquet", "static_enrichment.parquet", "value_tokens.parquet",
-        "value_components.parquet", "run.json",
+        "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "replicates.parquet", "run.json",
     }  # fmt: skip
     loaded = interp.Amplification.load(tmp_path / "report")
-    for name in (*TABLES, *FURTHER_TABLES):
-        pd.testing.assert_frame_equal(
-            getattr(loaded, name), getattr(result, name), check_dtype=False, check_column_type=False
-        )
+    assert {f"{name}.parquet" for name in result.tables} < {f.name for f in files} and set(loaded.tables) == set(
+        result.tables
+    )
+    for name, table in result.tables.items():
+        pd.testing.assert_frame_equal(loaded.tables[name], table, check_dtype=False, check_column_type=False)
     assert loaded.run == json.loads(json.dumps(result.run))
     csv = pd.read_csv(tmp_path / "report" / "heads.csv", keep_default_na=False, na_values=[""])
     pd.testing.assert_frame_equal(csv, result.heads, check_dtype=False)
     assert loaded.to_html(tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
-def test_what_the_biases_point_at_and_write_is_part_of_a_result(result):
-    assert set(result.static_positions["pos"]) == set(range(result.run["n_ctx"]))
-    assert len(result.static_agreement) == result.run["n_layers"] * result.run["n_heads"]
-    assert set(result.value_components["model"]) == {"tiny-bqbv"}
+def test_what_the_biases_point_at_and_write_is_found_on_request(result):
+    model = interp.load_model("tiny-bqbv")
+    static = result.static(model)
+    assert set(static["static_positions"]["pos"]) == set(range(result.run["n_ctx"]))
+    assert len(static["static_agreement"]) == result.run["n_layers"] * result.run["n_heads"]
+    components = values_of(result, model, TEXTS, schemes=result.run["schemes"])["value_components"]
+    assert set(components["model"]) == {"tiny-bqbv"}
     keys = ["layer", "head", "scheme", "token_class"]
-    both = result.value_components.merge(result.heads, on=keys, how="outer")
+    both = components.merge(result.heads, on=keys, how="outer")
     assert (both["n_tokens_x"] == both["n_tokens_y"]).all()  # so short a text is read whole
 
 
 def test_values_are_measured_on_the_beginnings_of_the_documents_and_tokens_along_the_direction_asked_for():
     texts = [f"{TEXTS[n % 2]} " * 24 for n in range(24)]
     settings = {"schemes": ("surface",), "pipeline": "blank:en", "workers": 0, "nulls": 0, "replicates": 2}
-    found = interp.amplification("tiny-bqbv", texts, **settings)
-    read = found.value_components.groupby(["layer", "head"])["n_tokens"].sum()
+    twin, symmetric = interp.load_model("tiny-bqbv"), interp.load_model("tiny-symmetric")
+    found = interp.amplification(twin, texts, **settings)
+    components = values_of(found, twin, texts, schemes=("surface",), pipeline="blank:en")["value_components"]
+    read = components.groupby(["layer", "head"])["n_tokens"].sum()
     assert set(read) == {6000} and found.run["n_tokens"] > 7000
-    assert (found.value_components.query("token_class == 'bos'")["n_tokens"] == 20).all()  # of 20 documents
-    twin = interp.load_model("tiny-bqbv")
-    along = interp.amplification("tiny-symmetric", texts, direction=twin, **settings)
-    assert len(along.static_tokens) == len(found.static_tokens) > 0
-    assert along.value_tokens.empty and along.value_components.empty
-    symmetric = interp.amplification("tiny-symmetric", texts, **settings)
-    assert symmetric.static_tokens.empty and symmetric.static_agreement.empty
+    assert (components.query("token_class == 'bos'")["n_tokens"] == 20).all()  # of 20 documents
+    along = interp.amplification(symmetric, texts, direction=twin, **settings)
+    assert len(along.static(symmetric, twin)["static_tokens"]) == len(found.static(twin)["static_tokens"]) > 0
+    with pytest.raises(InterpError, match=r"The run looked along b_Q of .*; give it as direction="):
+        along.static(symmetric)
+    values = values_of(along, symmetric, texts, schemes=("surface",), pipeline="blank:en")
+    assert values["value_tokens"].empty and values["value_components"].empty
+    own = interp.amplification(symmetric, texts, **settings).static(symmetric)
+    assert own["static_tokens"].empty and own["static_agreement"].empty
+
+
+def values_of(result, model, texts, **settings):
+    text = Text.opened(model, texts, Settings(**settings))
+    return result.values(model, text.documents(workers=0), text.schemes)
 
 
 def test_a_folder_that_is_no_result_is_named(tmp_path):
@@ -138,6 +149,22 @@ def test_the_command_writes_a_report_and_names_its_files(corpus, tmp_path):
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["command"].startswith("python -m interp.amplify")
     assert len(run["weights_sha256"]) == 64
+
+
+def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_are_not_asked_for(corpus, tmp_path):
+    words = ["tiny-bqbv", "--corpus", str(corpus), "--schemes", "surface", "--pipeline", "blank:en", "--workers", "0", "-q",
+             "--interventions", "none", "--nulls", "0", "-o", str(tmp_path / "out")]  # fmt: skip
+    usual = {"heads", "tokens", "positions", "passages", "passage_scores", "adjusted", "replicates"}
+    for more, names in (
+        (["--static", "--values"], {"static_positions", "static_agreement", "value_components"}),
+        (["--static"], {"static_positions", "static_agreement"}),
+        ([], set()),
+    ):
+        outcome = CliRunner().invoke(app, [*words, *more])
+        assert outcome.exit_code == 0, outcome.stderr
+        assert {path.stem for path in (tmp_path / "out").glob("*.parquet")} == usual | names
+        assert all(f"{name}.parquet" in outcome.stderr for name in names)
+        assert set(interp.Amplification.load(tmp_path / "out").tables) == usual | names
 
 
 def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(corpus, tmp_path):

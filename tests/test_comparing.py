@@ -83,12 +83,13 @@ def test_the_command_measures_under_draws_of_the_bias_and_keeps_them(places, tmp
     outcome = command(places, "-o", str(tmp_path), "--bias-samples", "2", "--seed", "3")
     assert outcome.exit_code == 0, outcome.stderr
     loaded = interp.Amplification.load(tmp_path / "one")
-    assert loaded.run["bias_samples"] == 2 and set(loaded.bias_draws["draw"]) == {0, 1}
+    assert loaded.run["bias_samples"] == 2 and set(loaded.tables["bias_draws"]["draw"]) == {0, 1}
     settings = {"schemes": ("surface",), "workers": 0, "nulls": 0, "bias_samples": 2}
     there, other = (
-        interp.amplification(places / "one", places / "texts", seed=seed, **settings).bias_samples for seed in (3, 4)
+        interp.amplification(places / "one", places / "texts", seed=seed, **settings).tables["bias_samples"]
+        for seed in (3, 4)
     )
-    pd.testing.assert_frame_equal(loaded.bias_samples, there, atol=1e-6)
+    pd.testing.assert_frame_equal(loaded.tables["bias_samples"], there, atol=1e-6)
     assert not np.allclose(there["mean_over_draws"], other["mean_over_draws"], equal_nan=True)
 
 

@@ -17,8 +17,8 @@ from interp.errors import InterpError
 class Sums:
     """What is summed over a stream, and its ways: `merge` with another's, `state` and `restore` for disk and network.
 
-    `PARTS` names the attributes that are all there is to keep: tensors, arrays, whole numbers, other `Sums`, or lists of
-    them. They add up where nothing else is said, so an accumulator only defines how it is fed and what is read from it.
+    `PARTS` names the attributes that are all there is to keep: whole numbers, tensors, arrays, other `Sums`, or lists of
+    the last three. They add up where nothing else is said, so an accumulator only defines how it is fed and what is read.
     """
 
     PARTS: ClassVar[tuple[str, ...]] = ()
@@ -28,8 +28,10 @@ class Sums:
         for (owner, name, value), (_, _, others) in zip(self._parts(), other._parts(), strict=True):
             if isinstance(value, Sums):
                 value.merge(others)
+            elif isinstance(value, int):
+                setattr(owner, name, value + others)
             else:
-                setattr(owner, name, value.__iadd__(others) if hasattr(value, "__iadd__") else value + others)
+                value += others  # in place, wherever it is kept
 
     def state(self) -> dict[str, Tensor]:
         """Return everything as tensors by name, such as "shares.total"."""
@@ -64,7 +66,7 @@ class Sums:
             raise _other_sums()
 
     def _parts(self) -> Iterator[tuple[Any, str, Any]]:
-        """Every part with its owner and the owner's attribute; those of a list are `Sums`."""
+        """Every part with its owner and the owner's attribute, which is the list of those in one."""
         for name in self.PARTS:
             value = getattr(self, name)
             yield from ((self, name, part) for part in (value if isinstance(value, list) else [value]))

@@ -99,7 +99,7 @@ def paired(a: Amplification, b: Amplification) -> Pair:
     return Pair(
         _values(a, classes), _values(b, classes),
         _replicates(a, classes), _replicates(b, classes),
-        np.asarray(a.replicates["effective_documents"], dtype=np.float64)[: len(classes)], classes,
+        np.asarray(a.tables["replicates"]["effective_documents"], dtype=np.float64)[: len(classes)], classes,
     )  # fmt: skip
 
 
@@ -112,7 +112,8 @@ def _refuse_unpaired(a: Amplification, b: Amplification) -> None:
             "settings, or give the two checkpoints to interp.compare, which does so."
         )
     for side, result in (("first", a), ("second", b)):
-        if len(result.replicates) != len(result.heads) or len(result.replicates.columns) < 2 + len(KEY) + 1:
+        replicates = result.tables.get("replicates", pd.DataFrame())
+        if len(replicates) != len(result.heads) or len(replicates.columns) < 2 + len(KEY) + 1:
             raise InterpError(
                 f"The {side} result has fewer than 2 bootstrap replicates to pair (an earlier version kept none); measure "
                 "it again with interp.amplification."
@@ -136,7 +137,7 @@ def _values(result: Amplification, classes: pd.DataFrame) -> Float[np.ndarray, "
 
 
 def _replicates(result: Amplification, classes: pd.DataFrame) -> Float[np.ndarray, "head token_class replicate"]:
-    values = replicate_values(result.replicates)
+    values = replicate_values(result.tables["replicates"])
     return values.reshape(-1, len(classes), values.shape[1])
 
 

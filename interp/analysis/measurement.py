@@ -1,7 +1,8 @@
 """The one plug-in of the analysis: what a measurement sees of a pass over a corpus, and what it gives back.
 
 A measurement, nulls included, is a class with what it sums (`PARTS`), what it adds of a layer, and what it makes of the
-sums. It enters `interp.analysis.run.MEASUREMENTS`; merging over processes, resuming, Parquet and the report come by themselves.
+sums. It enters `interp.analysis.run.MEASUREMENTS`; merging over processes, resuming, Parquet and the report come by
+themselves.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ class Measurement(Sums):
         return {}
 
     def nulls(self, found: Found) -> Iterator[Null]:
-        """Yield what columns of `heads` are held against; they become rows of the table `nulls`, and columns of p and q."""
+        """Yield what columns of `heads` are held against; they become rows of the table `nulls`, and a column of q each."""
         yield from ()
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:

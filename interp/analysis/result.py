@@ -220,9 +220,7 @@ class Amplification:
     def __getattr__(self, name: str) -> Any:
         """Tell where a table is that was an attribute in earlier versions."""
         if name in KNOWN_TABLES and not name.startswith("__"):
-            raise AttributeError(
-                f"Tables on request are in result.tables, as result.tables[{name!r}], where they were made."
-            )
+            raise AttributeError(f"This table is in result.tables, as result.tables[{name!r}], where it was made.")
         raise AttributeError(f"Amplification has no attribute {name!r}{nearest(name, dir(type(self)))}")
 
 

@@ -8,21 +8,21 @@ python -m interp.data verify shards/wikipedia
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from interp.data.shards.config import PrepareConfig
 from interp.errors import InterpError
-from interp.options import command_from, console
+from interp.options import argument, command_from, say
 
 
 @dataclass
 class VerifyConfig:
     """Which folder to verify."""
 
-    folder: Path = field(metadata={"help": "Folder that `prepare` made.", "argument": True})
+    folder: Path = argument("Folder that `prepare` made.")
 
 
 def run_prepare(config: PrepareConfig) -> None:
@@ -42,7 +42,7 @@ def run_verify(config: VerifyConfig) -> None:
 
     problems = verify(config.folder)
     for problem in problems:
-        console.print(problem, soft_wrap=True, highlight=False, markup=False)
+        say(problem)
     if problems:
         raise InterpError(f"{config.folder} has {len(problems)} fault{'s' * (len(problems) > 1)}.")
     typer.echo(f"{config.folder} is complete and whole")

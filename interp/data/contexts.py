@@ -1,4 +1,7 @@
-"""Join tokenized documents into one stream and cut it into rows of n_ctx tokens, labels and borders along with it."""
+"""Documents become contexts: dealt to processes by blocks, joined into one stream, cut into rows of n_ctx tokens.
+
+Labels and borders of documents go along with the tokens.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ class Dealer:
         self.n_ctx, self.max_tokens, self.rank, self.world, self.done = n_ctx, max_tokens, rank, world, done
         self.checksum = hashlib.sha256()  # of all texts, in the end
 
-    def deal(self, documents: Iterable[Encoded]) -> Iterator[Encoded]:
+    def shard_by_block(self, documents: Iterable[Encoded]) -> Iterator[Encoded]:
         """Yield this process' documents with their blocks.
 
         Raises:
@@ -130,7 +133,7 @@ class TaggedDocument:
     classes: dict[str, Int64[np.ndarray, " pos"]]  # by scheme name
     block: Block | None = None  # None: all documents are one
 
-    def beginning(self, length: int | None) -> "TaggedDocument":
+    def beginning(self, length: int | None) -> TaggedDocument:
         """Return its first `length` tokens as a document; all of them for None."""
         kept = slice(length)
         classes = {name: labels[kept] for name, labels in self.classes.items()}

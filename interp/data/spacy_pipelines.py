@@ -31,11 +31,10 @@ LONGEST_WORD = 500
 """Longer runs without a blank are cut: spaCy takes time with their square (44 s for 20,000 exclamation marks)."""
 
 _ENDLESS = re.compile(rf"\S{{{LONGEST_WORD + 1}}}")
-
 _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
 
 
-def load_pipeline(name: str = DEFAULT_PIPELINE, lemmas: bool = False) -> "Language":
+def load_pipeline(name: str = DEFAULT_PIPELINE, lemmas: bool = False) -> Language:
     """Load an installed spaCy pipeline by its module name, one from a folder, or an untrained one ("blank:en").
 
     Without `lemmas` the lemmatizer is left out: no built-in scheme reads them.
@@ -81,7 +80,26 @@ def fingerprint(name: str) -> str:
     return hashlib.sha256(json.dumps([name, pipeline_meta(name), spacy_version], sort_keys=True).encode()).hexdigest()
 
 
-def tag(pipeline: "Language", text: str, longest_piece: int = LONGEST_PIECE, find: Find | None = None) -> Words:
+class Tagger:
+    """Loads the pipeline with the first text."""
+
+    def __init__(self, pipeline_name: str, patterns: SpanPatterns) -> None:
+        self.name, self.patterns = pipeline_name, patterns
+        self.pipeline, self.find = None, None
+
+    def words(self, text: str) -> Words:
+        """Return the words of a text, with the spans of the patterns.
+
+        Raises:
+            InterpError: the pipeline does not load, or cannot find what it is asked for.
+        """
+        if self.pipeline is None:
+            self.pipeline = load_pipeline(self.name, lemmas=self.patterns.read_lemmas())
+            self.find = SpanMatcher(self.pipeline, self.patterns) if self.patterns else None
+        return tag(self.pipeline, text, find=self.find)
+
+
+def tag(pipeline: Language, text: str, longest_piece: int = LONGEST_PIECE, find: Find | None = None) -> Words:
     """Return the words of a text. A long text is cut at paragraphs, else lines, else blanks, and tagged by pieces.
 
     `find` gives spans of each piece's `Doc`, while it lasts: its memory is used again for the next.
@@ -120,7 +138,7 @@ def _before_endless(text: str, start: int, end: int) -> int:
     return endless.start() if endless.start() > start else start + LONGEST_WORD
 
 
-def _tag_piece(pipeline: "Language", text: str, find: Find | None) -> Words:
+def _tag_piece(pipeline: Language, text: str, find: Find | None) -> Words:
     with pipeline.memory_zone():  # else the vocabulary grows with every new word of the corpus
         document = pipeline(text)
         columns = document.to_array(["IDX", "LENGTH", "IS_SPACE", "POS", "TAG", "DEP", "ENT_TYPE"]).reshape(-1, 7)
@@ -142,22 +160,3 @@ def _with_space(words: Words, is_space: np.ndarray) -> Words:
     known = tuple(sorted(set(pos)))
     codes = np.array([known.index(name) for name in pos], dtype=np.int64)
     return replace(words, codes={**words.codes, "pos": codes}, names={**words.names, "pos": known})
-
-
-class Tagger:
-    """Loads the pipeline with the first text."""
-
-    def __init__(self, pipeline_name: str, marks: SpanPatterns) -> None:
-        self.name, self.marks = pipeline_name, marks
-        self.pipeline, self.find = None, None
-
-    def words(self, text: str) -> Words:
-        """Return the words of a text, with the spans of the marks.
-
-        Raises:
-            InterpError: the pipeline does not load, or cannot find what it is asked for.
-        """
-        if self.pipeline is None:
-            self.pipeline = load_pipeline(self.name, lemmas=self.marks.read_lemmas())
-            self.find = SpanMatcher(self.pipeline, self.marks) if self.marks else None
-        return tag(self.pipeline, text, find=self.find)

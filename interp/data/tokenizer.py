@@ -1,10 +1,13 @@
-"""Byte-level byte-pair encoding: train it, and encode documents with the place of every token in the text."""
+"""Byte-level byte-pair encoding: train it, encode documents with the place of every token, tokenize in several processes.
+
+python -m interp.data.tokenizer TOKENIZER     such a process: texts come in on standard input, their tokens go out
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64, UInt
@@ -12,15 +15,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.corpora.corpus import Document, Place
-from interp.data.workers import WorkerPool, in_order
+from interp.data.workers import WorkerPool, in_order, serve
 from interp.errors import InterpError
 from interp.vocabulary import END_OF_TEXT, load_tokenizer, wrap
 
-if TYPE_CHECKING:
-    from interp.data.corpora.corpus import Document
+Placed = tuple[Place, Document]
 
 SMALLEST_VOCABULARY = 257
 """All 256 bytes and the special token."""
+
+CHUNK_CHARACTERS, CHUNK_DOCUMENTS = 500_000, 2000
+"""A process gets documents up to one of these at once; a longer document goes alone."""
 
 
 def train_tokenizer(texts: Iterable[str], d_vocab: int) -> PreTrainedTokenizerFast:
@@ -53,7 +58,7 @@ def train_tokenizer(texts: Iterable[str], d_vocab: int) -> PreTrainedTokenizerFa
 
 
 def encode_documents(
-    tokenizer: PreTrainedTokenizerFast, documents: Iterable["Document"]
+    tokenizer: PreTrainedTokenizerFast, documents: Iterable[Document]
 ) -> Iterator[tuple[Int64[np.ndarray, " pos"], Int64[np.ndarray, "pos 2"]]]:
     """Yield token ids and character offsets of each document, the bos token with offsets (0, 0) first.
 
@@ -91,21 +96,6 @@ def text_encoder(
     return encode
 
 
-def _without_special_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """A copy, because `transformers` sets this switch back on its own copy with every call."""
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    plain.encode_special_tokens = True
-    plain.no_truncation()
-    plain.no_padding()
-    return plain
-
-
-Placed = tuple[Place, Document]
-
-CHUNK_CHARACTERS, CHUNK_DOCUMENTS = 500_000, 2000
-"""A process gets documents up to one of these at once; a longer document goes alone."""
-
-
 def tokenize(
     tokenizer: Path, documents: Iterable[Placed], workers: int
 ) -> Iterator[tuple[Place, UInt[np.ndarray, " tokens"]]]:
@@ -128,9 +118,18 @@ def tokenize(
         for chunk in _chunks(documents):
             yield from _apart(chunk, *encode(_texts(chunk)))
         return
-    with WorkerPool("tokenizing", "interp.data.tokenizer_worker", str(tokenizer), workers) as processes:
+    with WorkerPool("tokenizing", "interp.data.tokenizer", str(tokenizer), workers) as processes:
         for chunk, answer in in_order(_chunks(documents), lambda chunk: processes.submit(_texts(chunk)), 2 * workers):
             yield from _apart(chunk, *answer)
+
+
+def _without_special_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """A copy, because `transformers` sets this switch back on its own copy with every call."""
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.encode_special_tokens = True
+    plain.no_truncation()
+    plain.no_padding()
+    return plain
 
 
 def _chunks(documents: Iterable[Placed]) -> Iterator[list[Placed]]:
@@ -156,3 +155,7 @@ def _apart(
     """Cut the tokens of a chunk into those of its documents."""
     for (place, _), one in zip(chunk, np.split(tokens, np.cumsum(lengths)[:-1]), strict=True):
         yield place, one
+
+
+if __name__ == "__main__":
+    serve(text_encoder(load_tokenizer(Path(sys.argv[1]))))

@@ -5,7 +5,173 @@ python -m interp.evals tiny-symmetric tiny-bq --n-items 500 --open
 python -m interp.evals runs/mine --items my_puzzles.json --corpus my_text/ -o reports/mine-puzzles
 """
 
-from interp.evaluating import app
+from __future__ import annotations
+
+import json
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from interp.errors import InterpError
+from interp.files import writing
+from interp.options import argument, check_at_least_one, command_from, console, escaped, option, say_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.evals.puzzles import Item
+
+NO_CORPUS = "none"
+
+
+@dataclass
+class EvaluateConfig:
+    """What to ask of which checkpoints, and where the tables go.
+
+    Raises:
+        InterpError: a number below 1, or one checkpoint named twice.
+    """
+
+    checkpoints: list[str] = argument("Checkpoint folders, or names of bundled ones.", ["tiny-bqbv"])
+    items: Path | None = option(None, "JSON file of one's own puzzles, instead of the generated ones.")
+    families: str | None = option(None, "Which families are generated, separated by commas (default: all).")
+    n_items: int = option(200, "Generated puzzles in a family.")
+    seed: int = option(0, "Seed of the generated puzzles.")
+    corpus: str = option("wikipedia-sample", "What the held-out loss is measured on; 'none' leaves it out.")
+    split: Literal["all", "train", "validation"] | None = option(
+        None, "Which documents (default: the held-out ones of wikipedia-sample and shards, all of any other corpus)."
+    )
+    schemes: str = option("function,surface", "Classes whose loss is shown, separated by commas.")
+    max_tokens: int | None = option(None, "Stop before the document that would exceed this number of tokens.")
+    bias: Literal["mean", "sample", "none"] = option("mean", "Which biases are in force; others are warned of.")
+    batch_size: int = option(32, "Texts per forward pass.")
+    device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
+    output: Path = option(Path("reports/evals"), "Folder for tables and page.", "-o", "--output")
+    open: bool = option(False, "Open the page in a browser.")
+    quiet: bool = option(False, "No progress bar.", "-q", "--quiet")
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "n_items", "batch_size", "max_tokens")
+        names = [Path(checkpoint).name for checkpoint in self.checkpoints]
+        if len(set(names)) < len(names):
+            raise InterpError(f"Two checkpoints have one name ({', '.join(names)}); evaluate them one by one.")
+
+
+def run(config: EvaluateConfig) -> None:
+    """Evaluate, print the table, write the files."""
+    from rich.console import Console
+
+    from interp.report.evaluation import evaluation_page, screen_tables  # late, so that --help does not import pandas
+
+    tables, runs = evaluate_checkpoints(config)
+    for table in screen_tables(tables):
+        Console().print(table)
+    files = _save(config.output, tables, runs)
+    page = evaluation_page(tables, runs, config.output / "evals.html")
+    say_files([*files, page])
+    typer.echo(page.resolve().as_uri())
+    if config.open:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def evaluate_checkpoints(config: EvaluateConfig) -> tuple[dict[str, pd.DataFrame], list[dict[str, Any]]]:
+    """Return tidy tables with a column `model` first, and what there is to know of each model's run.
+
+    The tables are `families` and `items` (`interp.evals.puzzles`), and `overall`, `positions` and `classes`
+    (`interp.evals.held_out`) unless the corpus is "none".
+
+    Raises:
+        InterpError: bad input.
+    """
+    import pandas as pd
+
+    items, parts, runs = _items(config), [], []
+    for checkpoint in config.checkpoints:
+        tables, told = _evaluated(config, checkpoint, items)
+        for table in tables.values():
+            table.insert(0, "model", Path(checkpoint).name)
+        parts.append(tables)
+        runs.append(told | {"model": Path(checkpoint).name})
+    return {name: pd.concat([tables[name] for tables in parts], ignore_index=True) for name in parts[0]}, runs
+
+
+def _items(config: EvaluateConfig) -> list[Item]:
+    from interp.evals.puzzles import generate, read_items
+
+    if config.items is not None:
+        return read_items(config.items)
+    families = [name.strip() for name in config.families.split(",")] if config.families else None
+    return generate(families, seed=config.seed, n_items=config.n_items)
+
+
+def _evaluated(
+    config: EvaluateConfig, checkpoint: str, items: Sequence[Item]
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    import warnings
+
+    from interp.evals.held_out import held_out_loss
+    from interp.evals.puzzles import evaluate
+    from interp.model.checkpoint import find_checkpoint, load_model
+    from interp.provenance import command_line, file_sha256, now, versions
+
+    model = load_model(checkpoint, config.device)
+    with model.bias(bias=config.bias), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are in `run`, and shown once with the tables
+        with _progress(config, f"{checkpoint}: puzzles", sum(len(item.continuations) for item in items)) as done:
+            puzzles = evaluate(model, items, seed=config.seed, batch_size=config.batch_size, on_scored=done)
+        tables = {"families": puzzles.families, "items": puzzles.items}
+        if config.corpus != NO_CORPUS:
+            schemes = [name.strip() for name in config.schemes.split(",") if name.strip()]
+            with _progress(config, f"{checkpoint}: held-out loss", config.max_tokens) as done:
+                loss = held_out_loss(
+                    model, config.corpus, schemes, split=config.split, max_tokens=config.max_tokens,
+                    batch_size=config.batch_size, on_tokens=done,
+                )  # fmt: skip
+            tables |= {"overall": loss.overall, "positions": loss.positions, "classes": loss.classes}
+    for warning in puzzles.run["warnings"]:
+        console.print(f"[yellow]warning:[/] {escaped(f'{checkpoint}: {warning}')}", soft_wrap=True, highlight=False)
+    return tables, {
+        **puzzles.run, "seed": None if config.items else config.seed, "n_ctx": model.cfg.n_ctx, "bias": config.bias,
+        "items": str(config.items or "generated"), "corpus": config.corpus, "split": config.split,
+        "weights_sha256": file_sha256(find_checkpoint(checkpoint) / "model.safetensors"),
+        "command": command_line("interp.evals"), "date": now(), "versions": versions(),
+    }  # fmt: skip
+
+
+def _save(folder: Path, tables: dict[str, pd.DataFrame], runs: list[dict[str, Any]]) -> list[Path]:
+    """Write every table as Parquet, and what fits on a screen as one JSON file."""
+    small = [name for name in ("overall", "families") if name in tables]
+    short = {name: json.loads(tables[name].to_json(orient="records") or "") for name in small}
+    with writing(folder) as beside:
+        beside.mkdir()
+        (beside / "evals.json").write_text(json.dumps({"runs": runs, **short}, indent=1) + "\n", encoding="utf-8")
+        for name, table in tables.items():
+            table.to_parquet(beside / f"{name}.parquet", index=False)
+    return [folder / "evals.json", *(folder / f"{name}.parquet" for name in tables)]
+
+
+@contextmanager
+def _progress(config: EvaluateConfig, name: str, total: int | None) -> Iterator[Any]:
+    from rich.progress import Progress
+
+    with Progress(console=console, disable=config.quiet, transient=True) as bar:
+        task = bar.add_task(escaped(name), total=total)
+        yield lambda count: bar.update(task, advance=count)
+
+
+HELP = """Put logic puzzles to checkpoints and measure their loss on held-out text.
+
+Accuracies stand beside chance, everything has its 95% interval. Writes evals.html (one offline page), evals.json, and the
+tables as Parquet, one row per item, family, position and class.
+"""
+command = command_from(EvaluateConfig, run, HELP)
+app = typer.Typer(add_completion=False)
+app.command()(command)
 
 if __name__ == "__main__":
     app()

@@ -66,15 +66,11 @@ def score_continuations(
         _check(one, number, model.cfg.n_ctx)
     order = sorted(range(len(continuations)), key=lambda i: sum(map(len, continuations[i])))  # little padding
     scores: dict[int, TokenScores] = {}
-    was_training = model.training
-    model.eval()
-    try:
+    with model.evaluating():
         for start in range(0, len(order), max(batch_size, 1)):
             batch = order[start : start + batch_size]
             scores.update(zip(batch, _scored(model, [continuations[i] for i in batch]), strict=True))
             on_scored(len(batch))
-    finally:
-        model.train(was_training)
     return [scores[i] for i in range(len(continuations))]
 
 

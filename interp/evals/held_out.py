@@ -1,4 +1,4 @@
-"""The fixed held-out documents that a model is judged on, of a corpus or of token shards."""
+"""The loss on held-out documents, of a corpus or of token shards: overall, by position, by class; with intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.significance import interval_over_documents
 from interp.data.classes.built_in import Scheme, build_schemes
-from interp.data.contexts import Contexts, TaggedDocument, pack
+from interp.data.contexts import Contexts, pack, take_tokens
 from interp.data.corpora.corpus import Corpus, Split, open_corpus, open_for_measuring
 from interp.data.shards.open import TokenShards, is_shards, open_shards
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE
@@ -26,6 +26,64 @@ from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 PIECE = 1 << 20  # tokens of shards read at a time
+
+
+@dataclass(frozen=True)
+class HeldOutLoss:
+    """Mean cross-entropy of the next token in nats, with 95% intervals over documents.
+
+    Every table has loss, low, high, n_tokens, n_documents and effective_documents, the documents of equal length that would
+    tell as much; `low, high` are missing where they are too few (`interp.analysis.significance.why_no_interval`).
+    `overall` is one row; `positions` has one per `pos`, the place in the context of the token that predicts; `classes` one
+    per `scheme` and `token_class` of the token that is predicted.
+    """
+
+    overall: pd.DataFrame
+    positions: pd.DataFrame
+    classes: pd.DataFrame
+    run: dict[str, Any]
+
+
+def held_out_loss(
+    model: HookedSymmetryBrokenTransformer,
+    corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
+    schemes: Sequence[str | Scheme] = ("function",),
+    *,
+    split: Split | None = None,
+    max_tokens: int | None = None,
+    batch_size: int = 32,
+    pipeline: str = DEFAULT_PIPELINE,
+    workers: int = 0,
+    on_tokens: Callable[[int], None] = lambda count: None,
+) -> HeldOutLoss:
+    """Measure the loss on held-out documents, which follow each other in contexts of n_ctx tokens as in training.
+
+    The overall loss is `interp.evals.loss.validation_loss` of the same documents.
+
+    Args:
+        model: with a tokenizer; it runs in evaluation mode, with its mean biases unless a `model.bias` block says otherwise.
+        corpus: as for `interp.amplification`, or token shards made with the model's tokenizer.
+        schemes: partitions of the tokens, by name or one's own; none is allowed.
+        split: of the documents (default: "validation" of the Wikipedia sample and of shards, all of anything else).
+        max_tokens: stop before the document that would exceed it.
+        batch_size: contexts per forward pass; changes results by float32 rounding only.
+        pipeline, workers: of the tagging, where a scheme needs it.
+        on_tokens: hears how many tokens each forward pass has read.
+
+    Raises:
+        InterpError: no such corpus or scheme, nothing to predict, or a model without tokenizer.
+    """
+    tokenizer = model.need_tokenizer()
+    opened = open_held_out(tokenizer, corpus, split)
+    built = build_schemes(schemes, tokenizer, opened, pipeline) if schemes else []
+    documents = take_tokens(tag_documents(tokenizer, opened, built, pipeline, workers), max_tokens)
+    cells = _Cells(model.cfg.n_ctx, built)
+    ratios = DocumentRatios(cells.size)
+    with model.evaluating():
+        for contexts in pack(documents, model.cfg.n_ctx, batch_size, special_index(tokenizer.pad_token_id)):
+            _add(model, contexts, cells, ratios)
+            on_tokens(int(contexts.mask.sum()))
+    return _result(ratios.table(), cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
 
 
 def open_held_out(
@@ -42,21 +100,6 @@ def open_held_out(
         shards = open_shards(corpus, "train" if split == "train" else "validation", len(tokenizer))
         return open_corpus(Corpus(str(corpus), lambda row: islice(_decoded(tokenizer, shards), row, None)))
     return open_for_measuring(corpus, split)
-
-
-def _decoded(tokenizer: PreTrainedTokenizerFast, shards: TokenShards) -> Iterator[tuple[str, str]]:
-    for number, tokens in enumerate(_documents(shards, special_index(tokenizer.bos_token_id)), start=1):
-        yield f"document {number}", str(tokenizer.decode(tokens))
-
-
-def _documents(shards: TokenShards, bos: int) -> Iterator[np.ndarray]:
-    """Yield the tokens between one bos and the next, across pieces and files."""
-    waiting = np.empty(0, dtype=np.int64)
-    for start in range(0, len(shards), PIECE):
-        piece = shards.windows(np.array([start]), min(PIECE, len(shards) - start))[0]
-        *whole, waiting = np.split(stream := np.concatenate([waiting, piece]), np.flatnonzero(stream == bos))
-        yield from (tokens[tokens != bos] for tokens in whole if len(tokens) > 1)
-    yield waiting[waiting != bos]
 
 
 class DocumentRatios:
@@ -114,67 +157,6 @@ class DocumentRatios:
         self.sums += np.stack([(x > 0).sum(0), x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0), (y * y).sum(0)])
 
 
-@dataclass(frozen=True)
-class HeldOutLoss:
-    """Mean cross-entropy of the next token in nats, with 95% intervals over documents.
-
-    Every table has loss, low, high, n_tokens, n_documents and effective_documents, the documents of equal length that would
-    tell as much; `low, high` are missing where they are too few (`interp.analysis.significance.why_no_interval`).
-    `overall` is one row; `positions` has one per `pos`, the place in the context of the token that predicts; `classes` one
-    per `scheme` and `token_class` of the token that is predicted.
-    """
-
-    overall: pd.DataFrame
-    positions: pd.DataFrame
-    classes: pd.DataFrame
-    run: dict[str, Any]
-
-
-def held_out_loss(
-    model: HookedSymmetryBrokenTransformer,
-    corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
-    schemes: Sequence[str | Scheme] = ("function",),
-    *,
-    split: Split | None = None,
-    max_tokens: int | None = None,
-    batch_size: int = 32,
-    pipeline: str = DEFAULT_PIPELINE,
-    workers: int = 0,
-    on_tokens: Callable[[int], None] = lambda count: None,
-) -> HeldOutLoss:
-    """Measure the loss on held-out documents, which follow each other in contexts of n_ctx tokens as in training.
-
-    The overall loss is `interp.evals.loss.validation_loss` of the same documents.
-
-    Args:
-        model: with a tokenizer; it runs in evaluation mode, with its mean biases unless a `model.bias` block says otherwise.
-        corpus: as for `interp.amplification`, or token shards made with the model's tokenizer.
-        schemes: partitions of the tokens, by name or one's own; none is allowed.
-        split: of the documents (default: "validation" of the Wikipedia sample and of shards, all of anything else).
-        max_tokens: stop before the document that would exceed it.
-        batch_size: contexts per forward pass; changes results by float32 rounding only.
-        pipeline, workers: of the tagging, where a scheme needs it.
-        on_tokens: hears how many tokens each forward pass has read.
-
-    Raises:
-        InterpError: no such corpus or scheme, nothing to predict, or a model without tokenizer.
-    """
-    tokenizer = model.need_tokenizer()
-    opened = open_held_out(tokenizer, corpus, split)
-    built = build_schemes(schemes, tokenizer, opened, pipeline) if schemes else []
-    documents = _up_to(tag_documents(tokenizer, opened, built, pipeline, workers), max_tokens)
-    cells = _Cells(model.cfg.n_ctx, built)
-    ratios, was_training = DocumentRatios(cells.size), model.training
-    model.eval()
-    try:
-        for contexts in pack(documents, model.cfg.n_ctx, batch_size, special_index(tokenizer.pad_token_id)):
-            _add(model, contexts, cells, ratios)
-            on_tokens(int(contexts.mask.sum()))
-    finally:
-        model.train(was_training)
-    return _result(ratios.table(), cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
-
-
 class _Cells:
     """The numbers of the cells: 0 for everything, then the positions, then the classes of every scheme."""
 
@@ -201,16 +183,6 @@ def _add(model: HookedSymmetryBrokenTransformer, contexts: Contexts, cells: _Cel
     ratios.update(contexts.documents[:, 1:].numpy()[real], cells.of(contexts, real), losses[real])
 
 
-def _up_to(documents: Iterator[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:
-    """Yield documents until one would exceed `max_tokens`, but always the first."""
-    seen = 0
-    for document in documents:
-        seen += len(document.tokens)
-        if seen > len(document.tokens) and max_tokens is not None and seen > max_tokens:
-            return
-        yield document
-
-
 def _result(table: pd.DataFrame, cells: _Cells, run: dict[str, Any]) -> HeldOutLoss:
     if not table.loc[0, "n_tokens"]:
         raise InterpError("The corpus has no token to predict; give a text of at least one token.")
@@ -219,3 +191,18 @@ def _result(table: pd.DataFrame, cells: _Cells, run: dict[str, Any]) -> HeldOutL
     named = pd.DataFrame(names, columns=["scheme", "token_class"]).join(table.iloc[classes].reset_index(drop=True))
     places = pd.DataFrame({"pos": positions - 1}).join(table.iloc[positions].reset_index(drop=True))
     return HeldOutLoss(table.iloc[overall], places, named, run)
+
+
+def _decoded(tokenizer: PreTrainedTokenizerFast, shards: TokenShards) -> Iterator[tuple[str, str]]:
+    for number, tokens in enumerate(_documents(shards, special_index(tokenizer.bos_token_id)), start=1):
+        yield f"document {number}", str(tokenizer.decode(tokens))
+
+
+def _documents(shards: TokenShards, bos: int) -> Iterator[np.ndarray]:
+    """Yield the tokens between one bos and the next, across pieces and files."""
+    waiting = np.empty(0, dtype=np.int64)
+    for start in range(0, len(shards), PIECE):
+        piece = shards.windows(np.array([start]), min(PIECE, len(shards) - start))[0]
+        *whole, waiting = np.split(stream := np.concatenate([waiting, piece]), np.flatnonzero(stream == bos))
+        yield from (tokens[tokens != bos] for tokens in whole if len(tokens) > 1)
+    yield waiting[waiting != bos]

@@ -27,25 +27,23 @@ def summed_loss(
     tokens: Integer[np.ndarray, " stream"],
     batch_size: int = 32,
     rank: int = 0,
-    world: int = 1,
+    size: int = 1,
 ) -> Float64[Tensor, " 2"]:
     """Return the summed cross-entropy in nats and the number of predicted tokens, as in `validation_loss`.
 
-    Of `world` processes each measures every `world`-th batch; the sums of all are those of one process. Every process runs
+    Of `size` processes each measures every `size`-th batch; the sums of all are those of one process. Every process runs
     the model equally often, as sharded models need it, so some run a batch without counting it.
     """
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     batches = _batches(tokens, model.cfg.n_ctx, batch_size)
     sums = torch.zeros(2, dtype=torch.float64, device=device)
-    for turn in range(0, len(batches), world):
-        mine = turn + rank < len(batches)
-        batch = torch.from_numpy(batches[turn + rank if mine else 0].astype(np.int64)).to(device)
-        losses = model(batch, return_type="loss", loss_per_token=True)  # [batch, pos - 1]
-        if mine:
-            sums += torch.stack([losses.double().sum(), losses.new_tensor(losses.numel(), dtype=torch.float64)])
-    model.train(was_training)
+    with model.evaluating():
+        for turn in range(0, len(batches), size):
+            mine = turn + rank < len(batches)
+            batch = torch.from_numpy(batches[turn + rank if mine else 0].astype(np.int64)).to(device)
+            losses = model(batch, return_type="loss", loss_per_token=True)  # [batch, pos - 1]
+            if mine:
+                sums += torch.stack([losses.double().sum(), losses.new_tensor(losses.numel(), dtype=torch.float64)])
     return sums
 
 

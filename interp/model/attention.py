@@ -1,11 +1,10 @@
-"""Causal attention with an unlearned bias on queries and values (arXiv 2601.22257).
+"""Causal attention with an unlearned bias on queries and values (arXiv 2601.22257), in forward order.
 
-Axes as in `components`. Intermediate values are computed in the open only while somebody looks at them.
+Axes: batch; pos (query_pos, key_pos in scores); head_index; d_model, d_head, d_mlp, d_vocab (sizes); layer.
+A part computes an intermediate value in the open only while a hook is attached to it: you pay for what you hook.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +17,11 @@ from interp.model.config import ModelConfig
 from interp.model.hooking import is_hooked
 from interp.model.tokens import Positions
 
-if TYPE_CHECKING:
-    from interp.model.components import LayerNorm
-
 Residual = Float[Tensor, "batch pos d_model"]
 HeadInputs = Float[Tensor, "batch pos head_index d_model"]
 HeadVectors = Float[Tensor, "batch pos head_index d_head"]
 HeadBiases = Float[Tensor, "head_index d_head"]
+AttentionInput = Residual | tuple[HeadInputs, HeadInputs, HeadInputs]  # normalized: of all heads, or q, k and v of each
 
 
 def rotate(
@@ -95,7 +92,7 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        x: Residual | tuple[HeadInputs, HeadInputs, HeadInputs],
+        x: AttentionInput,
         bias_q: HeadBiases,
         bias_v: HeadBiases,
         positions: Positions | None = None,
@@ -119,22 +116,7 @@ class Attention(nn.Module):
             k, v = past.append(k, v)
         return self._write(self.hook_z(self._attend(q, k, v, bias_q, positions)))
 
-    def inputs(self, x: Residual, norm: LayerNorm) -> Residual | tuple[HeadInputs, HeadInputs, HeadInputs]:
-        """Return what forward takes: the normalized residual stream, or under a `use_*` flag a copy for each head."""
-        if not (self.cfg.use_split_qkv_input or self.cfg.use_attn_in):
-            return norm(x)
-        if is_hooked(norm.hook_scale, norm.hook_normalized):
-            norm(x)  # for who reads its hooks; the heads read their own copies
-
-        def read(hook: HookPoint) -> Tensor:
-            return norm.normalize(hook(x[:, :, None].repeat(1, 1, self.cfg.n_heads, 1)))
-
-        if self.cfg.use_attn_in:
-            copies = read(self.hook_attn_in)
-            return copies, copies, copies
-        return read(self.hook_q_input), read(self.hook_k_input), read(self.hook_v_input)
-
-    def _project(self, x: Residual | tuple[HeadInputs, HeadInputs, HeadInputs]) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, x: AttentionInput) -> tuple[Tensor, Tensor, Tensor]:
         if isinstance(x, Tensor):
             batch, pos, _ = x.shape
             q, k, v = self.qkv(x).view(batch, pos, 3, self.cfg.n_heads, self.cfg.d_head).unbind(2)

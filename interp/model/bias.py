@@ -1,4 +1,4 @@
-"""The unlearned biases b_Q and b_V: drawn for all layers at once from (seed, step), before the forward pass.
+"""The unlearned biases b_Q and b_V: drawn for all layers at once from (seed, step), and which of them are in force.
 
 Because a draw happens outside of the forward pass and writes into a buffer in place, a compiled forward has no graph
 break, every rank of a distributed run has the same bias, and a resumed run draws what the first run would have drawn.
@@ -19,14 +19,17 @@ from torch import Tensor, nn
 from interp.errors import InterpError
 from interp.model.config import BiasConfig, ModelConfig
 
+Biases = Float[Tensor, "layer head_index d_head"]
+Heads = Bool[Tensor, "layer head_index 1"]
 BiasSource = Literal["mean", "sample", "none"]
+Replacement = BiasSource | Tensor | tuple[Tensor | None, Tensor | None]
+Self = TypeVar("Self", bound="BiasControl")
 
 
 def bias_generator(seed: int, step: int, micro_batch: int = 0) -> torch.Generator:
     """Return a CPU generator keyed by (seed, step, micro_batch): the same stream on every device and rank."""
-    key = np.random.SeedSequence([seed, step, micro_batch] if micro_batch else [seed, step]).generate_state(
-        1, np.uint64
-    )[0]
+    entropy = [seed, step, micro_batch] if micro_batch else [seed, step]
+    (key,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(key >> np.uint64(1)))
 
 
@@ -59,7 +62,7 @@ class HeadBias(nn.Module):
         noise = torch.randn(self.value.shape, generator=generator).to(self.value.device)
         self.value.copy_(self.mean + self.std * noise)
 
-    def forward(self, source: BiasSource) -> Float[Tensor, "layer head_index d_head"]:
+    def forward(self, source: BiasSource) -> Biases:
         """Return the bias of every head: its mean (learned and fixed: its value), the last draw, or zero."""
         if source == "none" or self.config.mode == "none":
             bias = torch.zeros_like(self.value)
@@ -70,17 +73,10 @@ class HeadBias(nn.Module):
         return bias.expand(-1, self.n_heads, -1)
 
 
-Biases = Float[Tensor, "layer head_index d_head"]
-
-Replacement = BiasSource | Tensor | tuple[Tensor | None, Tensor | None]
-
-Self = TypeVar("Self", bound="BiasControl")
-
-
 class Change(NamedTuple):
     """What `bias` put in the place of the biases: b_Q and b_V (None: left alone) of the heads in `where`."""
 
-    where: Bool[Tensor, "layer head_index 1"]
+    where: Heads
     source: BiasSource | None
     values: tuple[Tensor | None, Tensor | None]
 
@@ -105,9 +101,7 @@ class BiasControl:
             if bias.config.mode == "batch":
                 bias.draw(generator)
 
-    def biases_in_force(
-        self,
-    ) -> tuple[Float[Tensor, "layer head_index d_head"], Float[Tensor, "layer head_index d_head"]]:
+    def biases_in_force(self) -> tuple[Biases, Biases]:
         """Return b_Q and b_V as the next forward pass adds them.
 
         They are the last draw in training mode and the mean in evaluation mode, unless `bias` says otherwise.
@@ -115,16 +109,9 @@ class BiasControl:
         source: BiasSource = "sample" if self.training else "mean"
         return self._in_force(0, self.bias_q, source), self._in_force(1, self.bias_v, source)
 
-    def mean_biases(self) -> tuple[Float[Tensor, "layer head_index d_head"], Float[Tensor, "layer head_index d_head"]]:
+    def mean_biases(self) -> tuple[Biases, Biases]:
         """Return `biases_in_force` of evaluation mode, whatever mode the model is in."""
         return self._in_force(0, self.bias_q, "mean"), self._in_force(1, self.bias_v, "mean")
-
-    def _in_force(self, which: int, head_bias: HeadBias, source: BiasSource) -> Biases:
-        bias = head_bias(source)
-        for change in self.bias_changes:
-            value = head_bias(change.source) if change.source else change.values[which]
-            bias = bias if value is None else torch.where(change.where, value, bias)
-        return bias * self.bias_scale
 
     @contextmanager
     def bias(
@@ -159,9 +146,14 @@ class BiasControl:
             self.bias_changes = before[0]
             self.bias_scale.copy_(before[1])
 
-    def _heads_at(
-        self, layers: Sequence[int] | None, heads: Sequence[int] | None
-    ) -> Bool[Tensor, "layer head_index 1"]:
+    def _in_force(self, which: int, head_bias: HeadBias, source: BiasSource) -> Biases:
+        bias = head_bias(source)
+        for change in self.bias_changes:
+            value = head_bias(change.source) if change.source else change.values[which]
+            bias = bias if value is None else torch.where(change.where, value, bias)
+        return bias * self.bias_scale
+
+    def _heads_at(self, layers: Sequence[int] | None, heads: Sequence[int] | None) -> Heads:
         size = self.cfg.n_layers, self.cfg.n_heads
         for name, numbers, count in (("layer", layers, size[0]), ("head", heads, size[1])):
             outside = [number for number in numbers or () if not -count <= number < count]
@@ -173,7 +165,7 @@ class BiasControl:
         where[rows[:, None], columns[None, :]] = True
         return where
 
-    def _change(self, where: Bool[Tensor, "layer head_index 1"], bias: Replacement | None) -> Change | None:
+    def _change(self, where: Heads, bias: Replacement | None) -> Change | None:
         if bias is None:
             return None
         if isinstance(bias, str):

@@ -1,6 +1,7 @@
 """Checkpoint folders: config.json, model.safetensors, tokenizer.json and a model card; training adds training.jsonl.
 
-A folder is written beside its place and moved there when it is whole. Reading validates everything before a model exists.
+One lies anywhere, in `checkpoints/` under its name, or on the Hugging Face hub under its id. A folder is written beside its
+place and moved there when it is whole. Reading validates everything before a model exists.
 """
 
 from __future__ import annotations
@@ -24,39 +25,8 @@ from interp.model.distributed import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import load_tokenizer
 
-FILES = ["config.json", "model.safetensors", "tokenizer.json"]
-
-
-def is_hub_id(name: str | Path) -> bool:
-    """Whether a name reads as "owner/name" and not as a place in a folder that is here."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) is not None and not Path(name).parent.is_dir()
-
-
-def download(hub_id: str, files: Sequence[str] = FILES) -> Path:
-    """Return the folder with the files of a model on the hub, from the hub's cache where nothing changed.
-
-    `files` are their names, or patterns of names.
-
-    Raises:
-        InterpError: no such model, no way to the hub, or no config.json there.
-    """
-    import huggingface_hub  # late: most checkpoints are folders
-
-    try:
-        folder = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(files)))
-    except Exception as error:  # of the hub, of the network below it
-        reason = str(error).strip().split("\n")[0]
-        raise InterpError(
-            f"{hub_id!r} is no folder here, and the Hugging Face hub gave no model of that name "
-            f"({type(error).__name__}: {reason}); check the name and the connection, or give a folder."
-        ) from error
-    if not (folder / "config.json").is_file():
-        raise InterpError(f"{hub_id!r} on the Hugging Face hub has no config.json; it is no model.")
-    return folder
-
-
 FORMAT = 1  # raised when an older reader could misread a newer folder
-
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
@@ -141,6 +111,34 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
         f"There is no checkpoint {str(path_or_name)!r}{hint} Give a folder, a hub id (owner/name), or one of "
         f"{', '.join(names)}."
     )
+
+
+def is_hub_id(name: str | Path) -> bool:
+    """Whether a name reads as "owner/name" and not as a place in a folder that is here."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) is not None and not Path(name).parent.is_dir()
+
+
+def download(hub_id: str, files: Sequence[str] = FILES) -> Path:
+    """Return the folder with the files of a model on the hub, from the hub's cache where nothing changed.
+
+    `files` are their names, or patterns of names.
+
+    Raises:
+        InterpError: no such model, no way to the hub, or no config.json there.
+    """
+    import huggingface_hub  # late: most checkpoints are folders
+
+    try:
+        folder = Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(files)))
+    except Exception as error:  # of the hub, of the network below it
+        reason = str(error).strip().split("\n")[0]
+        raise InterpError(
+            f"{hub_id!r} is no folder here, and the Hugging Face hub gave no model of that name "
+            f"({type(error).__name__}: {reason}); check the name and the connection, or give a folder."
+        ) from error
+    if not (folder / "config.json").is_file():
+        raise InterpError(f"{hub_id!r} on the Hugging Face hub has no config.json; it is no model.")
+    return folder
 
 
 def read_training(path_or_name: str | Path) -> dict[str, Any]:

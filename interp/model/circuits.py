@@ -1,4 +1,4 @@
-"""What the weights alone say: TransformerLens' circuits, and the circuits of the biases themselves."""
+"""What the weights alone say: per head and stacked over layers, TransformerLens' circuits, and those of the biases."""
 
 from __future__ import annotations
 
@@ -17,25 +17,8 @@ from interp.model.components import LayerNorm
 from interp.model.config import ModelConfig
 from interp.model.tokens import TokenMethods
 
-
-def shared_stack(parameters: list[nn.Parameter]) -> Tensor:
-    """Return equally shaped parameters as one tensor [layer, ...] that shares their memory.
-
-    The first call lays them out side by side; training, checkpoints and optimizers keep seeing the same parameters.
-    The result takes no part in autograd.
-    """
-    first, size = parameters[0].data, parameters[0].numel()
-    storage = first.untyped_storage().data_ptr()
-    side_by_side = all(
-        p.untyped_storage().data_ptr() == storage and p.storage_offset() == first.storage_offset() + index * size
-        for index, p in enumerate(parameters)
-    )
-    if not side_by_side:
-        together = torch.stack([p.data for p in parameters])
-        for parameter, row in zip(parameters, together, strict=True):
-            parameter.data = row
-        return together
-    return first.as_strided((len(parameters), *first.shape), (size, *first.stride()))
+HEAD_WEIGHTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
+MLP_WEIGHTS = ("W_in", "b_in", "W_out", "b_out")
 
 
 class WeightAccessors:
@@ -48,16 +31,6 @@ class WeightAccessors:
     blocks: nn.ModuleList
     embed: nn.Embedding
     pos_embed: nn.Embedding  # only with learned positions
-
-    def _stack(self, path: str) -> Tensor:
-        return shared_stack([block.get_parameter(path) for block in self.blocks])
-
-    def _stack_heads(self, part: int) -> tuple[Tensor, " Tensor"]:
-        cfg = self.cfg
-        weight = self._stack("attn.qkv.weight").view(cfg.n_layers, 3, cfg.n_heads, cfg.d_head, cfg.d_model)[:, part]
-        return weight.transpose(-1, -2), self._stack("attn.qkv.bias").view(cfg.n_layers, 3, cfg.n_heads, cfg.d_head)[
-            :, part
-        ]
 
     @property
     def W_Q(self) -> Float[Tensor, "layer head_index d_model d_head"]:
@@ -143,10 +116,38 @@ class WeightAccessors:
             return self.pos_embed.weight
         return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)
 
+    def _stack(self, path: str) -> Tensor:
+        return shared_stack([block.get_parameter(path) for block in self.blocks])
 
-HEAD_WEIGHTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
+    def _stack_heads(self, part: int) -> tuple[Tensor, Tensor]:
+        """Return the projections of queries (0), keys (1) or values (2) and their learned biases."""
+        cfg = self.cfg
+        shape = (cfg.n_layers, 3, cfg.n_heads, cfg.d_head)
+        weight, bias = (
+            self._stack("attn.qkv.weight").view(*shape, cfg.d_model),
+            self._stack("attn.qkv.bias").view(shape),
+        )
+        return weight[:, part].transpose(-1, -2), bias[:, part]
 
-MLP_WEIGHTS = ("W_in", "b_in", "W_out", "b_out")
+
+def shared_stack(parameters: list[nn.Parameter]) -> Tensor:
+    """Return equally shaped parameters as one tensor [layer, ...] that shares their memory.
+
+    The first call lays them out side by side; training, checkpoints and optimizers keep seeing the same parameters.
+    The result takes no part in autograd.
+    """
+    first, size = parameters[0].data, parameters[0].numel()
+    storage = first.untyped_storage().data_ptr()
+    side_by_side = all(
+        p.untyped_storage().data_ptr() == storage and p.storage_offset() == first.storage_offset() + index * size
+        for index, p in enumerate(parameters)
+    )
+    if not side_by_side:
+        together = torch.stack([p.data for p in parameters])
+        for parameter, row in zip(parameters, together, strict=True):
+            parameter.data = row
+        return together
+    return first.as_strided((len(parameters), *first.shape), (size, *first.stride()))
 
 
 class Circuits(BiasControl, WeightAccessors, TokenMethods):

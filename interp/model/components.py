@@ -1,10 +1,11 @@
-"""A block and its MLP, in forward order; each activation passes through a named HookPoint.
+"""What stands around attention: the norm, the MLP and the block; each activation passes through a named HookPoint.
 
-Axes: batch; pos (query_pos, key_pos in scores); head_index; d_model, d_head, d_mlp, d_vocab (sizes); layer.
-A part computes an intermediate value in the open only while a hook is attached to it: you pay for what you hook.
+Axes as in `attention`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +14,16 @@ from torch import Tensor, nn
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 from transformer_lens.hook_points import HookPoint
 
-from interp.model.attention import Attention, HeadBiases, Residual
+from interp.model.attention import Attention, AttentionInput, HeadBiases, HeadInputs, Residual
 from interp.model.config import ModelConfig
 from interp.model.hooking import is_hooked
 from interp.model.tokens import Positions
 
+Vectors = Float[Tensor, "*any d_model"]
+
 
 class LayerNorm(nn.Module):
-    """LayerNorm with TransformerLens' `hook_scale` and `hook_normalized`."""
+    """(x - mean(x)) / scale(x) * w + b, with TransformerLens' `hook_scale` and `hook_normalized`."""
 
     def __init__(self, d_model: int, eps: float) -> None:
         super().__init__()
@@ -30,17 +33,31 @@ class LayerNorm(nn.Module):
         self.hook_scale = HookPoint()  # [batch, pos, 1]
         self.hook_normalized = HookPoint()  # [batch, pos, d_model]
 
-    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+    def forward(self, x: Residual) -> Residual:
         """Normalize over d_model, then scale by w and shift by b."""
         if not is_hooked(self.hook_scale):
             return self.hook_normalized(self.normalize(x))
-        centred = x - x.mean(-1, keepdim=True)
-        scale = self.hook_scale((centred.pow(2).mean(-1, keepdim=True) + self.eps).sqrt())
-        return self.hook_normalized(centred / scale * self.w + self.b)
+        return self.hook_normalized(_centred(x) / self.hook_scale(self.scale(x)) * self.w + self.b)
 
-    def normalize(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_model"]:
+    def normalize(self, x: Vectors) -> Vectors:
         """Do the same to vectors of any leading axes, past the hooks."""
         return F.layer_norm(x, self.w.shape, self.w, self.b, self.eps)
+
+    def scale(self, x: Vectors) -> Float[Tensor, "*any 1"]:
+        """Return what the norm divides each vector by: its standard deviation over d_model, eps added to the variance."""
+        return (_centred(x).pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
+
+    def linearize(self, inverse_scale: float | Float[Tensor, "*any 1"]) -> Callable[[Vectors], Vectors]:
+        """Return the linear map that the norm is while its scale is held: x to (x - mean(x)) * w * inverse_scale.
+
+        1 / scale is given, not the scale, because its mean over text makes this the mean of the maps at every token. The
+        shift b is no part of a linear map: normalize(x) = linearize(1 / scale(x))(x) + b.
+        """
+        return lambda x: _centred(x) * self.w * inverse_scale
+
+
+def _centred(x: Vectors) -> Vectors:
+    return x - x.mean(-1, keepdim=True)
 
 
 def prelu(x: Float[Tensor, "batch pos d_mlp"], slope: Float[Tensor, " d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
@@ -106,10 +123,25 @@ class TransformerBlock(nn.Module):
     ) -> Residual:
         """Return the residual stream after this layer; arguments are those of `Attention.forward`."""
         x = self.hook_resid_pre(x)
-        written = self.attn(self.attn.inputs(x, self.ln1), bias_q, bias_v, positions, past)
+        written = self.attn(self._attention_input(x), bias_q, bias_v, positions, past)
         x = self.hook_resid_mid(x + self.hook_attn_out(self._dropped(written)))
         mlp_in = self.hook_mlp_in(x.clone()) if self.cfg.use_hook_mlp_in else x
         return self.hook_resid_post(x + self.hook_mlp_out(self._dropped(self.mlp(self.ln2(mlp_in)))))
+
+    def _attention_input(self, x: Residual) -> AttentionInput:
+        """Return the normalized residual stream, or under a `use_*` switch a copy for each head."""
+        if not (self.cfg.use_split_qkv_input or self.cfg.use_attn_in):
+            return self.ln1(x)
+        if is_hooked(self.ln1.hook_scale, self.ln1.hook_normalized):
+            self.ln1(x)  # for who reads its hooks; the heads read their own copies
+
+        def read(hook: HookPoint) -> HeadInputs:
+            return self.ln1.normalize(hook(x[:, :, None].repeat(1, 1, self.cfg.n_heads, 1)))
+
+        if self.cfg.use_attn_in:
+            copies = read(self.attn.hook_attn_in)
+            return copies, copies, copies
+        return read(self.attn.hook_q_input), read(self.attn.hook_k_input), read(self.attn.hook_v_input)
 
     def _dropped(self, x: Residual) -> Residual:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

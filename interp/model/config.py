@@ -1,4 +1,4 @@
-"""What a model is: its sizes, its activation and positions, and the biases that break its symmetry."""
+"""What a model is: its sizes, its activation and positions, and the biases that break its symmetry; the named ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ import torch
 from interp.errors import InterpError, nearest
 
 BiasMode = Literal["none", "batch", "fixed", "learned"]
-
 Activation = Literal["gelu", "gelu_exact", "prelu"]
-
 Positional = Literal["learned", "rope"]
-
 Profile = float | list[float] | tuple[float, float]  # a number, d_head numbers, or the (start, end) of a linspace
+
+# n_layers, n_heads, d_model, n_ctx, d_vocab
+SIZES: dict[str, tuple[int, int, int, int, int]] = {
+    "mini": (3, 4, 128, 128, 4096),
+    "tiny": (4, 6, 192, 128, 4096),
+    "small": (6, 8, 384, 256, 8192),
+    "gpt2-124m": (12, 12, 768, 512, 50304),
+    "gpt2-355m": (24, 16, 1024, 512, 50304),
+    "gpt2-774m": (36, 20, 1280, 512, 50304),
+    "gpt2-1.3b": (48, 25, 1600, 512, 50304),
+}
 
 
 @dataclass(frozen=True)
@@ -187,23 +195,9 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
         raise InterpError(f"{kind.__name__} cannot be made from these values: {error}.") from error
 
 
-# n_layers, n_heads, d_model, n_ctx, d_vocab
-SIZES: dict[str, tuple[int, int, int, int, int]] = {
-    "mini": (3, 4, 128, 128, 4096),
-    "tiny": (4, 6, 192, 128, 4096),
-    "small": (6, 8, 384, 256, 8192),
-    "gpt2-124m": (12, 12, 768, 512, 50304),
-    "gpt2-355m": (24, 16, 1024, 512, 50304),
-    "gpt2-774m": (36, 20, 1280, 512, 50304),
-    "gpt2-1.3b": (48, 25, 1600, 512, 50304),
-}
-
-
 # The authors' release: mean_Q 0.5, std_Q linspace(0.05, 0.15), mean_V 0.5 (0.0 was run too), std_V 0.05.
 QUERY_BIAS = BiasConfig(mean=0.5, std=(0.05, 0.15), mode="batch")
-
 VALUE_BIAS = BiasConfig(mean=0.5, std=0.05, mode="batch")
-
 VARIANTS: dict[str, tuple[BiasConfig, BiasConfig]] = {
     "symmetric": (BiasConfig(), BiasConfig()),
     "bq": (QUERY_BIAS, BiasConfig()),
@@ -221,9 +215,8 @@ def preset(name: str, variant: str = "symmetric", **changes: Any) -> ModelConfig
     if name not in SIZES:
         raise InterpError(f"There is no preset {name!r}; choose one of {', '.join(SIZES)}{nearest(name, SIZES)}")
     if variant not in VARIANTS:
-        raise InterpError(
-            f"There is no variant {variant!r}; choose one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
-        )
+        known = ", ".join(VARIANTS)
+        raise InterpError(f"There is no variant {variant!r}; choose one of {known}{nearest(variant, VARIANTS)}")
     n_layers, n_heads, d_model, n_ctx, d_vocab = SIZES[name]
     query, value = VARIANTS[variant]
     config = ModelConfig(

@@ -1,16 +1,18 @@
-"""This process among others: `torchrun` and `accelerate launch` tell each its place through the environment."""
+"""This process among others: `torchrun` and `accelerate launch` tell each its number through the environment."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from interp.errors import InterpError
 
@@ -38,11 +40,21 @@ def choose_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class World:
-    """This process' place among those that train together, and its device."""
+    """The processes that work together, as one of them sees it: its number, how many there are, its device.
+
+    What holds on to the process group, as DistributedDataParallel does, is let go by a callback of `leaving`: these run
+    before the group is destroyed.
+    """
 
     rank: int
     size: int
     device: torch.device
+    leaving: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
+
+    @property
+    def world(self) -> int:
+        """The former name of `size`."""
+        return self.size
 
     @property
     def world(self) -> int:
@@ -91,16 +103,36 @@ def processes(device: str) -> Iterator[World]:
     Raises:
         InterpError: there is no such device.
     """
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = choose_device(device)
-    if world == 1:
+    if size == 1:
         yield World(0, 1, chosen)
         return
     if chosen.type == "cuda":
         chosen = choose_device(f"cuda:{local}")
         torch.cuda.set_device(chosen)
     dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    with ExitStack() as leaving:
+        leaving.callback(dist.destroy_process_group)
+        yield World(dist.get_rank(), dist.get_world_size(), chosen, leaving)
+
+
+def say_once(text: str, say: Callable[[str], object]) -> None:
+    """Let one of the processes that `torchrun` started say a text, as all of them fail alike; the others wait for it.
+
+    Where they have no store in common, each says it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        say(text)
+        return
+    host, port, limit = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=10)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), chosen)
-    finally:
-        dist.destroy_process_group()
+        store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=limit)
+        first = store.add(f"asked {text}", 1) == 1
+    except RuntimeError:  # torchrun itself is gone
+        first, store = True, None
+    if first:
+        say(text)
+    with suppress(RuntimeError):  # torchrun ends all processes when one has ended, so the others wait for what is said
+        if store:
+            store.set(f"said {text}", "") if first else store.wait([f"said {text}"], limit)

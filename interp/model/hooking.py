@@ -33,6 +33,16 @@ class HookMethods(HookedRootModule):
 
     cfg: ModelConfig
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Run in evaluation mode inside a with block; the former mode comes back at its end."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)
+
     def set_use_attn_result(self, use_attn_result: bool) -> None:
         """Let `attn.hook_result` fire: what each head writes, [batch, pos, head_index, d_model]. It costs memory."""
         self.cfg.use_attn_result = use_attn_result

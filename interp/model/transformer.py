@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,13 +25,16 @@ from interp.model.components import LayerNorm, TransformerBlock
 from interp.model.config import ModelConfig
 from interp.model.generation import Generation
 from interp.model.hooking import HookMethods, is_hooked
-from interp.model.interop import Interop
 from interp.model.tokens import Mask, PaddingSide, Positions, positions_of
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge.bridge import TransformerBridge
+    from transformers import GPT2LMHeadModel
 
 ReturnType = Literal["logits", "loss", "both"] | None
 
 
-class HookedSymmetryBrokenTransformer(Circuits, Generation, Interop, HookMethods):
+class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
     """The `HookedTransformer` variant that is trained, loaded and looked into.
 
     Hook points are TransformerLens', and beyond them, on ``blocks.{l}.attn``: hook_bias_q, hook_bias_v, hook_q_biased,
@@ -76,6 +80,17 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, Interop, HookMethods
                 nn.init.zeros_(parameter)
         for bias in (self.bias_q, self.bias_v):
             bias.draw(bias_generator(self.cfg.seed, 0))
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str | Path, device: str = "auto") -> HookedSymmetryBrokenTransformer:
+        """Load a checkpoint from a folder, by a bundled name or by a hub id: `interp.load_model` as a method.
+
+        Raises:
+            InterpError: there is none, or it is damaged.
+        """
+        from interp.model.checkpoint import load_model  # late: it makes objects of this class
+
+        return load_model(path_or_name, device)
 
     def forward(
         self,
@@ -190,6 +205,27 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, Interop, HookMethods
             return loss.view(len(tokens), -1) if per_token else loss.mean()
         real = (attention_mask[:, :-1] * attention_mask[:, 1:]).flatten()
         return (loss * real).view(len(tokens), -1) if per_token else (loss * real).sum() / real.sum()
+
+    def to_bridge(self) -> TransformerBridge:
+        """Return TransformerLens' `TransformerBridge` with the same logits, on copies of the weights.
+
+        The biases in force in evaluation mode are folded into its b_Q and b_V. With RoPE b_Q is added after the rotation
+        and cannot be: it stays beside them (see `interp.model.export.bridge`). Logits are equal but for rounding: in float32
+        within 1e-5 (1 + |logit|), in float64 within 1e-12.
+        """
+        from interp.model.export.bridge import to_bridge  # late: few need it, and importing it takes a second
+
+        return to_bridge(self)
+
+    def to_huggingface(self) -> GPT2LMHeadModel:
+        """Return Hugging Face's GPT2LMHeadModel with the same logits, the biases folded into its own.
+
+        Raises:
+            InterpError: the model has a PReLU or RoPE, which GPT-2 does not know.
+        """
+        from interp.model.export.huggingface import to_huggingface  # late, like the bridge
+
+        return to_huggingface(self)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> HookedSymmetryBrokenTransformer:
         """Move or cast, as torch does for `to`, `cuda`, `half`, and keep `cfg.device` and `cfg.dtype` true."""

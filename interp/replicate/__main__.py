@@ -11,15 +11,38 @@ from __future__ import annotations
 
 import typer
 
-from interp.options import command_from
+from interp.options import command_from, say
 from interp.replicate.config import ReplicateConfig
+from interp.replicate.jobs import Job, jobs_of, refuse_other_results
+from interp.replicate.plan import PLAN, plan_of, store_plan
+from interp.replicate.workers import Workers, interruptible
 
 
 def run(config: ReplicateConfig) -> None:
-    """Do what is left to do."""
-    from interp.replicate.replication import replicate  # late, so that --help is quick
+    """Do all jobs of the plan that are left, and write what came out.
 
-    replicate(config)
+    Raises:
+        InterpError: bad input, or a job failed.
+        Interrupted: a signal came.
+    """
+    plan, root = plan_of(config), config.output
+    jobs = jobs_of(plan, config.until)
+    refuse_other_results(root, plan, jobs)
+    if not config.report:  # others may be at work on the plan that is there
+        store_plan(plan, root / PLAN)
+    say(f"{len(jobs)} jobs, {_done(jobs, config)} of them done; {config.workers} at a time")
+    if not config.report:
+        with interruptible(root):
+            workers = Workers(root, jobs, config.workers, config.threads)
+            workers.run(lambda job: say(f"[{_done(jobs, config)}/{len(jobs)}] {job.name}"))
+    from interp.replicate.page import write_results  # late, so that --help is quick
+
+    for file in write_results(plan, root):
+        say(str(file))
+
+
+def _done(jobs: list[Job], config: ReplicateConfig) -> int:
+    return sum(job.is_done(config.output) for job in jobs)
 
 
 HELP = """Train the paper's matrix of optimizers and bias variants, measure every run, and say what symmetry breaking did.
@@ -27,10 +50,9 @@ HELP = """Train the paper's matrix of optimizers and bias variants, measure ever
 Learning rates are chosen on the symmetric variant, by short runs over a grid that the plan declares. Run the command again
 to go on after any interruption: what is done is skipped, a run that was stopped goes on from its last saved state.
 """
-
+command = command_from(ReplicateConfig, run, HELP)
 app = typer.Typer(add_completion=False)
-
-app.command()(command_from(ReplicateConfig, run, HELP))
+app.command()(command)
 
 if __name__ == "__main__":
     app()

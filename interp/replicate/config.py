@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from interp.errors import InterpError
-from interp.options import option
+from interp.options import check_at_least_one, option
+
+Kind = Literal["prepare", "tune", "choose", "train", "measure"]  # of the jobs, in their order
 
 
 @dataclass
@@ -27,14 +29,12 @@ class ReplicateConfig:
     tokenizer: str | None = option(None, "Another tokenizer than the plan's.")
     seeds: str | None = option(None, "Other seeds than the plan's, separated by commas; also of the ablations.")
     max_steps: int | None = option(None, "Only so many steps a run and little measuring, to see that all works.")
-    until: Literal["prepare", "tune", "choose", "train", "measure"] = option("measure", "Stop after this stage.")
+    until: Kind = option("measure", "Stop after this stage.")
     report: bool = option(False, "Only write table, page and report of what is done so far.")
     workers: int = option(1, "How many jobs at a time; more machines may run the same command on the same folder.")
     threads: int = option(1, "Threads of each; the last digits of results depend on it.")
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "max_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InterpError(f"{name} is {getattr(self, name)}; at least 1 is needed.")
+        check_at_least_one(self, "workers", "threads", "max_steps")
         if self.scale and self.plan:
             raise InterpError(f"Both --scale {self.scale} and --plan {self.plan} were given; give one of them.")

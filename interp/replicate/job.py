@@ -13,8 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from interp.errors import InterpError
-from interp.replicate.jobs import PLAN, Job, jobs_of, with_rate
-from interp.replicate.plan import Plan, read_plan
+from interp.replicate.jobs import Job, jobs_of, with_rate
+from interp.replicate.plan import PLAN, Plan, read_plan
 
 TAKEN = 75  # exit status: another process has the job (EX_TEMPFAIL)
 
@@ -47,22 +47,16 @@ def run_job(root: Path, name: str) -> int:
 
 
 def _do(plan: Plan, job: Job) -> None:
-    from interp.replicate import (
-        steps as training,  # late: a lock that is taken should be noticed before torch is imported
-    )
+    from interp.replicate import steps  # late: a lock that is taken should be noticed before torch is imported
 
     if job.kind == "prepare":
-        training.make_shards(plan, job)
+        steps.make_shards(plan, job)
     elif job.kind == "choose":
-        training.choose_rates(plan, job)
-    elif job.kind == "tune":
-        training.train_run(job)
-    elif job.kind == "train":
-        training.train_run(with_rate(job, Path()))
+        steps.choose_rates(plan, job)
+    elif job.kind == "measure":
+        steps.measure_run(plan, job)
     else:
-        from interp.replicate.steps import measure_run
-
-        measure_run(plan, job)
+        steps.train_run(with_rate(job, Path()))
 
 
 if __name__ == "__main__":

@@ -14,28 +14,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from interp.errors import InterpError
 from interp.files import writing
+from interp.replicate.config import Kind
 from interp.replicate.plan import Cell, Plan
 from interp.train.config import FREE, TrainConfig
 
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, whole or not at all."""
-    with writing(path) as beside:
-        beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds, an empty dictionary where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-Kind = Literal["prepare", "tune", "choose", "train", "measure"]
-
-SHARDS, RATES, PLAN = Path("shards"), Path("learning_rates.json"), Path("plan.yaml")
-
+SHARDS, RATES = Path("shards"), Path("learning_rates.json")
 TRAINED, MEASURED = "trained.json", "measured.json"
 
 
@@ -95,6 +82,40 @@ def settings_of(job: Job) -> dict[str, Any]:
     """Return those settings of a training job that its result depends on."""
     free = FREE - {"steps", "tokens", "patience", "micro_batch_size"}
     return {name: value for name, value in TrainConfig(**job.settings).to_dict().items() if name not in free}
+
+
+def refuse_other_results(root: Path, plan: Plan, jobs: list[Job]) -> None:
+    """Refuse to go on where what is done was done with other settings than the plan now gives.
+
+    Raises:
+        InterpError: names the run and the first setting.
+    """
+    for name, chosen in read_json(root / RATES).items():
+        if {float(rate) for rate in chosen["losses"]} != set(grid_of(plan, name)):
+            raise InterpError(
+                f"{root / RATES} has the learning rate of {name} from another grid than the plan's; use another "
+                "--output, or remove that file."
+            )
+    for job in jobs:
+        stored = read_json(root / job.done).get("settings", {}) if job.settings else {}
+        now = settings_of(with_rate(job, root)) if stored else {}
+        for name in now:
+            if name in stored and stored[name] != now[name] and (name != "lr" or now["lr"] is not None):
+                raise InterpError(
+                    f"{root / job.folder} was trained with {name} {stored[name]}, the plan now says {now[name]}; use "
+                    "another --output, or remove that run."
+                )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    with writing(path) as beside:
+        beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, an empty dictionary where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _tuning(plan: Plan, prepare: Job) -> Iterator[Job]:

@@ -1,4 +1,4 @@
-"""A replication as one HTML file that needs no network and no other file."""
+"""What a replication found, as one HTML file that needs no other, as a report in Markdown, and in figures."""
 
 from __future__ import annotations
 
@@ -31,16 +31,142 @@ from interp.replicate.results import (
     number_text,
     published_difference,
     published_loss,
+    results_table,
+    save_results,
     state_of,
 )
 from interp.train.curves.figures import late_loss_figure, read_history
 from interp.train.curves.figures import loss_figure as curves_figure
 
+TEMPLATES = Path(__file__).parent / "templates"
 VARIANT_COLOURS: dict[str, str] = dict(zip(["symmetric", "bq", "bqbv", "bv"], COLOURS, strict=False))
-
 GREY = "#808890"
-
 Values = pd.Series | tuple[float, ...]
+
+TITLES: dict[Kind, str] = {
+    "breaking": "Symmetry breaking", "gap": "Gap to AdamW", "narrowing": "What breaking does to the gap",
+    "ablation": "Ablations",
+}  # fmt: skip
+
+SAID: dict[Kind, str] = {
+    "breaking": "{variant} with {optimizer}, minus symmetric",
+    "gap": "{optimizer} minus adamw, {variant}",
+    "narrowing": "what {variant} does to {optimizer}, minus what it does to adamw",
+    "ablation": "{ablation} instead of the matrix's {variant} with {optimizer}",
+}
+
+
+def write_results(plan: Plan, root: Path) -> list[Path]:
+    """Write table, page and report of what is done so far, and return the files."""
+    table = results_table(plan, root)
+    return [*save_results(table, root), write_report(plan, table, root), write_page(plan, table, root)]
+
+
+def write_page(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
+    """Write `report.html` into the replication's folder and return it."""
+    return document.write_page(render(plan, table, figures_of(plan, table, root), root.name), root / "report.html")
+
+
+def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figure]:
+    """Return every picture by name; curves are those of the matrix's runs with the first seed."""
+    activation = str(plan.settings.get("activation", "prelu"))
+    figures = {"loss": loss_figure(table, activation, is_comparable(plan))}
+    figures |= {name: draw(table, activation) for name, draw in FIGURES.items()}
+    first = [cell for cell in plan.cells() if cell.ablation == MATRIX and cell.seed == plan.seeds[0]]
+    begun = [cell for cell in first if (root / "runs" / cell.name / TRAINED).is_file()]
+    histories = {f"{cell.optimizer} {cell.variant}": read_history(root / "runs" / cell.name) for cell in begun}
+    if histories:
+        figures |= {"curves": curves_figure(histories), "late-curves": late_loss_figure(histories)}
+    return figures
+
+
+def render(plan: Plan, table: pd.DataFrame, figures: dict[str, go.Figure], title: str) -> str:
+    """Return the whole page as HTML."""
+    summary = losses(plan, table)
+    return document.render(
+        TEMPLATES,
+        "replication.html",
+        title=title,
+        about=plan.about,
+        state=state_of(table),
+        columns=list(summary),
+        rows=summary.to_numpy().tolist(),
+        panels=document.panels_of(figures),
+    )
+
+
+def write_report(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
+    """Write `report.md` into the replication's folder and return it."""
+    with writing(root / "report.md") as beside:
+        beside.write_text("\n\n".join(sections(plan, table, root)) + "\n", encoding="utf-8")
+    return root / "report.md"
+
+
+def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
+    """Yield the parts of the report, a heading, paragraph or table each."""
+    yield "# Replication"
+    yield f"{plan.about} {state_of(table)}"
+    yield "## Learning rates\n\n" + _rates(plan, root)
+    yield "## Held-out loss"
+    other = (
+        "" if is_comparable(plan) else "The published models are larger and saw other text: compare differences only, "
+    )
+    yield (
+        "Nats per token, means over seeds; differences between runs of the same seed with 95% t intervals. "
+        f"{other}and those were published for one seed."
+    )
+    yield markdown(losses(plan, table))
+    for kind, title in TITLES.items():
+        yield f"## {title}"
+        yield "\n".join(f"- {sentence}" for sentence in verdicts(table, kind)) or "Not planned."
+    yield "## Puzzles"
+    yield "Means over families: top 1 and loss of the first token of completions, accuracy of comparisons (chance 0.5)."
+    yield markdown(means_of(table, ["puzzles_top1", "puzzles_first_token_loss", "puzzles_accuracy"], ".3f"))
+    yield markdown(differences_of(table, "breaking", ["puzzles_top1", "puzzles_first_token_loss", "puzzles_accuracy"]))
+    yield "## Amplification"
+    yield (
+        "Root mean square of A over heads and parts of speech, in doublings; spread of the classes' mean keys along the "
+        "direction, as a ratio to random directions (1 is nothing); share of pairs of head and class beyond random "
+        "directions (q < 0.05); log2 odds of classes among the 50 most aligned tokens, median head; A of classes, mean over "
+        "heads. Frequent tokens are the types that make up half of the text, rare ones those that make up its last fifth. "
+        "Runs whose mean b_Q is zero are read along the b_Q of the matrix: what such a bias would do."
+    )
+    yield markdown(means_of(table, ["rms_amplification", "spread", "significant"]))
+    enrichments = [f"enrichment_{name}" for name in ("function", "frequent", "rare", "number")]
+    yield markdown(means_of(table, [*enrichments, "amplification_function", "amplification_frequent"]))
+
+
+def verdicts(table: pd.DataFrame, kind: Kind) -> Iterator[str]:
+    """Yield a sentence per contrast of the loss: the mean difference, its interval, and what that allows to say."""
+    for contrast in contrasts(table, kind):
+        name = SAID[kind].format(optimizer=contrast.optimizer, variant=contrast.variant, ablation=contrast.ablation)
+        seeds, (_, low, high) = len(contrast.differences), contrast.interval
+        if not seeds:
+            yield f"{name}: not measured yet."
+        elif np.isnan(low):
+            yield f"{name}: {difference_text(contrast)}, one seed, no interval."
+        else:
+            yield f"{name}: {difference_text(contrast)}, {seeds} seeds: {_said(low, high)}."
+
+
+def _said(low: float, high: float) -> str:
+    if high < 0:
+        return "lower"
+    return "higher" if low > 0 else "the interval holds 0, no evidence of a difference"
+
+
+def _rates(plan: Plan, root: Path) -> str:
+    rows, notes = [], []
+    for name, chosen in read_json(root / RATES).items():
+        tried = {float(rate): loss for rate, loss in chosen["losses"].items()}
+        shown = ", ".join(f"{rate:g}: {number_text(loss, '.3f')}" for rate, loss in sorted(tried.items())) or "given"
+        rows.append({"optimizer": name, "chosen": f"{chosen['lr']:g}", "tried: held-out loss": shown})
+        if tried and chosen["lr"] in (min(tried), max(tried)):
+            notes.append(f"The learning rate of {name} lies at the end of its grid: a better one may lie beyond.")
+    if not rows:
+        return "Not chosen yet."
+    how = "By short runs of the symmetric variant." if plan.tuning else "As the plan gives them."
+    return "\n\n".join([how, markdown(pd.DataFrame(rows)), *notes])
 
 
 def loss_figure(table: pd.DataFrame, activation: str, comparable: bool) -> go.Figure:
@@ -208,128 +334,3 @@ def _figure(title: str, unit: str, traces: list[Any], legend: bool = True, **mor
         **more,
     }
     return go.Figure(traces, layout)
-
-
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-def write_page(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
-    """Write `report.html` into the replication's folder and return it."""
-    return document.write_page(render(plan, table, figures_of(plan, table, root), root.name), root / "report.html")
-
-
-def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figure]:
-    """Return every picture by name; curves are those of the matrix's runs with the first seed."""
-    activation = str(plan.settings.get("activation", "prelu"))
-    figures = {"loss": loss_figure(table, activation, is_comparable(plan))}
-    figures |= {name: draw(table, activation) for name, draw in FIGURES.items()}
-    first = [cell for cell in plan.cells() if cell.ablation == MATRIX and cell.seed == plan.seeds[0]]
-    begun = [cell for cell in first if (root / "runs" / cell.name / TRAINED).is_file()]
-    histories = {f"{cell.optimizer} {cell.variant}": read_history(root / "runs" / cell.name) for cell in begun}
-    if histories:
-        figures |= {"curves": curves_figure(histories), "late-curves": late_loss_figure(histories)}
-    return figures
-
-
-def render(plan: Plan, table: pd.DataFrame, figures: dict[str, go.Figure], title: str) -> str:
-    """Return the whole page as HTML."""
-    summary = losses(plan, table)
-    return document.render(
-        TEMPLATES,
-        "replication.html",
-        title=title,
-        about=plan.about,
-        state=state_of(table),
-        columns=list(summary),
-        rows=summary.to_numpy().tolist(),
-        panels=document.panels_of(figures),
-    )
-
-
-TITLES: dict[Kind, str] = {
-    "breaking": "Symmetry breaking", "gap": "Gap to AdamW", "narrowing": "What breaking does to the gap",
-    "ablation": "Ablations",
-}  # fmt: skip
-
-SAID: dict[Kind, str] = {
-    "breaking": "{variant} with {optimizer}, minus symmetric",
-    "gap": "{optimizer} minus adamw, {variant}",
-    "narrowing": "what {variant} does to {optimizer}, minus what it does to adamw",
-    "ablation": "{ablation} instead of the matrix's {variant} with {optimizer}",
-}
-
-
-def write_report(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
-    """Write `report.md` into the replication's folder and return it."""
-    with writing(root / "report.md") as beside:
-        beside.write_text("\n\n".join(sections(plan, table, root)) + "\n", encoding="utf-8")
-    return root / "report.md"
-
-
-def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
-    """Yield the parts of the report, a heading, paragraph or table each."""
-    yield "# Replication"
-    yield f"{plan.about} {state_of(table)}"
-    yield "## Learning rates\n\n" + _rates(plan, root)
-    yield "## Held-out loss"
-    yield (
-        "Nats per token, means over seeds; differences between runs of the same seed with 95% t intervals. "
-        + (
-            ""
-            if is_comparable(plan)
-            else "The published models are larger and saw other text: compare differences only, "
-        )
-        + "and those were published for one seed."
-    )
-    yield markdown(losses(plan, table))
-    for kind, title in TITLES.items():
-        yield f"## {title}"
-        yield "\n".join(f"- {sentence}" for sentence in verdicts(table, kind)) or "Not planned."
-    yield "## Puzzles"
-    yield "Means over families: top 1 and loss of the first token of completions, accuracy of comparisons (chance 0.5)."
-    yield markdown(means_of(table, ["puzzles_top1", "puzzles_first_token_loss", "puzzles_accuracy"], ".3f"))
-    yield markdown(differences_of(table, "breaking", ["puzzles_top1", "puzzles_first_token_loss", "puzzles_accuracy"]))
-    yield "## Amplification"
-    yield (
-        "Root mean square of A over heads and parts of speech, in doublings; spread of the classes' mean keys along the "
-        "direction, as a ratio to random directions (1 is nothing); share of pairs of head and class beyond random "
-        "directions (q < 0.05); log2 odds of classes among the 50 most aligned tokens, median head; A of classes, mean over "
-        "heads. Frequent tokens are the types that make up half of the text, rare ones those that make up its last fifth. "
-        "Runs whose mean b_Q is zero are read along the b_Q of the matrix: what such a bias would do."
-    )
-    yield markdown(means_of(table, ["rms_amplification", "spread", "significant"]))
-    enrichments = [f"enrichment_{name}" for name in ("function", "frequent", "rare", "number")]
-    yield markdown(means_of(table, [*enrichments, "amplification_function", "amplification_frequent"]))
-
-
-def verdicts(table: pd.DataFrame, kind: Kind) -> Iterator[str]:
-    """Yield a sentence per contrast of the loss: the mean difference, its interval, and what that allows to say."""
-    for contrast in contrasts(table, kind):
-        name = SAID[kind].format(optimizer=contrast.optimizer, variant=contrast.variant, ablation=contrast.ablation)
-        seeds, (_, low, high) = len(contrast.differences), contrast.interval
-        if not seeds:
-            yield f"{name}: not measured yet."
-        elif np.isnan(low):
-            yield f"{name}: {difference_text(contrast)}, one seed, no interval."
-        else:
-            yield f"{name}: {difference_text(contrast)}, {seeds} seeds: {_said(low, high)}."
-
-
-def _said(low: float, high: float) -> str:
-    if high < 0:
-        return "lower"
-    return "higher" if low > 0 else "the interval holds 0, no evidence of a difference"
-
-
-def _rates(plan: Plan, root: Path) -> str:
-    rows, notes = [], []
-    for name, chosen in read_json(root / RATES).items():
-        tried = {float(rate): loss for rate, loss in chosen["losses"].items()}
-        shown = ", ".join(f"{rate:g}: {number_text(loss, '.3f')}" for rate, loss in sorted(tried.items())) or "given"
-        rows.append({"optimizer": name, "chosen": f"{chosen['lr']:g}", "tried: held-out loss": shown})
-        if tried and chosen["lr"] in (min(tried), max(tried)):
-            notes.append(f"The learning rate of {name} lies at the end of its grid: a better one may lie beyond.")
-    if not rows:
-        return "Not chosen yet."
-    how = "By short runs of the symmetric variant." if plan.tuning else "As the plan gives them."
-    return "\n\n".join([how, markdown(pd.DataFrame(rows)), *notes])

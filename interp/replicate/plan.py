@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError, nearest
+from interp.files import writing
 from interp.options import read_mapping
+from interp.replicate.config import ReplicateConfig
 from interp.train.config import TrainConfig
 
+PLAN = Path("plan.yaml")  # in the replication's folder
 SCALES = Path(__file__).parent / "scales"
 MATRIX = "none"  # the ablation of the runs that are the matrix itself
 RESERVED = {"corpus", "output", "resume", "overwrite", "variant", "optimizer", "seed", "lr", "tokenizer"}
@@ -29,13 +32,8 @@ class Cell:
     @property
     def name(self) -> str:
         """Name of the run's folder."""
-        parts = [
-            self.optimizer,
-            self.variant,
-            *([self.ablation] if self.ablation != MATRIX else []),
-            f"seed{self.seed}",
-        ]
-        return "-".join(parts)
+        ablation = [self.ablation] if self.ablation != MATRIX else []
+        return "-".join([self.optimizer, self.variant, *ablation, f"seed{self.seed}"])
 
 
 @dataclass(frozen=True)
@@ -148,6 +146,25 @@ class Plan:
             yield self.tuning.settings
 
 
+def plan_of(config: ReplicateConfig) -> Plan:
+    """Return the plan that the options name, with what they change.
+
+    Raises:
+        InterpError: the plan or a seed is none.
+    """
+    stored = config.output / PLAN
+    if config.plan:
+        plan = read_plan(config.plan)
+    else:
+        plan = read_plan(stored) if config.scale is None and stored.is_file() else scale(config.scale or "tiny")
+    if config.seeds:
+        seeds = _seeds(config.seeds)
+        plan = replace(plan, seeds=seeds, ablations=[replace(ablation, seeds=seeds) for ablation in plan.ablations])
+    plan = replace(plan, corpus=_found(config.corpus or plan.corpus))
+    plan = replace(plan, tokenizer=_found(config.tokenizer)) if config.tokenizer else plan
+    return plan.limited(config.max_steps) if config.max_steps else plan
+
+
 def read_plan(path: Path) -> Plan:
     """Read a plan from a YAML, TOML or JSON file.
 
@@ -166,6 +183,14 @@ def scale(name: str) -> Plan:
     return read_plan(SCALES / f"{name}.yaml")
 
 
+def store_plan(plan: Plan, path: Path) -> None:
+    """Write a plan as YAML; processes of one replication read it from there."""
+    import yaml  # late, so that --help stays quick
+
+    with writing(path) as beside:
+        beside.write_text(yaml.safe_dump(asdict(plan), sort_keys=False), encoding="utf-8")
+
+
 def _made(kind: type, values: Any, path: Path) -> Any:
     known = [f.name for f in fields(kind)]
     if not isinstance(values, dict):
@@ -182,3 +207,15 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     known = {f.name for f in fields(TrainConfig)} - RESERVED
     for name in settings.keys() - known:
         raise InterpError(f"The plan has the setting {name!r}, which a run of it cannot have{nearest(name, known)}")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InterpError(f"--seeds is {text!r}; give whole numbers with commas between them.") from None
+
+
+def _found(name: str) -> str:
+    """A path in full, because jobs run in the replication's folder; a name as it is."""
+    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -1,4 +1,4 @@
-"""The results of a replication as one tidy table: a row per run."""
+"""The results of a replication: a row per run, contrasts between runs, the published figures, and both as text."""
 
 from __future__ import annotations
 
@@ -18,6 +18,56 @@ from interp.replicate.plan import MATRIX, Cell, Plan
 Kind = Literal["breaking", "gap", "narrowing", "ablation"]
 
 BASE = "adamw"  # the optimizer that the others are held against
+NOTHING = "–"
+KEYS = ("optimizer", "variant", "ablation", "seed")
+AMPLIFICATION = (
+    "rms_amplification", "significant", "spread", "amplification_function", "amplification_frequent", "amplification_rare",
+    "amplification_number", "enrichment_function", "enrichment_frequent", "enrichment_rare", "enrichment_number",
+)  # fmt: skip
+PUZZLES = ("top1", "top5", "first_token_loss", "completion_loss", "accuracy", "log_ratio")
+
+PUBLISHED: dict[tuple[str, str, str], float] = {  # activation, optimizer, variant: nats per token
+    ("prelu", "adamw", "symmetric"): 3.38,
+    ("prelu", "adamw", "bq"): 3.35,
+    ("gelu", "adamw", "symmetric"): 2.856,
+    ("gelu", "adamw", "bqbv"): 2.830,
+    ("gelu", "ecd", "symmetric"): 3.185,
+    ("gelu", "ecd", "bq"): 3.137,
+    ("gelu", "ecd", "bqbv"): 3.161,
+    ("gelu", "sgdm", "symmetric"): 3.552,
+    ("gelu", "sgdm", "bqbv"): 3.563,
+    ("gelu", "soap", "symmetric"): 3.313,
+    ("gelu", "soap", "bqbv"): 3.314,
+}
+
+ENRICHMENT = (0.5, 1.7)
+"""Median log2 enrichment of function words and frequent tokens among the most aligned ones; AdamW, nonzero mean."""
+
+
+def results_table(plan: Plan, root: Path) -> pd.DataFrame:
+    """Return a row per run of the plan, in its order; missing values where it is not trained or measured yet.
+
+    Columns: `KEYS`; lr, tokens, status ("waiting", "trained", "diverged" or "measured"); final_validation_loss, at the end
+    of training; validation_loss, of the weights with the lowest one, on all held-out documents, with its 95% interval over
+    them, validation_low and validation_high; the direction that amplification is read along ("own" or "matrix"), and its
+    summary (`interp.replicate.steps`); for each family of puzzles top1, or accuracy of comparisons; and the means
+    over families, `puzzles_METRIC`. Losses are in nats per token.
+    """
+    rates = read_json(root / RATES)
+    return pd.DataFrame([_row(cell, rates, root / "runs" / cell.name) for cell in plan.cells()])
+
+
+def save_results(table: pd.DataFrame, root: Path) -> list[Path]:
+    """Write the table as `results.parquet` and `results.csv`, its contrasts as `contrasts.csv`, and return the files."""
+    files = [root / "results.parquet", root / "results.csv", root / "contrasts.csv"]
+    metrics = ["validation_loss", *AMPLIFICATION, *(name for name in table if str(name).startswith("puzzles_"))]
+    with writing(files[2]) as beside:
+        contrasts_table(table, [str(name) for name in metrics]).to_csv(beside, index=False)
+    with writing(files[0]) as beside:
+        table.to_parquet(beside, index=False)
+    with writing(files[1]) as beside:
+        table.to_csv(beside, index=False)
+    return files
 
 
 @dataclass(frozen=True)
@@ -77,129 +127,6 @@ def cell_name(optimizer: str, variant: str, ablation: str = MATRIX) -> str:
     return " ".join([optimizer, variant, *([ablation] if ablation != MATRIX else [])])
 
 
-def _difference(
-    table: pd.DataFrame, kind: Kind, optimizer: str, variant: str, ablation: str, metric: str
-) -> pd.Series | None:
-    """The differences by seed; None where there is no such contrast."""
-    if kind == "ablation":
-        changed = by_seed(table, optimizer, variant, metric, ablation)
-        return None if ablation == MATRIX else (changed - by_seed(table, optimizer, variant, metric)).dropna()
-    if ablation != MATRIX or (kind != "gap" and variant == "symmetric") or (kind != "breaking" and optimizer == BASE):
-        return None
-    both = (optimizer, BASE)
-    if kind == "gap":
-        own, base = (by_seed(table, name, variant, metric) for name in both)
-    else:
-        own, base = (_breaking(table, name, variant, metric) for name in both)
-    return own if kind == "breaking" else (own - base).dropna()
-
-
-def _breaking(table: pd.DataFrame, optimizer: str, variant: str, metric: str) -> pd.Series:
-    return (by_seed(table, optimizer, variant, metric) - by_seed(table, optimizer, "symmetric", metric)).dropna()
-
-
-def _numbers(contrast: Contrast) -> dict[str, object]:
-    middle, low, high = contrast.interval
-    shown = " ".join(f"{value:.6g}" for value in contrast.differences)
-    return {"n": len(contrast.differences), "mean": middle, "low": low, "high": high, "differences": shown}
-
-
-KEYS = ("optimizer", "variant", "ablation", "seed")
-
-AMPLIFICATION = (
-    "rms_amplification", "significant", "spread", "amplification_function", "amplification_frequent", "amplification_rare",
-    "amplification_number", "enrichment_function", "enrichment_frequent", "enrichment_rare", "enrichment_number",
-)  # fmt: skip
-
-PUZZLES = ("top1", "top5", "first_token_loss", "completion_loss", "accuracy", "log_ratio")
-
-
-def results_table(plan: Plan, root: Path) -> pd.DataFrame:
-    """Return a row per run of the plan, in its order; missing values where it is not trained or measured yet.
-
-    Columns: `KEYS`; lr, tokens, status ("waiting", "trained", "diverged" or "measured"); final_validation_loss, at the end
-    of training; validation_loss, of the weights with the lowest one, on all held-out documents, with its 95% interval over
-    them, validation_low and validation_high; the direction that amplification is read along ("own" or "matrix"), and its
-    summary (`interp.replicate.steps`); for each family of puzzles top1, or accuracy of comparisons; and the means
-    over families, `puzzles_METRIC`. Losses are in nats per token.
-    """
-    rates = read_json(root / RATES)
-    return pd.DataFrame([_row(cell, rates, root / "runs" / cell.name) for cell in plan.cells()])
-
-
-def save_results(table: pd.DataFrame, root: Path) -> list[Path]:
-    """Write the table as `results.parquet` and `results.csv`, its contrasts as `contrasts.csv`, and return the files."""
-    files = [root / "results.parquet", root / "results.csv", root / "contrasts.csv"]
-    metrics = ["validation_loss", *AMPLIFICATION, *(name for name in table if str(name).startswith("puzzles_"))]
-    with writing(files[2]) as beside:
-        contrasts_table(table, [str(name) for name in metrics]).to_csv(beside, index=False)
-    with writing(files[0]) as beside:
-        table.to_parquet(beside, index=False)
-    with writing(files[1]) as beside:
-        table.to_csv(beside, index=False)
-    return files
-
-
-def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
-    trained, measured = read_json(folder / TRAINED), read_json(folder / MEASURED)
-    loss = measured.get("loss", {})
-    return {
-        **{name: getattr(cell, name) for name in KEYS},
-        "lr": _number(rates.get(cell.optimizer, {}).get("lr")),
-        "tokens": trained.get("tokens", 0),
-        "status": _status(trained, measured),
-        "final_validation_loss": _number(trained.get("validation_loss")),
-        "validation_loss": _number(loss.get("loss")),
-        "validation_low": _number(loss.get("low")),
-        "validation_high": _number(loss.get("high")),
-        "direction": measured.get("direction", ""),
-        **{name: _number(measured.get("amplification", {}).get(name)) for name in AMPLIFICATION},
-        **_puzzles(measured.get("puzzles", [])),
-    }
-
-
-def _status(trained: dict[str, Any], measured: dict[str, Any]) -> str:
-    if trained.get("diverged"):
-        return "diverged"
-    return "measured" if measured else "trained" if trained else "waiting"
-
-
-def _puzzles(families: list[dict[str, Any]]) -> dict[str, float]:
-    values = {name: [_number(family[name]) for family in families] for name in PUZZLES}
-    found = {f"puzzles_{name}": _mean(numbers) for name, numbers in values.items()}
-    for family in families:
-        score = family["top1"] if family["kind"] == "completion" else family["accuracy"]
-        found[f"{family['family']}_{'top1' if family['kind'] == 'completion' else 'accuracy'}"] = _number(score)
-    return found
-
-
-def _mean(numbers: list[float]) -> float:
-    present = [number for number in numbers if not np.isnan(number)]
-    return float(np.mean(present)) if present else float("nan")
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
-PUBLISHED: dict[tuple[str, str, str], float] = {  # activation, optimizer, variant: nats per token
-    ("prelu", "adamw", "symmetric"): 3.38,
-    ("prelu", "adamw", "bq"): 3.35,
-    ("gelu", "adamw", "symmetric"): 2.856,
-    ("gelu", "adamw", "bqbv"): 2.830,
-    ("gelu", "ecd", "symmetric"): 3.185,
-    ("gelu", "ecd", "bq"): 3.137,
-    ("gelu", "ecd", "bqbv"): 3.161,
-    ("gelu", "sgdm", "symmetric"): 3.552,
-    ("gelu", "sgdm", "bqbv"): 3.563,
-    ("gelu", "soap", "symmetric"): 3.313,
-    ("gelu", "soap", "bqbv"): 3.314,
-}
-
-ENRICHMENT = (0.5, 1.7)
-"""Median log2 enrichment of function words and frequent tokens among the most aligned ones; AdamW, nonzero mean."""
-
-
 def published_loss(activation: str, optimizer: str, variant: str) -> float | None:
     """Return the published validation loss of a cell, None where there is none."""
     return PUBLISHED.get((activation, optimizer, variant))
@@ -209,9 +136,6 @@ def published_difference(activation: str, optimizer: str, variant: str) -> float
     """Return the published loss of a variant minus that of the symmetric model, None where one of them is missing."""
     broken, symmetric = (published_loss(activation, optimizer, name) for name in (variant, "symmetric"))
     return None if broken is None or symmetric is None else round(broken - symmetric, 6)
-
-
-NOTHING = "–"
 
 
 def is_comparable(plan: Plan) -> bool:
@@ -292,3 +216,72 @@ def markdown(table: pd.DataFrame) -> str:
     """Return a table as Markdown, the first column to the left, the others to the right."""
     lines = [list(table), ["---", *["--:"] * (table.shape[1] - 1)], *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
+    trained, measured = read_json(folder / TRAINED), read_json(folder / MEASURED)
+    loss = measured.get("loss", {})
+    return {
+        **{name: getattr(cell, name) for name in KEYS},
+        "lr": _number(rates.get(cell.optimizer, {}).get("lr")),
+        "tokens": trained.get("tokens", 0),
+        "status": _status(trained, measured),
+        "final_validation_loss": _number(trained.get("validation_loss")),
+        "validation_loss": _number(loss.get("loss")),
+        "validation_low": _number(loss.get("low")),
+        "validation_high": _number(loss.get("high")),
+        "direction": measured.get("direction", ""),
+        **{name: _number(measured.get("amplification", {}).get(name)) for name in AMPLIFICATION},
+        **_puzzles(measured.get("puzzles", [])),
+    }
+
+
+def _status(trained: dict[str, Any], measured: dict[str, Any]) -> str:
+    if trained.get("diverged"):
+        return "diverged"
+    return "measured" if measured else "trained" if trained else "waiting"
+
+
+def _puzzles(families: list[dict[str, Any]]) -> dict[str, float]:
+    values = {name: [_number(family[name]) for family in families] for name in PUZZLES}
+    found = {f"puzzles_{name}": _mean(numbers) for name, numbers in values.items()}
+    for family in families:
+        score = family["top1"] if family["kind"] == "completion" else family["accuracy"]
+        found[f"{family['family']}_{'top1' if family['kind'] == 'completion' else 'accuracy'}"] = _number(score)
+    return found
+
+
+def _mean(numbers: list[float]) -> float:
+    present = [number for number in numbers if not np.isnan(number)]
+    return float(np.mean(present)) if present else float("nan")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _difference(
+    table: pd.DataFrame, kind: Kind, optimizer: str, variant: str, ablation: str, metric: str
+) -> pd.Series | None:
+    """The differences by seed; None where there is no such contrast."""
+    if kind == "ablation":
+        changed = by_seed(table, optimizer, variant, metric, ablation)
+        return None if ablation == MATRIX else (changed - by_seed(table, optimizer, variant, metric)).dropna()
+    if ablation != MATRIX or (kind != "gap" and variant == "symmetric") or (kind != "breaking" and optimizer == BASE):
+        return None
+    both = (optimizer, BASE)
+    if kind == "gap":
+        own, base = (by_seed(table, name, variant, metric) for name in both)
+    else:
+        own, base = (_breaking(table, name, variant, metric) for name in both)
+    return own if kind == "breaking" else (own - base).dropna()
+
+
+def _breaking(table: pd.DataFrame, optimizer: str, variant: str, metric: str) -> pd.Series:
+    return (by_seed(table, optimizer, variant, metric) - by_seed(table, optimizer, "symmetric", metric)).dropna()
+
+
+def _numbers(contrast: Contrast) -> dict[str, object]:
+    middle, low, high = contrast.interval
+    shown = " ".join(f"{value:.6g}" for value in contrast.differences)
+    return {"n": len(contrast.differences), "mean": middle, "low": low, "high": high, "differences": shown}

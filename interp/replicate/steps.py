@@ -1,4 +1,4 @@
-"""The jobs that make models: token shards, short runs that choose learning rates, the runs themselves."""
+"""What the jobs do: token shards, short runs that choose learning rates, the runs themselves, and measuring them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,24 @@ from interp.model.config import QUERY_BIAS
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.replicate.jobs import SHARDS, TRAINED, Job, grid_of, read_json, settings_of, write_json
 from interp.replicate.plan import Plan
-from interp.train.checkpoints import clear
+from interp.train.checkpoints import prune
 from interp.train.config import TrainConfig
 from interp.train.loop import Diverged, train
 from interp.train.records import CURVE, read_rows
+
+MIN_TOKENS = 100  # of a class, for its amplification to count
+MOST_ALIGNED = 50  # tokens of a head whose classes are counted
+SCHEMES = ("pos", "function", "freq")
+HEADS = "heads.parquet"
+
+CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "function": ("function", ("function",)),
+    "frequent": ("freq", ("freq 1 (most frequent)", *(f"freq {n}" for n in range(2, 6)))),
+    "rare": ("freq", ("freq 9", "freq 10 (rarest)")),
+    "number": ("function", ("number",)),
+}
+"""What is counted, as classes of a scheme. Frequent tokens are those that make up half of all text: one of them is one of
+many types, where the most frequent tenth is no more than a few."""
 
 
 def make_shards(plan: Plan, job: Job) -> None:
@@ -59,7 +73,7 @@ def train_run(job: Job) -> None:
     result["validation_loss"] = None if diverged else measured[-1]
     result["best_validation_loss"] = min(measured, default=None)
     write_json(job.done, {"settings": settings_of(job), **result})
-    clear(job.folder)  # states to go on from are of no more use
+    prune(job.folder, keep=0)  # states to go on from are of no more use
 
 
 def choose_rates(plan: Plan, job: Job) -> None:
@@ -94,18 +108,22 @@ def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
     return min(finite, key=lambda rate: finite[rate])
 
 
-MIN_TOKENS = 100  # of a class, for its amplification to count
+def measure_run(plan: Plan, job: Job) -> None:
+    """Measure the checkpoint of a run, the weights with the lowest held-out loss; of one that diverged, nothing."""
+    trained = read_json(job.folder / TRAINED)
+    found = {"diverged": True} if trained["diverged"] else measured(plan, job)
+    write_json(job.done, found)
 
-MOST_ALIGNED = 50  # tokens of a head whose classes are counted
 
-CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "function": ("function", ("function",)),
-    "frequent": ("freq", ("freq 1 (most frequent)", *(f"freq {n}" for n in range(2, 6)))),
-    "rare": ("freq", ("freq 9", "freq 10 (rarest)")),
-    "number": ("function", ("number",)),
-}
-"""What is counted, as classes of a scheme. Frequent tokens are those that make up half of all text: one of them is one of
-many types, where the most frequent tenth is no more than a few."""
+def measured(plan: Plan, job: Job) -> dict[str, Any]:
+    """Return the measurements of a run as plain values, and write its table of heads beside them."""
+    assert job.cell is not None
+    model = load_model(job.folder)
+    most = TrainConfig(**plan.training(job.cell)).validation_tokens
+    held_out = open_held_out(model.need_tokenizer(), SHARDS)
+    loss = held_out_loss(model, held_out, (), max_tokens=most)
+    amplified = _amplified(plan, job, model, held_out)
+    return {"loss": _plain(loss.overall)[0], "puzzles": _puzzles(plan, model), **amplified}
 
 
 def summary(result: Amplification) -> dict[str, float]:
@@ -130,6 +148,28 @@ def summary(result: Amplification) -> dict[str, float]:
         numbers[f"amplification_{name}"] = np.log2(shares["share"] / shares["share_unbiased"]).mean()
     found = {**numbers, **_against_nulls(result.nulls), **_enrichments(result.tokens)}
     return {name: float(value) for name, value in found.items()}
+
+
+def _puzzles(plan: Plan, model: HookedSymmetryBrokenTransformer) -> list[dict[str, Any]]:
+    return _plain(evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families)
+
+
+def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, held_out: Corpus) -> dict[str, Any]:
+    """Measure along the run's own mean b_Q; where it has none, along that of the matrix, as a twin for comparison."""
+    own = bool(model.mean_biases()[0].any())
+    result = amplification(
+        model, held_out, SCHEMES, max_tokens=plan.measuring.max_tokens,
+        direction="bias" if own else QUERY_BIAS.profile("mean", model.cfg.d_head), nulls=plan.measuring.nulls,
+        seed=plan.measuring.seed, passages=1, workers=0,
+    )  # fmt: skip
+    with writing(job.folder / HEADS) as beside:
+        result.heads.to_parquet(beside, index=False)
+    return {"direction": "own" if own else "matrix", "amplification": _plain(pd.DataFrame([summary(result)]))[0]}
+
+
+def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table for JSON, with null where there is no number."""
+    return json.loads(table.to_json(orient="records", double_precision=12) or "")
 
 
 def _against_nulls(nulls: pd.DataFrame) -> dict[str, float]:
@@ -163,48 +203,3 @@ def _enrichments(tokens: pd.DataFrame) -> dict[str, float]:
         top = (table["end"] == "top") & (table["token_class"] == name)
         found[f"enrichment_{name}"] = float(np.median(table.loc[top, "log2_odds"].to_numpy(float)))
     return found
-
-
-SCHEMES = ("pos", "function", "freq")
-
-HEADS = "heads.parquet"
-
-
-def measure_run(plan: Plan, job: Job) -> None:
-    """Measure the checkpoint of a run, the weights with the lowest held-out loss; of one that diverged, nothing."""
-    trained = read_json(job.folder / TRAINED)
-    found = {"diverged": True} if trained["diverged"] else measured(plan, job)
-    write_json(job.done, found)
-
-
-def measured(plan: Plan, job: Job) -> dict[str, Any]:
-    """Return the measurements of a run as plain values, and write its table of heads beside them."""
-    assert job.cell is not None
-    model = load_model(job.folder)
-    most = TrainConfig(**plan.training(job.cell)).validation_tokens
-    held_out = open_held_out(model.need_tokenizer(), SHARDS)
-    loss = held_out_loss(model, held_out, (), max_tokens=most)
-    amplified = _amplified(plan, job, model, held_out)
-    return {"loss": _plain(loss.overall)[0], "puzzles": _puzzles(plan, model), **amplified}
-
-
-def _puzzles(plan: Plan, model: HookedSymmetryBrokenTransformer) -> list[dict[str, Any]]:
-    return _plain(evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families)
-
-
-def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, held_out: Corpus) -> dict[str, Any]:
-    """Measure along the run's own mean b_Q; where it has none, along that of the matrix, as a twin for comparison."""
-    own = bool(model.mean_biases()[0].any())
-    result = amplification(
-        model, held_out, SCHEMES, max_tokens=plan.measuring.max_tokens,
-        direction="bias" if own else QUERY_BIAS.profile("mean", model.cfg.d_head), nulls=plan.measuring.nulls,
-        seed=plan.measuring.seed, passages=1, workers=0,
-    )  # fmt: skip
-    with writing(job.folder / HEADS) as beside:
-        result.heads.to_parquet(beside, index=False)
-    return {"direction": "own" if own else "matrix", "amplification": _plain(pd.DataFrame([summary(result)]))[0]}
-
-
-def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table for JSON, with null where there is no number."""
-    return json.loads(table.to_json(orient="records", double_precision=12) or "")

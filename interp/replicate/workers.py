@@ -7,13 +7,16 @@ lock (`interp.replicate.job`) sees to it that nobody does what another does, so 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from filelock import Timeout
 
@@ -21,7 +24,6 @@ from interp.errors import InterpError
 from interp.replicate.job import TAKEN, lock_of
 from interp.replicate.jobs import Job
 
-LOG = "log.txt"
 PAUSE = 2.0  # seconds between looks at what others do
 
 
@@ -107,6 +109,32 @@ class Workers:
         if status in (0, TAKEN) or self.stopping.is_set():
             return status == 0
         raise InterpError(f"{job.name} ended with status {status}: {_last_line(path)} The whole log is {path}.")
+
+
+class Interrupted(InterpError):  # noqa: N818 - nothing went wrong
+    """SIGTERM or Ctrl-C came; what was under way is saved."""
+
+    def __init__(self, number: int, root: Path) -> None:
+        self.exit_status = 128 + number
+        super().__init__(f"stopped; everything is saved. Go on with: python -m interp.replicate -o {root}")
+
+
+@contextmanager
+def interruptible(root: Path) -> Iterator[None]:
+    """Turn SIGTERM and Ctrl-C into `Interrupted`, which stops the workers."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number, root)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _last_line(path: Path) -> str:

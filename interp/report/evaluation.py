@@ -116,7 +116,7 @@ def _offset(number: int, count: int) -> float:
     return 0.7 * ((number + 0.5) / count - 0.5)
 
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def evaluation_page(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[str, Any]], path: str | Path) -> Path:

@@ -11,13 +11,14 @@ python -m interp.train plot runs/mine runs/tiny-bqbv
 
 from __future__ import annotations
 
-from typing import Any
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from interp.options import command_from
+from interp.options import command_from, console, escaped, one_line_errors
 from interp.train.config import TrainConfig
-from interp.train.curves.page import plot
 
 HELP = """Train a transformer with unlearned query and value biases, and leave a checkpoint folder.
 
@@ -44,6 +45,28 @@ def complete(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
     kept |= {"steps", "tokens"} if given & {"steps", "tokens"} else set()  # one says what the other would
     stored = stored_settings(values["output"])
     return {**values, **{name: value for name, value in stored.items() if name in values and name not in kept}}
+
+
+def plot(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of training runs or checkpoints.", metavar="RUN", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("curves.html"),
+    open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Draw loss, learning rate, gradient norm, energy, Noether charges and speed of runs side by side.
+
+    A run that still goes is drawn as far as it has got; draw again to see more.
+    """
+    from interp.train.curves.page import curves_page  # late: imports pandas and Plotly
+
+    with one_line_errors():
+        page = curves_page(runs, output)
+        console.print(f"{page.stat().st_size / 1e6:.2f} MB  {escaped(str(page))}", soft_wrap=True, highlight=False)
+        typer.echo(page.resolve().as_uri())
+        if open:
+            webbrowser.open(page.resolve().as_uri())
 
 
 app = typer.Typer(add_completion=False)

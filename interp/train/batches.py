@@ -16,7 +16,7 @@ from interp.errors import InterpError
 class Batches:
     """Contexts of `n_ctx` tokens from a stream of tokens, in a new order, from a new starting point, every epoch.
 
-    Of `world` processes each takes its own part of a batch, in the order of `rank`: together they are the batch that one
+    Of `size` processes each takes its own part of a batch, in the order of `rank`: together they are the batch that one
     process would see.
 
     Raises:
@@ -24,10 +24,10 @@ class Batches:
     """
 
     def __init__(
-        self, stream: TokenShards, n_ctx: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+        self, stream: TokenShards, n_ctx: int, batch_size: int, seed: int, rank: int = 0, size: int = 1
     ) -> None:
         self.stream, self.n_ctx, self.batch_size, self.seed = stream, n_ctx, batch_size, seed
-        self.part = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+        self.part = slice(rank * batch_size // size, (rank + 1) * batch_size // size)
         self.per_epoch = (len(stream) - n_ctx + 1) // n_ctx // batch_size
         self._epoch: tuple[int, np.ndarray] | None = None  # the last epoch asked for, as shuffling takes long
         if self.per_epoch < 1:
@@ -38,8 +38,8 @@ class Batches:
 
     def at(self, step: int) -> Int64[Tensor, "batch pos"]:
         """Return this process' part of the batch of optimizer step `step`."""
-        epoch, place = divmod(step, self.per_epoch)
-        starts = self._starts(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        epoch, number = divmod(step, self.per_epoch)
+        starts = self._starts(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         return torch.from_numpy(self.stream.windows(starts[self.part], self.n_ctx))
 
     def _starts(self, epoch: int) -> Int64[np.ndarray, " contexts"]:

@@ -37,17 +37,17 @@ def stored_settings(run: Path) -> dict[str, Any]:
     return read_training(states[-1]) if (states := saved_states(run)) else {}
 
 
-def capture(model: nn.Module, optimizer: torch.optim.Optimizer, place: World) -> dict[str, Any]:
-    """Return the state of model, optimizer and random numbers, whole; all processes must call it."""
-    random = [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if place.device.type == "cuda" else [])
+def capture(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> dict[str, Any]:
+    """Return the state of model, optimizer and random numbers, whole in the first process; all must call it."""
+    random = [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if world.device.type == "cuda" else [])
     return {
-        "model": whole(model.state_dict()),
-        "optimizer": whole(optimizer.state_dict()),
-        "random": place.gathered(random),
+        "model": whole(model.state_dict(), world),
+        "optimizer": whole(optimizer.state_dict(), world),
+        "random": world.gathered(random),
     }
 
 
-def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, place: World) -> None:
+def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
     """Put a captured state back, in this process' part where the model is sharded.
 
     With another number of processes than before, the random numbers of dropout begin anew; nothing else changes.
@@ -63,10 +63,10 @@ def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Opti
             for index, values in saved["state"].items()
         },
     })  # fmt: skip
-    if len(state["random"]) == place.world:
-        torch.set_rng_state(state["random"][place.rank][0])
-        if place.device.type == "cuda" and len(state["random"][place.rank]) > 1:
-            torch.cuda.set_rng_state(state["random"][place.rank][1])
+    if len(state["random"]) == world.size:
+        torch.set_rng_state(state["random"][world.rank][0])
+        if world.device.type == "cuda" and len(state["random"][world.rank]) > 1:
+            torch.cuda.set_rng_state(state["random"][world.rank][1])
 
 
 def read_newest(run: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -89,16 +89,11 @@ def read_newest(run: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Remove all but the newest `keep` states."""
+    """Remove all but the newest `keep` states; 0 removes all."""
     states = saved_states(run)
     for folder in states[: max(0, len(states) - keep)]:
         (folder / STATE).unlink()  # first, so that a folder that is half gone is no state
         shutil.rmtree(folder)
-
-
-def clear(run: Path) -> None:
-    """Remove the states of an earlier run."""
-    prune(run, 0)
 
 
 def sweep_run(run: Path) -> None:

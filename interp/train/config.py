@@ -5,12 +5,18 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from interp.errors import InterpError
-from interp.options import option
+from interp.options import check_at_least_one, option
+from interp.train.optim.registry import OPTIMIZERS
 
-OptimizerName = Literal["adamw", "sgdm", "soap", "ecd", "ecdsep", "bbi"]
+Schedule = Literal["cosine", "linear", "constant", "wsd"]
+if TYPE_CHECKING:
+    OptimizerName = str
+else:
+    OptimizerName = Literal[tuple(OPTIMIZERS)]
+
 DATA, MODEL, BIASES, OPTIMIZER = "Data", "Model", "Biases", "Optimizer"
 LENGTH, MACHINE, RECORD = "Length and evaluation", "Machine", "Output and records"
 # What may differ between the two parts of a resumed run: where and how long, not what is computed.
@@ -67,7 +73,7 @@ class TrainConfig:
         panel=OPTIMIZER,
     )
     weight_decay: float | None = option(None, "Weight decay of matrices (default: the optimizer's).", panel=OPTIMIZER)
-    schedule: Literal["cosine", "linear", "constant", "wsd"] = option(
+    schedule: Schedule = option(
         "cosine", "Learning rate after the warm-up; wsd is stable, then linear decay.", panel=OPTIMIZER
     )
     warmup: float = option(0.05, "Share of the steps in which the learning rate rises to its peak.", panel=OPTIMIZER)
@@ -111,9 +117,7 @@ class TrainConfig:
         if self.steps is not None and self.tokens is not None:
             raise InterpError(f"Both {self.steps} steps and {self.tokens} tokens were given; give one of them.")
         sizes = ("steps", "tokens", "batch_size", "micro_batch_size", "context", "evaluate_every", "save_every", "keep")
-        for name in (*sizes, "validation_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InterpError(f"{name} is {getattr(self, name)}; at least 1 is needed.")
+        check_at_least_one(self, *sizes, "validation_tokens")
         for name in ("warmup", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; a share from 0 to below 1 is needed.")

@@ -1,4 +1,4 @@
-"""The training loop: steps, held-out loss, records, checkpoints, and an end that can be resumed from."""
+"""The training loop: steps, held-out loss, records, checkpoints, and its ends: all steps done, a plateau, a signal."""
 
 from __future__ import annotations
 
@@ -21,12 +21,157 @@ from interp.train.batches import Prefetcher
 from interp.train.config import TrainConfig
 from interp.train.measures import Measures
 from interp.train.optim.descent import EnergyConservingOptimizer
-from interp.train.records import Record, open_records
+from interp.train.records import Record, Row, open_records
 from interp.train.run import Run, prepare, resume_command
 from interp.train.saving import save_best, save_card, save_state
 from interp.train.step import learning_rate, optimizer_step
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Diverged(InterpError):  # noqa: N818 - says what happened, as Stopped does
+    """The loss of a run is not finite; its best checkpoint so far stays."""
+
+
+class Stopped(InterpError):  # noqa: N818 - says what happened; nothing went wrong
+    """SIGTERM or Ctrl-C ended a run after a whole step; its state is saved."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self.exit_status = 128 + number  # as a shell reports it
+        super().__init__(
+            f"stopped after step {run.progress.step:,} of {run.steps:,}; everything is saved. "
+            f"Go on with: {resume_command(run.config)}"
+        )
+
+
+def train(config: TrainConfig) -> Path:
+    """Train as `config` says and return the run's folder.
+
+    The folder is a checkpoint of the weights with the lowest validation loss, with the curve in training.jsonl; the
+    folders ``step-...`` in it are checkpoints of the last steps, with all that is needed to go on.
+
+    Raises:
+        InterpError: bad input.
+        Diverged: a loss that is not finite; the best checkpoint so far stays.
+        Stopped: SIGTERM or Ctrl-C came, and everything is saved.
+    """
+    with processes(config.device) as world, StopSignals() as signals:
+        run = prepare(config, world)
+        with _records(run) as records:
+            for row in steps(run, signals):
+                for record in records:
+                    record.write(row)
+        save_card(run)
+    run.say(f"validation loss {run.progress.best:.4f}; checkpoint in {run.config.output.resolve().as_uri()}")
+    return run.config.output
+
+
+def steps(run: Run, signals: StopSignals) -> Iterator[Row]:
+    """Take the steps that are left and yield a row of measurements after each; the state is saved after its row is kept."""
+    measures, batches, config = Measures(run), Prefetcher(run.batches, run.world.device), run.config
+    try:
+        with _progress_bar(run) as show:
+            while run.progress.step < run.steps:
+                row = _step(run, measures, batches)
+                due = run.progress.step % config.evaluate_every == 0 or run.progress.step == run.steps
+                if due:
+                    evaluate(run, row)
+                show(row)
+                yield row
+                stopped = _received(run, signals)
+                plateau = on_a_plateau([r["validation_loss"] for r in run.progress.evaluations], config.patience)
+                last = stopped or plateau or run.progress.step == run.steps
+                if last or run.progress.step % (config.save_every or config.evaluate_every) == 0:
+                    save_state(run)
+                measures.skip()
+                if stopped:
+                    raise Stopped(run, stopped)
+                if plateau:
+                    run.say(f"the held-out loss has not fallen in {config.patience} evaluations: training ends here")
+                    return
+    finally:
+        batches.close()
+
+
+def evaluate(run: Run, row: Row) -> None:
+    """Measure the held-out loss, add it to the row, and write the checkpoint if it is the lowest so far."""
+    sums = summed_loss(run.model, run.tokens.held_out, rank=run.world.rank, size=run.world.size)
+    total, count = run.world.sum(sums).tolist()
+    row["validation_loss"] = round(total / count, 6)
+    run.progress.evaluations.append(row)
+    run.say(
+        f"step {row['step']:,}: loss {row['loss']:.4f}, validation {row['validation_loss']:.4f}, "
+        f"{row['tokens_per_second']:,.0f} tokens/s, {row['utilization']:.0%} of the device, {row['seconds']:,.0f} s"
+    )
+    if row["validation_loss"] < run.progress.best:
+        run.progress.best = row["validation_loss"]
+        save_best(run)
+
+
+def on_a_plateau(losses: list[float], patience: int) -> bool:
+    """Return whether the last `patience` held-out losses are all no lower than the lowest before them; 0 never."""
+    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def _step(run: Run, measures: Measures, batches: Prefetcher) -> Row:
+    config, step = run.config, run.progress.step
+    share = learning_rate(config.schedule, step, run.steps, config.warmup, config.decay, config.final_lr)
+    for group in run.optimizer.param_groups:
+        group["lr"] = (config.lr or 0.0) * share
+    loss, norm = optimizer_step(run, batches.at(step))
+    run.progress.step += 1
+    row = measures.row(loss, norm)
+    if not math.isfinite(row["loss"]):
+        raise Diverged(
+            f"The loss is {row['loss']} at step {run.progress.step}; lower --lr. The best checkpoint so far is kept."
+        )
+    _tell_of_skipped(run, row)
+    return row
+
+
+def _received(run: Run, signals: StopSignals) -> int:
+    """Return the signal that asked any of the processes to stop, or 0."""
+    return run.world.largest(int(signals.received or 0))
+
+
+def _tell_of_skipped(run: Run, row: Row) -> None:
+    """Say once that a loss fell to the floor of an energy-conserving optimizer."""
+    optimizer = run.optimizer
+    if not isinstance(optimizer, EnergyConservingOptimizer) or run.told or not int(optimizer.skipped):
+        return
+    run.told = True
+    run.say(
+        f"step {row['step']:,}: the loss {row['loss']:.4f} is not above {optimizer.floor} "
+        f"{optimizer.trajectory[optimizer.floor]:g}, which is too high: steps at such losses are skipped, the best "
+        f"checkpoint is kept; stop, and use a lower {optimizer.floor} or adamw."
+    )
+
+
+@contextmanager
+def _records(run: Run) -> Iterator[list[Record]]:
+    """The records of the first process; the others keep none."""
+    records = open_records(run.config, run.progress.step) if run.world.first else []
+    try:
+        yield records
+    finally:
+        for record in records:
+            record.close()
+
+
+@contextmanager
+def _progress_bar(run: Run) -> Iterator[Any]:
+    """A function that shows a row as progress."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bars = Progress(*columns, TextColumn("{task.fields[state]}"), console=console, disable=not run.world.first)
+    with bars:
+        task = bars.add_task("train", total=run.steps, completed=run.progress.step, state="")
+
+        def show(row: Row) -> None:
+            best = f"best validation {run.progress.best:.3f}  " if run.progress.evaluations else ""
+            state = f"loss {row['loss']:.3f}  {best}{row['tokens_per_second']:,.0f} tokens/s"
+            bars.update(task, completed=row["step"], state=state)
+
+        yield show
 
 
 class StopSignals:
@@ -55,151 +200,3 @@ class StopSignals:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
-
-
-def on_a_plateau(losses: list[float], patience: int) -> bool:
-    """Return whether the last `patience` held-out losses are all no lower than the lowest before them; 0 never."""
-    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
-
-
-Row = dict[str, Any]
-
-
-class Diverged(InterpError):  # noqa: N818 - says what happened, as Stopped does
-    """The loss of a run is not finite; its best checkpoint so far stays."""
-
-
-class Stopped(InterpError):  # noqa: N818 - says what happened; nothing went wrong
-    """SIGTERM or Ctrl-C ended a run after a whole step; its state is saved."""
-
-    def __init__(self, run: Run, number: int) -> None:
-        self.exit_status = 128 + number  # as a shell reports it
-        super().__init__(
-            f"stopped after step {run.reached.step:,} of {run.steps:,}; everything is saved. "
-            f"Go on with: {resume_command(run.config)}"
-        )
-
-
-def train(config: TrainConfig) -> Path:
-    """Train as `config` says and return the run's folder.
-
-    The folder is a checkpoint of the weights with the lowest validation loss, with the curve in training.jsonl; the
-    folders ``step-...`` in it are checkpoints of the last steps, with all that is needed to go on.
-
-    Raises:
-        InterpError: bad input.
-        Diverged: a loss that is not finite; the best checkpoint so far stays.
-        Stopped: SIGTERM or Ctrl-C came, and everything is saved.
-    """
-    with processes(config.device) as place, StopSignals() as signals:
-        run = prepare(config, place)
-        with _records(run) as records:
-            for row in steps(run, signals):
-                for record in records:
-                    record.write(row)
-        save_card(run)
-    run.say(f"validation loss {run.reached.best:.4f}; checkpoint in {run.config.output.resolve().as_uri()}")
-    return run.config.output
-
-
-def steps(run: Run, signals: StopSignals) -> Iterator[Row]:
-    """Take the steps that are left and yield a row of measurements after each; the state is saved after its row is kept."""
-    measures, batches, config = Measures(run), Prefetcher(run.batches, run.place.device), run.config
-    try:
-        with _progress(run) as progress:
-            while run.reached.step < run.steps:
-                row = _step(run, measures, batches)
-                due = run.reached.step % config.evaluate_every == 0 or run.reached.step == run.steps
-                if due:
-                    evaluate(run, row)
-                progress(row)
-                yield row
-                stopped = _received(run, signals)
-                plateau = on_a_plateau([r["validation_loss"] for r in run.reached.evaluations], config.patience)
-                last = stopped or plateau or run.reached.step == run.steps
-                if last or run.reached.step % (config.save_every or config.evaluate_every) == 0:
-                    save_state(run)
-                measures.skip()
-                if stopped:
-                    raise Stopped(run, stopped)
-                if plateau:
-                    run.say(f"the held-out loss has not fallen in {config.patience} evaluations: training ends here")
-                    return
-    finally:
-        batches.close()
-
-
-def _step(run: Run, measures: Measures, batches: Prefetcher) -> Row:
-    config, step = run.config, run.reached.step
-    share = learning_rate(config.schedule, step, run.steps, config.warmup, config.decay, config.final_lr)
-    for group in run.optimizer.param_groups:
-        group["lr"] = (config.lr or 0.0) * share
-    loss, norm = optimizer_step(run.model, run.forward, run.optimizer, batches.at(step), step, config, run.place)
-    run.reached.step += 1
-    row = measures.row(loss, norm)
-    if not math.isfinite(row["loss"]):
-        raise Diverged(
-            f"The loss is {row['loss']} at step {run.reached.step}; lower --lr. The best checkpoint so far is kept."
-        )
-    _tell_of_skipped(run, row)
-    return row
-
-
-def evaluate(run: Run, row: Row) -> None:
-    """Measure the held-out loss, add it to the row, and write the checkpoint if it is the lowest so far."""
-    sums = summed_loss(run.model, run.tokens.held_out, rank=run.place.rank, world=run.place.world)
-    total, count = run.place.sum(sums).tolist()
-    row["validation_loss"] = round(total / count, 6)
-    run.reached.evaluations.append(row)
-    run.say(
-        f"step {row['step']:,}: loss {row['loss']:.4f}, validation {row['validation_loss']:.4f}, "
-        f"{row['tokens_per_second']:,.0f} tokens/s, {row['utilization']:.0%} of the device, {row['seconds']:,.0f} s"
-    )
-    if row["validation_loss"] < run.reached.best:
-        run.reached.best = row["validation_loss"]
-        save_best(run)
-
-
-def _received(run: Run, signals: StopSignals) -> int:
-    """Return the signal that asked any of the processes to stop, or 0."""
-    return run.place.largest(int(signals.received or 0))
-
-
-def _tell_of_skipped(run: Run, row: Row) -> None:
-    """Say once that a loss fell to the floor of an energy-conserving optimizer."""
-    optimizer = run.optimizer
-    if not isinstance(optimizer, EnergyConservingOptimizer) or run.told or not int(optimizer.skipped):
-        return
-    run.told = True
-    run.say(
-        f"step {row['step']:,}: the loss {row['loss']:.4f} is not above {optimizer.floor} "
-        f"{optimizer.trajectory[optimizer.floor]:g}, which is too high: steps at such losses are skipped, the best "
-        f"checkpoint is kept; stop, and use a lower {optimizer.floor} or adamw."
-    )
-
-
-@contextmanager
-def _records(run: Run) -> Iterator[list[Record]]:
-    """The records of the first process; the others keep none."""
-    records = open_records(run.config, run.reached.step) if run.place.first else []
-    try:
-        yield records
-    finally:
-        for record in records:
-            record.close()
-
-
-@contextmanager
-def _progress(run: Run) -> Iterator[Any]:
-    """A function that shows a row as progress."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bars = Progress(*columns, TextColumn("{task.fields[state]}"), console=console, disable=not run.place.first)
-    with bars:
-        task = bars.add_task("train", total=run.steps, completed=run.reached.step, state="")
-
-        def show(row: Row) -> None:
-            best = f"best validation {run.reached.best:.3f}  " if run.reached.evaluations else ""
-            state = f"loss {row['loss']:.3f}  {best}{row['tokens_per_second']:,.0f} tokens/s"
-            bars.update(task, completed=row["step"], state=state)
-
-        yield show

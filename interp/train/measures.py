@@ -1,4 +1,4 @@
-"""What is measured at every step: the row of the curve."""
+"""What is measured at every step, the row of the curve, and what share of the device's arithmetic that takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,40 @@ from interp.model.config import ModelConfig
 from interp.train.charges import charge_row
 from interp.train.optim.descent import EnergyConservingOptimizer
 from interp.train.run import Run
+
+
+class Measures:
+    """Makes the rows of a run, from where it stands."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.tokens_per_step = run.config.batch_size * run.model.cfg.n_ctx
+        self.began = time.perf_counter() - run.progress.seconds
+        self.last = time.perf_counter()
+        dtype = torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
+        peak = peak_flops(run.world.device, dtype) * run.world.size
+        self.utilization_per_rate = flops_per_token(run.model.cfg) / peak
+
+    def row(self, loss: Tensor, norm: Tensor) -> dict[str, Any]:
+        """Return the row of the step that was just taken; waits for the device."""
+        run, values = self.run, {"loss": loss.item(), "grad_norm": norm.item()}
+        now = time.perf_counter()
+        rate = self.tokens_per_step / (now - self.last)
+        self.last, run.progress.seconds = now, now - self.began
+        step = run.progress.step
+        row: dict[str, Any] = {"step": step, "tokens": step * self.tokens_per_step, "loss": round(values["loss"], 6)}
+        row |= {"lr": round(run.optimizer.param_groups[0]["lr"], 10), "grad_norm": round(values["grad_norm"], 6)}
+        row |= {"seconds": round(run.progress.seconds, 3), "tokens_per_second": round(rate, 1)}
+        row["utilization"] = round(rate * self.utilization_per_rate, 4)
+        if isinstance(run.optimizer, EnergyConservingOptimizer):
+            row["energy"] = float(run.optimizer.energy)
+        if run.config.charges_every and step % run.config.charges_every == 0:
+            row["charges"] = charge_row(run.model, run.optimizer)
+        return row
+
+    def skip(self) -> None:
+        """Leave out of the rate what was done since the last row: evaluations, writing."""
+        self.last = time.perf_counter()
 
 
 def flops_per_token(cfg: ModelConfig) -> int:
@@ -46,37 +80,3 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-class Measures:
-    """Makes the rows of a run, from where it stands."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.tokens_per_step = run.config.batch_size * run.model.cfg.n_ctx
-        self.began = time.perf_counter() - run.reached.seconds
-        self.last = time.perf_counter()
-        dtype = torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
-        peak = peak_flops(run.place.device, dtype) * run.place.world
-        self.utilization_per_rate = flops_per_token(run.model.cfg) / peak
-
-    def row(self, loss: Tensor, norm: Tensor) -> dict[str, Any]:
-        """Return the row of the step that was just taken; waits for the device."""
-        run, values = self.run, {"loss": loss.item(), "grad_norm": norm.item()}
-        now = time.perf_counter()
-        rate = self.tokens_per_step / (now - self.last)
-        self.last, run.reached.seconds = now, now - self.began
-        step = run.reached.step
-        row: dict[str, Any] = {"step": step, "tokens": step * self.tokens_per_step, "loss": round(values["loss"], 6)}
-        row |= {"lr": round(run.optimizer.param_groups[0]["lr"], 10), "grad_norm": round(values["grad_norm"], 6)}
-        row |= {"seconds": round(run.reached.seconds, 3), "tokens_per_second": round(rate, 1)}
-        row["utilization"] = round(rate * self.utilization_per_rate, 4)
-        if isinstance(run.optimizer, EnergyConservingOptimizer):
-            row["energy"] = float(run.optimizer.energy)
-        if run.config.charges_every and step % run.config.charges_every == 0:
-            row["charges"] = charge_row(run.model, run.optimizer)
-        return row
-
-    def skip(self) -> None:
-        """Leave out of the rate what was done since the last row: evaluations, writing."""
-        self.last = time.perf_counter()

@@ -1,11 +1,12 @@
 """One process or many: `torchrun -m interp.train` copies (DDP) or shards (FSDP2) the model, nothing else changes.
 
-`torchrun` and `accelerate launch` tell each process its place through the environment. All processes build the same
+`torchrun` and `accelerate launch` tell each process its number through the environment. All processes build the same
 model and read the same corpus from disk; each computes its own part of every batch.
 """
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -15,47 +16,59 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
 
 SHARDED_PRESETS = ("gpt2-1.3b",)
+# Buffers are not sent: the biases are drawn alike in every process, or for each micro-batch on purpose.
+SENT = "forward_sync_buffers"  # its name from torch 2.13 on
+SENT = SENT if SENT in signature(DistributedDataParallel).parameters else "broadcast_buffers"
 
 
-def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, place: World) -> Any:
+def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, world: World) -> Any:
     """Return what to call for a training step: the model, compiled if asked for, or a DistributedDataParallel around it.
 
     With "fsdp" the model is sharded in place, block by block; "auto" does so for presets that need it.
-
-    Raises:
-        InterpError: soap with sharded weights.
     """
     sharded = config.distribute == "fsdp" or (config.distribute == "auto" and config.preset in SHARDED_PRESETS)
-    if place.world > 1 and sharded:
-        if config.optimizer == "soap":
-            raise InterpError(
-                "soap needs whole matrices, and fsdp shards them; use --distribute ddp, or another --optimizer."
-            )
-        mesh = init_device_mesh(place.device.type, (place.world,))
+    if world.size > 1 and sharded:
+        mesh = init_device_mesh(world.device.type, (world.size,))
         for part in (*model.blocks, model):
             fully_shard(part, mesh=mesh)
         if config.compile:
             model.compile()
         return model
     called = torch.compile(model) if config.compile else model
-    # the biases are drawn alike in every process, so buffers need not be sent
-    return DistributedDataParallel(called, broadcast_buffers=False) if place.world > 1 else called
+    if world.size == 1:
+        return called
+    quiet: dict[str, Any] = {SENT: False}
+    copies = DistributedDataParallel(called, **quiet)
+    world.leaving.callback(_let_go, copies)
+    return copies
 
 
-def whole(state: Any) -> Any:
-    """Return a nested state with every sharded tensor put together on the CPU; all processes must call it."""
+def _let_go(copies: DistributedDataParallel) -> None:
+    """Free what exchanges the gradients, also where a traceback keeps the model.
+
+    Its destructor holds the interpreter lock. Were it the last to hold the process group, it would end gloo's threads,
+    and wait for ever for one that waits for that lock.
+    """
+    del copies.reducer, copies.logger
+
+
+def whole(state: Any, world: World) -> Any:
+    """Return a nested state with every sharded tensor put together, on the CPU of the first process; all must call it.
+
+    The other processes, which write nothing, get None in place of a sharded tensor.
+    """
     if isinstance(state, dict):
-        return {key: whole(value) for key, value in state.items()}
+        return {key: whole(value, world) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return type(state)(whole(value) for value in state)
+        return type(state)(whole(value, world) for value in state)
     if isinstance(state, DTensor):
-        return state.full_tensor().cpu()
+        gathered = state.full_tensor()
+        return gathered.cpu() if world.first else None
     return state
 
 

@@ -36,6 +36,7 @@ class Lines:
         with writing(self.path) as path:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         self.file = self.path.open("a", encoding="utf-8")
+        self.close = self.file.close
 
     def write(self, row: Row) -> None:
         """Append a row.
@@ -51,10 +52,6 @@ class Lines:
                 f"Cannot write {self.path}: {error.strerror}; make room and go on with --resume."
             ) from error
 
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
 
 class TensorBoard:
     """Scalars for TensorBoard, in `tensorboard/` of the run's folder."""
@@ -67,15 +64,12 @@ class TensorBoard:
                 "--tensorboard needs the package tensorboard; install interp with its extra 'logging'."
             ) from error
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1)
+        self.close = self.writer.close
 
     def write(self, row: Row) -> None:
         """Add the scalars of a row."""
         for name, value in _scalars(row):
             self.writer.add_scalar(name, value, row["step"])
-
-    def close(self) -> None:
-        """Write what is waiting."""
-        self.writer.close()
 
 
 class WeightsAndBiases:
@@ -92,14 +86,11 @@ class WeightsAndBiases:
         self.run = wandb.init(
             project=project, name=folder.name, id=identity, resume="allow", dir=str(folder), config=settings
         )
+        self.close = self.run.finish  # waits until everything is sent
 
     def write(self, row: Row) -> None:
         """Send the scalars of a row."""
         self.run.log(dict(_scalars(row)), step=row["step"])
-
-    def close(self) -> None:
-        """Wait until everything is sent."""
-        self.run.finish()
 
 
 def open_records(config: TrainConfig, steps: int) -> list[Record]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ from interp.model.checkpoint import read_training
 from interp.model.distributed import World, choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import console
-from interp.train import checkpoints as state
+from interp.train import checkpoints
 from interp.train.batches import Batches
 from interp.train.config import FREE, TrainConfig
 from interp.train.parallel import distributed
-from interp.train.setup import Tokens, build_model, build_optimizer_of, open_tokens, resolved
+from interp.train.setup import Tokens, build_optimizer_of, model_config, open_tokens, resolved
 
 
 @dataclass
-class Reached:
+class Progress:
     """How far a run has come; saved with its state."""
 
     step: int = 0  # optimizer steps taken
@@ -37,50 +37,51 @@ class Run:
     """Everything a training run holds while it goes."""
 
     config: TrainConfig
-    place: World
+    world: World
     tokens: Tokens
     model: HookedSymmetryBrokenTransformer
     forward: Any  # the model, compiled or distributed
     optimizer: torch.optim.Optimizer
     batches: Batches
     steps: int
-    reached: Reached = field(default_factory=Reached)
+    progress: Progress = field(default_factory=Progress)
     told: bool = False  # that the loss fell to the optimizer's floor
 
     def say(self, text: str) -> None:
         """Print a line, from one process only."""
-        if self.place.first:
+        if self.world.first:
             console.print(text, soft_wrap=True, highlight=False)
 
     def settings(self) -> dict[str, Any]:
         """Return what config.json keeps of a run."""
-        best = round(self.reached.best, 6) if self.reached.evaluations else None
+        best = round(self.progress.best, 6) if self.progress.evaluations else None
         return {**self.config.to_dict(), "best_validation_loss": best, "command": self.config.command()}
 
 
-def prepare(config: TrainConfig, place: World | None = None) -> Run:
+def prepare(config: TrainConfig, world: World | None = None) -> Run:
     """Check the folder, open the corpus, build model and optimizer, and put back the state to go on from, if any.
 
     Raises:
         InterpError: the output folder is in use, or bad input.
     """
-    config, place = resolved(config), place or World(0, 1, choose_device(config.device))
-    _check_batch(config, place)
-    saved = _enter(config, place)
-    tokens = open_tokens(config)
-    model = build_model(config, tokens.tokenizer).to(place.device)
-    forward = distributed(model, config, place)
-    batches = Batches(tokens.training, model.cfg.n_ctx, config.batch_size, config.seed, place.rank, place.world)
+    config, world = resolved(config), world or World(0, 1, choose_device(config.device))
+    _check_batch(config, world)
+    saved = _enter(config, world)
+    cfg = model_config(config)
+    tokens = open_tokens(config, cfg.d_vocab)
+    model = HookedSymmetryBrokenTransformer(replace(cfg, d_vocab=tokens.d_vocab), tokens.tokenizer).to(world.device)
+    forward = distributed(model, config, world)
+    batches = Batches(tokens.training, model.cfg.n_ctx, config.batch_size, config.seed, world.rank, world.size)
     steps = config.total_steps(model.cfg.n_ctx)
     torch.manual_seed(config.seed)  # noise of the optimizer, the same in all processes
-    run = Run(config, place, tokens, model, forward, build_optimizer_of(config, model), batches, steps)
-    torch.manual_seed(config.seed + place.rank)  # dropout
+    run = Run(config, world, tokens, model, forward, build_optimizer_of(config, model), batches, steps)
+    torch.manual_seed(config.seed + world.rank)  # dropout
     if saved:
-        state.restore(saved, model, run.optimizer, place)
-        run.reached = Reached(**saved["reached"])
-        run.say(f"going on after step {run.reached.step:,} of {steps:,}")
-    elif place.first:
-        state.clear(config.output)  # late, so that bad input costs an old run nothing
+        checkpoints.restore(saved, model, run.optimizer, world)
+        run.progress = Progress(**saved["reached"])
+        run.say(f"going on after step {run.progress.step:,} of {steps:,}")
+    elif world.first:
+        checkpoints.prune(config.output, 0)  # late, so that bad input costs an old run nothing
     _describe(run)
     return run
 
@@ -90,33 +91,32 @@ def resume_command(config: TrainConfig) -> str:
     return f"python -m interp.train --resume -o {shlex.quote(str(config.output))}"
 
 
-def _check_batch(config: TrainConfig, place: World) -> None:
-    micro = config.micro_batch_size or config.batch_size // place.world
-    if config.batch_size % (place.world * max(1, micro)):
+def _check_batch(config: TrainConfig, world: World) -> None:
+    micro = config.micro_batch_size or config.batch_size // world.size
+    if config.batch_size % (world.size * max(1, micro)):
         raise InterpError(
-            f"--batch-size {config.batch_size} is no multiple of {place.world} processes x {micro} contexts; choose sizes "
+            f"--batch-size {config.batch_size} is no multiple of {world.size} processes x {micro} contexts; choose sizes "
             "that divide it."
         )
 
 
-def _enter(config: TrainConfig, place: World) -> dict[str, Any] | None:
+def _enter(config: TrainConfig, world: World) -> dict[str, Any] | None:
     """Return the state to go on from, or make sure that the folder is free and can be written."""
     begun = config.output.exists() and (config.output.is_file() or any(config.output.iterdir()))
     if begun and not config.overwrite and not config.resume:
         raise InterpError(
             f"{config.output} is not empty; choose another --output, --resume the run in it, or --overwrite it."
         )
-    if place.first:
+    if world.first:
         _make(config.output)
-        state.sweep_run(config.output)
-    if config.resume and (newest := state.read_newest(config.output)):
+        checkpoints.sweep_run(config.output)
+    if config.resume and (newest := checkpoints.read_newest(config.output)):
         folder, saved = newest
         _check_settings(config, read_training(folder), config.output)
         return saved
     if config.resume and (config.output / "config.json").is_file():
-        _check_settings(
-            config, read_training(config.output), config.output
-        )  # killed before its first state, or another
+        # killed before its first state, or another run
+        _check_settings(config, read_training(config.output), config.output)
     return None
 
 

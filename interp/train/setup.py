@@ -1,4 +1,4 @@
-"""From settings to everything a run needs: tokens, tokenizer, model, optimizer."""
+"""From settings to what a run is made of: the model's configuration, tokens and tokenizer, the optimizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from interp.data.shards.open import TokenShards, is_shards, open_shards, tokeniz
 from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
 from interp.model.config import BiasConfig, ModelConfig, Profile, preset
-from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
 from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
 from interp.vocabulary import load_tokenizer
@@ -31,6 +30,7 @@ class Tokens:
     tokenizer: PreTrainedTokenizerFast | None  # None for shards that come without one
     training: TokenShards
     held_out: Integer[np.ndarray, " tokens"]
+    d_vocab: int  # the model's
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
@@ -45,13 +45,26 @@ def resolved(config: TrainConfig) -> TrainConfig:
     )
 
 
-def open_tokens(config: TrainConfig) -> Tokens:
-    """Open the corpus or shards of a run, and load or train its tokenizer.
+def model_config(config: TrainConfig) -> ModelConfig:
+    """Return the model's configuration, with the preset's vocabulary until the tokenizer is known.
+
+    Raises:
+        InterpError: a bias that is not a number, START:END or d_head numbers, or given where the variant has none.
+    """
+    cfg = preset(
+        config.preset, config.variant, activation=config.activation, positional=config.positional,
+        dropout=config.dropout, seed=config.seed, model_name=Path(config.output).name,
+    )  # fmt: skip
+    biases = {"q": _bias(cfg.q, config, "q"), "v": _bias(cfg.v, config, "v")}
+    return replace(cfg, **biases, n_ctx=config.context or cfg.n_ctx)
+
+
+def open_tokens(config: TrainConfig, usual: int) -> Tokens:
+    """Open the corpus or shards of a run, and load its tokenizer or train one of the `usual` vocabulary.
 
     Raises:
         InterpError: no such corpus, shards or tokenizer, or nothing in a split.
     """
-    usual = model_config(config).d_vocab
     tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else None
     if is_shards(config.corpus):
         tokenizer = tokenizer or tokenizer_of(config.corpus)
@@ -60,18 +73,12 @@ def open_tokens(config: TrainConfig) -> Tokens:
     else:
         documents, others = open_corpus(config.corpus, "train"), open_corpus(config.corpus, "validation")
         tokenizer = tokenizer or train_tokenizer((document.text for document in documents), usual)
+        d_vocab = _vocabulary(tokenizer, usual)
         training, held_out = (TokenShards.of(token_stream(tokenizer, corpus)) for corpus in (documents, others))
     length = min(len(held_out), config.validation_tokens)
     if length < 2:
         raise InterpError(f"The held-out part of {config.corpus} has {length} tokens; at least 2 are needed.")
-    return Tokens(tokenizer, training, held_out.windows(np.zeros(1, dtype=np.int64), length)[0])
-
-
-def build_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast | None) -> HookedSymmetryBrokenTransformer:
-    """Build the model of a run with the vocabulary of its tokenizer."""
-    cfg = model_config(config)
-    cfg = replace(cfg, d_vocab=_vocabulary(tokenizer, cfg.d_vocab), n_ctx=config.context or cfg.n_ctx)
-    return HookedSymmetryBrokenTransformer(cfg, tokenizer)
+    return Tokens(tokenizer, training, held_out.windows(np.zeros(1, dtype=np.int64), length)[0], d_vocab)
 
 
 def build_optimizer_of(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -81,19 +88,6 @@ def build_optimizer_of(config: TrainConfig, model: torch.nn.Module) -> torch.opt
     if config.compile and config.optimizer == "ecd":
         arguments = {"compile": True, **arguments}
     return build_optimizer(config.optimizer, model.parameters(), config.lr, config.weight_decay, arguments)
-
-
-def model_config(config: TrainConfig) -> ModelConfig:
-    """Return the model's configuration, before the vocabulary is known.
-
-    Raises:
-        InterpError: a bias that is not a number, START:END or d_head numbers, or given where the variant has none.
-    """
-    cfg = preset(
-        config.preset, config.variant, activation=config.activation, positional=config.positional,
-        dropout=config.dropout, seed=config.seed, model_name=Path(config.output).name,
-    )  # fmt: skip
-    return replace(cfg, q=_bias(cfg.q, config, "q"), v=_bias(cfg.v, config, "v"))
 
 
 def _bias(usual: BiasConfig, config: TrainConfig, name: str) -> BiasConfig:

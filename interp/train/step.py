@@ -1,10 +1,10 @@
-"""One optimizer step: biases, micro-batches, the mean over processes, clipping, the update."""
+"""One optimizer step: its learning rate, biases, micro-batches, the mean over processes, clipping, the update."""
 
 from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,61 +13,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from interp.model.distributed import World
-from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.train.config import TrainConfig
-
-
-def optimizer_step(
-    model: HookedSymmetryBrokenTransformer,
-    forward: nn.Module | Any,
-    optimizer: torch.optim.Optimizer,
-    batch: Int64[Tensor, "batch pos"],
-    step: int,
-    config: TrainConfig,
-    place: World,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Take optimizer step number `step` (from 0) on this process' part of a batch.
-
-    The biases are drawn once for the step, the same for all its micro-batches and processes, or with ``bias_draws`` of
-    "micro-batch" for each of them. Nothing here waits for the device.
-
-    Returns:
-        The loss over all processes, and the norm of the gradient before clipping.
-    """
-    model.train()
-    parts = batch.split(config.micro_batch_size or len(batch))
-    optimizer.zero_grad(set_to_none=True)
-    loss = torch.zeros((), device=batch.device)
-    model.draw_biases(step + 1)
-    for number, part in enumerate(parts):
-        if config.bias_draws == "micro-batch":
-            model.draw_biases(step + 1, micro_batch=place.rank * len(parts) + number)
-        with _synchronized(forward, number == len(parts) - 1):
-            with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                share = forward(part, return_type="loss") * (len(part) / len(batch))
-            share.backward()
-        loss += share.detach()
-    loss = place.mean(loss)
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
-    if config.clip:
-        nn.utils.clip_grads_with_norm_(model.parameters(), config.clip, norm)
-    # an optimizer of the ECD family asks for the loss of these gradients, over all processes
-    optimizer.step(lambda: loss)  # type: ignore[arg-type, return-value]
-    return loss, norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-
-def _synchronized(forward: nn.Module | Any, last: bool) -> AbstractContextManager[None]:
-    """Let processes exchange gradients after the last micro-batch only."""
-    if isinstance(forward, FSDPModule):
-        forward.set_requires_gradient_sync(last)
-    elif isinstance(forward, DistributedDataParallel) and not last:
-        return forward.no_sync()
-    return nullcontext()
-
-
-Schedule = Literal["cosine", "linear", "constant", "wsd"]
+from interp.train.config import Schedule
+from interp.train.run import Run
 
 
 def learning_rate(schedule: Schedule, step: int, steps: int, warmup: float, decay: float, final: float) -> float:
@@ -86,3 +33,45 @@ def learning_rate(schedule: Schedule, step: int, steps: int, warmup: float, deca
     progress = min(1.0, max(0.0, (step - start) / max(1, steps - 1 - start)))
     height = 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1 - progress
     return final + (1 - final) * height
+
+
+def optimizer_step(run: Run, batch: Int64[Tensor, "batch pos"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Take the next optimizer step of a run on this process' part of a batch.
+
+    The biases are drawn once for the step, the same for all its micro-batches and processes, or with ``bias_draws`` of
+    "micro-batch" for each of them. Nothing here waits for the device.
+
+    Returns:
+        The loss over all processes, and the norm of the gradient before clipping.
+    """
+    model, config, step = run.model, run.config, run.progress.step
+    model.train()
+    parts = batch.split(config.micro_batch_size or len(batch))
+    run.optimizer.zero_grad(set_to_none=True)
+    loss = torch.zeros((), device=batch.device)
+    model.draw_biases(step + 1)
+    for number, part in enumerate(parts):
+        if config.bias_draws == "micro-batch":
+            model.draw_biases(step + 1, micro_batch=run.world.rank * len(parts) + number)
+        with _synchronized(run.forward, number == len(parts) - 1):
+            with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                share = run.forward(part, return_type="loss") * (len(part) / len(batch))
+            share.backward()
+        loss += share.detach()
+    loss = run.world.mean(loss)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if config.clip:
+        nn.utils.clip_grads_with_norm_(model.parameters(), config.clip, norm)
+    # an optimizer of the ECD family asks for the loss of these gradients, over all processes
+    run.optimizer.step(lambda: loss)  # type: ignore[arg-type, return-value]
+    return loss, norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def _synchronized(forward: nn.Module | Any, last: bool) -> AbstractContextManager[None]:
+    """Let processes exchange gradients after the last micro-batch only."""
+    if isinstance(forward, FSDPModule):
+        forward.set_requires_gradient_sync(last)
+    elif isinstance(forward, DistributedDataParallel) and not last:
+        return forward.no_sync()
+    return nullcontext()

@@ -4,12 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.analysis.accumulators import GroupedMoments, ScoreHistogram
+from interp.analysis.accumulators import GroupedMoments, ScoreHistogram, Sums
 from interp.analysis.attention import class_shares
-from interp.analysis.batch import DocumentCounts
-from interp.analysis.measurements.shares import ShareSums
+from interp.analysis.batch import Classes, DocumentCounts
+from interp.analysis.measurements.shares import Shares
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
+from interp.errors import InterpError
+from tests.analysis.passes import halves_and_whole, measurement_of
 from tests.analysis.reference import auroc
 
 
@@ -83,7 +85,7 @@ def test_class_shares_equal_explicit_patterns_of_both_queries(d_head, n_classes,
 
 def test_effective_documents_count_equal_documents_and_discount_unequal_ones(make_documents, make_scheme):
     scheme = make_scheme("s", 2)
-    counts = DocumentCounts(["s"], [0], 2, 30)
+    counts = DocumentCounts(Classes.of([scheme]), 30)
     documents = make_documents([scheme], 30, [10, 10, 10, 1000])
     for document, only in zip(documents, ([0] * 10, [0] * 10, [0] * 10, [1] * 1000), strict=True):
         document.classes["s"][:] = only
@@ -92,16 +94,51 @@ def test_effective_documents_count_equal_documents_and_discount_unequal_ones(mak
     assert counts.n_documents.tolist() == [3, 1]
 
 
-def test_two_halves_merge_to_the_bootstrap_of_the_whole():
-    shares = torch.rand(2, 40, 3, 4)  # with/without, query, head, class
-    documents = torch.nn.functional.one_hot(torch.arange(40) // 10, 4).double()
-    whole, left, right = (ShareSums(1, 3, 4, 50, 0, "cpu") for _ in range(3))
-    for sums, part in ((whole, [0, 1, 2, 3]), (left, [0, 1]), (right, [2, 3])):
-        rows = documents[:, part].any(1)
-        sums.update(0, shares[:, rows], documents[rows][:, part], sums.weights(torch.tensor(part)))
-    left.merge(right)
-    torch.testing.assert_close(left.resampled, whole.resampled)
-    torch.testing.assert_close(left.total, whole.total)
+def test_two_halves_merge_to_the_bootstrap_of_the_whole(make_model, make_documents, make_scheme):
+    model, scheme = make_model(), make_scheme("s", 4)
+    documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
+    settings = Settings(replicates=50, nulls=0)
+    merged, whole = (
+        measurement_of(found, Shares).sums for found in halves_and_whole(model, documents, [scheme], settings)
+    )
+    torch.testing.assert_close(merged.resampled, whole.resampled, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(merged.total, whole.total, rtol=1e-6, atol=1e-6)
+    assert whole.total.sum((0, 1, 2, 3)) == pytest.approx(2 * 2 * 3 * 120)  # every query shares out 1, with and without
+
+
+class Everything(Sums):
+    """One part of every kind that sums may have."""
+
+    PARTS = ("number", "tensor", "array", "inner", "inners", "tensors")
+
+    def __init__(self, start):
+        self.number, self.tensor, self.array = start, torch.tensor([start, 1]), np.array([[start]])
+        self.inner, self.inners = GroupedMoments(1, 1, 2), [GroupedMoments(1, 1, 2), GroupedMoments(1, 1, 3)]
+        self.tensors = [torch.tensor([start]), torch.tensor([10.0 * start, 0])]
+        for moments in (self.inner, *self.inners):
+            moments.sum += start
+
+
+def test_sums_of_every_kind_merge_and_come_back_and_those_of_another_make_are_refused():
+    one, two = Everything(1), Everything(2)
+    one.merge(two)
+    back = Everything(0)
+    back.restore({name: tensor.clone() for name, tensor in one.state().items()})
+    for found in (one, back):
+        assert found.number == 3 and isinstance(found.number, int)
+        assert found.tensor.tolist() == [3, 2] and found.array.tolist() == [[3]]
+        assert [moments.sum.unique().tolist() for moments in (found.inner, *found.inners)] == [[3]] * 3
+        assert [each.tolist() for each in found.tensors] == [[3], [30, 0]]
+    assert set(one.state()) == {
+        "number", "tensor", "array", "inner.count", "inner.sum", "inner.squares", "tensors.0", "tensors.1",
+        *(f"inners.{n}.{name}" for n in (0, 1) for name in ("count", "sum", "squares")),
+    }  # fmt: skip
+    for changed in ({"tensor": torch.zeros(3)}, {"further": torch.zeros(1)}, {"inner.further": torch.zeros(1)}):
+        with pytest.raises(InterpError, match="are of other sums than this run's; remove them to start over"):
+            Everything(0).restore({**one.state(), **changed})
+    for left_out in ("number", "inners.1.sum"):
+        with pytest.raises(InterpError, match="are of other sums"):
+            Everything(0).restore({name: tensor for name, tensor in one.state().items() if name != left_out})
 
 
 @pytest.mark.slow

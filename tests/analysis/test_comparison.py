@@ -111,7 +111,7 @@ def test_swapping_a_and_b_flips_the_signs(twins):
 
 
 def replicate_matrix(result, place):
-    numbers = result.replicates[[str(r) for r in range(REPLICATES)]].to_numpy(np.float64)
+    numbers = result.tables["replicates"][[str(r) for r in range(REPLICATES)]].to_numpy(np.float64)
     return result.heads["log2_amplification"].to_numpy()[place::3], numbers[place::3]
 
 
@@ -250,7 +250,7 @@ def test_results_that_cannot_be_paired_are_refused_and_what_differs_is_named(twi
 
 def test_results_without_replicates_or_with_other_labels_are_refused(twins):
     with pytest.raises(InterpError, match="The second result has fewer than 2 bootstrap replicates"):
-        compare_results(twins[0], replace(twins[1], replicates=pd.DataFrame()))
+        compare_results(twins[0], replace(twins[1], further={}))
     relabelled = replace(twins[1], heads=twins[1].heads.assign(n_tokens=7))
     with pytest.raises(InterpError, match="label their tokens differently"):
         compare_results(twins[0], relabelled)

@@ -82,10 +82,11 @@ def test_token_and_position_tables_equal_a_plain_groupby(make_model, make_docume
     np.testing.assert_allclose(positions["bias_score_sd"], by_pos["std"], atol=1e-5)
 
 
-def test_passage_scores_equal_the_reference_patterns(make_model, make_documents, make_scheme):
+def test_passage_scores_equal_the_reference_patterns(make_model, make_documents, make_scheme, monkeypatch):
+    monkeypatch.setattr("interp.analysis.measurements.passages.LENGTH", 8)
     model, scheme = make_model(), make_scheme("s", 4)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    result = measure(model, documents, [scheme], Settings(passages=3), passage_length=8)
+    result = measure(model, documents, [scheme], Settings(passages=3))
     assert result.passages.groupby("passage").size().tolist() == [8, 8, 8]
     rows, _ = rows_of(documents, 20, "s")
     for number, passage in result.passages.groupby("passage"):

@@ -3,11 +3,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from interp.analysis.measurements.static_alignment import StaticAlignment, static_alignment
-from interp.analysis.measurements.value_bias import ValueBias, measure_value_bias
+from interp.analysis.measurements.static_alignment import static_alignment
+from interp.analysis.measurements.value_bias import measure_value_bias
+from interp.analysis.result import Amplification
+from interp.analysis.run import measure
 from interp.analysis.saving import load_tables, save_tables
+from interp.analysis.settings import Settings
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 
@@ -18,8 +20,9 @@ def test_tables_and_run_come_back_as_they_were_and_every_file_is_named(tmp_path)
     run = {"model": "m", "n": 3, "warnings": ["שלום"]}
     files = save_tables(tmp_path / "new" / "folder", {"one": TABLE, "two": TABLE[:0]}, run, csv=["one"])
     assert sorted(files) == sorted((tmp_path / "new" / "folder").iterdir())
-    tables, loaded = load_tables(tmp_path / "new" / "folder", ["one"], "Thing.save", ["two", "three"])
+    tables, loaded = load_tables(tmp_path / "new" / "folder", ["one"], "Thing.save", others=True)
     assert loaded == run and list(tables) == ["one", "two"]
+    assert list(load_tables(tmp_path / "new" / "folder", ["one"], "Thing.save")[0]) == ["one"]
     pd.testing.assert_frame_equal(tables["one"], TABLE)
     assert list(tables["two"].columns) == ["token", "value"]
     csv = pd.read_csv(tmp_path / "new" / "folder" / "one.csv", keep_default_na=False, na_values=[""])
@@ -31,7 +34,7 @@ def test_tables_and_run_come_back_as_they_were_and_every_file_is_named(tmp_path)
 
 def test_what_is_missing_or_broken_is_named(tmp_path):
     with pytest.raises(InterpError, match=r"lacks one\.parquet, run\.json; expected a folder written by Thing\.save"):
-        load_tables(tmp_path, ["one"], "Thing.save", ["two"])
+        load_tables(tmp_path, ["one"], "Thing.save", others=True)
     for broken in ("one.parquet", "run.json"):
         save_tables(tmp_path, {"one": TABLE}, {})
         (tmp_path / broken).write_text("no")
@@ -39,29 +42,46 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
             load_tables(tmp_path, ["one"], "Thing.save")
 
 
-@pytest.mark.parametrize("changes", [{}, {"positional": "rope"}, {"q": BiasConfig()}], ids=str)
-def test_a_static_alignment_survives_saving_and_loading(make_model, tmp_path, changes):
-    static_alignment(make_model()).save(tmp_path)  # a folder may hold an earlier one
-    found = static_alignment(make_model(seed=3, **changes))
-    found.save(tmp_path)
-    loaded = StaticAlignment.load(tmp_path)
-    torch.testing.assert_close(loaded.tokens, found.tokens, equal_nan=True, rtol=0, atol=0)
-    if found.positions is None:
-        assert loaded.positions is None
-    else:
-        torch.testing.assert_close(loaded.positions, found.positions, equal_nan=True, rtol=0, atol=0)
-    table = pd.read_parquet(tmp_path / "tokens.parquet")
-    row = table[(table["layer"] == 1) & (table["head"] == 2) & (table["token_index"] == 7)].iloc[0]
-    np.testing.assert_array_equal(row["alignment"], found.tokens[1, 2, 7].item())
+@pytest.mark.parametrize("changes", [{}, {"positional": "rope"}, {"q": BiasConfig()}, {"v": BiasConfig()}], ids=str)
+def test_tables_on_request_survive_saving_and_loading_and_earlier_ones_do_not(
+    make_model, make_documents, make_scheme, tmp_path, changes
+):
+    schemes = [make_scheme("s", 3)]
+    documents = make_documents(schemes, 60, [400, 300])
+    for seed, more in ((0, {}), (3, changes)):  # a folder may hold an earlier one
+        model = make_model(seed=seed, **more)
+        plain = measure(model, documents, schemes, Settings(nulls=0, replicates=2))
+        result = plain.with_tables({**plain.static(model), **plain.values(model, documents, schemes)})
+        result.save(tmp_path)
+    loaded = Amplification.load(tmp_path)
+    asked = set(loaded.tables) - set(plain.tables)
+    expected = {
+        "static_tokens",
+        "static_positions",
+        "static_agreement",
+        "static_enrichment",
+        "value_tokens",
+        "value_components",
+    }
+    absent = {"positional": {"static_positions"}, "v": {"value_tokens", "value_components"},
+              "q": {name for name in expected if name.startswith("static_")}}  # fmt: skip
+    assert asked == expected.difference(*(absent[name] for name in changes))
+    for name in asked:
+        pd.testing.assert_frame_equal(loaded.tables[name], result.tables[name], check_exact=True)
+    if "static_positions" in asked:
+        found = loaded.tables["static_positions"].set_index(["layer", "head", "pos"])["static_alignment"]
+        assert found.loc[(1, 2, 7)] == static_alignment(model).positions[1, 2, 7].item()
+    if "value_components" in asked:
+        components = measure_value_bias(model, documents, schemes).components
+        for name in components:
+            np.testing.assert_array_equal(loaded.tables["value_components"][name], components[name])
 
 
-def test_a_value_bias_survives_saving_and_loading(make_model, make_documents, make_scheme, tmp_path):
-    model, scheme = make_model(), make_scheme("s", 3)
-    found = measure_value_bias(model, make_documents([scheme], model.cfg.d_vocab, [33, 7]), [scheme])
-    names = {file.name for file in found.save(tmp_path)}
-    assert names == {"components.parquet", "components.csv", "components.json", "run.json"}
-    loaded = ValueBias.load(tmp_path)
-    pd.testing.assert_frame_equal(loaded.components, found.components)
-    assert (
-        loaded.inverse_scale == found.inverse_scale == json.loads((tmp_path / "run.json").read_text())["inverse_scale"]
-    )
+def test_tables_that_were_attributes_say_where_they_are(make_model, make_documents, make_scheme):
+    scheme = make_scheme("s", 3)
+    result = measure(make_model(), make_documents([scheme], 60, [40]), [scheme], Settings(nulls=0, replicates=2))
+    for name in ("replicates", "bias_samples", "static_tokens", "value_components"):
+        with pytest.raises(AttributeError, match=rf"result\.tables\['{name}'\]"):
+            getattr(result, name)
+    with pytest.raises(AttributeError, match="no attribute 'hedas'; did you mean 'heads'"):
+        result.hedas  # noqa: B018 - reading it is what fails

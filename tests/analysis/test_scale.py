@@ -12,24 +12,23 @@ import pandas as pd
 import pytest
 import torch
 
+from interp.analysis.measurements.passages import Passages
 from interp.analysis.result import Amplification
-from interp.analysis.resume import ResumeFile, remove_partial, state_of
+from interp.analysis.resume import ResumeFile, remove_partial
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.data.contexts import Dealer, Encoded, TaggedDocument
 from interp.errors import InterpError
+from tests.analysis.passes import measurement_of
 
-TABLES = (
-    "heads",
-    "tokens",
-    "positions",
-    "passages",
-    "passage_scores",
-    "nulls",
-    "adjusted",
-    "selectivity",
-    "replicates",
-)
+TABLES = ("heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates")
+
+
+def assert_alike(one, two, **how):
+    """All tables of two results are alike."""
+    assert set(one.tables) == set(two.tables) == set(TABLES)
+    for name in TABLES:
+        pd.testing.assert_frame_equal(one.tables[name], two.tables[name], **how)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def case(make_model, make_documents, make_scheme):
     """A model and documents of several blocks."""
     model, schemes = make_model(n_ctx=9, n_layers=1), [make_scheme("s", 4), make_scheme("t", 3)]
     documents = make_documents(schemes, model.cfg.d_vocab, np.random.default_rng(0).integers(5, 300, size=24))
-    blocks = [one.block for one in Dealer(9).deal([_encoded(document) for document in documents])]
+    blocks = [one.block for one in Dealer(9).shard_by_block([_encoded(document) for document in documents])]
     return model, schemes, [_in_block(document, block) for document, block in zip(documents, blocks, strict=True)]
 
 
@@ -72,7 +71,7 @@ def interrupted(case, partial, batches):
             raise KilledError
 
     with pytest.raises(KilledError):
-        run(case, partial=partial, on_tokens=on_tokens)
+        run(case, resume=partial, on_tokens=on_tokens)
 
 
 def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
@@ -84,10 +83,9 @@ def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
         done.append(ResumeFile(tmp_path, {"seed": 0}).done.number)
     assert done[0] < done[1]
     partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
-    resumed = run(case, after(case, partial), partial=partial)
+    resumed = run(case, after(case, partial), resume=partial)
     assert partial.done.number == done[1]
-    for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(resumed, name), getattr(whole, name), check_exact=True)
+    assert_alike(resumed, whole, check_exact=True)
     assert resumed.run["n_tokens"] == whole.run["n_tokens"]
     remove_partial(tmp_path)
     assert not tmp_path.exists()
@@ -111,7 +109,7 @@ def test_partial_sums_of_other_settings_and_damaged_ones_are_refused(case, tmp_p
 
 
 def test_sums_are_saved_no_more_often_than_asked(case, tmp_path):
-    run(case, partial=ResumeFile(tmp_path, {}, every_seconds=3600.0))
+    run(case, resume=ResumeFile(tmp_path, {}, every_seconds=3600.0))
     assert not list(tmp_path.iterdir())
 
 
@@ -146,18 +144,17 @@ def test_two_processes_find_what_one_finds_and_only_the_first_speaks(corpus, tmp
         assert not (tmp_path / str(processes) / "partial").exists()
     assert told == {1: 1, 2: 1}
     one, two = (Amplification.load(tmp_path / str(processes)) for processes in (1, 2))
-    for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(one, name), getattr(two, name), rtol=1e-6, atol=1e-7)
+    assert_alike(one, two, rtol=1e-6, atol=1e-7)
     for name in ("n_tokens", "n_documents", "corpus_sha256"):
         assert one.run[name] == two.run[name]
 
 
 KILLED = """
 import sys
-from interp.analysis import partial
-partial.EVERY_SECONDS = 0.0
-partial.PartialSums.__init__.__defaults__ = (0, 0.0)
-partial.SHARE = 1e9
+from interp.analysis import resume
+resume.EVERY_SECONDS = 0.0
+resume.ResumeFile.__init__.__defaults__ = (0, 0.0)
+resume.SHARE = 1e9
 sys.argv = ["interp.amplify", *sys.argv[1:]]
 from interp.amplify import app
 app()
@@ -181,13 +178,12 @@ def test_a_killed_command_goes_on_when_it_is_given_again(corpus, tmp_path):
         [sys.executable, "-m", "interp.amplify", *words, "--seed", "1"], capture_output=True, text=True
     )
     assert other.returncode == 1
-    assert "partial results of another run: its null_seed is 0, here it is 1" in " ".join(other.stderr.split())
+    assert "partial results of another run: its seed is 0, here it is 1" in " ".join(other.stderr.split())
     for folder in (output, tmp_path / "whole"):
         words[words.index("-o") + 1] = str(folder)
         subprocess.run([sys.executable, "-m", "interp.amplify", *words], check=True, capture_output=True)
     resumed, whole = Amplification.load(output), Amplification.load(tmp_path / "whole")
-    for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(resumed, name), getattr(whole, name), check_exact=True)
+    assert_alike(resumed, whole, check_exact=True)
     assert not (output / "partial").exists()
 
 
@@ -200,13 +196,12 @@ def test_merged_parts_of_the_blocks_equal_the_whole_in_any_order(case, world):
         for other in others:
             first.merge(other)
         wholes.append(first)
-    expected = state_of(sums_of(case, case[2]))
+    expected = sums_of(case, case[2]).state()
     for whole in wholes:
-        for name, tensor in state_of(whole).items():
+        for name, tensor in whole.state().items():
             torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)
-        assert [one.tokens.tolist() for one in whole.sample.contexts()] == [
-            one.tokens.tolist() for one in sums_of(case, case[2]).sample.contexts()
-        ]
+        kept, kept_of_all = (measurement_of(sums, Passages).contexts() for sums in (whole, sums_of(case, case[2])))
+        assert [one.tokens.tolist() for one in kept] == [one.tokens.tolist() for one in kept_of_all]
 
 
 def sums_of(case, documents):
@@ -220,5 +215,5 @@ def sums_of(case, documents):
         def save(self, block, sums):
             kept[:] = [sums]
 
-    run(case, documents, partial=Keeping())
+    run(case, documents, resume=Keeping())
     return kept[0]

@@ -6,6 +6,7 @@ python -m tests.bench.analysis NAME CONTEXTS    peak memory of one way in this p
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +87,11 @@ def ways(model, documents):
 def slow_ways(model, documents):
     """What costs as many runs as are asked for, and the amplification of the same documents."""
     scheme = Scheme("s", tuple(map(str, range(CLASSES))), False, lambda tokens, *_: tokens)
-    settings = {"batch_size": BATCH, "passages": 0, "nulls": 0}
-    tokens = measure(model, documents, [scheme], **settings).tokens
+    settings = Settings(batch_size=BATCH, passages=0, nulls=0)
+    tokens = measure(model, documents, [scheme], settings).tokens
     return {
-        OURS: lambda: measure(model, documents, [scheme], **settings),
-        DRAWS: lambda: measure(model, documents, [scheme], Settings(bias_samples=2), **settings),
+        OURS: lambda: measure(model, documents, [scheme], settings),
+        DRAWS: lambda: measure(model, documents, [scheme], replace(settings, bias_samples=2)),
         INTERVENTIONS: lambda: intervene(
             model, documents, [scheme], InterventionSettings(where="all,layers", scales=(0, 2), batch_size=BATCH)
         ),

@@ -27,7 +27,7 @@ LENGTHS = st.lists(st.integers(1, 150), min_size=1, max_size=40)
 def test_every_document_within_the_limit_goes_to_exactly_one_process_in_whole_blocks(lengths, world, max_tokens):
     documents = encoded(lengths)
     dealers = [Dealer(CONTEXT, max_tokens, rank, world) for rank in range(world)]
-    dealt = [list(dealer.deal(documents)) for dealer in dealers]
+    dealt = [list(dealer.shard_by_block(documents)) for dealer in dealers]
     expected = [document.index for document in take_tokens(documents, max_tokens)]
     assert sorted(one.index for part in dealt for one in part) == expected
     assert len({dealer.checksum.hexdigest() for dealer in dealers}) == 1
@@ -53,11 +53,11 @@ def test_the_limit_falls_on_the_last_border_that_does_not_exceed_it(lengths, max
 
 def test_what_goes_on_after_a_block_is_what_was_left_of_the_same_texts():
     documents = encoded([100] * 20)
-    whole = list(Dealer(CONTEXT).deal(documents))
+    whole = list(Dealer(CONTEXT).shard_by_block(documents))
     done = whole[7].block
-    rest = list(Dealer(CONTEXT, done=Done(done.number, done.digest)).deal(documents))
+    rest = list(Dealer(CONTEXT, done=Done(done.number, done.digest)).shard_by_block(documents))
     assert [one.index for one in rest] == [one.index for one in whole if one.block.number > done.number]
     changed = [documents[0]._replace(document=Document("0", "another text")), *documents[1:]]
     for other in (changed, documents[:2]):
         with pytest.raises(InterpError, match="corpus is not the one"):
-            list(Dealer(CONTEXT, done=Done(done.number, done.digest)).deal(other))
+            list(Dealer(CONTEXT, done=Done(done.number, done.digest)).shard_by_block(other))

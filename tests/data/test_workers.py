@@ -12,7 +12,7 @@ from interp.errors import InterpError
 
 def test_a_tokenizing_process_that_dies_is_one_clear_sentence(tmp_path, tokenizer):
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with WorkerPool("tokenizing", "interp.data.tokenizer_worker", str(tmp_path / "tokenizer.json"), 1) as processes:
+    with WorkerPool("tokenizing", "interp.data.tokenizer", str(tmp_path / "tokenizer.json"), 1) as processes:
         assert processes.submit(["two words"]).result()[1].tolist() == [len(tokenizer.encode("two words")) + 1]
         processes.started[0].kill()
         with pytest.raises(InterpError, match=r"tokenizing process ended unexpectedly.*workers=0"):
@@ -27,7 +27,7 @@ def test_closing_the_iterator_early_stops_the_processes(tmp_path, tokenizer, mon
             super().__init__(*arguments)
             pools.append(self)
 
-    monkeypatch.setattr(tokenizing, "Processes", Recorded)
+    monkeypatch.setattr(tokenizing, "WorkerPool", Recorded)
     monkeypatch.setattr(tokenizing, "CHUNK_DOCUMENTS", 1)
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     documents = ((Place(number, number), Document("", "some text")) for number in count(1))

@@ -6,11 +6,20 @@ import pandas as pd
 import pytest
 
 from interp.errors import InterpError
+from interp.replicate.__main__ import run
 from interp.replicate.config import ReplicateConfig
 from interp.replicate.job import TAKEN, lock_of, run_job
-from interp.replicate.jobs import PLAN, RATES, grid_of, jobs_of, read_json, settings_of, with_rate, write_json
-from interp.replicate.plan import Tuning, scale
-from interp.replicate.replication import plan_of, refuse_other_results, replicate, store_plan
+from interp.replicate.jobs import (
+    RATES,
+    grid_of,
+    jobs_of,
+    read_json,
+    refuse_other_results,
+    settings_of,
+    with_rate,
+    write_json,
+)
+from interp.replicate.plan import PLAN, Tuning, plan_of, scale, store_plan
 from interp.replicate.results import results_table
 from interp.replicate.steps import best_rate
 from interp.replicate.workers import Workers
@@ -139,6 +148,6 @@ def test_the_stored_plan_is_gone_on_with_and_options_change_it(small_plan, tmp_p
 def test_a_look_at_what_is_known_leaves_the_plan_of_those_at_work_alone(small_plan, tmp_path):
     store_plan(small_plan(), tmp_path / PLAN)
     before = (tmp_path / PLAN).read_bytes()
-    replicate(ReplicateConfig(output=tmp_path, report=True, seeds="7"))
+    run(ReplicateConfig(output=tmp_path, report=True, seeds="7"))
     assert (tmp_path / PLAN).read_bytes() == before
     assert (tmp_path / "report.html").is_file() and set(pd.read_csv(tmp_path / "results.csv")["seed"]) == {7}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from interp.replicate.page import write_results
 from interp.replicate.plan import read_plan, scale
-from interp.replicate.replication import write_results
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "replication" / "tiny"

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from interp.replicate.plan import Measuring, Tuning
-from interp.replicate.replication import store_plan
+from interp.replicate.plan import Measuring, Tuning, store_plan
 
 RESULTS = ("results.csv", "contrasts.csv")
 

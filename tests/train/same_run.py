@@ -4,14 +4,14 @@ import sys
 
 import torch
 
-from interp.train import checkpoints as state
+from interp.train import checkpoints
 
 TIMES = ("seconds", "tokens_per_second", "utilization")
 
 
 def final(folder):
     """Everything of the last state that training could have made different."""
-    saved = torch.load(state.saved_states(folder)[-1] / state.STATE, weights_only=True)
+    saved = torch.load(checkpoints.saved_states(folder)[-1] / checkpoints.STATE, weights_only=True)
     evaluations = [{k: v for k, v in row.items() if k not in TIMES} for row in saved["reached"]["evaluations"]]
     return {key: saved[key] for key in ("model", "optimizer", "random")}, evaluations, saved["reached"]["best"]
 
@@ -41,10 +41,10 @@ def same_run(a, b, curve):
 
 def command(corpus, output, *more):
     words = f"--corpus {corpus} --steps 60 --batch-size 4 --context 16 --dropout 0.1 --lr 0.003 --evaluate-every 6"
-    words += f" --save-every 3 --optimizer ecd --clip 1 -o {output}"
+    words += f" --save-every 6 --optimizer ecd --clip 1 -o {output}"
     return [sys.executable, "-m", "interp.train", *words.split(), *more]
 
 
 def begun(output, before):
-    states = state.saved_states(output)
+    states = checkpoints.saved_states(output)
     return bool(states) and states[-1].name != before

@@ -9,20 +9,20 @@ from interp.train.batches import Batches, Prefetcher
 CASES = [(1000, 16, 4), (100, 7, 2), (97, 8, 5)]
 
 
-def batches(length, n_ctx, batch_size, *place):
-    return Batches(TokenShards.of(np.arange(length)), n_ctx, batch_size, 3, *place)
+def batches(length, n_ctx, batch_size, *process):
+    return Batches(TokenShards.of(np.arange(length)), n_ctx, batch_size, 3, *process)
 
 
 @pytest.mark.parametrize(("length", "n_ctx", "batch_size"), CASES)
 def test_batches_are_a_pure_function_of_the_step_and_an_epoch_repeats_no_context(length, n_ctx, batch_size):
-    made = batches(length, n_ctx, batch_size)
-    epoch = torch.cat([made.at(step) for step in range(made.per_epoch)])
+    whole = batches(length, n_ctx, batch_size)
+    epoch = torch.cat([whole.at(step) for step in range(whole.per_epoch)])
     starts = epoch[:, 0]
     assert torch.equal(epoch, starts[:, None] + torch.arange(n_ctx))  # contexts are consecutive tokens
     assert len(starts.unique()) == len(starts)
-    later = 2 * made.per_epoch
-    assert torch.equal(batches(length, n_ctx, batch_size).at(later), made.at(later))
-    assert not torch.equal(made.at(made.per_epoch), made.at(0))
+    later = 2 * whole.per_epoch
+    assert torch.equal(batches(length, n_ctx, batch_size).at(later), whole.at(later))
+    assert not torch.equal(whole.at(whole.per_epoch), whole.at(0))
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -34,10 +34,10 @@ def test_the_parts_of_all_processes_are_the_batch_of_one(world):
 
 
 def test_batches_read_ahead_are_those_of_their_steps_in_any_order():
-    made = batches(1000, 16, 4)
-    ahead = Prefetcher(made, torch.device("cpu"))
+    whole = batches(1000, 16, 4)
+    ahead = Prefetcher(whole, torch.device("cpu"))
     for step in (0, 1, 2, 7, 8, 3):
-        assert torch.equal(ahead.at(step), made.at(step))
+        assert torch.equal(ahead.at(step), whole.at(step))
     ahead.close()
 
 

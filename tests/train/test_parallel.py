@@ -1,26 +1,59 @@
 """Two processes train what one trains: gloo on CPU, started as on a node of GPUs."""
 
+import functools
 import shutil
-import subprocess
 import sys
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from interp.model.checkpoint import load_model
-from interp.train import checkpoints as state
+from interp.train import checkpoints
+from interp.train.__main__ import app
+from tests.processes import run_together
 
 STEPS = 12
 
 
-def run(corpus, output, processes, *more):
-    words = f"--corpus {corpus} --steps {STEPS} --batch-size 8 --context 16 --evaluate-every 4 -o {output}".split()
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    done = subprocess.run([*start, "interp.train", *words, *more], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
+def words(corpus, output, *more):
+    common = f"--corpus {corpus} --steps {STEPS} --batch-size 8 --context 16 --evaluate-every 4 -o {output}"
+    return [*common.split(), *more]
+
+
+def train_alone(corpus, output, *more):
+    done = CliRunner().invoke(app, words(corpus, output, *more))
+    assert done.exit_code == 0, done.stderr
+
+
+def train_together(corpus, output, *more, status=0):
+    """Train with two processes and return what they wrote."""
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "interp.train",
+    ]
+    statuses, (told,) = run_together([[*start, *words(corpus, output, *more)]])
+    assert statuses == [status], told[-3000:]
+    return told
+
+
+@pytest.fixture(scope="module")
+def alone(corpus, tmp_path_factory):
+    """The folder of a run of one process, trained once for each set of arguments."""
+
+    @functools.cache
+    def folder_of(*more):
+        output = tmp_path_factory.mktemp("alone") / "run"
+        train_alone(corpus, output, *more)
+        return output
+
+    return folder_of
 
 
 def differences(rows):
@@ -41,23 +74,29 @@ CASES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "arguments", "distribute"), CASES)
-def test_two_processes_follow_the_curve_of_one(corpus, tmp_path, curve, optimizer, arguments, distribute):
+def test_two_processes_follow_the_curve_of_one(corpus, tmp_path, curve, alone, optimizer, arguments, distribute):
     more = ("--optimizer", optimizer, *arguments.split(), "--variant", "bqbv")
-    run(corpus, tmp_path / "one", 1, *more)
-    told = run(corpus, tmp_path / "two", 2, *more, "--distribute", distribute)
+    told = train_together(corpus, tmp_path / "two", *more, "--distribute", distribute)
     assert told.count("parameters,") == 1  # only one of them speaks
-    assert max(differences([curve(tmp_path / name) for name in ("one", "two")])) < 1e-5
-    models = [load_model(tmp_path / name / f"step-{STEPS:08}") for name in ("one", "two")]
+    folders = (alone(*more), tmp_path / "two")
+    assert max(differences(list(map(curve, folders)))) < 1e-5
+    models = [load_model(folder / f"step-{STEPS:08}") for folder in folders]
     for a, b in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-4)
 
 
 @pytest.mark.slow
-def test_micro_batches_of_processes_draw_the_biases_of_micro_batches_of_one(corpus, tmp_path, curve):
+def test_micro_batches_of_processes_draw_the_biases_of_micro_batches_of_one(corpus, tmp_path, curve, alone):
     more = ("--bias-draws", "micro-batch", "--micro-batch-size", "2")
-    run(corpus, tmp_path / "one", 1, *more)
-    run(corpus, tmp_path / "two", 2, *more)
-    assert max(differences([curve(tmp_path / name) for name in ("one", "two")])) < 1e-5
+    train_together(corpus, tmp_path / "two", *more)
+    assert max(differences([curve(alone(*more)), curve(tmp_path / "two")])) < 1e-5
+
+
+@pytest.mark.slow
+def test_what_all_processes_refuse_is_said_by_one(corpus, tmp_path):
+    told = train_together(corpus, tmp_path / "run", "--batch-size", "7", status=1)
+    assert told.count("--batch-size 7 is no multiple of 2 processes") == 1
+    assert "interp/train" not in told  # no traceback
 
 
 @pytest.mark.slow
@@ -65,15 +104,16 @@ def test_micro_batches_of_processes_draw_the_biases_of_micro_batches_of_one(corp
 def test_a_state_of_two_processes_goes_on_in_two_bit_by_bit_and_in_one_to_rounding(corpus, tmp_path, curve, distribute):
     more = ("--optimizer", "ecd", "--clip", "1", "--save-every", "6", "--keep", "9")
     whole = tmp_path / "whole"
-    run(corpus, whole, 2, *more, "--distribute", distribute)
-    for name, processes in (("two", 2), ("one", 1)):
+    train_together(corpus, whole, *more, "--distribute", distribute)
+    for name, go_on in (("two", train_together), ("one", train_alone)):
         part = shutil.copytree(
             whole, tmp_path / name, ignore=shutil.ignore_patterns("step-00000008", f"step-{STEPS:08}")
         )
-        run(corpus, part, processes, *more, "--distribute", distribute, "--resume")
+        go_on(corpus, part, *more, "--distribute", distribute, "--resume")
     assert max(differences([curve(whole), curve(tmp_path / "one")])) < 1e-5
     ends = [
-        torch.load(path / f"step-{STEPS:08}" / state.STATE, weights_only=True) for path in (whole, tmp_path / "two")
+        torch.load(path / f"step-{STEPS:08}" / checkpoints.STATE, weights_only=True)
+        for path in (whole, tmp_path / "two")
     ]
     for name, value in ends[0]["model"].items():
         assert torch.equal(value, ends[1]["model"][name])

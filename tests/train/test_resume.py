@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interp.errors import InterpError
-from interp.train import checkpoints as state
+from interp.train import checkpoints
 from interp.train.loop import Stopped, train
 from interp.train.optim.registry import OPTIMIZERS
 from tests.train.same_run import same_run
@@ -35,12 +35,12 @@ def test_a_damaged_state_is_passed_over_and_none_left_is_said(config, curve, tmp
     settings = config(steps=6, evaluate_every=2, keep=2)
     whole = train(settings)
     part = shutil.copytree(whole, tmp_path / "part")
-    newest = state.saved_states(part)[-1] / state.STATE
+    newest = checkpoints.saved_states(part)[-1] / checkpoints.STATE
     newest.write_bytes(newest.read_bytes()[:1000])
     train(replace(settings, output=part, resume=True))
     same_run(whole, part, curve)
-    for folder in state.saved_states(part):
-        (folder / state.STATE).write_bytes(b"junk")
+    for folder in checkpoints.saved_states(part):
+        (folder / checkpoints.STATE).write_bytes(b"junk")
     with pytest.raises(InterpError, match=r"No saved state can be read .*begin anew with --overwrite"):
         train(replace(settings, output=part, resume=True))
 
@@ -52,7 +52,7 @@ def test_a_state_that_carries_code_is_not_run(config, tmp_path):
 
     settings = config(steps=2, evaluate_every=2)
     folder = train(settings)
-    torch.save(Evil(), state.saved_states(folder)[-1] / state.STATE)
+    torch.save(Evil(), checkpoints.saved_states(folder)[-1] / checkpoints.STATE)
     with pytest.raises(InterpError, match="No saved state can be read"):
         train(replace(settings, resume=True))
     assert not (tmp_path / "ran").exists()
@@ -65,7 +65,7 @@ def test_resume_without_a_state_begins_and_with_other_settings_is_refused(config
             train(config(steps=2, evaluate_every=2, resume=True, **changes))
     assert len(list(folder.glob("step-*"))) == 1
     longer = train(config(steps=4, evaluate_every=2, resume=True))
-    assert [path.name for path in state.saved_states(longer)] == ["step-00000002", "step-00000004"]
+    assert [path.name for path in checkpoints.saved_states(longer)] == ["step-00000002", "step-00000004"]
 
 
 def test_a_second_signal_acts_as_usual_and_handlers_are_put_back(config, monkeypatch):
@@ -99,7 +99,7 @@ def test_in_one_process_a_signal_ends_the_run_after_a_whole_step(config, curve, 
 
 def test_a_checkpoint_without_a_state_is_not_trained_over_by_another_run(config):
     folder = train(config(steps=2, evaluate_every=2))
-    shutil.rmtree(state.saved_states(folder)[0])
+    shutil.rmtree(checkpoints.saved_states(folder)[0])
     with pytest.raises(InterpError, match="had other settings"):
         train(config(steps=2, evaluate_every=2, resume=True, seed=5))
     train(config(steps=2, evaluate_every=2, resume=True))  # a run that was killed before its first state
@@ -125,7 +125,7 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(config, 
 
 def test_the_curve_of_a_killed_run_is_cut_where_it_goes_on(config, curve):
     folder = train(config(steps=4, evaluate_every=2))
-    for path in state.saved_states(folder)[1:]:
+    for path in checkpoints.saved_states(folder)[1:]:
         shutil.rmtree(path)
     with (folder / "training.jsonl").open("a") as file:
         file.write(json.dumps({"step": 5, "loss": 1.0}) + "\n" + '{"step": 6, "lo')

@@ -57,10 +57,11 @@ class Passages(Measurement):
 
     def state(self) -> dict[str, Tensor]:
         """Return the sample as tensors, by name."""
-        keys, numbers = [-key for key, _, _ in self.kept], [number for _, number, _ in self.kept]
+        kept = self._in_order()
+        keys, numbers = [-key for key, _, _ in kept], [number for _, number, _ in kept]
         found = {"keys": torch.tensor(keys, dtype=torch.float64), "numbers": torch.tensor(numbers, dtype=torch.int64)}
-        if self.kept:
-            contexts = [one for _, _, one in self.kept]
+        if kept:
+            contexts = [one for _, _, one in kept]
             found |= {name: torch.cat([getattr(one, name) for one in contexts]) for name in ("tokens", "documents")}
             for name in contexts[0].classes:
                 found[f"classes.{name}"] = torch.cat([one.classes[name] for one in contexts])
@@ -77,7 +78,10 @@ class Passages(Measurement):
 
     def contexts(self) -> list[Contexts]:
         """Return the contexts kept, in the order of the corpus."""
-        return [one for _, _, one in sorted(self.kept, key=lambda item: item[1])]
+        return [one for _, _, one in self._in_order()]
+
+    def _in_order(self) -> list[tuple[float, int, Contexts]]:
+        return sorted(self.kept, key=lambda item: item[1])
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
         """Return the tables `passages` and `passage_scores`, of the middle `LENGTH` tokens of each context kept.

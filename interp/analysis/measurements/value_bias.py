@@ -79,8 +79,7 @@ class ValueSums(Sums):
                 self.components.update(hook.layer(), along, row)
 
         def see_stream(stream: Float[Tensor, "batch pos d_model"], hook: HookPoint) -> None:
-            variance = stream[batch.mask].double().var(-1, correction=0)
-            inverse = (variance + self.model.cfg.eps).rsqrt()
+            inverse = 1 / self.model.ln_final.scale(stream[batch.mask].double())
             self.inverse_scale += torch.stack([inverse.sum(), inverse.new_tensor(float(inverse.numel()))])
 
         hooks = [(f"blocks.{layer}.attn.hook_v", see_values) for layer in range(self.model.cfg.n_layers)]
@@ -147,18 +146,15 @@ def value_bias_logits(
 ) -> Float[Tensor, "layer head_index d_vocab"]:
     """Return what each head's value bias adds to the logits directly, less its mean over the vocabulary.
 
-    The final norm is linear but for its division by the stream's standard deviation, which is held at what it is: with
-    u = b_V W_O of a head, the logits get inverse_scale * (u - mean(u)) * w W_U, with w the norm's weights; its shift b is no
-    part of it. A constant over the vocabulary changes no probability. Layers are the sums of their heads.
+    With u = b_V W_O of a head, the logits get N(u) W_U, where N is the final norm at a scale that is held
+    (`LayerNorm.linearize`). A constant over the vocabulary changes no probability. Layers are the sums of their heads.
 
     Args:
         model: the biases in force are taken (`model.bias` chooses them).
         inverse_scale: mean of 1 / (standard deviation of the final residual stream) over a corpus, as
             `interp.analysis.measurements.value_bias` measures it; at 1 the logits are right up to this one factor.
     """
-    written = model.bias_OV  # [layer, head_index, d_model]
-    centred = (written - written.mean(-1, keepdim=True)) * model.ln_final.w * inverse_scale
-    logits = model.unembed(centred)
+    logits = model.unembed(model.ln_final.linearize(inverse_scale)(model.bias_OV))
     return logits - logits.mean(-1, keepdim=True)
 
 

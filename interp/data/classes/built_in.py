@@ -1,4 +1,4 @@
-"""Schemes by name: partitions of the tokens into classes, built in, from a file, or one's own."""
+"""Schemes by name: built in (tags, surface of the token, frequency), from a file, or one's own."""
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,70 @@ SURFACES = (
     "bytes",  # a piece of a multi-byte character
 )
 
+DECILES = ("freq 1 (most frequent)", *(f"freq {number}" for number in range(2, 10)), "freq 10 (rarest)")
+
+UNIVERSAL = (
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
+    *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
+)
+"""The universal parts of speech; X is what fits nowhere else."""
+
+FUNCTION_OF = {
+    **dict.fromkeys(["ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"], "function"),
+    **dict.fromkeys(["ADJ", "ADV", "NOUN", "PROPN", "VERB"], "content"),
+    "NUM": "number",
+    "PUNCT": "punctuation",
+}
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def build_schemes(
+    names: Sequence[str | Path | Scheme | Labeller],
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: Corpus,
+    pipeline_name: str = DEFAULT_PIPELINE,
+) -> list[Scheme]:
+    """Return the named schemes, in order. Classes are known before the first document is read.
+
+    Args:
+        names: of `pos`, `tag`, `dep`, `ent`, `function`, `surface`, `freq`; paths of YAML files (docs/classes.md);
+            functions of spaCy documents (`interp.token_classes`); or schemes of one's own.
+        tokenizer: whose vocabulary `surface` and `freq` classify.
+        corpus: what `freq` counts, in one pass.
+        pipeline_name: whose labels are the classes of `tag`, `dep` and `ent`.
+
+    Raises:
+        InterpError: an unknown or repeated name, none at all, a file that defines none, or a pipeline that is not installed.
+    """
+    if not names:
+        raise InterpError(f"No scheme was named; choose from {', '.join(BUILT_IN)}.")
+    schemes: dict[str, Scheme] = {}
+    for scheme in (one for name in names for one in _named(name, tokenizer, corpus, pipeline_name)):
+        if scheme.name in schemes:
+            raise InterpError(f"The scheme {scheme.name!r} is named twice; name each once.")
+        schemes[scheme.name] = scheme
+    return list(schemes.values())
+
+
+def _named(
+    name: str | Path | Scheme | Labeller, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str
+) -> list[Scheme]:
+    if isinstance(name, Scheme):
+        return [name]
+    if isinstance(name, Labeller):
+        return name.schemes()
+    if callable(name):
+        raise InterpError(
+            f"The function {getattr(name, '__name__', name)!r} does not say which classes it gives; write "
+            '@interp.token_classes("one", "another") above it.'
+        )
+    if Path(name).suffix in SUFFIXES:
+        return read_schemes(name)
+    if (built_in := str(name)) not in BUILT_IN:
+        known = ", ".join(BUILT_IN)
+        raise InterpError(f"There is no scheme {built_in!r}; choose from {known}{nearest(built_in, BUILT_IN)}")
+    return [BUILT_IN[built_in](tokenizer, corpus, pipeline_name)]
 
 
 def surfaces(tokenizer: PreTrainedTokenizerFast) -> Int64[np.ndarray, " d_vocab"]:
@@ -66,9 +129,6 @@ def _is_letter_or_mark(character: str) -> bool:
     return unicodedata.category(character)[0] in "LMN"
 
 
-DECILES = ("freq 1 (most frequent)", *(f"freq {number}" for number in range(2, 10)), "freq 10 (rarest)")
-
-
 def deciles(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Int64[np.ndarray, " d_vocab"]:
     """Return the index into `DECILES` of every token of the vocabulary, after one pass over the corpus.
 
@@ -90,113 +150,6 @@ def cut_into_tenths(counts: Int64[np.ndarray, " d_vocab"]) -> Int64[np.ndarray, 
     tenth[order] = np.minimum(middle * 10 // max(1, counts.sum()), 9).astype(np.int64)
     tenth[counts == 0] = 9
     return tenth
-
-
-UNIVERSAL = (
-    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
-    *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
-)
-"""The universal parts of speech; X is what fits nowhere else."""
-
-FUNCTION_OF = {
-    **dict.fromkeys(["ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"], "function"),
-    **dict.fromkeys(["ADJ", "ADV", "NOUN", "PROPN", "VERB"], "content"),
-    "NUM": "number",
-    "PUNCT": "punctuation",
-}
-
-
-def build_schemes(
-    names: Sequence[str | Path | Scheme | Labeller],
-    tokenizer: PreTrainedTokenizerFast,
-    corpus: Corpus,
-    pipeline_name: str = DEFAULT_PIPELINE,
-) -> list[Scheme]:
-    """Return the named schemes, in order. Classes are known before the first document is read.
-
-    Args:
-        names: of `pos`, `tag`, `dep`, `ent`, `function`, `surface`, `freq`; paths of YAML files (docs/classes.md);
-            functions of spaCy documents (`interp.data.labelling.token_classes`); or schemes of one's own.
-        tokenizer: whose vocabulary `surface` and `freq` classify.
-        corpus: what `freq` counts, in one pass.
-        pipeline_name: whose labels are the classes of `tag`, `dep` and `ent`.
-
-    Raises:
-        InterpError: an unknown or repeated name, none at all, a file that defines none, or a pipeline that is not installed.
-    """
-    if not names:
-        raise InterpError(f"No scheme was named; choose from {', '.join(BUILT_IN)}.")
-    schemes: dict[str, Scheme] = {}
-    for scheme in (one for name in names for one in _named(name, tokenizer, corpus, pipeline_name)):
-        if scheme.name in schemes:
-            raise InterpError(f"The scheme {scheme.name!r} is named twice; name each once.")
-        schemes[scheme.name] = scheme
-    return list(schemes.values())
-
-
-def _named(
-    name: str | Path | Scheme | Labeller, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str
-) -> list[Scheme]:
-    if isinstance(name, Scheme):
-        return [name]
-    if isinstance(name, Labeller):
-        return name.schemes()
-    if callable(name):
-        raise InterpError(
-            f"The function {getattr(name, '__name__', name)!r} does not say which classes it gives; write "
-            '@interp.token_classes("one", "another") above it.'
-        )
-    if Path(name).suffix in SUFFIXES:
-        return read_schemes(name)
-    return [_built_in(str(name))(tokenizer, corpus, pipeline_name)]
-
-
-Builder = Callable[[PreTrainedTokenizerFast, Corpus, str], Scheme]
-
-
-def _built_in(name: str) -> Builder:
-    if name not in BUILT_IN:
-        raise InterpError(f"There is no scheme {name!r}; choose from {', '.join(BUILT_IN)}{nearest(name, BUILT_IN)}")
-    return BUILT_IN[name]
-
-
-def _pos(tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str) -> Scheme:
-    return _from_tags("pos", "pos", {name: name for name in UNIVERSAL}, other="X", space="SPACE")
-
-
-def _function(tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str) -> Scheme:
-    return _from_tags("function", "pos", FUNCTION_OF, other="other", space="space")
-
-
-def _tag(tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str) -> Scheme:
-    return _from_tags("tag", "tag", _labels(pipeline_name, "tagger"), other="untagged", space="_SP")
-
-
-def _dep(tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str) -> Scheme:
-    return _from_tags("dep", "dep", _labels(pipeline_name, "parser"), other="unparsed", space="SPACE")
-
-
-def _ent(tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str) -> Scheme:
-    return _from_tags("ent", "ent", _labels(pipeline_name, "ner"), other="none", space="SPACE")
-
-
-def _surface(tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str) -> Scheme:
-    return _from_table("surface", SURFACES, surfaces(tokenizer))
-
-
-def _freq(tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str) -> Scheme:
-    return _from_table("freq", DECILES, deciles(tokenizer, corpus))
-
-
-BUILT_IN: dict[str, Builder] = {
-    "pos": _pos,
-    "tag": _tag,
-    "dep": _dep,
-    "ent": _ent,
-    "function": _function,
-    "surface": _surface,
-    "freq": _freq,
-}
 
 
 def _labels(pipeline_name: str, component: str) -> dict[str, str]:
@@ -226,3 +179,15 @@ def _from_table(name: str, classes: tuple[str, ...], class_of_token: np.ndarray)
         return 1 + class_of_token[tokens]
 
     return Scheme(name, ("bos", *classes), needs_tags=False, assign=assign)
+
+
+BUILT_IN: dict[str, Callable[[PreTrainedTokenizerFast, Corpus, str], Scheme]] = {  # tokenizer, corpus, pipeline's name
+    "pos": lambda *_: _from_tags("pos", "pos", {name: name for name in UNIVERSAL}, "X", "SPACE"),
+    "tag": lambda *given: _from_tags("tag", "tag", _labels(given[2], "tagger"), "untagged", "_SP"),
+    "dep": lambda *given: _from_tags("dep", "dep", _labels(given[2], "parser"), "unparsed", "SPACE"),
+    "ent": lambda *given: _from_tags("ent", "ent", _labels(given[2], "ner"), "none", "SPACE"),
+    "function": lambda *_: _from_tags("function", "pos", FUNCTION_OF, "other", "space"),
+    "surface": lambda tokenizer, *_: _from_table("surface", SURFACES, surfaces(tokenizer)),
+    "freq": lambda tokenizer, corpus, _: _from_table("freq", DECILES, deciles(tokenizer, corpus)),
+}
+"""A scheme is one line here, and what the line calls."""

@@ -1,4 +1,4 @@
-"""A scheme: what divides the tokens of a document into classes."""
+"""A scheme divides the tokens of a document into classes; and what it looks at: words, spans of patterns, their tokens."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 ATTRIBUTES = ("pos", "tag", "dep", "ent")
 """spaCy's `pos_`, `tag_`, `dep_` and `ent_type_`."""
 
+BOS = 0
+"""The class of the first token of a document in every scheme: attention sinks there, whatever the text."""
+
+Spans = dict[str, np.ndarray]
+"""By key: int64 [span, 2], first and last-plus-one character."""
+
+Find = Callable[["Doc"], Spans]
+
+_WHITE_SPACE = np.array([code for code in range(sys.maxunicode + 1) if chr(code).isspace()], dtype=np.uint32)
+
 
 @dataclass(frozen=True)
 class Words:
@@ -33,9 +43,7 @@ class Words:
     ends: Int64[np.ndarray, " word"]  # last character plus one
     codes: dict[str, Int64[np.ndarray, " word"]]  # by attribute: an index into `names[attribute]`
     names: dict[str, tuple[str, ...]]  # by attribute; "" where the pipeline does not set it
-    spans: dict[str, Int64[np.ndarray, "_ 2"]] = field(
-        default_factory=dict
-    )  # by key of `interp.data.classes.scheme`: characters
+    spans: dict[str, Int64[np.ndarray, "_ 2"]] = field(default_factory=dict)  # by key of `SpanPatterns`: characters
 
     def is_space(self) -> np.ndarray:
         """Return a mask [word] of the words that are white space."""
@@ -65,12 +73,6 @@ def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0, dtype=np.int64), *arrays])
 
 
-Spans = dict[str, np.ndarray]
-"""By key: int64 [span, 2], first and last-plus-one character."""
-
-Find = Callable[["Doc"], Spans]
-
-
 @dataclass(frozen=True)
 class TokenPatterns:
     """Patterns for spaCy's Matcher, each a list of tokens, and phrases for its PhraseMatcher; plain data."""
@@ -84,45 +86,43 @@ class TokenPatterns:
 class SpanPatterns:
     """What to search for: patterns by the key of their spans, and functions that give spans by key."""
 
-    patterns: Mapping[str, TokenPatterns] = field(default_factory=dict)
+    of_key: Mapping[str, TokenPatterns] = field(default_factory=dict)
     functions: tuple[Find, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.patterns or self.functions)
+        return bool(self.of_key or self.functions)
 
     def __or__(self, other: SpanPatterns) -> SpanPatterns:
-        return SpanPatterns({**self.patterns, **other.patterns}, tuple(dict.fromkeys(self.functions + other.functions)))
+        return SpanPatterns({**self.of_key, **other.of_key}, tuple(dict.fromkeys(self.functions + other.functions)))
 
     def digest(self) -> str:
         """Return a digest of the patterns, "" if there are none. Functions have none: what they find cannot be kept."""
-        if not self.patterns:
+        if not self.of_key:
             return ""
-        plain = {key: asdict(patterns) for key, patterns in self.patterns.items()}
+        plain = {key: asdict(patterns) for key, patterns in self.of_key.items()}
         return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
 
     def read_lemmas(self) -> bool:
         """Whether the lemmatizer has to run: a pattern names LEMMA, or a function may read it."""
-        tokens = (token for one in self.patterns.values() for pattern in one.patterns for token in pattern)
+        tokens = (token for one in self.of_key.values() for pattern in one.patterns for token in pattern)
         return bool(self.functions) or any(str(name).upper() == "LEMMA" for token in tokens for name in token)
 
 
 class SpanMatcher:
-    """Searches documents of one pipeline for marks.
+    """Searches documents of one pipeline for patterns.
 
     Raises:
         InterpError: a pattern asks for an attribute that the pipeline does not set.
     """
 
-    def __init__(self, pipeline: Language, marks: SpanPatterns) -> None:
+    def __init__(self, pipeline: Language, patterns: SpanPatterns) -> None:
         from spacy.matcher import Matcher, PhraseMatcher
 
-        self.marks = marks
+        self.functions = patterns.functions
         self.matchers: dict[str, list[Any]] = {}
-        for key, one in marks.patterns.items():
-            tokens, phrases = (
-                Matcher(pipeline.vocab),
-                PhraseMatcher(pipeline.vocab, "ORTH" if one.case_sensitive else "LOWER"),
-            )
+        for key, one in patterns.of_key.items():
+            tokens = Matcher(pipeline.vocab)
+            phrases = PhraseMatcher(pipeline.vocab, "ORTH" if one.case_sensitive else "LOWER")
             if one.patterns:
                 tokens.add(key, list(one.patterns))
             if one.phrases:
@@ -132,7 +132,7 @@ class SpanMatcher:
     def __call__(self, document: Doc) -> Spans:
         """Return the spans of every key, which may overlap."""
         found = {key: as_spans(self._matches(key, document)) for key in self.matchers}
-        for function in self.marks.functions:
+        for function in self.functions:
             found |= function(document)
         return found
 
@@ -152,11 +152,7 @@ def as_spans(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
     return np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
 
 
-BOS = 0
-"""The class of the first token of a document in every scheme: attention sinks there, whatever the text."""
-
 Assign = Callable[[np.ndarray, Words | None, np.ndarray | None], np.ndarray]
-
 Units = Callable[[str, Words | None], Words]
 
 
@@ -169,8 +165,8 @@ class Scheme:
     words; both are None when no scheme of the run needs tags.
 
     A scheme that is not about words gives `units(text, words)`: how it cuts the text itself; `assign` is then called with
-    these units in the place of words. `marks` are what spaCy's documents are searched for on its behalf; what was found is
-    in `words.spans`.
+    these units in the place of words. `patterns` are what spaCy's documents are searched for on its behalf; what was found
+    is in `words.spans`.
     """
 
     name: str
@@ -178,11 +174,8 @@ class Scheme:
     needs_tags: bool  # whether spaCy has to read the text
     assign: Assign
     units: Units | None = None
-    marks: SpanPatterns = field(default_factory=SpanPatterns)
+    patterns: SpanPatterns = field(default_factory=SpanPatterns)
     version: str = ""  # differs where schemes of one name and the same classes are defined differently
-
-
-_WHITE_SPACE = np.array([code for code in range(sys.maxunicode + 1) if chr(code).isspace()], dtype=np.uint32)
 
 
 def align(

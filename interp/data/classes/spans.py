@@ -19,30 +19,37 @@ if TYPE_CHECKING:
 OTHER = "other"
 """The class of the tokens that are in no class of the scheme."""
 
+RESERVED = ("bos", OTHER)
+
+Labels = Sequence[str | None] | Sequence[tuple[int, int, str]]
+"""One label or None per spaCy token, or (first character, last-plus-one character, label) for any stretches of text."""
+
 
 @dataclass(frozen=True)
 class Rule:
-    """What is in a class: spans found under the `mark` in spaCy's documents, and matches of expressions in the text."""
+    """What is in a class: spans found under `key` in spaCy's documents, and matches of expressions in the text."""
 
     name: str
-    mark: str | None = None
+    key: str | None = None
     expressions: tuple[re.Pattern[str], ...] = ()
 
     def spans(self, text: str, words: Words | None) -> list[tuple[int, int]]:
         """Return where the class is in a text; the spans may overlap.
 
         Raises:
-            InterpError: the rule needs marks and there are no words.
+            InterpError: the rule needs spaCy's spans and there are no words.
         """
         found = [match.span() for expression in self.expressions for match in expression.finditer(text)]
-        if self.mark is None:
+        if self.key is None:
             return found
         if words is None:
             raise InterpError(f"The class {self.name!r} needs tagged words and got none.")
-        return found + [(start, end) for start, end in words.spans[self.mark].tolist()]
+        return found + [(start, end) for start, end in words.spans[self.key].tolist()]
 
 
-def span_schemes(name: str, rules: Sequence[Rule], marks: SpanPatterns, overlaps: bool, version: str) -> list[Scheme]:
+def span_schemes(
+    name: str, rules: Sequence[Rule], patterns: SpanPatterns, overlaps: bool, version: str
+) -> list[Scheme]:
     """Return the schemes that measure the classes.
 
     A byte-pair token is in a class if most of its characters, leading white space left out, are in the class's spans.
@@ -50,24 +57,24 @@ def span_schemes(name: str, rules: Sequence[Rule], marks: SpanPatterns, overlaps
     Args:
         name: of the scheme.
         rules: one a class.
-        marks: what the rules' spans come from.
+        patterns: what the rules' spans come from.
         overlaps: a token may be in several classes: each class becomes a scheme of its own, "name/class", with the classes
             bos, the class, and other, so that it is measured against all tokens that are not in it. Without, all are classes
             of one scheme, and a character that fits several is in the first.
         version: of the definition.
     """
     if not overlaps:
-        return [_scheme(name, rules, marks, version)]
-    return [_scheme(f"{name}/{rule.name}", [rule], _of(rule, marks), version) for rule in rules]
+        return [_scheme(name, rules, patterns, version)]
+    return [_scheme(f"{name}/{rule.name}", [rule], _of(rule, patterns), version) for rule in rules]
 
 
-def _of(rule: Rule, marks: SpanPatterns) -> SpanPatterns:
-    return SpanPatterns({key: one for key, one in marks.patterns.items() if key == rule.mark}, marks.functions)
+def _of(rule: Rule, patterns: SpanPatterns) -> SpanPatterns:
+    return SpanPatterns({key: one for key, one in patterns.of_key.items() if key == rule.key}, patterns.functions)
 
 
-def _scheme(name: str, rules: Sequence[Rule], marks: SpanPatterns, version: str) -> Scheme:
+def _scheme(name: str, rules: Sequence[Rule], patterns: SpanPatterns, version: str) -> Scheme:
     classes = ("bos", *(rule.name for rule in rules), OTHER)
-    return Scheme(name, classes, bool(marks), _assign(len(classes) - 1), _units(rules), marks, version)
+    return Scheme(name, classes, bool(patterns), _assign(len(classes) - 1), _units(rules), patterns, version)
 
 
 def _units(rules: Sequence[Rule]) -> Units:
@@ -93,12 +100,6 @@ def _assign(other: int) -> Assign:
     return assign
 
 
-RESERVED = ("bos", OTHER)
-
-Labels = Sequence[str | None] | Sequence[tuple[int, int, str]]
-"""One label or None per spaCy token, or (first character, last-plus-one character, label) for any stretches of text."""
-
-
 @dataclass(frozen=True)
 class Labeller:
     """A function `Doc -> Labels` with the classes it may give; made by `token_classes`."""
@@ -114,7 +115,7 @@ class Labeller:
         return self.function(document)
 
     def schemes(self) -> list[Scheme]:
-        """Return the schemes of its classes, as `interp.data.span_schemes.span_schemes` makes them."""
+        """Return the schemes of its classes, as `span_schemes` makes them."""
         rules = [Rule(name, self._key(name)) for name in self.classes]
         return span_schemes(self.name, rules, SpanPatterns(functions=(self.spans,)), self.overlaps, self.version)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError
-from interp.options import option
+from interp.options import argument, option
+from interp.provenance import file_sha256
 
 TOKENIZER_DOCUMENTS = 20_000
 """A tokenizer is trained on at most so many training documents, the first ones, as a streamed corpus may be endless."""
@@ -23,14 +24,11 @@ class PrepareConfig:
         InterpError: a number below what is possible.
     """
 
-    corpus: str = field(
-        metadata={
-            "help": "Name of a corpus (wikipedia-sample), a text, JSONL, CSV or Parquet file, a folder of those, "
-            "or hf:NAME[:CONFIG][:SPLIT] for a data set of the Hugging Face hub, streamed.",
-            "argument": True,
-        }
+    corpus: str = argument(
+        "Name of a corpus (wikipedia-sample), a text, JSONL, CSV or Parquet file, a folder of those, "
+        "or hf:NAME[:CONFIG][:SPLIT] for a data set of the Hugging Face hub, streamed."
     )
-    folder: Path = field(metadata={"help": "Folder for the shards.", "argument": True})
+    folder: Path = argument("Folder for the shards.")
     tokenizer: str | None = option(
         None, "A tokenizer.json, a folder that holds one, or an id on the hub such as gpt2 (default: train one)."
     )
@@ -51,7 +49,6 @@ class PrepareConfig:
             raise InterpError(f"There cannot be {self.workers} tokenizing processes; give 0 or more.")
         if not 1 <= self.shard_tokens < 2**31:
             raise InterpError(f"A shard of {self.shard_tokens} tokens cannot be; give 1 to {2**31 - 1:,}.")
-
         if self.documents is not None and self.documents < 1:
             raise InterpError(f"{self.documents} documents make no shards; give 1 or more.")
 
@@ -74,7 +71,7 @@ def _identity(tokenizer: str) -> str:
     """The checksum of a tokenizer on disk; the name of one on the hub."""
     path = Path(tokenizer).expanduser()
     file = path / "tokenizer.json" if path.is_dir() else path
-    return f"sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}" if file.is_file() else tokenizer
+    return f"sha256 {file_sha256(file)[:16]}" if file.is_file() else tokenizer
 
 
 def _files(corpus: Path, shards: Path) -> str | None:

@@ -22,15 +22,10 @@ from interp.errors import InterpError
 from interp.files import writing
 
 MAGIC, VERSION = 20240520, 1
-
 HEADER_WORDS = 256
-
 HEADER_BYTES = 4 * HEADER_WORDS
-
 ENDINGS = (".bin", ".npy")
-
 NPY_DTYPES = tuple(np.dtype(name) for name in ("uint16", "int32", "uint32", "int64"))
-
 REMEDY = "copy the file again or prepare the shards again"
 
 

@@ -1,4 +1,4 @@
-"""A folder that shards are written to: new, or to go on with, and for one process at a time."""
+"""A folder that shards are written to: new, or to go on with, for one process at a time; and how they are written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from interp.errors import InterpError
 from interp.files import sweep
 
 SPLITS = ("train", "validation")
-
 SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{6}}({'|'.join(map(re.escape, ENDINGS))})")
 
 
@@ -40,6 +39,61 @@ def shard_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Ite
         yield manifest
 
 
+def is_new(folder: Path) -> bool:
+    """Return whether there are no shards of this command yet in a folder."""
+    return not is_manifest(folder / MANIFEST)
+
+
+class ShardWriter:
+    """Writes a shard, and then the manifest, whenever the next document would make the shard too long.
+
+    A process that is killed between the two leaves a shard that the manifest does not name; it counts for nothing.
+    What waits to be written is in memory: two or four bytes a token.
+
+    Args:
+        manifest: of the folder; finished shards are added to it.
+        split: "train" or "validation".
+        most_tokens: a shard holds more only if its one document does.
+    """
+
+    def __init__(self, manifest: Manifest, split: str, most_tokens: int) -> None:
+        self.manifest, self.split, self.most_tokens = manifest, split, most_tokens
+        self.dtype = np.dtype(np.uint16 if (manifest.d_vocab or 0) <= 2**16 else np.uint32)
+        self.ending = ".bin" if self.dtype == np.uint16 else ".npy"
+        self._forget()
+
+    def add(self, tokens: UInt[np.ndarray, " tokens"], end: Place) -> ShardRecord | None:
+        """Add a document, given the place after it; return the shard that was finished before it, if one was."""
+        n_waiting = len(self.waiting) // self.dtype.itemsize
+        finished = self.finish() if n_waiting and n_waiting + len(tokens) > self.most_tokens else None
+        self.first_document = self.first_document if self.documents else end.document - 1
+        self.waiting += tokens.astype(self.dtype, copy=False).tobytes()
+        self.documents += 1
+        self.end = end
+        return finished
+
+    def finish(self) -> ShardRecord | None:
+        """Write what waits as a shard, and return it; None if nothing waits.
+
+        Raises:
+            InterpError: the folder cannot be written; the finished shards stay.
+        """
+        if not self.documents:
+            return None
+        tokens = np.frombuffer(self.waiting, self.dtype)
+        file = f"{self.split}-{len(self.manifest.of_split(self.split)):06d}{self.ending}"
+        checksum = write_shard(self.manifest.folder / file, tokens)
+        documents = (self.documents, self.first_document, self.end.document)
+        shard = ShardRecord(file, self.split, len(tokens), *documents, self.end.row, checksum)
+        self.manifest.add(shard)
+        self._forget()
+        return shard
+
+    def _forget(self) -> None:
+        self.waiting = bytearray()
+        self.documents, self.first_document, self.end = 0, 0, Place()
+
+
 def _claim(folder: Path) -> AcquireReturnProxy:
     """Take the lock of a folder, which a process that is killed gives back."""
     try:
@@ -49,11 +103,6 @@ def _claim(folder: Path) -> AcquireReturnProxy:
         raise InterpError(f"Another process is preparing {folder}; wait for it, or stop it.") from error
     except OSError as error:
         raise InterpError(f"Cannot write {folder}: {error.strerror}; choose a folder that can be written.") from error
-
-
-def is_new(folder: Path) -> bool:
-    """Return whether there are no shards of this command yet in a folder."""
-    return not is_manifest(folder / MANIFEST)
 
 
 def _refuse_foreign(folder: Path, overwrite: bool) -> None:
@@ -80,10 +129,9 @@ def _manifest(folder: Path, settings: dict[str, Any], overwrite: bool) -> Manife
 
 def _refuse_other(found: Manifest, settings: dict[str, Any]) -> None:
     before = found.settings
-    changes = [
-        f"{key} was {before.get(key)}, is {value}" for key, value in settings.items() if before.get(key) != value
-    ]
-    if changes:
+    changed = [key for key in settings if before.get(key) != settings[key]]
+    if changed:
+        changes = [f"{key} was {before.get(key)}, is {settings[key]}" for key in changed]
         raise InterpError(
             f"The shards in {found.folder} were made with other settings ({'; '.join(changes)}); "
             "use the same ones, choose another folder, or --overwrite them."
@@ -97,63 +145,3 @@ def _remove_unfinished(manifest: Manifest) -> None:
     for file in manifest.folder.iterdir():
         if SHARD_NAME.fullmatch(file.name) and file.name not in named:
             file.unlink()
-
-
-class ShardWriter:
-    """Writes a shard, and then the manifest, whenever the next document would make the shard too long.
-
-    A process that is killed between the two leaves a shard that the manifest does not name; it counts for nothing.
-    What waits to be written is in memory: two or four bytes a token.
-
-    Args:
-        manifest: of the folder; finished shards are added to it.
-        split: "train" or "validation".
-        most_tokens: a shard holds more only if its one document does.
-    """
-
-    def __init__(self, manifest: Manifest, split: str, most_tokens: int) -> None:
-        self.manifest, self.split, self.most_tokens = manifest, split, most_tokens
-        self.dtype = np.dtype(np.uint16 if (manifest.d_vocab or 0) <= 2**16 else np.uint32)
-        self.ending = ".bin" if self.dtype == np.uint16 else ".npy"
-        self._forget()
-
-    def _forget(self) -> None:
-        self.waiting = bytearray()
-        self.documents = 0
-        self.first_document = 0
-        self.end = Place()
-
-    def add(self, tokens: UInt[np.ndarray, " tokens"], end: Place) -> ShardRecord | None:
-        """Add a document, given the place after it; return the shard that was finished before it, if one was."""
-        n_waiting = len(self.waiting) // self.dtype.itemsize
-        finished = self.finish() if n_waiting and n_waiting + len(tokens) > self.most_tokens else None
-        self.first_document = self.first_document if self.documents else end.document - 1
-        self.waiting += tokens.astype(self.dtype, copy=False).tobytes()
-        self.documents += 1
-        self.end = end
-        return finished
-
-    def finish(self) -> ShardRecord | None:
-        """Write what waits as a shard, and return it; None if nothing waits.
-
-        Raises:
-            InterpError: the folder cannot be written; the finished shards stay.
-        """
-        if not self.documents:
-            return None
-        tokens = np.frombuffer(self.waiting, self.dtype)
-        file = f"{self.split}-{len(self.manifest.of_split(self.split)):06d}{self.ending}"
-        checksum = write_shard(self.manifest.folder / file, tokens)
-        shard = ShardRecord(
-            file,
-            self.split,
-            len(tokens),
-            self.documents,
-            self.first_document,
-            self.end.document,
-            self.end.row,
-            checksum,
-        )
-        self.manifest.add(shard)
-        self._forget()
-        return shard

@@ -1,24 +1,20 @@
-"""The manifest of a folder of token shards: what is in it, from what it was made, and whether it is complete."""
+"""The manifest of a folder of token shards: what is in it, from what it was made, whether it is complete and whole."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from interp.data.corpora.corpus import Place
 from interp.data.shards.file import ShardFile, open_shard
 from interp.errors import InterpError
 from interp.files import writing
+from interp.provenance import file_sha256
 
 MANIFEST = "manifest.json"
-
 TOKENIZER = "tokenizer.json"
-
 KIND, FORMAT = "interp token shards", 1
 
 
@@ -143,23 +139,6 @@ def is_manifest(path: Path) -> bool:
     return isinstance(values, dict) and values.get("kind") == KIND
 
 
-def sha256(path: Path) -> str:
-    """Return the checksum of a file that is not empty, mapped rather than read into memory."""
-    return hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InterpError(
-            f"{path} cannot be read as JSON ({error}); prepare the shards again with --overwrite."
-        ) from error
-    if not isinstance(values, dict):
-        raise InterpError(f"{path} holds a JSON {type(values).__name__}; expected a manifest of token shards.")
-    return values
-
-
 def verify(folder: Path) -> list[str]:
     """Return one sentence for everything that is wrong: no sentence, and the folder is complete and whole.
 
@@ -169,11 +148,10 @@ def verify(folder: Path) -> list[str]:
         InterpError: there is no readable manifest.
     """
     manifest = Manifest.read(Path(folder).expanduser())
-    problems = (
-        [] if manifest.complete else [f"{manifest.folder} is not complete; run its prepare command again to go on."]
-    )
+    unfinished = f"{manifest.folder} is not complete; run its prepare command again to go on."
+    problems = [] if manifest.complete else [unfinished]
     tokenizer = manifest.folder / TOKENIZER
-    if manifest.tokenizer_sha256 and not (tokenizer.is_file() and sha256(tokenizer) == manifest.tokenizer_sha256):
+    if manifest.tokenizer_sha256 and not (tokenizer.is_file() and file_sha256(tokenizer) == manifest.tokenizer_sha256):
         problems.append(f"{tokenizer} is missing or not the one that the shards were made with.")
     for shard in manifest.shards:
         try:
@@ -191,5 +169,17 @@ def _verify_shard(manifest: Manifest, shard: ShardRecord) -> None:
             f"{file.path} holds the token id {largest} at position {int(file.tokens.argmax())}; "
             f"the vocabulary has {manifest.d_vocab} entries."
         )
-    if sha256(file.path) != shard.sha256:
+    if file_sha256(file.path) != shard.sha256:
         raise InterpError(f"{file.path} is damaged: its checksum is not the manifest's; copy it again.")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InterpError(
+            f"{path} cannot be read as JSON ({error}); prepare the shards again with --overwrite."
+        ) from error
+    if not isinstance(values, dict):
+        raise InterpError(f"{path} holds a JSON {type(values).__name__}; expected a manifest of token shards.")
+    return values

@@ -12,9 +12,13 @@ from jaxtyping import Int64, Integer
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.shards.file import ENDINGS, ShardFile, open_shard
-from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, is_manifest, sha256
+from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, is_manifest
 from interp.errors import InterpError
+from interp.provenance import file_sha256
 from interp.vocabulary import load_tokenizer
+
+VALIDATION_SHARE, MOST_VALIDATION = 0.05, 10_000_000
+"""What is held out at the end of shards that come without a validation file: 5 %, at most ten million tokens."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,6 @@ class TokenShards:
         )
 
 
-VALIDATION_SHARE, MOST_VALIDATION = 0.05, 10_000_000
-"""What is held out at the end of shards that come without a validation file: 5 %, at most ten million tokens."""
-
-
 def is_shards(path: str | Path) -> bool:
     """Return whether a path is a token shard, or a folder that `interp.data prepare` made or that holds shards."""
     path = Path(path).expanduser()
@@ -189,7 +189,7 @@ def tokenizer_of(path: str | Path) -> PreTrainedTokenizerFast | None:
     file = folder / TOKENIZER
     if is_manifest(folder / MANIFEST):
         expected = Manifest.read(folder).tokenizer_sha256
-        if not file.is_file() or sha256(file) != expected:
+        if not file.is_file() or file_sha256(file) != expected:
             raise InterpError(
                 f"{file} is missing or not the tokenizer the shards were made with; copy the whole folder."
             )

@@ -13,11 +13,12 @@ from transformers import PreTrainedTokenizerFast
 from interp.data.corpora.corpus import open_corpus, split_of
 from interp.data.shards.config import TOKENIZER_DOCUMENTS, PrepareConfig
 from interp.data.shards.folder import SPLITS, ShardWriter, is_new, shard_folder
-from interp.data.shards.manifest import TOKENIZER, Manifest, ShardRecord, sha256, verify
+from interp.data.shards.manifest import TOKENIZER, Manifest, ShardRecord, verify
 from interp.data.tokenizer import Placed, tokenize, train_tokenizer
 from interp.errors import InterpError
 from interp.files import writing
-from interp.options import console
+from interp.options import console, say
+from interp.provenance import file_sha256
 from interp.vocabulary import load_tokenizer
 
 
@@ -51,21 +52,21 @@ def _already_complete(manifest: Manifest) -> None:
         raise InterpError(
             f"{manifest.folder} was complete and is damaged: {problems[0]} Use --overwrite to make it anew."
         )
-    _say(f"already complete: {_sum(manifest.shards)} in {manifest.folder}")
+    say(f"already complete: {_sum(manifest.shards)} in {manifest.folder}")
 
 
 def _go_on(config: PrepareConfig, manifest: Manifest) -> None:
     for shard in manifest.shards:
         manifest.open_file(shard)
     if manifest.shards:
-        _say(f"going on after {_sum(manifest.shards)}")
+        say(f"going on after {_sum(manifest.shards)}")
     try:
         _write_tokenizer(config, manifest)
         _write_shards(config, manifest)
     except InterpError as error:
         raise InterpError(f"{str(error).rstrip('.')}; {_how_to_go_on(config, manifest)}.") from error
     except KeyboardInterrupt:
-        _say(_how_to_go_on(config, manifest))
+        say(_how_to_go_on(config, manifest))
         raise
 
 
@@ -80,16 +81,16 @@ def _write_tokenizer(config: PrepareConfig, manifest: Manifest) -> None:
         tokenizer = _tokenizer(config)
         with writing(file) as path:
             tokenizer.backend_tokenizer.save(str(path))
-        manifest.tokenizer_sha256, manifest.d_vocab = sha256(file), len(tokenizer)
+        manifest.tokenizer_sha256, manifest.d_vocab = file_sha256(file), len(tokenizer)
         manifest.write()
-    elif not file.is_file() or sha256(file) != manifest.tokenizer_sha256:
+    elif not file.is_file() or file_sha256(file) != manifest.tokenizer_sha256:
         raise InterpError(f"{file} is missing or was changed; put it back, or start anew with --overwrite.")
 
 
 def _tokenizer(config: PrepareConfig) -> PreTrainedTokenizerFast:
     if config.tokenizer:
         return load_tokenizer(config.tokenizer)
-    _say(f"training a tokenizer of {config.vocabulary:,} entries on {config.corpus}")
+    say(f"training a tokenizer of {config.vocabulary:,} entries on {config.corpus}")
     documents = islice(open_corpus(config.corpus, "train", config.text_field), TOKENIZER_DOCUMENTS)
     return train_tokenizer((document.text for document in documents), config.vocabulary)
 
@@ -105,12 +106,12 @@ def _write_shards(config: PrepareConfig, manifest: Manifest) -> None:
             rate = f"{n_tokens / (time.perf_counter() - started):,.0f} tokens/s"
             progress.update(task, state=f"document {end.document:,}  {n_tokens:,} tokens  {rate}")
             if finished:
-                _say(f"{finished.file}: {finished.tokens:,} tokens, {finished.documents:,} documents  {rate}")
+                say(f"{finished.file}: {finished.tokens:,} tokens, {finished.documents:,} documents  {rate}")
     for writer in writers.values():
         writer.finish()
     manifest.complete = True
     manifest.write()
-    _say(f"complete: {_sum(manifest.shards)} in {manifest.folder}")
+    say(f"complete: {_sum(manifest.shards)} in {manifest.folder}")
 
 
 def _missing(config: PrepareConfig, manifest: Manifest) -> Iterator[Placed]:
@@ -128,15 +129,6 @@ def _sum(shards: list[ShardRecord]) -> str:
     return f"{len(shards)} shards, {tokens:,} tokens, {documents:,} documents"
 
 
-def _say(text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
 def _progress() -> Progress:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=console)
+    texts = (TextColumn("{task.description}"), TextColumn("{task.fields[state]}"))
+    return Progress(SpinnerColumn(), *texts, TimeElapsedColumn(), console=console)

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from interp.data.cache import cache_folder
 from interp.data.classes.scheme import BOS, Scheme, SpanPatterns, Words, align
 from interp.data.contexts import Dealer, Encoded, TaggedDocument
 from interp.data.corpora.corpus import Corpus
@@ -19,6 +18,7 @@ from interp.data.tagging.pool import TagCache, TagPool
 from interp.data.tokenizer import encode_documents
 from interp.data.workers import in_order
 from interp.errors import InterpError
+from interp.files import cache_folder
 
 
 def tag_documents(
@@ -52,14 +52,14 @@ def tag_documents(
     if workers < 0:
         raise InterpError(f"There cannot be {workers} tagging processes; give 0 or more.")
     encoded = _encode(tokenizer, corpus)
-    encoded = dealer.deal(encoded) if dealer else encoded
+    encoded = dealer.shard_by_block(encoded) if dealer else encoded
     if not any(scheme.needs_tags for scheme in schemes):
         yield from (_classify(document, schemes, None) for document in encoded)
         return
     folder = cache_folder() / "tags" if cache == "default" else cache
-    marks = functools.reduce(operator.or_, (scheme.marks for scheme in schemes), SpanPatterns())
-    keeper = TagCache(folder, pipeline_name, marks.digest()) if folder and not marks.functions else None
-    with TagPool(pipeline_name, workers, keeper, marks) as pool:
+    patterns = functools.reduce(operator.or_, (scheme.patterns for scheme in schemes), SpanPatterns())
+    keeper = TagCache(folder, pipeline_name, patterns.digest()) if folder and not patterns.functions else None
+    with TagPool(pipeline_name, workers, keeper, patterns) as pool:
         for document, words in in_order(encoded, lambda one: pool.submit(one.document.text), 2 * workers + 1):
             yield _classify(document, schemes, words)
 

@@ -1,4 +1,4 @@
-"""Tag texts in background processes, while the caller's process does something else."""
+"""Tag texts in background processes, while the caller's process does something else; and keep the words that were found."""
 
 import hashlib
 import json
@@ -62,41 +62,22 @@ class TagCache:
             codes = pa.array(words.codes[name].astype(np.int32))
             columns[name] = pa.DictionaryArray.from_arrays(codes, pa.array(words.names[name], pa.string()))
         with suppress(InterpError), writing(self.path(text)) as path:
-            pq.write_table(
-                pa.table(columns, metadata={SPANS: _json(words.spans)}),
-                path,
-                compression="zstd",
-                write_page_checksum=True,
-            )
-
-
-def _read(path: Path) -> pa.Table:
-    with pq.ParquetFile(path, read_dictionary=list(ATTRIBUTES), page_checksum_verification=True) as file:
-        return file.read()
-
-
-def _json(spans: Spans) -> str:
-    return json.dumps({key: found.tolist() for key, found in spans.items()})
-
-
-def _spans(table: pa.Table) -> Spans:
-    found = json.loads((table.schema.metadata or {}).get(SPANS, b"{}"))
-    return {key: np.array(pairs, dtype=np.int64).reshape(-1, 2) for key, pairs in found.items()}
+            table = pa.table(columns, metadata={SPANS: _json(words.spans)})
+            pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
 class TagPool:
-    """Hands out the words of texts, with the spans of `marks`, as futures: from the cache, else from one of `workers`
-    processes.
+    """Hands out the words of texts, with the spans of `patterns`, as futures: from the cache, else from `workers` processes.
 
     A process starts with the first text that is not in the cache. With `workers=0` texts are tagged at once, in here,
-    and so they are where functions give marks: a function does not go to another process.
+    and so they are where functions give spans: a function does not go to another process.
     """
 
     def __init__(
-        self, pipeline_name: str, workers: int, cache: TagCache | None, marks: SpanPatterns = SpanPatterns()
+        self, pipeline_name: str, workers: int, cache: TagCache | None, patterns: SpanPatterns = SpanPatterns()
     ) -> None:
-        workers = 0 if marks.functions else workers
-        self.tagger = Tagger(pipeline_name, marks)
+        workers = 0 if patterns.functions else workers
+        self.tagger = Tagger(pipeline_name, patterns)
         self.cache = cache
         self.processes = (
             WorkerPool("tagging", "interp.data.tagging.worker", pipeline_name, workers) if workers else None
@@ -113,7 +94,7 @@ class TagPool:
     def _words(self, text: str) -> Words:
         words = self.cache.read(text) if self.cache else None
         if words is None:
-            words = self.processes.ask((text, self.tagger.marks)) if self.processes else self.tagger.words(text)
+            words = self.processes.ask((text, self.tagger.patterns)) if self.processes else self.tagger.words(text)
             if self.cache:
                 self.cache.write(text, words)
         return words
@@ -127,3 +108,17 @@ class TagPool:
         """Stop the processes, also in the middle of a text."""
         if self.processes:
             self.processes.__exit__(kind, error, trace)
+
+
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(path, read_dictionary=list(ATTRIBUTES), page_checksum_verification=True) as file:
+        return file.read()
+
+
+def _json(spans: Spans) -> str:
+    return json.dumps({key: found.tolist() for key, found in spans.items()})
+
+
+def _spans(table: pa.Table) -> Spans:
+    found = json.loads((table.schema.metadata or {}).get(SPANS, b"{}"))
+    return {key: np.array(pairs, dtype=np.int64).reshape(-1, 2) for key, pairs in found.items()}

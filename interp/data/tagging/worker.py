@@ -1,4 +1,4 @@
-"""A process that tags: texts and marks come in on standard input, words go out on standard output, both pickled.
+"""A process that tags: texts and patterns come in on standard input, words go out on standard output, both pickled.
 
 python -m interp.data.tagging.worker PIPELINE
 """
@@ -30,9 +30,9 @@ def main(name: str) -> None:
 
     def words(question: tuple[str, SpanPatterns]) -> Words:
         nonlocal tagger
-        text, marks = question
+        text, patterns = question
         try:
-            tagger = tagger or Tagger(name, marks)  # the marks are those of the first text: one pool asks
+            tagger = tagger or Tagger(name, patterns)  # those of the first text are those of all: one pool asks
             return tagger.words(text)
         except InterpError:
             raise

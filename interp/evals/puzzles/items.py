@@ -1,4 +1,4 @@
-"""What a puzzle is: a prompt with its one right continuation, or with two continuations of which one is better."""
+"""What a puzzle is: a prompt with its one right continuation, or with two of which one is better; one's own from files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError, few
+
+EXPECTED = ("expected", "answer", "completion", "target")
+COMPARED = (("better", "worse"), ("good", "bad"), ("sentence_good", "sentence_bad"))
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,6 @@ class Item:
 
 Group = Sequence[Item]
 """Items drawn together, such as the mirror images of one comparison: who does not read the prompt gets half right."""
-
-EXPECTED = ("expected", "answer", "completion", "target")
-
-COMPARED = (("better", "worse"), ("good", "bad"), ("sentence_good", "sentence_bad"))
 
 
 def read_items(path: str | Path) -> list[Item]:
@@ -109,11 +108,9 @@ def _item(family: str, values: Any) -> Item:
         raise InterpError(f'There is neither "expected" nor "compare"; found {few([str(name) for name in values])}.')
     if len(answers) > 1:
         raise InterpError(f'There are {len(answers)} answers under several names; keep "expected".')
-    start = prompt.rstrip()
-    expected, *_ = [*(_after(prompt, answer) for answer in answers), None]
-    return Item(
-        family, start, expected, (_after(prompt, compared[0]), _after(prompt, compared[1])) if compared else None
-    )
+    expected = _after(prompt, answers[0]) if answers else None
+    compare = (_after(prompt, compared[0]), _after(prompt, compared[1])) if compared else None
+    return Item(family, prompt.rstrip(), expected, compare)
 
 
 def _compared(values: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -144,12 +141,6 @@ def _after(prompt: str, continuation: str) -> str:
 def _kind(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
-    kinds = {
-        dict: "a mapping",
-        str: "a text",
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-        type(None): "nothing",
-    }
+    kinds = {dict: "a mapping", str: "a text", bool: "a truth value", type(None): "nothing"}
+    kinds |= dict.fromkeys((int, float), "a number")
     return kinds.get(type(value), type(value).__name__)

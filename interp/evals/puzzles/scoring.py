@@ -23,94 +23,6 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Interval = tuple[float, float, float]
 
-
-def share(values: Float64[np.ndarray, " n"], level: float = 0.95) -> Interval:
-    """Return the mean of hits (1, 0, or a part of one in a tie) with the ends of its interval.
-
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), which stays within 0 and 1 and is not empty where
-    no or every hit was made. Source: Wilson, "Probable inference", JASA 1927.
-    """
-    n, p, z = len(values), float(values.mean()), float(stats.norm.ppf(0.5 + level / 2))
-    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    low, high = (float((middle + side * half) / (1 + z**2 / n)) for side in (-1, 1))
-    return p, 0.0 if p == 0 else low, 1.0 if p == 1 else high  # exactly, whatever the rounding
-
-
-def mean(values: Float64[np.ndarray, " n"], level: float = 0.95) -> Interval:
-    """Return the mean with the ends of its t interval; missing ends for one value."""
-    centre = float(values.mean())
-    if len(values) < 2:
-        return centre, np.nan, np.nan
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values))
-    return centre, centre - half, centre + half
-
-
-def grouped_mean(values: Float64[np.ndarray, " n"], groups: Float64[np.ndarray, " n"]) -> Interval:
-    """Return the mean with the ends of its t interval over groups of values, which need not be independent within one.
-
-    In a comparison and its mirror image a liking for one of the words cancels; an interval over items would not know it.
-    """
-    order, cells = np.argsort(groups, kind="stable"), np.zeros((1, len(values)), dtype=np.int64)
-    ratios = DocumentRatios(1)
-    ratios.update(groups[order].astype(np.int64), cells, values[order])
-    row = ratios.table().iloc[0]
-    return float(row["loss"]), float(row["low"]), float(row["high"])
-
-
-def median(values: Float64[np.ndarray, " n"], level: float = 0.95) -> Interval:
-    """Return the median with the ends of its interval by order statistics; missing ends for too few values."""
-    interval = stats.quantile_test(values, q=0, p=0.5).confidence_interval(confidence_level=level)
-    return float(np.median(values)), float(interval.low), float(interval.high)
-
-
-METRICS: dict[str, Callable[..., Interval]] = {
-    "top1": share, "top5": share, "exact": share, "rank": median, "first_token_loss": mean, "completion_loss": mean,
-    "accuracy": share,
-}  # fmt: skip
-
-
-def families_table(items: pd.DataFrame, d_vocab: int) -> pd.DataFrame:
-    """Return a row per family and kind of item, in the order of the items; metrics of the other kind are missing."""
-    groups = items.groupby(["family", "kind"], sort=False)
-    return pd.DataFrame(
-        [
-            {"family": family, "kind": kind, "n": len(own), **_constant(own, str(kind)), **_summaries(own, d_vocab)}
-            for (family, kind), own in groups  # type: ignore[misc] # pandas types the key as a scalar
-        ]
-    )
-
-
-def _constant(items: pd.DataFrame, kind: str) -> dict[str, float]:
-    most = items["first_token"].value_counts().iloc[0] / len(items)
-    return {"constant": float(most) if kind == "completion" else np.nan}
-
-
-def _summaries(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:
-    chances, row = _chances(items, d_vocab), {}
-    for name, summary in METRICS.items():
-        values = items[name].to_numpy(float) if name in items else np.full(len(items), np.nan)
-        found = (np.nan,) * 4 if np.isnan(values).any() else (*summary(values), chances[name])
-        row.update(zip(_columns(name), found, strict=True))
-    compared = items["kind"].iloc[0] == "comparison"
-    ratio = (
-        grouped_mean(items["log_ratio"].to_numpy(float), items["group"].to_numpy(float)) if compared else (np.nan,) * 3
-    )
-    row.update(zip(_columns("log_ratio"), (*ratio, 0.0 if compared else np.nan), strict=True))
-    return row | {f"ratio{end}": float(np.exp(row[f"log_ratio{end}"])) for end in ("", "_low", "_high", "_chance")}
-
-
-def _columns(metric: str) -> tuple[str, str, str, str]:
-    return metric, f"{metric}_low", f"{metric}_high", f"{metric}_chance"
-
-
-def _chances(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:
-    loss, exact = float(np.log(d_vocab)), float(d_vocab) ** -items["n_tokens"].to_numpy(float)
-    return {
-        "top1": 1 / d_vocab, "top5": min(5 / d_vocab, 1.0), "exact": float(exact.mean()), "rank": (d_vocab + 1) / 2,
-        "first_token_loss": loss, "completion_loss": loss, "accuracy": 0.5,
-    }  # fmt: skip
-
-
 NOT_THE_MEAN = (
     "The biases in force are not their means: they were scaled, replaced, drawn or switched off. A model trained with a "
     "bias is to be judged with the mean in force."
@@ -182,6 +94,60 @@ def mean_in_force(model: HookedSymmetryBrokenTransformer) -> bool:
     return all(torch.equal(found, mean) for found, mean in zip(model.mean_biases(), meant, strict=True))
 
 
+def families_table(items: pd.DataFrame, d_vocab: int) -> pd.DataFrame:
+    """Return a row per family and kind of item, in the order of the items; metrics of the other kind are missing."""
+    rows = [
+        {"family": family, "kind": kind, "n": len(own), **_constant(own, str(kind)), **_summaries(own, d_vocab)}
+        for (family, kind), own in items.groupby(["family", "kind"], sort=False)  # type: ignore[misc] # a pair, not a scalar
+    ]
+    return pd.DataFrame(rows)
+
+
+def share(values: Float64[np.ndarray, " n"], level: float = 0.95) -> Interval:
+    """Return the mean of hits (1, 0, or a part of one in a tie) with the ends of its interval.
+
+    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), which stays within 0 and 1 and is not empty where
+    no or every hit was made. Source: Wilson, "Probable inference", JASA 1927.
+    """
+    n, p, z = len(values), float(values.mean()), float(stats.norm.ppf(0.5 + level / 2))
+    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = (float((middle + side * half) / (1 + z**2 / n)) for side in (-1, 1))
+    return p, 0.0 if p == 0 else low, 1.0 if p == 1 else high  # exactly, whatever the rounding
+
+
+def mean(values: Float64[np.ndarray, " n"], level: float = 0.95) -> Interval:
+    """Return the mean with the ends of its t interval; missing ends for one value."""
+    centre = float(values.mean())
+    if len(values) < 2:
+        return centre, np.nan, np.nan
+    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values))
+    return centre, centre - half, centre + half
+
+
+def grouped_mean(values: Float64[np.ndarray, " n"], groups: Float64[np.ndarray, " n"]) -> Interval:
+    """Return the mean with the ends of its t interval over groups of values, which need not be independent within one.
+
+    In a comparison and its mirror image a liking for one of the words cancels; an interval over items would not know it.
+    """
+    order, cells = np.argsort(groups, kind="stable"), np.zeros((1, len(values)), dtype=np.int64)
+    ratios = DocumentRatios(1)
+    ratios.update(groups[order].astype(np.int64), cells, values[order])
+    row = ratios.table().iloc[0]
+    return float(row["loss"]), float(row["low"]), float(row["high"])
+
+
+def median(values: Float64[np.ndarray, " n"], level: float = 0.95) -> Interval:
+    """Return the median with the ends of its interval by order statistics; missing ends for too few values."""
+    interval = stats.quantile_test(values, q=0, p=0.5).confidence_interval(confidence_level=level)
+    return float(np.median(values)), float(interval.low), float(interval.high)
+
+
+METRICS: dict[str, Callable[..., Interval]] = {
+    "top1": share, "top5": share, "exact": share, "rank": median, "first_token_loss": mean, "completion_loss": mean,
+    "accuracy": share,
+}  # fmt: skip
+
+
 def _continuations(model: HookedSymmetryBrokenTransformer, item: Item) -> list[Continuation]:
     """Tokenize prompt and continuation apart, so that what the model sees does not depend on the answer."""
     tokenizer = model.need_tokenizer()
@@ -226,3 +192,33 @@ def _completion(scores: TokenScores) -> dict[str, float]:
 def _comparison(better: TokenScores, worse: TokenScores) -> dict[str, float]:
     ratio = float(worse.losses.mean() - better.losses.mean())
     return {"accuracy": 1.0 if ratio > 0 else 0.5 if ratio == 0 else 0.0, "log_ratio": ratio}
+
+
+def _constant(items: pd.DataFrame, kind: str) -> dict[str, float]:
+    most = items["first_token"].value_counts().iloc[0] / len(items)
+    return {"constant": float(most) if kind == "completion" else np.nan}
+
+
+def _summaries(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:
+    chances, row = _chances(items, d_vocab), {}
+    for name, summary in METRICS.items():
+        values = items[name].to_numpy(float) if name in items else np.full(len(items), np.nan)
+        found = (np.nan,) * 4 if np.isnan(values).any() else (*summary(values), chances[name])
+        row.update(zip(_columns(name), found, strict=True))
+    ratio = (np.nan,) * 4
+    if items["kind"].iloc[0] == "comparison":
+        ratio = (*grouped_mean(items["log_ratio"].to_numpy(float), items["group"].to_numpy(float)), 0.0)
+    row.update(zip(_columns("log_ratio"), ratio, strict=True))
+    return row | {f"ratio{end}": float(np.exp(row[f"log_ratio{end}"])) for end in ("", "_low", "_high", "_chance")}
+
+
+def _columns(metric: str) -> tuple[str, str, str, str]:
+    return metric, f"{metric}_low", f"{metric}_high", f"{metric}_chance"
+
+
+def _chances(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:
+    loss, exact = float(np.log(d_vocab)), float(d_vocab) ** -items["n_tokens"].to_numpy(float)
+    return {
+        "top1": 1 / d_vocab, "top5": min(5 / d_vocab, 1.0), "exact": float(exact.mean()), "rank": (d_vocab + 1) / 2,
+        "first_token_loss": loss, "completion_loss": loss, "accuracy": 0.5,
+    }  # fmt: skip

@@ -8,7 +8,7 @@ the MLPs, and with RoPE the attention bridge rotates queries and keys and adds b
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,11 +20,9 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_c
 from transformer_lens.model_bridge.supported_architectures.gpt2 import GPT2ArchitectureAdapter
 
 from interp.model.attention import rotate
+from interp.model.circuits import Circuits
 from interp.model.config import ModelConfig
 from interp.model.export.huggingface import ACTIVATIONS, gpt2
-
-if TYPE_CHECKING:
-    from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 
 class RotaryAttentionBridge(JointQKVAttentionBridge):
@@ -69,7 +67,7 @@ class SymmetryBrokenArchitectureAdapter(GPT2ArchitectureAdapter):
             )  # fmt: skip
 
 
-def to_bridge(model: HookedSymmetryBrokenTransformer) -> TransformerBridge:
+def to_bridge(model: Circuits) -> TransformerBridge:
     """Return a TransformerBridge with the same logits; its weights are copies.
 
     b_Q and b_V as they are in force in evaluation mode become part of the bridge's b_Q and b_V; with RoPE b_Q stays

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.errors import InterpError
+from interp.model.circuits import Circuits
 from interp.model.components import TransformerBlock, prelu
 from interp.model.tokens import special_index
-
-if TYPE_CHECKING:
-    from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu"}  # Hugging Face's names; a PReLU has none
 
@@ -30,7 +26,7 @@ class PReLU(nn.Module):
         return prelu(x, self.weight)
 
 
-def to_huggingface(model: HookedSymmetryBrokenTransformer) -> GPT2LMHeadModel:
+def to_huggingface(model: Circuits) -> GPT2LMHeadModel:
     """Return a GPT2LMHeadModel with the same logits; its weights are copies.
 
     b_Q and b_V as they are in force in evaluation mode become part of the learned biases, for GPT-2 has no others.
@@ -48,7 +44,7 @@ def to_huggingface(model: HookedSymmetryBrokenTransformer) -> GPT2LMHeadModel:
     return gpt2(model)
 
 
-def gpt2(model: HookedSymmetryBrokenTransformer) -> GPT2LMHeadModel:
+def gpt2(model: Circuits) -> GPT2LMHeadModel:
     """Return the GPT-2 that `to_huggingface` and `to_bridge` share.
 
     A PReLU stands in its place in the MLPs. With RoPE this is the model without rotation and without b_Q, which is
@@ -64,7 +60,7 @@ def gpt2(model: HookedSymmetryBrokenTransformer) -> GPT2LMHeadModel:
     return new.train(model.training)
 
 
-def _config(model: HookedSymmetryBrokenTransformer) -> GPT2Config:
+def _config(model: Circuits) -> GPT2Config:
     cfg, tokenizer = model.cfg, model.tokenizer
     end = None if tokenizer is None else special_index(tokenizer.eos_token_id)
     return GPT2Config(
@@ -76,7 +72,7 @@ def _config(model: HookedSymmetryBrokenTransformer) -> GPT2Config:
 
 
 @torch.no_grad()
-def _weights(model: HookedSymmetryBrokenTransformer) -> dict[str, Tensor]:
+def _weights(model: Circuits) -> dict[str, Tensor]:
     """Return the weights by GPT-2's names."""
     embedding = model.embed.weight
     weights = {"wte.weight": embedding, "wpe.weight": model.W_pos}

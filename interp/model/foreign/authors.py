@@ -21,6 +21,32 @@ from interp.model.foreign.source import Source
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 BUFFERS = r"transformer\.h\.\d+\.sa\.(b[QKV]|(mean|std)_[QKV]|causal_mask)"
+IGNORED = rf"{BUFFERS}|(rope_emb|p_emb)\.inv_freq"
+
+
+def from_release(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
+    """Return the model of a checkpoint file, and notes for the reader.
+
+    Raises:
+        InterpError: its sizes, names or shapes do not fit together.
+    """
+    where, tensors = source.where, tied(source.where, source.tensors)
+    claimed = _config_of(source)
+    found = sizes(where, tensors, "context_length")
+    agree(where, claimed, found)
+    n_heads = _n_heads(source, claimed)
+    rope = "transformer.wpe.weight" not in tensors
+    shape = ModelConfig(
+        n_layers=found["n_layer"], d_model=found["n_embd"], n_heads=n_heads, d_vocab=found["vocab_size"],
+        n_ctx=found.get("context_length") or _context(source, claimed),
+        activation="prelu" if "transformer.h.0.mlp.act.weight" in tensors else "gelu_exact",
+    )  # fmt: skip
+    recorded = source.beside.get("symmetry_breaking")
+    query, value, notes = release_biases(where, tensors, recorded if isinstance(recorded, dict) else {}, shape.d_head)
+    rotary = _rotary(where, claimed, shape.d_head) if rope else {}
+    model = HookedSymmetryBrokenTransformer(replace(shape, q=query, v=value, **rotary))
+    load_gpt2_layout(model, where, tensors, parameter_names(model.cfg, attention="sa", norm="ln"), IGNORED)
+    return model, notes
 
 
 def release_biases(
@@ -39,10 +65,12 @@ def release_biases(
     """
     mean_v = _buffer(where, tensors, "mean_V", d_head)
     if used := _value_bias_is_used(tensors, recorded, mean_v):
-        value = _config(where, mean_v, _buffer(where, tensors, "std_V", d_head), "V")
+        value = _bias_config(where, mean_v, _buffer(where, tensors, "std_V", d_head), "V")
     else:
         value = BiasConfig()
-    query = _config(where, _buffer(where, tensors, "mean_Q", d_head), _buffer(where, tensors, "std_Q", d_head), "Q")
+    query = _bias_config(
+        where, _buffer(where, tensors, "mean_Q", d_head), _buffer(where, tensors, "std_Q", d_head), "Q"
+    )
     notes = []
     if any(bool(value.any()) for part in ("bK", "mean_K") for value in _layers(tensors, part).values()):
         notes.append("bK is left out: it adds the same to all scores of a query and cancels in the softmax.")
@@ -62,7 +90,7 @@ def _value_bias_is_used(tensors: Mapping[str, Tensor], recorded: Mapping[str, An
     return bool(mean.any())  # nothing was ever drawn, which says nothing
 
 
-def _config(where: str, mean: Tensor | None, std: Tensor | None, part: str) -> BiasConfig:
+def _bias_config(where: str, mean: Tensor | None, std: Tensor | None, part: str) -> BiasConfig:
     if (mean is None) != (std is None):
         raise InterpError(f"{where} has only one of mean_{part} and std_{part}; a bias needs both.")
     if mean is None or std is None or not (mean.any() or std.any()):
@@ -95,34 +123,6 @@ def _profile(values: Tensor) -> Profile:
         return numbers[0]
     ends = numbers[0], numbers[-1]
     return ends if torch.linspace(*ends, len(numbers)).equal(values) else numbers
-
-
-IGNORED = rf"{BUFFERS}|(rope_emb|p_emb)\.inv_freq"
-
-
-def from_release(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
-    """Return the model of a checkpoint file, and notes for the reader.
-
-    Raises:
-        InterpError: its sizes, names or shapes do not fit together.
-    """
-    where, tensors = source.where, tied(source.where, source.tensors)
-    claimed = _config_of(source)
-    found = sizes(where, tensors, "context_length")
-    agree(where, claimed, found)
-    n_heads = _n_heads(source, claimed)
-    rope = "transformer.wpe.weight" not in tensors
-    shape = ModelConfig(
-        n_layers=found["n_layer"], d_model=found["n_embd"], n_heads=n_heads, d_vocab=found["vocab_size"],
-        n_ctx=found.get("context_length") or _context(source, claimed),
-        activation="prelu" if "transformer.h.0.mlp.act.weight" in tensors else "gelu_exact",
-    )  # fmt: skip
-    recorded = source.beside.get("symmetry_breaking")
-    query, value, notes = release_biases(where, tensors, recorded if isinstance(recorded, dict) else {}, shape.d_head)
-    rotary = _rotary(where, claimed, shape.d_head) if rope else {}
-    model = HookedSymmetryBrokenTransformer(replace(shape, q=query, v=value, **rotary))
-    load_gpt2_layout(model, where, tensors, parameter_names(model.cfg, attention="sa", norm="ln"), IGNORED)
-    return model, notes
 
 
 def _config_of(source: Source) -> dict[str, Any]:

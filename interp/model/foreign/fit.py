@@ -1,4 +1,4 @@
-"""Compare what a file holds with what a model needs, and say all that is wrong in one sentence."""
+"""Does it fit? Tensors, sizes and tokenizer of a foreign model against ours; all that is wrong is said in one sentence."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from interp.errors import InterpError, few
 from interp.vocabulary import END_OF_TEXT, load_tokenizer, wrap
 
 Shape = tuple[int, ...]
+
+GPT2_VOCABULARIES = (50257, 50304)  # as it is, and rounded up to a multiple of 64
+PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # Hugging Face's names and OpenAI's
 
 
 def fitted(where: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], ignored: str) -> dict[str, Tensor]:
@@ -40,11 +43,8 @@ def fitted(where: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape
     if not any(faults.values()):
         faults["not finite"] = [name for name, tensor in found.items() if not bool(tensor.isfinite().all())]
     if any(faults.values()):
-        raise InterpError(
-            f"{where} does not fit: "
-            + "; ".join(f"{kind}: {few(list_)}" for kind, list_ in faults.items() if list_)
-            + "."
-        )
+        told = "; ".join(f"{kind}: {few(names)}" for kind, names in faults.items() if names)
+        raise InterpError(f"{where} does not fit: {told}.")
     return {name: tensor.detach().to(torch.float32) for name, tensor in found.items()}
 
 
@@ -72,20 +72,6 @@ def whole_number(where: str, config: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _fits(tensor: Tensor, shape: Shape) -> bool:
-    plain = tensor.layout == torch.strided and tensor.is_floating_point() and not tensor.is_meta
-    return plain and tuple(tensor.shape) == shape
-
-
-def _fault(name: str, tensor: Tensor, shape: Shape) -> str:
-    return f"{name} is {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}, expected {list(shape)}"
-
-
-GPT2_VOCABULARIES = (50257, 50304)  # as it is, and rounded up to a multiple of 64
-
-PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # Hugging Face's names and OpenAI's
-
-
 def tokenizer_for(
     d_vocab: int, asked: str | Path | None, folder: Path | None
 ) -> tuple[PreTrainedTokenizerFast | None, list[str]]:
@@ -109,6 +95,15 @@ def tokenizer_for(
         return _fitting(_load(found), d_vocab, str(found)), []
     except InterpError as error:
         return None, [f"No tokenizer: {error} Give one with --tokenizer PATH."]
+
+
+def _fits(tensor: Tensor, shape: Shape) -> bool:
+    plain = tensor.layout == torch.strided and tensor.is_floating_point() and not tensor.is_meta
+    return plain and tuple(tensor.shape) == shape
+
+
+def _fault(name: str, tensor: Tensor, shape: Shape) -> str:
+    return f"{name} is {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}, expected {list(shape)}"
 
 
 def _load(place: str | Path) -> PreTrainedTokenizerFast:

@@ -1,4 +1,4 @@
-"""GPT-2's parameter names and shapes, which the authors' release, Hugging Face and nanoGPT share but for details."""
+"""Models in GPT-2's layout: Hugging Face's and nanoGPT's, and the names and shapes that the authors' release shares."""
 
 from __future__ import annotations
 
@@ -17,6 +17,66 @@ from interp.model.export.huggingface import ACTIVATIONS as EXPORTED
 from interp.model.foreign.fit import agree, fitted, whole_number
 from interp.model.foreign.source import Source
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+
+SYNONYMS: dict[str, Activation] = {"gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "gelu_python": "gelu_exact"}
+ACTIVATIONS: dict[str, Any] = {theirs: ours for ours, theirs in EXPORTED.items()} | SYNONYMS
+FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
+MASK = r"transformer\.h\.\d+\.attn\.bias"  # nanoGPT's
+NOTE = "The biases of the projections are learned; what they amplify: python -m interp.amplify --direction effective."
+
+
+def from_hugging_face(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
+    """Return the model of a folder or hub id, and notes for the reader.
+
+    Raises:
+        InterpError: it is not of the GPT-2 family, has an option these models do not have, or does not fit its config.
+    """
+    where, config = source.where, _config(source)
+    root = "transformer." if "transformer.wte.weight" in source.tensors else ""
+    tensors = tied(where, source.tensors, root)
+    agree(where, vars(config), sizes(where, tensors, "n_positions", root))
+    model = HookedSymmetryBrokenTransformer(
+        ModelConfig(
+            n_layers=config.n_layer, d_model=config.n_embd, n_heads=config.n_head, n_ctx=config.n_positions,
+            d_vocab=config.vocab_size, d_mlp=config.n_inner or 0, eps=config.layer_norm_epsilon,
+            activation=ACTIVATIONS[config.activation_function],
+        )
+    )  # fmt: skip
+    masks = rf"{re.escape(root)}h\.\d+\.attn\.(bias|masked_bias)"
+    load_gpt2_layout(model, where, tensors, parameter_names(model.cfg, root), masks, conv1d=True)
+    return model, [NOTE]
+
+
+def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
+    """Return the model of a checkpoint file, and notes for the reader.
+
+    Args:
+        source: with "model_args" beside the weights.
+        activation: which GELU; by default the exact one, which nanoGPT has used since June 2023.
+
+    Raises:
+        InterpError: its sizes, names or shapes do not fit together.
+    """
+    where, tensors = source.where, tied(source.where, source.tensors)
+    arguments = source.beside["model_args"]
+    found = sizes(where, tensors, "block_size")
+    agree(where, arguments, found)
+    model = HookedSymmetryBrokenTransformer(
+        ModelConfig(
+            n_layers=found["n_layer"], d_model=found["n_embd"], d_vocab=found["vocab_size"],
+            n_heads=whole_number(where, arguments, "n_head"), n_ctx=whole_number(where, arguments, "block_size"),
+            activation=activation or "gelu_exact",
+        )
+    )  # fmt: skip
+    names, notes = parameter_names(model.cfg), []
+    if arguments.get("bias") is False:
+        tensors = _zero_biases(model, names) | tensors
+    if activation is None:
+        notes.append(
+            "nanoGPT's GELU is taken to be the exact one; for files from before June 2023 say --activation gelu."
+        )
+    load_gpt2_layout(model, where, tensors, names, MASK)
+    return model, notes
 
 
 def parameter_names(
@@ -116,83 +176,9 @@ def load_gpt2_layout(
     model.load_state_dict({our: found[their].T if our in turned else found[their] for our, their in names.items()})
 
 
-MASK = r"transformer\.h\.\d+\.attn\.bias"
-
-
-def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
-    """Return the model of a checkpoint file, and notes for the reader.
-
-    Args:
-        source: with "model_args" beside the weights.
-        activation: which GELU; by default the exact one, which nanoGPT has used since June 2023.
-
-    Raises:
-        InterpError: its sizes, names or shapes do not fit together.
-    """
-    where, tensors = source.where, tied(source.where, source.tensors)
-    arguments = source.beside["model_args"]
-    found = sizes(where, tensors, "block_size")
-    agree(where, arguments, found)
-    model = HookedSymmetryBrokenTransformer(
-        ModelConfig(
-            n_layers=found["n_layer"],
-            d_model=found["n_embd"],
-            d_vocab=found["vocab_size"],
-            n_heads=whole_number(where, arguments, "n_head"),
-            n_ctx=whole_number(where, arguments, "block_size"),
-            activation=activation or "gelu_exact",
-        )
-    )
-    names, notes = parameter_names(model.cfg), []
-    if arguments.get("bias") is False:
-        tensors = _zero_biases(model, names) | tensors
-    if activation is None:
-        notes.append(
-            "nanoGPT's GELU is taken to be the exact one; for files from before June 2023 say --activation gelu."
-        )
-    load_gpt2_layout(model, where, tensors, names, MASK)
-    return model, notes
-
-
 def _zero_biases(model: HookedSymmetryBrokenTransformer, names: dict[str, str]) -> dict[str, Tensor]:
     state = model.state_dict()
     return {their: torch.zeros_like(state[our]) for our, their in names.items() if their.endswith(".bias")}
-
-
-SYNONYMS: dict[str, Activation] = {"gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "gelu_python": "gelu_exact"}
-
-ACTIVATIONS: dict[str, Any] = {theirs: ours for ours, theirs in EXPORTED.items()} | SYNONYMS
-
-FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-
-NOTE = "The biases of the projections are learned; what they amplify: python -m interp.amplify --direction effective."
-
-
-def from_hugging_face(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
-    """Return the model of a folder or hub id, and notes for the reader.
-
-    Raises:
-        InterpError: it is not of the GPT-2 family, has an option these models do not have, or does not fit its config.
-    """
-    where, config = source.where, _config(source)
-    root = "transformer." if "transformer.wte.weight" in source.tensors else ""
-    tensors = tied(where, source.tensors, root)
-    agree(where, vars(config), sizes(where, tensors, "n_positions", root))
-    model = HookedSymmetryBrokenTransformer(
-        ModelConfig(
-            n_layers=config.n_layer,
-            d_model=config.n_embd,
-            n_heads=config.n_head,
-            n_ctx=config.n_positions,
-            d_vocab=config.vocab_size,
-            d_mlp=config.n_inner or 0,
-            activation=ACTIVATIONS[config.activation_function],
-            eps=config.layer_norm_epsilon,
-        )
-    )
-    masks = rf"{re.escape(root)}h\.\d+\.attn\.(bias|masked_bias)"
-    load_gpt2_layout(model, where, tensors, parameter_names(model.cfg, root), masks, conv1d=True)
-    return model, [NOTE]
 
 
 def _config(source: Source) -> Any:

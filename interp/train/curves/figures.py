@@ -1,4 +1,4 @@
-"""One function per picture of training: histories by name of run in, a Plotly figure out, nothing else happens.
+"""Curves of training: the histories that runs leave, and one function per picture: histories in, a Plotly figure out.
 
     loss_figure({"bq": read_history(Path("checkpoints/tiny-bq"))}, "seconds").show()
 
@@ -22,6 +22,18 @@ from jaxtyping import Float, Int
 from interp.errors import InterpError
 from interp.page.look import COLOURS, FONT, GRID, colour_of
 from interp.train.records import CURVE
+
+Histories = Mapping[str, pd.DataFrame]
+
+Axis = Literal["tokens", "seconds", "step"]
+
+DASHES = ("solid", "dash", "dot", "dashdot")  # for more runs than colours
+
+UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+
+LOGARITHMIC = {"type": "log", "tickformat": "", "exponentformat": "power"}
+
+SECTORS = {"qk": "Q-K", "vo": "V-O"}
 
 NEEDED = ("step", "tokens", "loss", "seconds")
 
@@ -52,83 +64,6 @@ def read_history(run: Path) -> pd.DataFrame:
     if not rows:
         raise InterpError(f"{path} has no finished row yet; wait for the first optimizer step.")
     return _table(rows)
-
-
-def running_mean(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
-    """Return the mean over a window of 1% of the rows around each row, shorter at both ends; all rows count."""
-    window = len(values) // 100 | 1  # odd, so that it has a middle
-    means = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
-    return np.asarray(means)
-
-
-def extremes(values: Float[np.ndarray, " row"], limit: int = 2000) -> Int[np.ndarray, " shown"]:
-    """Return at most `limit` rows that show every spike: the lowest and the highest of runs of rows of equal length."""
-    if len(values) <= limit:
-        return np.arange(len(values))
-    low, high = (np.where(np.isnan(values), missing, values) for missing in (np.inf, -np.inf))
-    runs = np.array_split(np.arange(len(values)), limit // 2)
-    return np.unique([row for run in runs for row in (run[low[run].argmin()], run[high[run].argmax()])])
-
-
-def evenly(length: int, limit: int = 500) -> Int[np.ndarray, " shown"]:
-    """Return at most `limit` rows at equal distances, the first and the last among them."""
-    return np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(np.int64))
-
-
-def _whole(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
-
-
-def _row(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InterpError(f"Line {number} of {path} is not JSON ({error}); copy the file again.") from error
-    missing = [name for name in NEEDED if name not in row] if isinstance(row, dict) else NEEDED
-    if missing:
-        raise InterpError(
-            f"Line {number} of {path} has no {missing[0]!r}; a row of training needs {', '.join(NEEDED)}."
-        )
-    for name in (*NEEDED, *OPTIONAL):
-        absent = name in OPTIONAL and row.get(name) is None
-        if not absent and not isinstance(row[name], (int, float)):
-            raise InterpError(f"Line {number} of {path} gives {row[name]!r} as {name}; a number is expected.")
-    if not _are_charges(row.get("charges") or {}):
-        raise InterpError(f"Line {number} of {path} has charges that are not [layer][head] numbers of qk and vo.")
-    return row
-
-
-def _are_charges(charges: Any) -> bool:
-    try:
-        return isinstance(charges, dict) and all(np.array(heads, dtype=float).ndim == 2 for heads in charges.values())
-    except (TypeError, ValueError):
-        return False
-
-
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    table = table.reindex(columns=[*NEEDED, *OPTIONAL, "charges"])
-    numbers = [name for name in table if name not in ("step", "tokens", "charges")]
-    table[numbers] = table[numbers].astype(float)
-    seconds = table["seconds"].diff()  # not of the first row, whose time holds the preparation
-    rate = table["tokens"].diff() / seconds.where(seconds > 0)
-    return table.assign(tokens_per_second=table["tokens_per_second"].fillna(rate))
-
-
-Histories = Mapping[str, pd.DataFrame]
-
-Axis = Literal["tokens", "seconds", "step"]
-
-DASHES = ("solid", "dash", "dot", "dashdot")  # for more runs than colours
-
-UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
-
-LOGARITHMIC = {"type": "log", "tickformat": "", "exponentformat": "power"}
-
-SECTORS = {"qk": "Q-K", "vo": "V-O"}
 
 
 def loss_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
@@ -198,6 +133,27 @@ FIGURES: dict[str, Callable[[Histories, Axis], go.Figure]] = {
 def axis_title(histories: Histories, x: Axis) -> str:
     """Return what the horizontal axis shows; time has the unit that fits the longest run."""
     return {"tokens": "tokens", "step": "optimizer steps", "seconds": f"time ({_unit(histories)[0]})"}[x]
+
+
+def running_mean(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    """Return the mean over a window of 1% of the rows around each row, shorter at both ends; all rows count."""
+    window = len(values) // 100 | 1  # odd, so that it has a middle
+    means = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
+    return np.asarray(means)
+
+
+def extremes(values: Float[np.ndarray, " row"], limit: int = 2000) -> Int[np.ndarray, " shown"]:
+    """Return at most `limit` rows that show every spike: the lowest and the highest of runs of rows of equal length."""
+    if len(values) <= limit:
+        return np.arange(len(values))
+    low, high = (np.where(np.isnan(values), missing, values) for missing in (np.inf, -np.inf))
+    runs = np.array_split(np.arange(len(values)), limit // 2)
+    return np.unique([row for run in runs for row in (run[low[run].argmin()], run[high[run].argmax()])])
+
+
+def evenly(length: int, limit: int = 500) -> Int[np.ndarray, " shown"]:
+    """Return at most `limit` rows at equal distances, the first and the last among them."""
+    return np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(np.int64))
 
 
 def _lines(histories: Histories, x: Axis, column: str, smooth: bool = True) -> Iterator[go.Scatter]:
@@ -292,3 +248,46 @@ def _figure(title: str, unit: str, histories: Histories, x: Axis, traces: Iterab
         "margin": {"l": 16, "r": 16, "t": 40, "b": 16},
     }
     return go.Figure(list(traces), layout)
+
+
+def _whole(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _row(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InterpError(f"Line {number} of {path} is not JSON ({error}); copy the file again.") from error
+    missing = [name for name in NEEDED if name not in row] if isinstance(row, dict) else NEEDED
+    if missing:
+        raise InterpError(
+            f"Line {number} of {path} has no {missing[0]!r}; a row of training needs {', '.join(NEEDED)}."
+        )
+    for name in (*NEEDED, *OPTIONAL):
+        absent = name in OPTIONAL and row.get(name) is None
+        if not absent and not isinstance(row[name], (int, float)):
+            raise InterpError(f"Line {number} of {path} gives {row[name]!r} as {name}; a number is expected.")
+    if not _are_charges(row.get("charges") or {}):
+        raise InterpError(f"Line {number} of {path} has charges that are not [layer][head] numbers of qk and vo.")
+    return row
+
+
+def _are_charges(charges: Any) -> bool:
+    try:
+        return isinstance(charges, dict) and all(np.array(heads, dtype=float).ndim == 2 for heads in charges.values())
+    except (TypeError, ValueError):
+        return False
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    table = table.reindex(columns=[*NEEDED, *OPTIONAL, "charges"])
+    numbers = [name for name in table if name not in ("step", "tokens", "charges")]
+    table[numbers] = table[numbers].astype(float)
+    seconds = table["seconds"].diff()  # not of the first row, whose time holds the preparation
+    rate = table["tokens"].diff() / seconds.where(seconds > 0)
+    return table.assign(tokens_per_second=table["tokens_per_second"].fillna(rate))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import typer
 
-from interp.options import console, escaped, one_line_errors
 from interp.page.document import panels_of, render, write_page
 from interp.page.look import colour_of
 from interp.train.curves.figures import CURVE, FIGURES, Axis, Histories, axis_title, read_history, running_mean
@@ -91,23 +88,3 @@ def _duration(seconds: float) -> str:
 
 def _numbered(names: Sequence[str]) -> list[str]:
     return [f"{name} ({number})" for number, name in enumerate(names, 1)]
-
-
-def plot(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="Folders of training runs or checkpoints.", metavar="RUN", show_default=False),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("curves.html"),
-    open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-) -> None:
-    """Draw loss, learning rate, gradient norm, energy, Noether charges and speed of runs side by side.
-
-    A run that still goes is drawn as far as it has got; draw again to see more.
-    """
-    with one_line_errors():
-        page = curves_page(runs, output)
-        console.print(f"{page.stat().st_size / 1e6:.2f} MB  {escaped(str(page))}", soft_wrap=True, highlight=False)
-        typer.echo(page.resolve().as_uri())
-        if open:
-            webbrowser.open(page.resolve().as_uri())

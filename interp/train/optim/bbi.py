@@ -6,6 +6,8 @@ arXiv 2201.11137, 2022.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -40,6 +42,7 @@ class BBI(EnergyConservingOptimizer):
     """
 
     shared = ("v0", "deltaEn", "threshold0", "threshold", "n_fixed_bounces", "conserve_energy")
+    least = MappingProxyType({"lr": 0, "deltaEn": 0, "n_fixed_bounces": 0, "threshold0": 1, "threshold": 1})
     floor = "v0"
     scalars = (("start", float("nan")), ("best", float("inf")), ("idle", 0.0))
 
@@ -56,11 +59,6 @@ class BBI(EnergyConservingOptimizer):
         *,
         maximize: bool = False,
     ):
-        if lr < 0 or deltaEn < 0 or n_fixed_bounces < 0 or min(threshold0, threshold) < 1:
-            raise InterpError(
-                f"lr {lr}, deltaEn {deltaEn} and n_fixed_bounces {n_fixed_bounces} must not be below 0, threshold0 "
-                f"{threshold0} and threshold {threshold} not below 1."
-            )
         steps = {"threshold0": threshold0, "threshold": threshold, "n_fixed_bounces": n_fixed_bounces}
         settings = {"lr": lr, "v0": v0, "deltaEn": deltaEn, **steps, "conserve_energy": conserve_energy}
         super().__init__(params, settings, maximize)
@@ -94,8 +92,7 @@ class BBI(EnergyConservingOptimizer):
     def _bounce(self, space: PhaseSpace, v: Scalar, allowed: Tensor) -> None:
         run, step = self.trajectory, self.trajectory["step"]
         best, idle = (
-            run["best"].to(v.device),
-            run["idle"].to(v.device),
+            run[name].to(v.device) for name in ("best", "idle")
         )  # idle: steps without a lower loss since a bounce
         idle = torch.where(allowed & (v < best), 0.0, idle + 1)
         fixed = step % run["threshold0"] == 0 and step // run["threshold0"] <= run["n_fixed_bounces"]

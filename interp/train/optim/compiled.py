@@ -1,6 +1,6 @@
 """The two readings of an ECD step as kernels that torch.compile makes for exactly the tensors at hand.
 
-They compute what `phase_space.sums` and `passes.kick_and_drift` do, but read each array once for all that is asked of it:
+They compute what `sums` and `kick_and_drift` of `mechanics` do, but read each array once for all that is asked of it:
 |P|^2 and <P, g'> come from one reading of P and g. Sums are rounded differently, and on a CPU depend on how many threads
 share them, so a compiled run repeats itself but not, to the last bit, one that is not compiled.
 """
@@ -19,7 +19,7 @@ ROW, SHORTEST = 1024, 64  # elements that are added in the arrays' own precision
 
 
 def sums(space: PhaseSpace) -> Sums:
-    """Return `phase_space.sums` of the same arrays."""
+    """Return `mechanics.sums` of the same arrays."""
     parts = []
     for block in space.blocks:
         found = _products(block.positions if block.decay else [], block.gradients, block.momenta, block.decay)
@@ -29,7 +29,7 @@ def sums(space: PhaseSpace) -> Sums:
 
 
 def kick_and_drift(block: Block, factors: Float[Tensor, " tensor"], impulse: Scalar, rate: Scalar) -> None:
-    """Do `passes.kick_and_drift` to the same arrays."""
+    """Do `mechanics.kick_and_drift` to the same arrays."""
     positions, gradients, momenta = map(_arrays, (block.positions, block.gradients, block.momenta))
     _move(positions, gradients, momenta, block.decay, factors[block.numbers], impulse, rate)
 

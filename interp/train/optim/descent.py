@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,14 +28,13 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
     and bounces depend on the number of processes. Where every process has whole parameters, give all the same seed.
 
     Raises:
-        InterpError: `maximize`, or a group with its own value for a setting that holds for all parameters.
+        InterpError: `maximize`, a setting that is too low, or a group with its own value for one that holds for all.
     """
 
     shared: tuple[str, ...] = ()  # settings that hold for all parameters alike
+    least: Mapping[str, float] = {}  # the lowest value of each setting
     floor: str = "F0"  # the setting that the loss has to stay above
-    scalars: tuple[
-        tuple[str, float], ...
-    ] = ()  # what else it remembers of the trajectory, as it is before the first step
+    scalars: tuple[tuple[str, float], ...] = ()  # what else it remembers of the trajectory, before the first step
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], maximize: bool = False):
         super().__init__(params, {**defaults, "maximize": maximize})
@@ -49,6 +48,9 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
         """Add a group as torch does, refusing what this family has no meaning for."""
         if param_group.get("maximize", self.defaults["maximize"]):
             raise InterpError(f"{type(self).__name__} only minimizes; leave out maximize and change the loss's sign.")
+        for name, least in self.least.items():
+            if not (value := param_group.get(name, self.defaults[name])) >= least:
+                raise InterpError(f"{name} of {type(self).__name__} is {value}; it must not be below {least:g}.")
         for name in self.shared:
             if param_group.get(name, self.defaults[name]) != self.defaults[name]:
                 raise InterpError(

@@ -6,6 +6,7 @@ arXiv 2601.22257, 2026.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -43,6 +44,7 @@ class ECD(EnergyConservingOptimizer):
     """
 
     shared = ("F0", "nu", "conserve_energy", "projection")
+    least = MappingProxyType({"lr": 0, "nu": 0, "weight_decay": 0})
     compile = False  # a copy or a pickle forgets it, as those of every optimizer forget what is not in its groups
 
     def __init__(
@@ -59,10 +61,8 @@ class ECD(EnergyConservingOptimizer):
         compile: bool = False,
         maximize: bool = False,
     ):
-        if lr < 0 or eta <= 0 or nu < 0 or weight_decay < 0:
-            raise InterpError(
-                f"lr {lr}, nu {nu} and weight_decay {weight_decay} must not be below 0, eta {eta} above 0."
-            )
+        if not eta > 0:
+            raise InterpError(f"eta of ECD is {eta}; it must be above 0.")
         if projection not in ("tensor", "global"):
             raise InterpError(f"projection is {projection!r}; it can be 'tensor' or 'global'.")
         settings = {"lr": lr, "eta": eta, "weight_decay": weight_decay, "F0": F0, "nu": nu}

@@ -6,10 +6,11 @@ arXiv 2306.00352, 2023.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import torch
 from torch.optim.optimizer import ParamsT
 
-from interp.errors import InterpError
 from interp.train.optim.descent import EnergyConservingOptimizer, ratio_or
 from interp.train.optim.mechanics import PhaseSpace, Scalar, drift, kick, launch, square_momentum, sums, turn
 
@@ -41,6 +42,7 @@ class ECDSep(EnergyConservingOptimizer):
     """
 
     shared = ("eta", "F0", "nu", "s", "deltaEn", "conserve_energy")
+    least = MappingProxyType({"lr": 0, "eta": 1, "nu": 0, "s": 0, "deltaEn": 0, "weight_decay": 0})
     scalars = (("start", float("nan")),)
 
     def __init__(
@@ -57,12 +59,6 @@ class ECDSep(EnergyConservingOptimizer):
         *,
         maximize: bool = False,
     ):
-        if lr < 0 or nu < 0 or weight_decay < 0 or eta < 1:
-            raise InterpError(
-                f"lr {lr}, nu {nu} and weight_decay {weight_decay} must not be below 0, eta {eta} not below 1."
-            )
-        if s < 0 or deltaEn < 0:
-            raise InterpError(f"s {s} and deltaEn {deltaEn} must not be below 0.")
         settings = {"lr": lr, "eta": eta, "weight_decay": weight_decay, "F0": F0, "nu": nu, "s": s}
         super().__init__(params, {**settings, "deltaEn": deltaEn, "conserve_energy": conserve_energy}, maximize)
 

@@ -1,8 +1,8 @@
-"""Phase space: the positions and momenta that move in a step, and sums over them.
+"""Mechanics of a step: phase space, sums over it, the moves of momenta and positions, and sharded tensors.
 
 Names of mechanics: positions are the parameters theta, momenta P, the force is the gradient with weight decay
 g' = g + wd theta. Every scalar stays a 0-dim tensor on the parameters' device, so nothing here waits for a device.
-Of a sharded tensor this process moves its part; sums are over the whole tensor.
+Of a sharded tensor (FSDP2) this process moves its part; sums are over the whole tensor.
 """
 
 # pyright: reportPrivateImportUsage=false
@@ -22,66 +22,6 @@ from interp.errors import InterpError
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
-
-
-def as_sharded(tensor: Tensor) -> DTensor | None:
-    """Return a tensor of which this process holds a part only, None for any other."""
-    if not dist.is_available() or not dist.is_initialized():
-        return None
-    from torch.distributed.tensor import DTensor  # not in every build of torch
-
-    return tensor if isinstance(tensor, DTensor) else None
-
-
-def local(tensor: Tensor) -> Tensor:
-    """Return the part that this process holds, sharing its memory; an ordinary tensor as it is."""
-    sharded = as_sharded(tensor)
-    return tensor if sharded is None else sharded.to_local()
-
-
-class Sharding:
-    """Which of some tensors are sharded, and over which processes.
-
-    Attributes:
-        sharded: for each tensor, whether other processes hold other parts of it.
-        part: number of this process' part among those of the sharded tensors, from 1; 0 if nothing is sharded.
-
-    Raises:
-        InterpError: two tensors are sharded over different processes.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor]):
-        places = [_place(tensor) for tensor in tensors]
-        self.sharded = [place is not None for place in places]
-        self.part, self._mesh, self._dims = 0, None, ()
-        different = {place for place in places if place is not None}
-        if len(different) > 1:
-            raise InterpError(
-                f"The parameters are sharded over {len(different)} different sets of processes; shard all over one."
-            )
-        for self._mesh, self._dims in different:
-            for dim in self._dims:
-                self.part = self.part * self._mesh.size(dim) + self._mesh.get_local_rank(dim)
-            self.part += 1
-
-    def total(self, sums: Float64[Tensor, "sum tensor"]) -> Float64[Tensor, "sum tensor"]:
-        """Return sums over each tensor from those over its part here; one message for all of them."""
-        if self._mesh is None:
-            return sums
-        whole = sums.clone()
-        for dim in self._dims:
-            dist.all_reduce(whole, group=self._mesh.get_group(dim))
-        if all(self.sharded):
-            return whole
-        columns = zip(self.sharded, whole.unbind(1), sums.unbind(1), strict=True)
-        return torch.stack([total if sharded else own for sharded, total, own in columns], dim=1)
-
-
-def _place(tensor: Tensor) -> tuple | None:
-    """Return the mesh of a sharded tensor and the mesh's dimensions over which its parts lie."""
-    sharded = as_sharded(tensor)
-    dims = () if sharded is None else tuple(n for n, p in enumerate(sharded.placements) if not p.is_replicate())
-    return (sharded.device_mesh, dims) if sharded is not None and dims else None
 
 
 Scalar = Float[Tensor, ""]
@@ -139,23 +79,6 @@ def phase_space(optimizer: torch.optim.Optimizer) -> PhaseSpace | None:
                 _add(block, parameter, optimizer.state[parameter])
         blocks += [block] if block.numbers else []
     return PhaseSpace(blocks, sum(tensor.numel() for tensor in moving), Sharding(moving)) if moving else None
-
-
-def _add(block: Block, parameter: Tensor, state: dict[str, Tensor]) -> None:
-    gradient = parameter.grad
-    assert gradient is not None
-    if gradient.is_sparse:
-        raise InterpError(f"A gradient of shape {list(gradient.shape)} is sparse; embeddings need sparse=False here.")
-    if not parameter.is_floating_point():
-        raise InterpError(
-            f"A parameter of shape {list(parameter.shape)} is {parameter.dtype}; real numbers are needed."
-        )
-    if "momentum_buffer" not in state:
-        state["momentum_buffer"] = torch.zeros_like(parameter)
-    position, gradient = local(parameter.detach()), local(gradient.detach())
-    block.positions.append(position)
-    block.gradients.append(gradient.contiguous() if position.is_contiguous() else gradient)
-    block.momenta.append(local(state["momentum_buffer"]))
 
 
 def sums(space: PhaseSpace) -> Sums:
@@ -266,6 +189,83 @@ def turn(space: PhaseSpace, keep: Scalar, noise: Scalar, generators: tuple[torch
     factors = torch.where(square.sum() > 0, (before / square.sum()).sqrt(), 1.0).expand_as(square)
     for block in space.blocks:
         scale(block, factors)
+
+
+class Sharding:
+    """Which of some tensors are sharded, and over which processes.
+
+    Attributes:
+        sharded: for each tensor, whether other processes hold other parts of it.
+        part: number of this process' part among those of the sharded tensors, from 1; 0 if nothing is sharded.
+
+    Raises:
+        InterpError: two tensors are sharded over different processes.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]):
+        places = [_place(tensor) for tensor in tensors]
+        self.sharded = [place is not None for place in places]
+        self.part, self._mesh, self._dims = 0, None, ()
+        different = {place for place in places if place is not None}
+        if len(different) > 1:
+            raise InterpError(
+                f"The parameters are sharded over {len(different)} different sets of processes; shard all over one."
+            )
+        for self._mesh, self._dims in different:
+            for dim in self._dims:
+                self.part = self.part * self._mesh.size(dim) + self._mesh.get_local_rank(dim)
+            self.part += 1
+
+    def total(self, sums: Float64[Tensor, "sum tensor"]) -> Float64[Tensor, "sum tensor"]:
+        """Return sums over each tensor from those over its part here; one message for all of them."""
+        if self._mesh is None:
+            return sums
+        whole = sums.clone()
+        for dim in self._dims:
+            dist.all_reduce(whole, group=self._mesh.get_group(dim))
+        if all(self.sharded):
+            return whole
+        columns = zip(self.sharded, whole.unbind(1), sums.unbind(1), strict=True)
+        return torch.stack([total if sharded else own for sharded, total, own in columns], dim=1)
+
+
+def as_sharded(tensor: Tensor) -> DTensor | None:
+    """Return a tensor of which this process holds a part only, None for any other."""
+    if not dist.is_available() or not dist.is_initialized():
+        return None
+    from torch.distributed.tensor import DTensor  # not in every build of torch
+
+    return tensor if isinstance(tensor, DTensor) else None
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return the part that this process holds, sharing its memory; an ordinary tensor as it is."""
+    sharded = as_sharded(tensor)
+    return tensor if sharded is None else sharded.to_local()
+
+
+def _add(block: Block, parameter: Tensor, state: dict[str, Tensor]) -> None:
+    gradient = parameter.grad
+    assert gradient is not None
+    if gradient.is_sparse:
+        raise InterpError(f"A gradient of shape {list(gradient.shape)} is sparse; embeddings need sparse=False here.")
+    if not parameter.is_floating_point():
+        raise InterpError(
+            f"A parameter of shape {list(parameter.shape)} is {parameter.dtype}; real numbers are needed."
+        )
+    if "momentum_buffer" not in state:
+        state["momentum_buffer"] = torch.zeros_like(parameter)
+    position, gradient = local(parameter.detach()), local(gradient.detach())
+    block.positions.append(position)
+    block.gradients.append(gradient.contiguous() if position.is_contiguous() else gradient)
+    block.momenta.append(local(state["momentum_buffer"]))
+
+
+def _place(tensor: Tensor) -> tuple | None:
+    """Return the mesh of a sharded tensor and the mesh's dimensions over which its parts lie."""
+    sharded = as_sharded(tensor)
+    dims = () if sharded is None else tuple(n for n, p in enumerate(sharded.placements) if not p.is_replicate())
+    return (sharded.device_mesh, dims) if sharded is not None and dims else None
 
 
 def _accurate(tensors: list[Tensor]) -> list[Tensor]:

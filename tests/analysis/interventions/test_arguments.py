@@ -4,6 +4,7 @@ import pytest
 
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Place, places
+from interp.analysis.settings import InterventionSettings
 from interp.errors import InterpError
 
 
@@ -35,7 +36,7 @@ def test_words_name_places_once_each_and_wrong_ones_are_told():
 def test_what_makes_no_sense_is_refused(make_model, corpus, arguments, message):
     scheme, documents = corpus
     with pytest.raises(InterpError, match=message):
-        intervene(make_model(), documents, [scheme], **arguments)
+        intervene(make_model(), documents, [scheme], InterventionSettings(**arguments))
 
 
 def test_an_empty_corpus_and_a_scheme_that_takes_the_name_of_all_tokens_are_refused(

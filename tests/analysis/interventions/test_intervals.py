@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from interp.analysis.accumulators import BootstrapSums, poisson_weights
-from interp.analysis.batch import class_ranges
+from interp.analysis.batch import Classes
 from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Intervention, Place, changes
@@ -100,7 +100,7 @@ def test_half_the_corpus_and_the_other_half_merge_to_the_whole(make_model, make_
     )
 
     def over(chosen):
-        sums = InterventionSums(model, runs, [0, 1], class_ranges({"s": list(scheme.classes)}), 10, 0, 8)
+        sums = InterventionSums(model, runs, [0, 1], Classes.of([scheme]), InterventionSettings(replicates=10), stack=8)
         for contexts in pack(chosen, 20, 3, 0):
             sums.update(contexts)
         return sums

@@ -51,7 +51,10 @@ def check_against(before, after, found, name, scale, direction="bias"):
 )
 def test_every_number_equals_the_whole_model_run_again_in_float64(make_model, corpus, changes, part):
     model, (scheme, documents) = make_model(**changes), corpus
-    found = intervene(model, documents, [scheme], InterventionSettings(where="all,layers,L0H1", scales=(0, 2.5), part=part, batch_size=3, random_directions=0, replicates=2), stack=3)  # fmt: skip
+    settings = InterventionSettings(
+        where="all,layers,L0H1", scales=(0, 2.5), part=part, batch_size=3, random_directions=0, replicates=2
+    )
+    found = intervene(model, documents, [scheme], settings, stack=3)
     model.double()
     before = Observed(model, documents, "s", 3)
     cases = [("all", {}), (f"L{model.cfg.n_layers - 1}", {"layers": [-1]}), ("L0H1", {"layers": [0], "heads": [1]})]
@@ -137,7 +140,7 @@ def test_sharing_layers_that_do_not_change_changes_no_result(make_model, corpus,
         calls.append((first, len(added)))
         return run_changed(model, stream, first, added, see)
 
-    monkeypatch.setattr("interp.analysis.interventions.sums.run_changed", counted)
+    monkeypatch.setattr("interp.analysis.interventions.run.run_changed", counted)
     arguments = (model, documents, [scheme])
     shared = intervene(*arguments, InterventionSettings(where="all,layers", scales=(0,), replicates=20))
     layers = [model.cfg.n_layers - first for first, runs in calls for _ in range(runs)]

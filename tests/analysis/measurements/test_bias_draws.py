@@ -3,16 +3,15 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.analysis.batch import class_ranges
-from interp.analysis.direction import query_shifts
-from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasSamples, drawn_biases
+from interp.analysis.measurement import Context
+from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasDraws, drawn_biases
 from interp.analysis.result import Amplification
-from interp.analysis.run import AmplificationSums, measure
+from interp.analysis.run import measure
 from interp.analysis.settings import Settings
-from interp.data.contexts import pack
 from interp.errors import InterpError
 from interp.model.bias import bias_generator
 from interp.model.config import BiasConfig
+from tests.analysis.passes import halves_and_whole, measurement_of
 from tests.analysis.reference import observe, rows_of, shares
 
 LENGTHS = [33, 7, 50, 21, 64]
@@ -47,19 +46,19 @@ def test_a_draw_equals_a_measurement_of_a_model_whose_bias_is_that_draw(
     model = make_model(**{**NOISY, **changes})
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     settings = {"direction": direction, "nulls": 0, "batch_size": 2}
-    result = measure(model, documents, schemes, Settings(bias_samples=DRAWS, seed=5), **settings)
+    result = measure(model, documents, schemes, Settings(bias_samples=DRAWS, seed=5, **settings))
     measured = []
     for draw in range(DRAWS):
         fixed = {name: BiasConfig(0.0, 1.0, "fixed") for name in ("q", "v")}
         twin = make_model(**{**fixed, **changes})
         for part, value in zip((twin.bias_q, twin.bias_v), drawn_by_hand(model, draw, 5), strict=True):
             part.value.copy_(value)
-        measured.append(measure(twin, documents, schemes, **settings).heads)
-        table = result.bias_draws[result.bias_draws["draw"] == draw].reset_index(drop=True)
+        measured.append(measure(twin, documents, schemes, Settings(**settings)).heads)
+        table = result.tables["bias_draws"][result.tables["bias_draws"]["draw"] == draw].reset_index(drop=True)
         pd.testing.assert_frame_equal(table[STATISTICS], measured[-1][STATISTICS], atol=1e-6)
     for statistic in STATISTICS:
         values = np.stack([heads[statistic] for heads in measured])
-        rows = result.bias_samples[result.bias_samples["statistic"] == statistic]
+        rows = result.tables["bias_samples"][result.tables["bias_samples"]["statistic"] == statistic]
         np.testing.assert_array_equal(rows["value"], result.heads[statistic])
         for column, expected in (
             ("mean_over_draws", values.mean(0)), ("sd_over_draws", values.std(0, ddof=1)),
@@ -72,7 +71,7 @@ def test_a_draw_equals_a_measurement_of_a_model_whose_bias_is_that_draw(
 def test_a_draw_equals_explicit_patterns_in_float64_under_its_bias(make_model, make_documents, schemes):
     model = make_model(**NOISY)
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
-    table = measure(model, documents, schemes, Settings(bias_samples=2, seed=1, nulls=0)).bias_draws
+    table = measure(model, documents, schemes, Settings(bias_samples=2, seed=1, nulls=0)).tables["bias_draws"]
     rows, labels = rows_of(documents, model.cfg.n_ctx, "a")
     for draw in range(2):
         bias_q, bias_v = (value.expand(-1, 3, -1) for value in drawn_by_hand(model, draw, 1))
@@ -96,11 +95,13 @@ def test_without_noise_every_draw_is_the_run_itself_and_nothing_spreads(make_mod
         model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(bias_samples=2, nulls=0)
     )
     for draw in range(2):
-        table = result.bias_draws[result.bias_draws["draw"] == draw].reset_index(drop=True)
+        table = result.tables["bias_draws"][result.tables["bias_draws"]["draw"] == draw].reset_index(drop=True)
         pd.testing.assert_frame_equal(table[FIGURES], result.heads[FIGURES])
-    np.testing.assert_allclose(result.bias_samples["sd_over_draws"], 0, atol=1e-15)
+    np.testing.assert_allclose(result.tables["bias_samples"]["sd_over_draws"], 0, atol=1e-15)
     for column in ("mean_over_draws", "min_over_draws", "max_over_draws"):
-        np.testing.assert_allclose(result.bias_samples[column], result.bias_samples["value"], rtol=1e-12)
+        np.testing.assert_allclose(
+            result.tables["bias_samples"][column], result.tables["bias_samples"]["value"], rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("mode", ["fixed", "learned", "none"])
@@ -109,7 +110,7 @@ def test_a_bias_that_is_never_drawn_anew_does_not_spread(make_model, make_docume
     result = measure(
         model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(bias_samples=2, nulls=0)
     )
-    np.testing.assert_allclose(result.bias_samples["sd_over_draws"].dropna(), 0, atol=1e-15)
+    np.testing.assert_allclose(result.tables["bias_samples"]["sd_over_draws"].dropna(), 0, atol=1e-15)
 
 
 def test_the_two_kinds_of_spread_stand_side_by_side(make_model, make_documents, schemes):
@@ -117,7 +118,7 @@ def test_the_two_kinds_of_spread_stand_side_by_side(make_model, make_documents, 
     result = measure(
         model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(bias_samples=DRAWS, nulls=0)
     )
-    table = result.bias_samples.set_index("statistic")
+    table = result.tables["bias_samples"].set_index("statistic")
     assert set(table.index) == set(STATISTICS)
     own = table.loc["log2_amplification"]
     assert (own["sd_over_draws"] > 0).all()
@@ -147,12 +148,13 @@ def test_a_scale_in_force_acts_on_the_draws_once(make_model, make_documents, sch
     model = make_model(**NOISY)
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     with model.bias(scale=2.0):
-        scaled = measure(model, documents, schemes, Settings(bias_samples=2, seed=4, nulls=0)).bias_draws
+        scaled = measure(model, documents, schemes, Settings(bias_samples=2, seed=4, nulls=0)).tables["bias_draws"]
     with model.bias(scale=2.0):
-        found = BiasSamples(model, "bias", class_ranges({"a": ["x"]}), 2, 4).sums[1].shifts.vector
+        draws = BiasDraws(Context.of(model, schemes, Settings(bias_samples=2, seed=4))).draws
+    found = draws[1].context.shifts.vector
     torch.testing.assert_close(found, 2 * drawn_by_hand(model, 1, 4)[0].expand(-1, 3, -1))
     scores = scaled.loc[scaled["draw"] == 1, "bias_score_mean"].to_numpy()
-    plain = measure(model, documents, schemes, Settings(bias_samples=2, seed=4, nulls=0)).bias_draws
+    plain = measure(model, documents, schemes, Settings(bias_samples=2, seed=4, nulls=0)).tables["bias_draws"]
     first_layer = scaled.loc[scaled["draw"] == 1, "layer"].to_numpy() == 0  # keys of layer 0 do not know the bias
     expected = 2 * plain.loc[plain["draw"] == 1, "bias_score_mean"].to_numpy()
     np.testing.assert_allclose(scores[first_layer], expected[first_layer], rtol=1e-4, atol=1e-6)
@@ -161,21 +163,16 @@ def test_a_scale_in_force_acts_on_the_draws_once(make_model, make_documents, sch
 def test_the_samples_of_two_halves_merge_to_those_of_the_whole(make_model, make_documents, make_scheme):
     model, scheme = make_model(**NOISY), make_scheme("s", 3)
     documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
-    ranges = class_ranges({"s": list(scheme.classes)})
-
-    def sums_over(chosen):
-        samples = BiasSamples(model, "bias", ranges, 2, 0)
-        sums = AmplificationSums(model, query_shifts(model), ranges, 2, 0, samples=samples)
-        for contexts in pack(chosen, model.cfg.n_ctx, 2, 0):
-            sums.update(contexts)
-        return sums
-
-    whole, left, right = sums_over(documents), sums_over(documents[:3]), sums_over(documents[3:])
-    left.merge(right)
-    for mine, expected in zip(left.samples.sums, whole.samples.sums, strict=True):
-        torch.testing.assert_close(mine.shares.total, expected.shares.total, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(mine.scores.squares, expected.scores.squares, rtol=1e-6, atol=1e-6)
-        assert torch.equal(mine.histogram.counts, expected.histogram.counts)
+    settings = Settings(bias_samples=2, nulls=0, batch_size=2)
+    merged, whole = (
+        measurement_of(found, BiasDraws) for found in halves_and_whole(model, documents, [scheme], settings)
+    )
+    for mine, expected in zip(merged.draws, whole.draws, strict=True):
+        (shares, scores), (all_shares, all_scores) = mine.measurements, expected.measurements
+        torch.testing.assert_close(shares.sums.total, all_shares.sums.total, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(scores.scores.squares, all_scores.scores.squares, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(scores.cosines.sum, all_scores.cosines.sum, rtol=1e-6, atol=1e-6)
+        assert torch.equal(scores.histogram.counts, all_scores.histogram.counts)
 
 
 @pytest.mark.parametrize("samples", [0, 2])
@@ -186,17 +183,18 @@ def test_samples_are_saved_and_loaded_and_0_leaves_them_out(make_model, make_doc
     result.save(tmp_path)
     loaded = Amplification.load(tmp_path)
     for name in ("bias_samples", "bias_draws", "replicates")[0 if samples else 2 :]:
-        pd.testing.assert_frame_equal(getattr(loaded, name), getattr(result, name))
-    assert loaded.bias_samples.empty == loaded.bias_draws.empty == (samples == 0)
-    assert result.bias_samples.empty == (samples == 0)
+        assert len(result.tables[name])
+        pd.testing.assert_frame_equal(loaded.tables[name], result.tables[name])
+    for name in ("bias_samples", "bias_draws"):
+        there = [name in result.tables, name in loaded.tables, (tmp_path / f"{name}.parquet").exists()]
+        assert there == [samples > 0] * 3
     pd.testing.assert_frame_equal(measure(model, documents, schemes, Settings(nulls=0)).heads, result.heads)
 
 
-def test_impossible_draws_are_refused(make_model, make_documents, schemes):
-    model = make_model(**NOISY)
-    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
-    for draws in (1, -1):
-        with pytest.raises(InterpError, match=f"{draws} draws of the bias show no spread"):
-            measure(model, documents, schemes, Settings(bias_samples=draws))
+def test_impossible_draws_are_refused():
+    with pytest.raises(InterpError, match="1 draws of the bias show no spread"):
+        Settings(bias_samples=1)
+    with pytest.raises(InterpError, match="bias_samples is -1; at least 0 is needed"):
+        Settings(bias_samples=-1)
     with pytest.raises(InterpError, match="bias='none' leaves b out"):
-        measure(model, documents, schemes, Settings(bias_samples=2, bias="none"))
+        Settings(bias_samples=2, bias="none")

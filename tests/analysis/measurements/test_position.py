@@ -6,14 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from interp.analysis.batch import class_ranges
-from interp.analysis.direction import query_shifts
-from interp.analysis.measurements.position import adjusted_contrasts
+from interp.analysis.measurements.position import Positions, adjusted_contrasts
 from interp.analysis.result import Amplification
-from interp.analysis.run import AmplificationSums, measure
+from interp.analysis.run import measure
 from interp.analysis.settings import Settings
-from interp.data.contexts import pack
 from interp.errors import InterpError
+from tests.analysis.passes import halves_and_whole, measurement_of
 from tests.analysis.reference import contrast, jackknifed, observe, regression, rows_of
 
 LENGTHS = [33, 7, 50, 21, 64, 40]
@@ -134,16 +132,13 @@ def test_adjusted_contrasts_do_not_depend_on_batches_or_workers(make_model, make
     documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
     one, many = (measure(model, documents, [scheme], Settings(batch_size=b, nulls=0), deciles=tenth) for b in (1, 5))
     pd.testing.assert_frame_equal(one.adjusted, many.adjusted, rtol=1e-3, atol=1e-4)
-
-    def sums_over(chosen):
-        sums = AmplificationSums(model, query_shifts(model), class_ranges({"s": "abc"}), 2, 0, deciles=tenth)
-        for contexts in pack(chosen, model.cfg.n_ctx, 2, 0):
-            sums.update(contexts)
-        return sums
-
-    whole, left, right = sums_over(documents), sums_over(documents[:3]), sums_over(documents[3:])
-    left.merge(right)
-    for a, b in zip(left.strata, whole.strata, strict=True):
+    settings = Settings(batch_size=2, nulls=0)
+    merged, whole = (
+        measurement_of(found, Positions) for found in halves_and_whole(model, documents, [scheme], settings, tenth)
+    )
+    assert [each.strata.name for each in whole.strata] == ["position", "position and frequency"]
+    torch.testing.assert_close(merged.positions.sum, whole.positions.sum, rtol=1e-6, atol=1e-6)
+    for a, b in zip(merged.strata, whole.strata, strict=True):
         assert torch.equal(a.count, b.count)
         torch.testing.assert_close((a.by_class, a.by_stratum), (b.by_class, b.by_stratum), rtol=1e-6, atol=1e-6)
 

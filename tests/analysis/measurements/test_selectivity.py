@@ -20,7 +20,7 @@ def test_eta_squared_is_the_variance_that_class_means_explain(make_model, make_d
     scores, flat = np.concatenate([s[2] for s in observe(model.double(), rows, 1, 2)]), np.concatenate(labels)
     model.float()
     fitted = np.array([scores[flat == c].mean() for c in range(4)])[flat]
-    one = result.selectivity.set_index(["layer", "head"]).loc[(1, 2)]
+    one = result.selectivity().set_index(["layer", "head"]).loc[(1, 2)]
     assert one["eta_squared"] == pytest.approx(fitted.var() / scores.var(), abs=1e-5)
     table = result.heads[(result.heads["layer"] == 1) & (result.heads["head"] == 2)].set_index("token_class")
     np.testing.assert_allclose(table["bias_score_sd"], [scores[flat == c].std(ddof=1) for c in range(4)], atol=1e-5)
@@ -30,7 +30,7 @@ def test_eta_squared_is_the_variance_that_class_means_explain(make_model, make_d
     assert one["profile_entropy"] == pytest.approx(-(weights * np.log(weights)).sum() / np.log(4))
     expected = (table["share"] * np.log2(table["share"] / table["share_unbiased"])).sum()
     assert one["divergence"] == pytest.approx(expected, abs=1e-9)
-    assert (result.selectivity["divergence"] > -1e-9).all()  # a Kullback-Leibler divergence
+    assert (result.selectivity()["divergence"] > -1e-9).all()  # a Kullback-Leibler divergence
 
 
 def heads_with(profiles, n_tokens=100):
@@ -82,7 +82,7 @@ def test_rare_classes_make_no_profile_and_a_head_without_bias_has_no_selectivity
     model = make_model(q=BiasConfig())
     table = measure(
         model, make_documents([scheme], model.cfg.d_vocab, LENGTHS), [scheme], Settings(nulls=0)
-    ).selectivity
+    ).selectivity()
     assert table[["eta_squared", "best_class", "best_auroc", "profile_entropy", "cluster"]].isna().all(axis=None)
     assert (table["divergence"] == 0).all()
 
@@ -90,6 +90,6 @@ def test_rare_classes_make_no_profile_and_a_head_without_bias_has_no_selectivity
 def test_every_scheme_has_its_rows_and_they_are_saved_and_loaded(make_model, make_documents, make_scheme, tmp_path):
     model, schemes = make_model(), [make_scheme("a", 3), make_scheme("b", 5)]
     result = measure(model, make_documents(schemes, model.cfg.d_vocab, LENGTHS), schemes, Settings(nulls=0))
-    assert result.selectivity.groupby("scheme").size().to_dict() == {"a": 6, "b": 6}
+    assert result.selectivity().groupby("scheme").size().to_dict() == {"a": 6, "b": 6}
     result.save(tmp_path)
-    pd.testing.assert_frame_equal(Amplification.load(tmp_path).selectivity, result.selectivity)
+    pd.testing.assert_frame_equal(Amplification.load(tmp_path).selectivity(), result.selectivity())

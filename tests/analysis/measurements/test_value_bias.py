@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.analysis.batch import class_ranges
+from interp.analysis.batch import Classes
 from interp.analysis.measurements.static_alignment import extremes_table
 from interp.analysis.measurements.value_bias import ValueSums, measure_value_bias, value_bias_logits
 from interp.data.contexts import pack
@@ -88,7 +88,7 @@ def test_the_inverse_scale_is_that_of_the_final_norm_and_halves_merge(make_model
     assert found.inverse_scale == pytest.approx(float(inverse.mean()), rel=1e-5)
 
     def sums_over(chosen):
-        sums = ValueSums(model, class_ranges({"s": list(scheme.classes)}))
+        sums = ValueSums(model, Classes.of([scheme]))
         for contexts in pack(chosen, 20, 3, 0):
             sums.update(contexts)
         return sums

@@ -1,19 +1,18 @@
-from operator import attrgetter
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from interp.analysis.batch import class_ranges, permuted_name, with_permuted_labels
-from interp.analysis.direction import query_shifts, random_directions
-from interp.analysis.nulls.table import NullSums
+from interp.analysis.batch import permuted_name, with_permuted_labels
+from interp.analysis.direction import random_directions
+from interp.analysis.nulls.directions import DirectionNull
+from interp.analysis.nulls.labels import LabelNull
 from interp.analysis.result import Amplification
-from interp.analysis.run import AmplificationSums, measure
+from interp.analysis.run import measure
 from interp.analysis.settings import Settings
-from interp.data.contexts import pack
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
+from tests.analysis.passes import halves_and_whole, measurement_of
 from tests.analysis.reference import null_rows
 
 LENGTHS = [33, 7, 50, 21, 64]
@@ -70,22 +69,18 @@ def test_nulls_do_not_depend_on_batch_size(make_model, make_documents, make_sche
 def test_the_nulls_of_two_halves_merge_to_those_of_the_whole(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 3)
     documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
-    ranges = class_ranges({"s": list(scheme.classes)})
-
-    def sums_over(chosen):
-        nulls = NullSums(query_shifts(model), 3, directions=3, amplified=2, seed=0)
-        sums = AmplificationSums(model, query_shifts(model), ranges, 2, 0, nulls)
-        for contexts in pack(with_permuted_labels(chosen, 2, 0), model.cfg.n_ctx, 2, 0):
-            sums.update(contexts)
-        return sums
-
-    whole, left, right = sums_over(documents), sums_over(documents[:3]), sums_over(documents[3:])
-    left.merge(right)
-    for sums in (whole, left):
-        sums.nulls.labels.close()
-    for part in ("directions.keys", "directions.unit_keys", "directions.histogram.counts", "shares.directions",
-                 "shares.labels", "labels.fixed", "labels.mean", "labels.variance"):  # fmt: skip
-        torch.testing.assert_close(*(attrgetter(part)(sums.nulls) for sums in (left, whole)), rtol=1e-6, atol=1e-6)
+    settings = Settings(nulls=3, amplified_nulls=2, replicates=2, batch_size=2)
+    for kind, names in (
+        (DirectionNull, {"keys", "unit_keys", "histogram.counts", "histogram.exponent", "shares"}),
+        (LabelNull, {"fixed", "mean", "variance", "shares"}),
+    ):
+        merged, whole = (
+            measurement_of(found, kind).state() for found in halves_and_whole(model, documents, [scheme], settings)
+        )
+        assert set(merged) == names
+        for name in names:
+            assert whole[name].any()
+            torch.testing.assert_close(merged[name], whole[name], rtol=1e-6, atol=1e-6)
 
 
 def test_what_has_no_null_has_no_p(make_model, make_documents, make_scheme):
@@ -112,9 +107,11 @@ def test_no_nulls_leave_the_table_empty_and_impossible_ones_are_refused(make_mod
     result = measure(model, documents, [scheme], Settings(nulls=0))
     assert result.nulls.empty
     assert not any(column.endswith("_q") for column in result.heads)
-    for nulls, amplified in ((1, 0), (4, 5), (4, -1)):
+    for nulls, amplified in ((1, 0), (4, 5)):
         with pytest.raises(InterpError, match="make no null"):
-            measure(model, documents, [scheme], Settings(nulls=nulls, amplified_nulls=amplified))
+            Settings(nulls=nulls, amplified_nulls=amplified)
+    with pytest.raises(InterpError, match="amplified_nulls is -1; at least 0 is needed"):
+        Settings(nulls=4, amplified_nulls=-1)
 
 
 @pytest.mark.parametrize("nulls", [0, 4])

@@ -33,7 +33,7 @@ def test_the_page_has_three_examples_in_this_order():
 
 
 def test_words_and_expressions_of_the_first_example_are_found_without_spacy(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr("interp.data.tagging.TagPool", None)  # would be called if spaCy had to read
+    monkeypatch.setattr("interp.data.tagging.documents.TagPool", None)  # would be called if spaCy had to read
     found = classes_of(0, tmp_path, tokenizer, TEXT)
     assert found["negation/negative", "negative"] == "nothing n't never"
     assert found["negation/number", "number"] == "5.30 1905"

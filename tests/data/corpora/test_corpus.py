@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from interp.data.cache import cache_folder
 from interp.data.corpora.corpus import open_corpus
 from interp.errors import InterpError
+from interp.files import cache_folder
 
 TEXTS = ["first, with a comma", 'second "quoted"\nline', "  ", "nan", "third \N{GRINNING FACE}"]
 FULL = [text for text in TEXTS if text.strip()]

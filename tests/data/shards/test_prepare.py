@@ -224,7 +224,7 @@ def test_a_script_without_a_main_guard_can_prepare_with_processes(corpus, tmp_pa
 
 
 def test_tokenizing_processes_start_without_torch():
-    check = "import sys, interp.data.tokenizer_worker; sys.exit('torch' in sys.modules or 'spacy' in sys.modules)"
+    check = "import sys, interp.data.tokenizer; sys.exit('torch' in sys.modules or 'spacy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from interp.data.classes.built_in import build_schemes
 from interp.data.corpora.corpus import open_corpus
 from interp.data.spacy_pipelines import LONGEST_WORD, cut, load_pipeline, tag
-from interp.data.tagging.documents import documents as tagging
+from interp.data.tagging import documents as tagging
 from interp.data.tagging.documents import tag_documents
 from interp.data.tagging.pool import TagCache, TagPool
 from interp.data.tokenizer import train_tokenizer

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.train.curves.made import rows_of, write
+from tests.train.curves.histories import rows_of, write
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from interp.train.curves.page import names_of, plot
+from interp.train.__main__ import plot
+from interp.train.curves.page import names_of
 
 app = typer.Typer()
 app.command()(plot)
@@ -48,7 +49,7 @@ def test_the_command_refuses_a_run_without_history_in_one_line_and_writes_nothin
 
 def test_help_loads_neither_torch_nor_plotly_nor_pandas():
     code = (
-        "import sys, typer; from typer.testing import CliRunner; from interp.train.curves.page import plot; "
+        "import sys, typer; from typer.testing import CliRunner; from interp.train.__main__ import plot; "
         "app = typer.Typer(); app.command()(plot); result = CliRunner().invoke(app, ['--help']); "
         "assert '--output' in result.stdout; "
         "print([m for m in ('torch', 'plotly', 'pandas', 'jinja2') if m in sys.modules])"

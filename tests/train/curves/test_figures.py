@@ -8,7 +8,7 @@ import pytest
 
 from interp.page.look import COLOURS
 from interp.train.curves.figures import FIGURES, late_loss_figure, loss_figure, rate_figure, read_history, running_mean
-from tests.train.curves.made import rows_of
+from tests.train.curves.histories import rows_of
 
 AXES = ("tokens", "seconds", "step")
 

@@ -5,7 +5,7 @@ import pytest
 
 from interp.errors import InterpError
 from interp.train.curves.figures import evenly, extremes, read_history, running_mean
-from tests.train.curves.made import rows_of, write
+from tests.train.curves.histories import rows_of, write
 
 
 def test_a_history_has_a_row_per_step_and_nan_where_nothing_was_logged(run):

@@ -3,7 +3,7 @@
 import pytest
 
 from interp.train.curves.page import curves_page
-from tests.train.curves.made import rows_of, write
+from tests.train.curves.histories import rows_of, write
 
 pytestmark = pytest.mark.browser
 NAMES = (

@@ -2,19 +2,39 @@
 
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from interp.errors import InterpError
-from interp.train.config import OptimizerName
-from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
+from interp.train.__main__ import app
+from interp.train.optim.registry import OPTIMIZERS, OptimizerSpec, build_optimizer, parse_arguments
 from tests.train.optim.cases import bowl, parameters
 
 
+class Sign(torch.optim.Optimizer):
+    """A new optimizer, as somebody adds one."""
+
+    def __init__(self, params, lr: float, weight_decay: float = 0.0, power: float = 1.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "power": power})
+
+
+def test_an_optimizer_is_added_by_its_class_and_one_entry(monkeypatch):
+    spec = OptimizerSpec(f"{Sign.__module__}:Sign", {"lr": 0.1, "weight_decay": 0.2, "power": 0.5}, small_lr=0.3)
+    monkeypatch.setitem(OPTIMIZERS, "sign", spec)
+    monkeypatch.setitem(sys.modules, Sign.__module__, sys.modules[__name__])
+    matrices, _ = build_optimizer("sign", parameters(), 0.1).param_groups
+    assert (matrices["power"], matrices["weight_decay"]) == (0.5, 0.2)
+    assert build_optimizer("sign", parameters(), 0.1, None, {"power": 2.0}).defaults["power"] == 2.0
+    with pytest.raises(InterpError, match=r"sign has no argument 'pover', only power .*did you mean 'power'"):
+        build_optimizer("sign", parameters(), 0.1, None, {"pover": 2.0})
+
+
 def test_the_command_offers_the_optimizers_of_the_registry():
-    assert set(get_args(OptimizerName)) == set(OPTIMIZERS)
+    refused = CliRunner().invoke(app, ["--optimizer", "none"])
+    assert refused.exit_code == 2
+    assert all(f"'{name}'" in refused.stderr for name in OPTIMIZERS)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -89,14 +109,14 @@ def test_arguments_override_the_defaults_and_weight_decay_has_its_own(name, argu
         ("ecd", 0.1, {"nu": True}, "nu=True does not fit"),
         ("ecd", 0.1, {"conserve_energy": 1}, "conserve_energy=1 does not fit"),
         ("ecd", 0.1, {"projection": "rows"}, "'tensor', 'global'"),
-        ("ecd", 0.1, {"eta": -1.0}, "eta -1.0 above 0"),
+        ("ecd", 0.1, {"eta": -1.0}, "eta of ECD is -1.0; it must be above 0"),
         ("adamw", 0.1, {"betas": (0.9,)}, "does not fit"),
         ("adamw", 0.1, {"betas": (0.9, 2.0)}, "cannot be built with .*Invalid beta"),
         ("adamw", 0.1, {"foreach": True}, "cannot be built with .*fused"),
         ("sgdm", -0.1, {}, "cannot be built with lr -0.1"),
         ("soap", 0.1, {"precondition_frequency": 2.5}, "precondition_frequency is int"),
         ("soap", 0.1, {"precondition_frequency": 0}, "cannot be built"),
-        ("bbi", 0.1, {"threshold": 0}, "threshold 0 not below 1"),
+        ("bbi", 0.1, {"threshold": 0}, "threshold of BBI is 0; it must not be below 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(name, lr, arguments, said):

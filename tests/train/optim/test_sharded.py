@@ -1,11 +1,11 @@
 """Two processes that share the parameters (FSDP2) move as one process does."""
 
-import subprocess
 import sys
 
 import pytest
 import torch
 
+from tests.processes import run_together
 from tests.train.optim.sharded_runs import CASES, NOISY, WORLD, Net, steps
 
 pytestmark = pytest.mark.slow
@@ -15,11 +15,8 @@ pytestmark = pytest.mark.slow
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharded")
     command = [sys.executable, "-m", "tests.train.optim.sharded_runs"]
-    running = [
-        subprocess.Popen([*command, str(rank), str(folder)], stderr=subprocess.PIPE, text=True) for rank in range(WORLD)
-    ]
-    said = [process.communicate(timeout=300)[1] for process in running]
-    assert [process.returncode for process in running] == [0] * WORLD, said
+    statuses, said = run_together([[*command, str(rank), str(folder)] for rank in range(WORLD)], limit=300)
+    assert statuses == [0] * WORLD, said
     return torch.load(folder / "results.pt", weights_only=True)
 
 
@@ -58,11 +55,11 @@ def test_noise_differs_between_parts_and_is_the_same_for_tensors_that_every_proc
     before = {n: quiet.state[p]["momentum_buffer"] for n, p in net.named_parameters()}
     norm, norm_before = (torch.cat([p.flatten() for p in m.values()]).norm() for m in (momenta, before))
     assert norm == pytest.approx(norm_before.item(), rel=1e-12)
-    turned = {n: p - before[n] * (name == "ecd") for n, p in momenta.items()}
-    first, second = turned["even"].flatten().chunk(2)
+    change = {n: p - before[n] * (name == "ecd") for n, p in momenta.items()}
+    first, second = change["even"].flatten().chunk(2)
     assert torch.cosine_similarity(first, second, dim=0).abs() < 0.9
     # rank 0's part and the tensor that is whole are drawn from different streams
-    assert torch.cosine_similarity(first, turned["whole"].flatten(), dim=0).abs() < 0.99
+    assert torch.cosine_similarity(first, change["whole"].flatten(), dim=0).abs() < 0.99
 
 
 def test_what_cannot_be_sharded_is_refused_in_a_sentence(results):

@@ -1,11 +1,10 @@
 import json
 import math
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 
-from interp.train.config import OptimizerName, TrainConfig
+from interp.train.config import TrainConfig
 from interp.train.loop import prepare, train
 from interp.train.optim.registry import OPTIMIZERS
 
@@ -15,7 +14,7 @@ def config(corpus, output, **changes):
     return TrainConfig(**{**settings, **changes})
 
 
-@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_with_its_default_learning_rate(corpus, tmp_path, optimizer):
     settings = config(corpus, tmp_path / "run", steps=25, evaluate_every=25, optimizer=optimizer)
     assert train(settings) == tmp_path / "run"

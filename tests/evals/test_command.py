@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from interp.evals.__main__ import app
 from interp.evals.puzzles import evaluate, generate
-from interp.evaluating import app
 from interp.model.checkpoint import save_checkpoint
 from interp.report.evaluation import class_figure, position_figure, puzzle_figure
 

@@ -1,0 +1,32 @@
+"""One pass over some documents, for tests of the sums behind the tables."""
+
+from dataclasses import replace
+
+from interp.analysis.measurement import Context
+from interp.analysis.run import Pass
+from interp.analysis.settings import Settings
+
+
+def pass_over(model, documents, schemes, settings=Settings(), deciles=None):
+    """All that one process sums of these documents."""
+    with model.evaluating(), model.bias(bias=settings.bias):
+        found = Pass(Context.of(model, schemes, settings, deciles))
+        found.add(documents, None)
+    return found
+
+
+def measurement_of(found, kind):
+    """The one measurement of a class in a pass."""
+    [one] = [each for each in found.measurements if isinstance(each, kind)]
+    return one
+
+
+def halves_and_whole(model, documents, schemes, settings=Settings(), deciles=None):
+    """The two halves of a corpus merged, and the corpus as a whole, without passages: these are numbered by blocks."""
+    half, settings = len(documents) // 2 + 1, replace(settings, passages=0)
+    left, right, whole = (
+        pass_over(model, chosen, schemes, settings, deciles)
+        for chosen in (documents[:half], documents[half:], documents)
+    )
+    left.merge(right)
+    return left, whole
