@@ -241,7 +241,7 @@ class BootstrapSums(Sums):
     1) / ln 2 and (Y / X)_r = Y / X + (Y_r - X_r Y / X) / X. Their variance is then sum_d e_d^2, e_d by how much document d
     moves the value, which is what `interp.analysis.significance.interval_over_documents` asks for. The logarithm or ratio of
     resampled sums varies more where few documents weigh most, as some draws hold none of them: such intervals hold the
-    truth of 4 to 5 effective documents in 98 to 99% of simulations, not in 95%.
+    truth of 4 to 5 effective documents in 97 to 99% of simulations, not in 95%.
     """
 
     PARTS = ("total", "resampled")

@@ -17,7 +17,7 @@ LEAST_EFFECTIVE_DOCUMENTS = 4
 
 With documents of very unequal length the true degrees of freedom are more than m - 1 for what varies from token to token and
 fewer for what varies from document to document. From 4 on, either way, 95% intervals hold the truth in 93 to 98% of
-simulations; below in up to 100%, where Student's t is 5 to 200,000 times as wide as it need be.
+simulations; below in up to 100%, as the quantile of t grows without bound.
 """
 
 

@@ -112,9 +112,8 @@ class DocumentRatios:
 
     def __init__(self, n_cells: int) -> None:
         self.sums = np.zeros((6, n_cells))  # documents, x, y, xx, xy, yy
-        self.open: tuple[int, np.ndarray] | None = (
-            None  # the last document, of which more may come, and its x, y [2, cell]
-        )
+        # the last document, of which more may come, and its x, y [2, cell]
+        self.open: tuple[int, np.ndarray] | None = None
 
     def update(
         self,
