@@ -132,11 +132,10 @@ class _SeenAll(Exception):  # noqa: N818 - nothing went wrong: what comes after 
 
 
 class DocumentCounts(Sums):
-    """Tokens per class and per (token, class), documents per class, and the effective number of documents.
+    """Tokens per class and per (token, class), documents per class, and their effective number.
 
-    The effective number of documents of a class
-    (Kish, "Survey Sampling", 1965) is (sum_d n_dc)^2 / sum_d n_dc^2, where n_dc is the number of c tokens in document d: one
-    long document among short ones counts for little more than one.
+    It is (sum_d n_dc)^2 / sum_d n_dc^2, where n_dc is the number of c tokens in document d: one long document among short
+    ones counts for little more than one (Kish; `interp.analysis.significance.effective_documents`).
     """
 
     PARTS = ("documents", "tokens", "n_tokens", "n_documents", "squares", "token_classes")

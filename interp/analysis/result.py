@@ -42,15 +42,19 @@ class Amplification:
 
     Attributes:
         heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`, then `bias_score_sd` over the tokens of the
-            class, and a q per null and statistic (`nulls`). Shares are fractions of the attention
+            class, the class's `effective_documents`, and a q per null and statistic (`nulls`). Where these are fewer than 4
+            `ci_low` is missing, here and below (`significance.why_no_interval` says why). Only `log2_amplification` has an
+            interval over documents here, `bias_score_contrast` in `adjusted`; `auroc_error_bound` is the histogram's
+            rounding, and `hedges_g`, `auroc` and `alignment` have no interval. Shares are fractions of the attention
             of all queries, `log2_amplification` and its 95% interval are in doublings, bias scores in nats.
             A class that does not occur has ``n_tokens == 0`` and missing values, never a sentinel.
         tokens: one row per (layer, head, token): `token_index, token_string, count`, one column per scheme with the
             token's most frequent class, `bias_score_mean`, its `bias_score_contrast` to the head's mean, and a 95%
-            normal interval of the contrast over occurrences, `ci_low, ci_high` (missing below two occurrences), and
+            normal interval of the contrast over occurrences, as if independent, not over documents, `ci_low, ci_high`
+            (missing below two occurrences), and
             `alignment`, the mean cosine of its keys and b_Q.
         positions: one row per (layer, head, pos): `n_tokens, bias_score_mean, bias_score_sd`, and the mean's 95% interval
-            over documents, `ci_low, ci_high`.
+            over documents, `ci_low, ci_high`, on the position's `effective_documents`.
         passages: one row per token of the sample passages: `passage, document, place, token_index, token_string`, and
             one column per scheme with the class of this token.
         passage_scores: one row per (layer, head, passage, place): `bias_score` and the mean `attention` and
@@ -59,11 +63,12 @@ class Amplification:
             mean and the standard deviation of its null, two-sided `p`, `p_rank` of as many `draws` (0: the null is exact),
             and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg). `heads` has the q too.
         adjusted: one row per (adjusted_for, layer, head, scheme, class): `bias_score_contrast` between tokens of the same
-            stratum (`measurements.position`), its 95% interval over `folds` of documents, two-sided `p`, and `q` as
-            above. `adjusted_for` is "nothing", "position" or "position and frequency". Missing where classes share none.
+            stratum (`measurements.position`), its 95% interval over `folds` of documents on the class's
+            `effective_documents`, two-sided `p`, and `q` as above. `adjusted_for` is "nothing", "position" or "position and
+            frequency". Missing where classes share none.
         further: tables by name that only some runs have; with those above they are `tables`. They may be
             replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`measurements.shares`):
-                what a comparison of two runs pairs.
+                what a comparison of two runs pairs, to first order in the documents' weights.
             bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
                 statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
             bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.

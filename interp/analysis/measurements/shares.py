@@ -55,8 +55,10 @@ class Shares(Measurement):
     def resampled_amplification(
         self, to: str = "bias", start: str = "none"
     ) -> Float64[Tensor, "replicate layer head_index token_class"]:
-        """Return it for every replicate; missing (nan) where a replicate drew no document of the class."""
-        return log2_ratio(self.sums.resampled, *self._numbers(to, start))
+        """Return it for every replicate, to first order; missing (nan) for a class that received no attention."""
+        replicates = self.sums.log2_replicates()  # [replicate, layer, reading, head_index, token_class]
+        to_number, start_number = self._numbers(to, start)
+        return replicates[:, :, to_number] - replicates[:, :, start_number]
 
     def interval(
         self, effective_documents: Float64[np.ndarray, " token_class"], to: str = "bias", start: str = "none"
@@ -76,6 +78,7 @@ class Shares(Measurement):
         columns = {
             "share": shares[:, 0], "share_unbiased": shares[:, 1],
             "log2_amplification": self.amplification().cpu().numpy(), "ci_low": low, "ci_high": high,
+            "effective_documents": np.broadcast_to(found.counts.effective(), low.shape),
         }  # fmt: skip
         for name in self.readings[2:]:
             beyond = "beyond" if name == "position" else f"beyond_{name}"
