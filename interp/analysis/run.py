@@ -16,11 +16,13 @@ from interp.analysis.direction import direction_name
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_draws import BiasDraws
 from interp.analysis.measurements.bias_scores import BiasScores
+from interp.analysis.measurements.explained import Explained
 from interp.analysis.measurements.passages import Passages
 from interp.analysis.measurements.position import Positions
 from interp.analysis.measurements.shares import Shares
 from interp.analysis.measurements.tokens import Tokens
 from interp.analysis.nulls.directions import DirectionNull
+from interp.analysis.nulls.equal_spread import EqualSpread
 from interp.analysis.nulls.labels import LabelNull
 from interp.analysis.nulls.table import nulls_table, with_q
 from interp.analysis.result import HEAD_COLUMNS, Amplification
@@ -34,7 +36,7 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import END_OF_TEXT, tokenizer_sha256
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
-    Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelNull, BiasDraws,
+    Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelNull, EqualSpread, Explained, BiasDraws,
 )  # fmt: skip
 """All that a pass may measure, in the order of the columns of `heads` and of the rows of `nulls`."""
 
@@ -87,9 +89,9 @@ class Pass(Sums):
             columns = {name: of for each in self.measurements for name, of in each.columns(found).items()}
             heads = found.per_class(columns)
             found.heads = heads.loc[:, [*HEAD_COLUMNS, *heads.columns.difference(HEAD_COLUMNS, sort=False)]]
-            nulls = (null for each in self.measurements for null in each.nulls(found))
+            nulls = [null for each in self.measurements for null in each.nulls(found)]
             found.nulls = nulls_table(found.index, found.heads, nulls)
-            found.heads = with_q(found.heads, found.nulls)
+            found.heads = with_q(found.heads, found.nulls, nulls)
             for measurement in self.measurements:
                 tables |= measurement.tables(found)
         return {"heads": found.heads, **tables, "nulls": found.nulls}
