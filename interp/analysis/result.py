@@ -44,7 +44,8 @@ class Amplification:
         heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`, then `bias_score_sd` over the tokens of the
             class, and a q per null and statistic (`nulls`); `class_p, class_q` say whether the bias singles the class out
             among directions of equal spread, `class_beyond_p, class_beyond_q` with position removed.
-            Shares are fractions of the attention of all queries, `log2_amplification` and its 95% interval are in doublings, bias scores in nats.
+            Shares are fractions of the attention of all queries, `log2_amplification` and its 95% interval are in doublings,
+            bias scores in nats.
             A class that does not occur has ``n_tokens == 0`` and missing values, never a sentinel.
         tokens: one row per (layer, head, token): `token_index, token_string, count`, one column per scheme with the
             token's most frequent class, `bias_score_mean`, its `bias_score_contrast` to the head's mean, and a 95%

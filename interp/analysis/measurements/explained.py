@@ -149,4 +149,4 @@ def overview(explained: pd.DataFrame) -> dict[str, dict[str, float]]:
     of its own column, so they are not parts of one head's score.
     """
     schemes = explained.groupby("scheme", sort=False)
-    return {str(scheme): {name: float(np.nanmedian(rows[name])) for name in NUMBERS} for scheme, rows in schemes}
+    return {str(scheme): {name: float(rows[name].median()) for name in NUMBERS} for scheme, rows in schemes}

@@ -32,6 +32,9 @@ from interp.analysis.significance import p_of_projection
 CUT = 1e-9
 """Eigenvalues of S below this part of its largest are rounding: their directions are left out, and d counts the others."""
 
+ROUNDING = 1e-12
+"""What is no larger, where 1 is all, is not there: of x' S^-1 x and of what groups explain along any direction."""
+
 DRAWS = 1000
 """Isotropic directions behind a p that has no closed form; keyed by (seed, layer). No p is below 1 / (DRAWS + 1)."""
 
@@ -80,7 +83,10 @@ class Quadratic(NamedTuple):
         return self.eigenvalues.sum(-1) / self.rank
 
     def p(self, value: PerHead, seed: int) -> PerHead:
-        """Return (1 + draws at least as large as the value) / (1 + draws), one-sided; missing where the value is."""
+        """Return (1 + draws at least as large as the value) / (1 + draws), one-sided.
+
+        Missing where the value is, and where no direction gives anything but 0.
+        """
         found = np.full(value.shape, np.nan)
         size = self.eigenvalues.shape[-1]
         for layer, eigenvalues in enumerate(self.eigenvalues):
@@ -88,7 +94,7 @@ class Quadratic(NamedTuple):
             inside = np.arange(size) >= size - self.rank[layer, :, None]  # [head_index, d_head]
             drawn = np.einsum("hrd,hd->hr", squares, eigenvalues) / np.einsum("hrd,hd->hr", squares, inside)
             found[layer] = (1 + (drawn >= value[layer, :, None]).sum(-1)) / (1 + DRAWS)
-        return np.where(np.isnan(value), np.nan, found)
+        return np.where(np.isnan(value) | ~self.eigenvalues.any(-1), np.nan, found)
 
 
 class EqualSpread(Measurement):
@@ -162,7 +168,8 @@ class EqualSpread(Measurement):
         """
         between = as_numpy(self._deviations(sums, count))
         half = spread.whitened(spread.whitened(between).swapaxes(-1, -2))
-        return Quadratic(np.maximum(np.linalg.eigvalsh(half), 0.0), spread.rank)
+        eigenvalues = np.linalg.eigvalsh(half)
+        return Quadratic(np.where(eigenvalues > ROUNDING, eigenvalues, 0.0), spread.rank)
 
     @staticmethod
     def _deviations(
@@ -191,11 +198,11 @@ def equal_spread(statistic: str, columns: str, vector: HeadVectors, offsets: Cla
 
     Missing for a class that does not differ from all tokens in any key, and where the bias spreads no keys.
     """
-    variance, rank = spread.variance(vector)[..., None], spread.rank[..., None]
+    variance, rank = spread.variance(vector)[..., None], spread.rank[..., None].astype(np.float64)
     length = np.square(spread.whitened(offsets)).sum(-1)  # x' S^-1 x
     value = np.einsum("lhd,lhcd->lhc", vector, offsets)
     with np.errstate(divide="ignore", invalid="ignore"):
-        cosine = value / np.where(length > CUT, np.sqrt(variance * length), np.nan)
+        cosine = value / np.where(length > ROUNDING, np.sqrt(variance * length), np.nan)
         p = p_of_projection(cosine, rank)
         scale = vector.shape[-1] ** 0.5
         sd = np.sqrt(variance * length / rank) / scale
