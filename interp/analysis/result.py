@@ -42,11 +42,14 @@ class Amplification:
 
     Attributes:
         heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`, then `bias_score_sd` over the tokens of the
-            class, the class's `effective_documents`, and a q per null and statistic (`nulls`). Where these are fewer than 4
-            `ci_low` is missing, here and below (`significance.why_no_interval` says why). Only `log2_amplification` has an
-            interval over documents here, `bias_score_contrast` in `adjusted`; `auroc_error_bound` is the histogram's
-            rounding, and `hedges_g`, `auroc` and `alignment` have no interval. Shares are fractions of the attention
-            of all queries, `log2_amplification` and its 95% interval are in doublings, bias scores in nats.
+            class, the class's `effective_documents`, and a q per null and statistic (`nulls`). `class_p, class_q` say whether
+            the bias singles the class out among directions of equal spread, `class_beyond_p, class_beyond_q` with position
+            removed; `shifted_p, shifted_q` whether A is beyond labels shifted along the documents, `beyond_shifted_p,
+            beyond_shifted_q` the part of it beyond position. Where effective documents are fewer than 4 `ci_low` is missing,
+            here and below (`significance.why_no_interval` says why). `log2_amplification` and its parts (`fitted`) have
+            intervals over documents here, `bias_score_contrast` in `adjusted`; `auroc_error_bound` is the histogram's
+            rounding, and `hedges_g`, `auroc` and `alignment` have no interval. Shares are fractions of the attention of all
+            queries, amplification and its parts are in doublings, bias scores in nats.
             A class that does not occur has ``n_tokens == 0`` and missing values, never a sentinel.
         tokens: one row per (layer, head, token): `token_index, token_string, count`, one column per scheme with the
             token's most frequent class, `bias_score_mean`, its `bias_score_contrast` to the head's mean, and a 95%
@@ -61,7 +64,9 @@ class Amplification:
             `attention_unbiased` that the token receives from itself and the later tokens of its context.
         nulls: one row per (null, statistic, layer, head, scheme, class), see `interp.analysis.nulls.table`: the `value`, the
             mean and the standard deviation of its null, two-sided `p`, `p_rank` of as many `draws` (0: the null is exact),
-            and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg). `heads` has the q too.
+            and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg); missing where so small a p is
+            not known (AUROC). `heads` has the q too. Of the nulls, random directions as long as the bias ("direction") say
+            whether the keys spread along it and nothing about classes; "equal spread" does.
         adjusted: one row per (adjusted_for, layer, head, scheme, class): `bias_score_contrast` between tokens of the same
             stratum (`measurements.position`), its 95% interval over `folds` of documents on the class's
             `effective_documents`, two-sided `p`, and `q` as above. `adjusted_for` is "nothing", "position" or "position and
@@ -71,6 +76,8 @@ class Amplification:
                 what a comparison of two runs pairs, to first order in the documents' weights.
             bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
                 statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
+            explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
+                position, token type and class, alone and beyond each other (`measurements.explained`).
             bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
@@ -234,6 +241,6 @@ class Amplification:
 
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "bias_samples", "bias_draws", "static_tokens", "static_positions",
-    "static_agreement", "static_enrichment", "value_tokens", "value_components",
+    "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

@@ -17,11 +17,13 @@ from interp.analysis.fitted import HasTokens, fit_means, sample_of
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_draws import BiasDraws
 from interp.analysis.measurements.bias_scores import BiasScores
+from interp.analysis.measurements.explained import Explained
 from interp.analysis.measurements.passages import Passages
 from interp.analysis.measurements.position import Positions
 from interp.analysis.measurements.shares import Shares
 from interp.analysis.measurements.tokens import Tokens
 from interp.analysis.nulls.directions import DirectionNull
+from interp.analysis.nulls.equal_spread import EqualSpread
 from interp.analysis.nulls.labels import LabelShifts
 from interp.analysis.nulls.table import nulls_table, with_q
 from interp.analysis.result import HEAD_COLUMNS, Amplification
@@ -35,7 +37,7 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import END_OF_TEXT, tokenizer_sha256
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
-    Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelShifts, BiasDraws,
+    Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelShifts, EqualSpread, Explained, BiasDraws,
 )  # fmt: skip
 """All that a pass may measure, in the order of the columns of `heads` and of the rows of `nulls`."""
 

@@ -99,10 +99,11 @@ def why_no_interval(n_tokens: int, effective: float) -> str:
     return "No interval: its spread is not known (too few replicates, or one document alone compares it with others)."
 
 
-def p_of_projection(cosine: Values, size: int) -> Values:
+def p_of_projection(cosine: Values, size: int | Spread) -> Values:
     """Return the exact two-sided p of a projection on a direction: P(|cosine of a random direction| >= |cosine|).
 
-    In `size` dimensions the squared cosine of a fixed and an isotropic random direction is Beta(1/2, (size - 1) / 2).
+    In `size` dimensions the squared cosine of a fixed and an isotropic random direction is Beta(1/2, (size - 1) / 2);
+    missing in fewer than two.
     """
     return stats.beta.sf(np.minimum(np.square(cosine), 1.0), 0.5, (size - 1) / 2)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64, Int, Int64
 from scipy import sparse
 from torch import Tensor
 
@@ -54,14 +54,41 @@ def adjusted_contrasts(
         return effects
     within = count[kept].sum(0) > 0
     counts = count[np.ix_(kept, within)].astype(np.float64)
-    n_class, n_stratum = counts.sum(1), counts.sum(0)
-    rates = counts / n_stratum  # [token_class, stratum]
-    laplacian = np.diag(n_class) - rates @ counts.T
+    n_class = counts.sum(1)
+    laplacian, swept = _swept(counts, by_class[:, kept], by_stratum[:, within])
     # it is singular along (1, ..., 1); what is added fixes sum_c n_c a_c = 0 and changes no difference
     system = laplacian + np.outer(n_class, n_class) / n_class.sum()
-    swept = by_class[:, kept] - by_stratum[:, within] @ rates.T
     effects[:, kept] = np.linalg.solve(system, swept.T).T
     return effects
+
+
+def explained_beyond(
+    count: Int[np.ndarray, "token_class stratum"],
+    by_class: Float64[np.ndarray, "head token_class"],
+    by_stratum: Float64[np.ndarray, "head stratum"],
+) -> Float64[np.ndarray, " head"]:
+    """Return by how much the fit of `adjusted_contrasts` lowers the squared residuals, against strata alone.
+
+    It is a . swept, swept the right side and a the solution of the system there. All tokens count: classes that cannot be
+    compared with some others still explain how their own tokens differ.
+    """
+    known, within = count.sum(1) > 0, count.sum(0) > 0
+    counts = count[np.ix_(known, within)].astype(np.float64)
+    root = np.sqrt(counts.sum(1))
+    laplacian, swept = _swept(counts, by_class[:, known], by_stratum[:, within])
+    values, vectors = np.linalg.eigh(laplacian / root[:, None] / root)  # between 0 and 1; 0 once per connected part
+    along = np.square(swept / root @ vectors)
+    return np.divide(along, values, out=np.zeros_like(along), where=values > 1e-9).sum(1)
+
+
+def _swept(
+    counts: Float64[np.ndarray, "token_class stratum"],
+    by_class: Float64[np.ndarray, "head token_class"],
+    by_stratum: Float64[np.ndarray, "head stratum"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the strata leave of the classes: diag(n_c) - N diag(1 / n_s) N^T, and the classes' sums of residuals."""
+    rates = counts / counts.sum(0)  # [token_class, stratum]
+    return np.diag(counts.sum(1)) - rates @ counts.T, by_class - by_stratum @ rates.T
 
 
 def _comparable(count: Int64[np.ndarray, "token_class stratum"]) -> np.ndarray:
@@ -120,17 +147,23 @@ class Strata:
         """How many strata there are, empty ones included."""
         if self.deciles is None:
             return self.n_ctx
-        return (int(_quarter_octaves(torch.tensor([self.n_ctx - 1]))) + 1) * TENTHS
+        return octave_strata(self.n_ctx) * TENTHS
 
     def of(self, batch: Batch) -> Int64[Tensor, " token"]:
         """Return the stratum of each token of a batch."""
         if self.deciles is None:
             return batch.places
-        return _quarter_octaves(batch.places) * TENTHS + self.deciles[batch.tokens]
+        return quarter_octaves(batch.places) * TENTHS + self.deciles[batch.tokens]
 
 
-def _quarter_octaves(places: Int64[Tensor, " token"]) -> Int64[Tensor, " token"]:
+def quarter_octaves(places: Int64[Tensor, " token"]) -> Int64[Tensor, " token"]:
+    """Return which stratum of positions in quarter octaves (`Strata`) each position is in."""
     return (4 * torch.log2(places.double() + 1)).floor().long()
+
+
+def octave_strata(n_ctx: int) -> int:
+    """Return how many such strata a context has, empty ones included."""
+    return int(quarter_octaves(torch.tensor([n_ctx - 1]))) + 1
 
 
 def strata_of(
