@@ -157,9 +157,8 @@ class UsesSums(Sums):
         self, stream: Stream, made: Sequence[Replacement], contexts: Contexts
     ) -> Float[Tensor, "run batch pos d_model"]:
         groups = self.keys.groups.of(contexts, stream.device)
-        overall = self.keys.mean_given(groups["class", OVERALL])
-        means = [self.keys.mean_given(groups[each.known or TYPE]) for each in made]
-        added = [overall - mean if each.rest else mean for each, mean in zip(made, means, strict=True)]
+        offsets = [self.keys.offset_given(groups[each.known]) for each in made if each.known]
+        added = [-offset if each.rest else offset for each, offset in zip(made, offsets, strict=True)]
         kept = torch.tensor([float(each.rest) for each in made]).to(stream)
         return run_rescored(self.model, stream, kept, torch.stack(added, 1))
 
@@ -252,7 +251,7 @@ READ_FROM_RUN = ("bias", "controls", "max_tokens", "replicates", "seed")
 def _warnings(loss: pd.DataFrame, biased: bool, keys: KeysOfText) -> list[str]:
     if not biased:
         return ["No query bias is in force, so nothing changes."]
-    if bool(keys.means.isnan().any()):
+    if bool(keys.offsets.isnan().any()):
         return ["Only one document: there is no other to fit the means given position, class and type on."]
     overall = loss.loc[(loss["keeps"] == NOTHING) & (loss["predicted_scheme"] == OVERALL), "restored"]
     if overall.isna().all():

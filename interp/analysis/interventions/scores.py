@@ -3,8 +3,13 @@
 The bias score of key j is beta_j = b_Q . k_j / sqrt(d_head), the same for every query, with RoPE too: b_Q is added after the
 rotation, and k_j is the rotated key. Its mean m(x) given what is known of the token, x (its position in the context, its
 class, its type), is fitted on the unchanged model, for every head, on other documents: the even ones' for the odd, and
-the odd ones' for the even. Scores may then be replaced by m(x_j), or by what it leaves over, beta_j - m(x_j) + m, where
-m is the mean of all; a constant cancels in the softmax, and m only keeps the numbers where they were.
+the odd ones' for the even. Scores may then be replaced by m(x_j) - m, or by what it leaves over, beta_j - (m(x_j) - m).
+m is the mean of all that m(x) was fitted on: a constant cancels in the softmax, but a context may hold keys of both
+halves, whose means of all differ, and that difference is nothing that is known of a key.
+
+The mean of few scores is mostly noise, and a bias that is noise costs: most types occur once or twice. So m(x) is the
+best linear estimate from the n scores of the group, m + (mean - m) n t / (n t + s), with t the variance of group means
+and s that within groups, both from the analysis of variance (n large: the plain mean; an unseen group: m).
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.analysis.accumulators import GroupedSums
+from interp.analysis.accumulators import GroupedMoments
 from interp.analysis.attention import HeadVectors
 from interp.analysis.batch import Classes, visit_queries_and_keys
 from interp.analysis.direction import PerHead, random_directions
@@ -49,6 +54,7 @@ class TokenGroups:
         known: list[Known] = [*(("class", name) for name in classes.names), POSITION, TYPE]
         self.first = dict(zip(known, [0, *accumulate(sizes)], strict=False))
         self.number = sum(sizes)
+        self.sizes = sizes
 
     def of(self, contexts: Contexts, device: torch.device) -> dict[Known, Int64[Tensor, "batch pos"]]:
         """Return the group of every token among those of its own half, by what is known."""
@@ -65,7 +71,7 @@ class TokenGroups:
 class KeysOfText:
     """What the first pass over a text leaves of keys and bias scores: sums whose size does not depend on its length.
 
-    For every head: the bias scores' sums by group, layers * heads * 2 * groups float64 numbers, and the keys' sums and
+    For every head: the bias scores' sums by group, layers * heads * 4 * groups float64 numbers, and the keys' sums and
     products, layers * heads * d_head^2.
     """
 
@@ -75,15 +81,15 @@ class KeysOfText:
         layers, heads, size = (bias := model.biases_in_force()[0].detach()).shape
         device = model.W_E.device
         self.model, self.groups, self.bias = model, groups, bias
-        self.scores = GroupedSums(layers, heads, 2 * groups.number, device)
+        self.scores = GroupedMoments(layers, heads, 2 * groups.number, device)
         self.count = 0
         self.keys = torch.zeros(layers, heads, size, dtype=torch.float64, device=device)
         self.products = torch.zeros(layers, heads, size, size, dtype=torch.float64, device=device)
         for batch in contexts:
             self._add(batch)
-        mean = self.scores.mean()
-        halves = mean.unflatten(-1, (2, -1))
-        self.means = torch.where(halves.isnan(), halves[..., :1], halves).flatten(-2).to(bias)  # unseen: mean of all
+        spans = [*groups.sizes, *groups.sizes]  # of both halves
+        parts = (part.split(spans, -1) for part in (self.scores.count, self.scores.sum, self.scores.squares))
+        self.offsets = torch.cat([group_offsets(*each) for each in zip(*parts, strict=True)], -1).to(bias)
 
     def _add(self, contexts: Contexts) -> None:
         mask = contexts.mask.to(self.keys.device)
@@ -103,18 +109,40 @@ class KeysOfText:
 
         visit_queries_and_keys(self.model, contexts.tokens.to(self.keys.device), see)
 
-    def mean_given(self, groups: Int64[Tensor, "batch pos"]) -> Float[Tensor, "layer batch head_index pos"]:
-        """Return the mean score of each key's group in the half of the documents that its own is not in.
+    def offset_given(self, groups: Int64[Tensor, "batch pos"]) -> Float[Tensor, "layer batch head_index pos"]:
+        """Return m(x) - m of each key's group, fitted on the half of the documents that its own is not in.
 
-        A group that the other half lacks has the mean of all tokens of the other half; missing (nan) without other half.
+        0 for a group that the other half lacks; missing (nan) where there is no other half.
         """
         other = (groups + self.groups.number) % (2 * self.groups.number)
-        return self.means[..., other].movedim(1, 2)
+        return self.offsets[..., other].movedim(1, 2)
 
     def covariance(self) -> Float64[Tensor, "layer head_index d_head d_head"]:
         """Return the covariance of each head's keys over all tokens."""
         mean = self.keys / self.count
         return self.products / self.count - mean[..., :, None] * mean[..., None, :]
+
+
+def group_offsets(
+    count: Int64[Tensor, " group"],
+    total: Float64[Tensor, "layer head_index group"],
+    squares: Float64[Tensor, "layer head_index group"],
+) -> Float64[Tensor, "layer head_index group"]:
+    """Return m(x) - m of groups, from their counts, sums and sums of squares; missing (nan) without any value.
+
+    m(x) is the best linear estimate under random effects: (mean_g - m) n_g t / (n_g t + s), where s is the mean square
+    within groups, and t = (mean square between - s) / ((N - sum n_g^2 / N) / (G - 1)), at least 0, for G groups that occur.
+    It is 0 where groups do not differ by more than chance, or each occurs once, so that nobody can say.
+    """
+    size, groups = count.sum(), (count > 0).sum()
+    mean = total.sum(-1, keepdim=True) / size
+    explained = torch.where(count > 0, total.square() / count, 0.0).sum(-1, keepdim=True)
+    within = (squares.sum(-1, keepdim=True) - explained).clamp(min=0) / (size - groups)
+    between = (explained - size * mean.square()) / (groups - 1)
+    typical = (size - count.square().sum() / size) / (groups - 1)
+    varied = count * ((between - within) / typical).clamp(min=0)  # n t
+    offsets = ((total / count - mean) * varied / (varied + within)).nan_to_num(0.0)
+    return offsets if size else offsets.fill_(torch.nan)
 
 
 def equally_spread(

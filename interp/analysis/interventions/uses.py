@@ -32,7 +32,8 @@ class Uses:
     Attributes:
         loss: `USES_COLUMNS`: one row per replacement and class of the *predicted* token.
             keeps: what the bias scores still know. "nothing": b_Q is removed; "position", "class", "type": each score is
-                its mean given the key's position in the context, class or token type, fitted on other documents; "all but
+                its mean given the key's position in the context, class or token type, fitted on other documents (little of it
+                where few like it were seen: `interp.analysis.interventions.scores`); "all but
                 position" and so on: what that mean leaves over; "control": b_Q stays, and the scores along another
                 direction of each head that spread as much are removed.
             scheme: of the class that is kept, or left out; "" for the other replacements.
@@ -58,10 +59,10 @@ class Uses:
         controls' differences, and `p` = (1 + draws that change the loss at least as much, up or down) / (1 + draws), which
         is over directions, not over documents. Empty without controls.
         """
-        removed = self.loss[self.loss["keeps"] == NOTHING].reset_index(drop=True)
-        drawn = self.loss[self.loss["keeps"] == CONTROL]
+        removed = self.loss.loc[self.loss["keeps"] == NOTHING, :].reset_index(drop=True)
+        drawn = self.loss.loc[self.loss["keeps"] == CONTROL, :]
         draws = int(drawn["draw"].nunique())
-        found = removed[[*KEYS, "difference"]]
+        found = removed.loc[:, [*KEYS, "difference"]]
         if not draws:
             return found.iloc[:0].assign(control_mean=0.0, control_sd=0.0, draws=0, p=0.0)
         values = drawn["difference"].to_numpy().reshape(draws, len(removed))  # rows of each draw are in the same order
