@@ -58,7 +58,7 @@ class AmplifyConfig(Settings):
     uses: bool = option(
         True,
         "Measure what b_Q is used for: the loss when bias scores know only the position, class or type of a key, beside 20 "
-        "controls, on as many tokens as intervention_tokens says.",
+        "controls; on as many tokens as --intervention-tokens says, which takes less time than the rest of the report.",
         "--uses/--no-uses",
     )
     static: bool = option(False, "Also write what b_Q points at by the weights alone (tables static_*).")

@@ -176,7 +176,8 @@ class InterventionSums(Sums):
 
     Of several processes that read the same text each makes every so many of the stacks of runs, and the first the unchanged
     one too; merged, they have all. Sums are float64 and do not grow with the corpus: a run that begins at layer f holds
-    replicates * (n_layers - f) * n_heads * n_classes * 8 bytes. A run that changes nothing is the unchanged run itself, so its changes are exactly 0.
+    replicates * (n_layers - f) * n_heads * n_classes * 8 bytes. A run that changes nothing is the unchanged run itself, so
+    its changes are exactly 0.
     """
 
     PARTS = ("attention", "predictions", "predicted")

@@ -32,8 +32,8 @@ class Uses:
     Attributes:
         loss: `USES_COLUMNS`: one row per replacement and class of the *predicted* token.
             keeps: what the bias scores still know. "nothing": b_Q is removed; "position", "class", "type": each score is
-                its mean given the key's position in the context, class or token type, fitted on other documents (little of it
-                where few like it were seen: `interp.analysis.interventions.scores`); "all but
+                its mean given the key's position in the context, class or token type, fitted on other documents (closer
+                to the mean of all the fewer tokens were like it: `interp.analysis.interventions.scores`); "all but
                 position" and so on: what that mean leaves over; "control": b_Q stays, and the scores along another
                 direction of each head that spread as much are removed.
             scheme: of the class that is kept, or left out; "" for the other replacements.
