@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.analysis.interventions.result import FOLDER, Interventions, discard
+from interp.analysis.interventions.uses import FOLDER as USES_FOLDER
+from interp.analysis.interventions.uses import Uses
 from interp.analysis.saving import load_tables, save_tables
 from interp.errors import InterpError, nearest
 
@@ -82,6 +84,8 @@ class Amplification:
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
             `loss`, `predictions` and `paths` (`interp.analysis.interventions.result`); None where it was not asked for.
+        uses: what the loss is when bias scores know only the position, class or type of a key, in the table `loss`
+            (`interp.analysis.interventions.uses`); None where it was not asked for.
     """
 
     heads: pd.DataFrame
@@ -94,6 +98,7 @@ class Amplification:
     adjusted: pd.DataFrame = field(default_factory=pd.DataFrame)
     further: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     interventions: Interventions | None = None
+    uses: Uses | None = None
 
     @classmethod
     def of(cls, tables: Mapping[str, pd.DataFrame], run: dict[str, Any]) -> Amplification:
@@ -198,8 +203,8 @@ class Amplification:
     def save(self, folder: str | Path) -> list[Path]:
         """Write every table as Parquet, `heads` also as CSV, and `run.json`; return the files written.
 
-        Empty tables are not written, and files of them that an earlier run left are removed. The interventions, if any, go
-        to the folder `interventions` inside.
+        Empty tables are not written, and files of them that an earlier run left are removed. The interventions and the uses
+        of b_Q, if any, go to the folders `interventions` and `uses` inside.
 
         A CSV reader turns tokens such as "null" and "nan" into missing values: read `heads.csv` with
         ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet file.
@@ -210,8 +215,13 @@ class Amplification:
                 left.unlink()
         if self.interventions is None:
             discard(Path(folder) / FOLDER)
-            return files
-        return [*files, *self.interventions.save(Path(folder) / FOLDER)]
+        else:
+            files += self.interventions.save(Path(folder) / FOLDER)
+        if self.uses is None:
+            Uses.discard(Path(folder) / USES_FOLDER)
+        else:
+            files += self.uses.save(Path(folder) / USES_FOLDER)
+        return files
 
     @classmethod
     def load(cls, folder: str | Path) -> Amplification:
@@ -221,9 +231,13 @@ class Amplification:
             InterpError: a file is missing or unreadable.
         """
         tables, run = load_tables(folder, TABLES, "Amplification.save", others=True)
-        folder = Path(folder) / FOLDER
-        found = Interventions.load(folder) if (folder / "run.json").is_file() else None
-        return replace(cls.of(tables, run), interventions=found)
+        inside = {"interventions": (Interventions, FOLDER), "uses": (Uses, USES_FOLDER)}
+        found = {
+            name: kind.load(Path(folder) / inner)
+            for name, (kind, inner) in inside.items()
+            if (Path(folder) / inner / "run.json").is_file()
+        }
+        return replace(cls.of(tables, run), **found)
 
     def __post_init__(self) -> None:
         missing = [column for column in HEAD_COLUMNS if column not in self.heads]

@@ -166,6 +166,31 @@ class InterventionSettings(Reading):
             raise InterpError(f"The scales are {list(self.scales)}; give one or more numbers, such as 0 and 2.")
 
 
+@dataclass(frozen=True)
+class UsesSettings(Reading):
+    """All that `interp.uses` is asked to do.
+
+    Raises:
+        InterpError: numbers that make no sense.
+    """
+
+    LEAST: ClassVar[dict[str, int]] = {**Reading.LEAST, "controls": 0}
+
+    max_tokens: int | None = option(
+        6000,
+        "How much text is read, no more than a twentieth of it from any document, so that the intervals stand on at least "
+        "20 documents where there are as many; None reads all. Every replacement and every control takes a forward pass.",
+    )
+    batch_size: int | None = option(
+        None,
+        "Contexts per forward pass (default: about 1,024 tokens), of which up to 8 runs go side by side; changes results "
+        "by float32 rounding only.",
+    )
+    controls: int = option(
+        20, "Draws of other directions along which keys spread as much as along b_Q, whose scores are removed instead."
+    )
+
+
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value

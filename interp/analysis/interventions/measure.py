@@ -195,7 +195,7 @@ def intervene(
         InterpError: no document, a model without tokenizer, a place that is not there, or numbers that make no sense.
     """
     plan = planned(places(settings.where, model.cfg.n_layers, model.cfg.n_heads), settings)
-    classes = _classes(schemes)
+    classes = classes_with_overall(schemes)
     counts = DocumentCounts(classes, model.cfg.d_vocab)
     pad_token, max_tokens = model.to_single_token(END_OF_TEXT), settings.max_tokens
     with model.evaluating(), model.bias(bias=settings.bias):
@@ -209,7 +209,7 @@ def intervene(
             return InterventionSums(model, runs, [*of, runs.unchanged], classes, settings, stack, world)
 
         sums = fresh()
-        counted = counts.passing(_prepared(documents, max_tokens), max_tokens)
+        counted = counts.passing(with_overall(documents, max_tokens), max_tokens)
         for contexts in pack(counted, model.cfg.n_ctx, settings.contexts_per_batch(model.cfg.n_ctx, 1024), pad_token):
             sums.update(contexts)
             if on_tokens:
@@ -236,7 +236,8 @@ def intervene(
 READ_FROM_RUN = ("scales", "part", "bias", "random_directions", "max_tokens", "replicates", "seed")
 
 
-def _classes(schemes: Sequence[Scheme]) -> Classes:
+def classes_with_overall(schemes: Sequence[Scheme]) -> Classes:
+    """Return the classes of these schemes, and first `OVERALL`, which every token has."""
     if any(scheme.name == OVERALL for scheme in schemes):
         raise InterpError(
             f"A scheme is called {OVERALL!r}, which stands for all tokens in these tables; give it another name."
@@ -244,7 +245,7 @@ def _classes(schemes: Sequence[Scheme]) -> Classes:
     return Classes({OVERALL: [OVERALL], **Classes.of(schemes).names})
 
 
-def _prepared(documents: Iterable[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:
+def with_overall(documents: Iterable[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:
     """Give every token the class `OVERALL`, and cut documents to a twentieth of `max_tokens`."""
     length = None if max_tokens is None else math.ceil(max_tokens / LEAST_DOCUMENTS)
     for document in documents:
