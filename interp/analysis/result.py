@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -250,7 +250,8 @@ class Amplification:
         """Tell where a table is that was an attribute in earlier versions."""
         if name in KNOWN_TABLES and not name.startswith("__"):
             raise AttributeError(f"This table is in result.tables, as result.tables[{name!r}], where it was made.")
-        raise AttributeError(f"Amplification has no attribute {name!r}{nearest(name, dir(type(self)))}")
+        known = [f.name for f in fields(self)] + dir(type(self))
+        raise AttributeError(f"Amplification has no attribute {name!r}{nearest(name, known)}")
 
 
 KNOWN_TABLES = frozenset({
