@@ -44,7 +44,7 @@ class Amplification:
 
     Attributes:
         heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`, then `bias_score_sd` over the tokens of the
-            class, the class's `effective_documents`, and a q per null and statistic (`nulls`). `class_p, class_q` say whether
+            class, the class's `effective_documents`, and a q per null and statistic (`nulls`). `class_p, class_q` say if
             the bias singles the class out among directions of equal spread, `class_beyond_p, class_beyond_q` with position
             removed; `shifted_p, shifted_q` whether A is beyond labels shifted along the documents, `beyond_shifted_p,
             beyond_shifted_q` the part of it beyond position. Where effective documents are fewer than 4 `ci_low` is missing,
