@@ -1,15 +1,19 @@
 # make report: set everything up, measure the bundled checkpoint, print the address of the page
 # make test:   set everything up and run the tests
+# make test-fast: the tests that are quick and need no browser, for the inner loop
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: report test check format bench screenshots lock clean
+.PHONY: report test test-fast check format bench screenshots lock clean
 
 report: .venv/ready
 	$(BIN)/python -m interp.amplify -o reports/tiny-bqbv
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test-fast: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow and not browser"
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -16,7 +16,9 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import MISSING, Field, field, fields
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -144,13 +146,27 @@ def escaped(text: str) -> str:
 
 
 def _say_once(text: str) -> None:
+    """Print a text; of the processes that `torchrun` started one does, as all of them fail alike, and the others wait.
+
+    Where they have no store in common, each says it.
+    """
     say = partial(console.print, soft_wrap=True, highlight=False)
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         say(text)
         return
-    from interp.model.distributed import say_once  # late: imports torch
+    from torch.distributed import TCPStore  # late, so that --help does not import torch
 
-    say_once(text, say)
+    host, port, limit = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=10)
+    try:
+        store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=limit)
+        first = store.add(f"asked {text}", 1) == 1
+    except RuntimeError:  # torchrun itself is gone
+        first, store = True, None
+    if first:
+        say(text)
+    with suppress(RuntimeError):  # torchrun ends all processes when one has ended, so the others wait for what is said
+        if store:
+            store.set(f"said {text}", "") if first else store.wait([f"said {text}"], limit)
 
 
 def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:

@@ -1,0 +1,1 @@
+"""Held-out loss, puzzles, and any task of the lm-evaluation-harness."""

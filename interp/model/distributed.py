@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from interp.errors import InterpError
 
@@ -105,24 +103,3 @@ def processes(device: str) -> Iterator[World]:
     with ExitStack() as leaving:
         leaving.callback(dist.destroy_process_group)
         yield World(dist.get_rank(), dist.get_world_size(), chosen, leaving)
-
-
-def say_once(text: str, say: Callable[[str], object]) -> None:
-    """Let one of the processes that `torchrun` started say a text, as all of them fail alike; the others wait for it.
-
-    Where they have no store in common, each says it.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        say(text)
-        return
-    host, port, limit = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=10)
-    try:
-        store = TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=limit)
-        first = store.add(f"asked {text}", 1) == 1
-    except RuntimeError:  # torchrun itself is gone
-        first, store = True, None
-    if first:
-        say(text)
-    with suppress(RuntimeError):  # torchrun ends all processes when one has ended, so the others wait for what is said
-        if store:
-            store.set(f"said {text}", "") if first else store.wait([f"said {text}"], limit)

@@ -1,0 +1,1 @@
+"""The paper's experiment at three scales: plan, jobs, results, page."""

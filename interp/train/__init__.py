@@ -1,0 +1,1 @@
+"""Training: settings, the loop, states to resume from, many processes."""

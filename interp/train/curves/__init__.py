@@ -1,0 +1,1 @@
+"""Curves of runs side by side, as figures and as a page."""
