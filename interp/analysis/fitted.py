@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ from torch import Tensor
 
 from interp.analysis.accumulators import GroupedSums
 from interp.analysis.batch import Batch, Classes, visit_queries_and_keys
+from interp.analysis.direction import PerHead
+from interp.analysis.settings import Settings
 from interp.data.contexts import TaggedDocument, pack, take_tokens
 from interp.data.corpora.corpus import Document
+from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import END_OF_TEXT
-
-if TYPE_CHECKING:
-    from interp.analysis.measurement import Context
 
 LEAST_PER_POSITION = 16
 """Keys of each half that a position needs to have a mean of its own; with fewer, positions go in quarter octaves."""
@@ -66,14 +66,18 @@ class FittedMeans:
         return self.means[other, layer, :, groups].T
 
 
-def fit_means(context: Context, documents: Iterable[HasTokens]) -> tuple[FittedMeans, ...]:
+def fit_means(
+    model: HookedSymmetryBrokenTransformer, vector: PerHead, settings: Settings, documents: Iterable[HasTokens]
+) -> tuple[FittedMeans, ...]:
     """Fit the means that the settings ask for, on the beginnings of documents, `fit_tokens` tokens in all.
 
     Args:
-        context: gives the model, the direction and the settings.
+        model: in evaluation mode, with the biases of the settings in force.
+        vector: the direction of the bias scores.
+        settings: say on how much text, and whether by type too.
         documents: of the corpus that is measured, from the first on.
     """
-    model, settings, device = context.model, context.settings, context.device
+    device = vector.device
     if not settings.fit_tokens:
         return ()
     n_ctx, d_vocab = model.cfg.n_ctx, model.cfg.d_vocab
@@ -81,7 +85,7 @@ def fit_means(context: Context, documents: Iterable[HasTokens]) -> tuple[FittedM
     grouped = [("position", of_position, int(of_position[-1]) + 1)]
     if settings.by_type:
         grouped.append(("type", torch.arange(d_vocab, device=device), d_vocab))
-    sums = [[GroupedSums(context.layers, context.heads, size, device) for _ in range(2)] for _, _, size in grouped]
+    sums = [[GroupedSums(*vector.shape[:2], size, device) for _ in range(2)] for _, _, size in grouped]
     length = math.ceil(settings.fit_tokens / LEAST_DOCUMENTS)
     beginnings = take_tokens(_beginnings(documents, length), settings.fit_tokens)
     size, pad_token = settings.contexts_per_batch(n_ctx), model.to_single_token(END_OF_TEXT)
@@ -94,7 +98,7 @@ def fit_means(context: Context, documents: Iterable[HasTokens]) -> tuple[FittedM
                 of_group[half].count_groups(which[mine])
 
         def visit(layer: int, q: Tensor, k: Tensor, batch=batch, halves=halves, groups=groups) -> None:  # type: ignore[no-untyped-def]
-            scores = (k[batch.mask] * context.shifts.vector[layer]).sum(-1).T / k.shape[-1] ** 0.5
+            scores = (k[batch.mask] * vector[layer]).sum(-1).T / k.shape[-1] ** 0.5
             for of_group, which in zip(sums, groups, strict=True):
                 for half, mine in enumerate(halves):
                     of_group[half].update(layer, scores[:, mine], which[mine])

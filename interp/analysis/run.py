@@ -142,7 +142,8 @@ def measure(
         if sample is None:
             sample, documents = sample_of(documents, settings.fit_tokens)
         context = Context.of(model, schemes, settings, deciles)
-        context = replace(context, means=fit_means(context, sample))
+        means = fit_means(model, context.shifts.vector, settings, sample)
+        context = replace(context, means=means)
         total = Pass(context)
         if resume:
             resume.restore(total)
