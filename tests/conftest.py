@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ TEXT = (
     "and none of them mentions a fox. Why would they? Prices rose by $5.30 to 12% in well-known markets."
 )
 
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine takes longer, and is no fault
+hypothesis.settings.load_profile("no deadline")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs inherit that; Ctrl-C is tested here
     signal.signal(signal.SIGINT, signal.default_int_handler)
