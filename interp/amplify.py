@@ -9,7 +9,7 @@ python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o repo
 from __future__ import annotations
 
 import webbrowser
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,7 +17,7 @@ import typer
 
 from interp.analysis.settings import InterventionSettings, Reading, Settings, help_of
 from interp.errors import InterpError, few
-from interp.options import command_from, console, escaped, option
+from interp.options import argument, command_from, console, option, say_files
 
 if TYPE_CHECKING:
     from interp.model.distributed import World
@@ -33,18 +33,16 @@ class AmplifyConfig(Settings):
 
     LEAST: ClassVar[dict[str, int]] = {**Settings.LEAST, "intervention_tokens": 1, "workers": 0}
 
-    schemes: str = option("pos,function", f"{help_of(Settings, 'schemes')} Separated by commas.")
+    schemes: str = option(
+        "pos,function", "Of pos, tag, dep, ent, function, surface, freq, and your own YAML files; separated by commas."
+    )
     bias: Literal["mean", "sample", "none"] = option("mean", help_of(Settings, "bias"))
     direction: str = option(
         "bias",
         "Along b_Q (bias), b_Q plus the learned query bias (effective), or another checkpoint's b_Q, by its name.",
     )
-    checkpoints: list[str] = field(
-        default_factory=lambda: ["tiny-bqbv"],
-        metadata={
-            "help": "Checkpoint folders, or names of bundled ones; the first is compared with each of the others.",
-            "argument": True,
-        },
+    checkpoints: list[str] = argument(
+        "Checkpoint folders, or names of bundled ones; the first is compared with each of the others.", ["tiny-bqbv"]
     )
     corpus: str = option("wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder.")
     output: Path | None = option(None, "Folder for the report (default: reports/NAME).", "-o", "--output")
@@ -116,7 +114,7 @@ def run(config: AmplifyConfig) -> None:
             page, files = report(config, checkpoint, world)
             if not world.first:
                 continue
-            _name_files(files)
+            say_files(files)
             typer.echo(page.resolve().as_uri())
             pages.append(page)
             if config.open:
@@ -131,14 +129,9 @@ def _compare(a: Path, b: Path) -> None:
     from interp.report.dashboard import write_dashboard
 
     found, folder = compare(a, b), b.parent / f"{a.name}-vs-{b.name}"
-    _name_files(found.save(folder))
+    say_files(found.save(folder))
     console.print(summary(found))
     typer.echo(write_dashboard(Amplification.load(a), folder / "report.html", found).resolve().as_uri())
-
-
-def _name_files(files: list[Path]) -> None:
-    for file in files:
-        console.print(f"{file.stat().st_size / 1e6:8.2f} MB  {escaped(str(file))}", soft_wrap=True, highlight=False)
 
 
 def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, list[Path]]:
