@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from interp.analysis.comparison import Comparison
     from interp.analysis.result import Amplification
     from interp.analysis.sentences import read_sentence
-    from interp.api import amplification, compare, interventions
+    from interp.api import amplification, compare, interventions, uses
     from interp.data.classes.spans import token_classes
     from interp.model.checkpoint import load_model
     from interp.model.config import BiasConfig, ModelConfig
@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Amplification", "BiasConfig", "Comparison", "HookedSymmetryBrokenTransformer", "ModelConfig", "amplification",
     "compare", "explore", "interventions", "load_model", "read_sentence", "token_classes",
+    "uses",
 ]  # fmt: skip
 
 _HOME = {
@@ -33,6 +34,7 @@ _HOME = {
     "load_model": "interp.model.checkpoint",
     "read_sentence": "interp.analysis.sentences",
     "token_classes": "interp.data.classes.spans",
+    "uses": "interp.api",
 }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import typer
 
-from interp.analysis.settings import InterventionSettings, Reading, Settings, help_of
+from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, help_of
 from interp.errors import InterpError, few
 from interp.options import argument, command_from, console, option, say_files
 
@@ -53,6 +53,12 @@ class AmplifyConfig(Settings):
     )
     intervention_scales: str = option("0,2", "By what they are scaled: 0 removes them; separated by commas.")
     intervention_tokens: int = option(6000, "On how many tokens; at most a twentieth of them from any document.")
+    uses: bool = option(
+        True,
+        "Measure what b_Q is used for: the loss when bias scores know only the position, class or type of a key, beside 20 "
+        "controls; on as many tokens as --intervention-tokens says, which takes less time than the rest of the report.",
+        "--uses/--no-uses",
+    )
     static: bool = option(False, "Also write what b_Q points at by the weights alone (tables static_*).")
     values: bool = option(
         False, "Also write what b_V writes and meets (tables value_*); reads the beginning of the corpus once more."
@@ -91,10 +97,17 @@ class AmplifyConfig(Settings):
             raise InterpError(
                 f"intervention_scales is {self.intervention_scales!r}; expected numbers with commas, such as 0,2."
             ) from None
+        return InterventionSettings(**self._fewer_tokens(), where=self.interventions, scales=scales)
+
+    def to_use(self) -> UsesSettings | None:
+        """Return how it is measured what b_Q is used for, None for not at all."""
+        return UsesSettings(**self._fewer_tokens()) if self.uses else None
+
+    def _fewer_tokens(self) -> dict[str, Any]:
         settings = self.settings()
         shared = {f.name: settings[f.name] for f in fields(Reading)}
         shared["max_tokens"] = min(self.intervention_tokens, self.max_tokens or self.intervention_tokens)
-        return InterventionSettings(**shared, where=self.interventions, scales=scales)
+        return shared
 
 
 def run(config: AmplifyConfig) -> None:
@@ -144,7 +157,7 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     """
     from interp.analysis.interventions.plan import places  # late, so that --help does not import torch
     from interp.analysis.resume import remove_partial
-    from interp.api import Text, amplification, interventions
+    from interp.api import Text, amplification, interventions, uses
     from interp.model.checkpoint import find_checkpoint, load_model
     from interp.provenance import command_line, file_sha256
 
@@ -163,10 +176,11 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
         world=world,
         **settings,
     )
-    if intervening:
-        asked = {f.name: getattr(intervening, f.name) for f in fields(intervening)}
-        found = interventions(model, config.corpus, workers=config.workers, progress=shown, world=world, **asked)
-        result = replace(result, interventions=found)
+    for name, measured, asked in (("interventions", interventions, intervening), ("uses", uses, config.to_use())):
+        if asked:
+            given = {f.name: getattr(asked, f.name) for f in fields(asked)}
+            found = measured(model, config.corpus, workers=config.workers, progress=shown, world=world, **given)
+            result = replace(result, **{name: found})
     page = folder / "report.html"
     if not world.first:
         world.gathered("waiting for the files")

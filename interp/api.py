@@ -16,19 +16,21 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.comparison import Comparison, compare_results
 from interp.analysis.interventions.measure import intervene
+from interp.analysis.interventions.measure_uses import measure_uses
 from interp.analysis.interventions.result import Interventions
+from interp.analysis.interventions.uses import Uses
 from interp.analysis.measurements.selectivity import FEW
 from interp.analysis.result import FEW_DOCUMENTS, Amplification
 from interp.analysis.resume import ResumeFile, model_digest
 from interp.analysis.run import measure
-from interp.analysis.settings import InterventionSettings, Reading, Settings, settings_from, takes
+from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, settings_from, takes
 from interp.data.classes.built_in import build_schemes, deciles
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
 from interp.data.contexts import Dealer, TaggedDocument
 from interp.data.corpora.corpus import Corpus, open_for_measuring
 from interp.data.spacy_pipelines import pipeline_meta
-from interp.data.tagging.documents import tag_documents
+from interp.data.tagging.documents import encode, tag_documents
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.checkpoint import find_checkpoint, load_model
@@ -124,9 +126,11 @@ def amplification(
     kept = ResumeFile(partial, _fingerprint(model, text, asked, world), world.rank) if partial else None
     dealer = Dealer(model.cfg.n_ctx, asked.max_tokens, world.rank, world.size, kept.done if kept else None)
     tenths = deciles(text.tokenizer, text.corpus) if asked.adjust_frequency else None
+    sample = encode(text.tokenizer, text.corpus)
     with progress_bar(progress and world.first, model.cfg.model_name, text.corpus, asked.max_tokens) as on_tokens:
         result = measure(
-            model, text.documents(workers, dealer), text.schemes, asked, resume=kept, world=world, deciles=tenths,
+            model, text.documents(workers, dealer), text.schemes, asked, sample=sample, deciles=tenths, resume=kept,
+            world=world,
             on_tokens=lambda tokens: on_tokens(tokens * world.size),  # blocks of all processes are alike
         )  # fmt: skip
     result.run.update({
@@ -247,6 +251,50 @@ def interventions(
     found.run.update(
         corpus=text.corpus.name, split=text.corpus.split, warnings=[*(warnings if found.run["runs"] == 1 else []), *few]
     )
+    return found
+
+
+@takes(UsesSettings)
+def uses(
+    model: HookedSymmetryBrokenTransformer | str | Path,
+    corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
+    schemes: Sequence[str | Path | Scheme | Labeller] = ("pos",),
+    *,
+    workers: int = 1,
+    progress: bool = False,
+    world: World | None = None,
+    **settings: Any,
+) -> Uses:
+    """Measure what b_Q is used for: the loss when every bias score is only what its position, class or type says of it.
+
+        found = interp.uses("tiny-bq", max_tokens=20_000)
+        found.loss.query("predicted_scheme == 'overall' and keeps != 'control'")
+        found.controls.query("predicted_scheme == 'overall'")
+
+    The first gives the change of the loss in nats without b_Q, and the share of it that a bias gives back that knows the
+    position alone, the class alone ...; the second, what it costs to remove scores along other directions that spread as
+    much. Means given position, class and type are fitted on other documents.
+
+    Args:
+        model: a model, or the path or name of a checkpoint.
+        corpus: "wikipedia-sample", a path, or document strings.
+        schemes: as in `interp.amplification`.
+        workers: processes that tag while the model runs; 0 tags in this process. Does not change results.
+        progress: show a progress bar on stderr.
+        world: this process among those that share the runs. Each returns the whole result.
+        settings:
+
+    Raises:
+        InterpError: anything that is missing, damaged or does not fit, in one sentence.
+    """
+    asked: UsesSettings = settings_from(UsesSettings, {"schemes": schemes, **settings})
+    model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
+    text = Text.opened(model, corpus, asked)
+    shown = progress and (world is None or world.first)
+    with progress_bar(shown, f"{model.cfg.model_name}: uses of b_Q", text.corpus, asked.max_tokens) as on_tokens:
+        found = measure_uses(model, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
+    warnings = [*found.run["warnings"], *few_documents(found.run["n_documents"])]
+    found.run.update(corpus=text.corpus.name, split=text.corpus.split, warnings=warnings)
     return found
 
 

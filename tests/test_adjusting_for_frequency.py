@@ -75,7 +75,7 @@ def test_partial_results_that_are_not_adjusted_for_frequency_are_refused(tmp_pat
 def test_the_command_offers_the_contrast_with_frequency_removed_on_its_page(tmp_path):
     (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in TEXTS))
     words = ["tiny-bq", "--corpus", str(tmp_path / "texts.jsonl"), "--schemes", "surface", "--workers", "0", "-q",
-             "--interventions", "none", "--nulls", "0", "--pipeline", "blank:en"]  # fmt: skip
+             "--interventions", "none", "--no-uses", "--nulls", "0", "--pipeline", "blank:en"]  # fmt: skip
     offered = {}
     for name, more in (("without", []), ("with", ["--adjust-frequency"])):
         outcome = CliRunner().invoke(app, [*words, "-o", str(tmp_path / name), *more])

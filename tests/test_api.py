@@ -39,7 +39,8 @@ def test_a_result_survives_saving_and_loading(result, tmp_path):
     files = result.save(tmp_path / "report")
     assert {f.name for f in files} == {
         "heads.parquet", "heads.csv", "heads.json", "tokens.parquet", "positions.parquet", "passages.parquet",
-        "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "replicates.parquet", "run.json",
+        "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "replicates.parquet", "explained.parquet",
+        "run.json",
     }  # fmt: skip
     loaded = interp.Amplification.load(tmp_path / "report")
     assert {f"{name}.parquet" for name in result.tables} < {f.name for f in files} and set(loaded.tables) == set(
@@ -154,7 +155,17 @@ def test_the_command_writes_a_report_and_names_its_files(corpus, tmp_path):
 def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_are_not_asked_for(corpus, tmp_path):
     words = ["tiny-bqbv", "--corpus", str(corpus), "--schemes", "surface", "--pipeline", "blank:en", "--workers", "0", "-q",
              "--interventions", "none", "--nulls", "0", "-o", str(tmp_path / "out")]  # fmt: skip
-    usual = {"heads", "tokens", "positions", "passages", "passage_scores", "adjusted", "replicates"}
+    usual = {
+        "heads",
+        "tokens",
+        "positions",
+        "passages",
+        "passage_scores",
+        "adjusted",
+        "replicates",
+        "nulls",
+        "explained",
+    }
     for more, names in (
         (["--static", "--values"], {"static_positions", "static_agreement", "value_components"}),
         (["--static"], {"static_positions", "static_agreement"}),

@@ -9,7 +9,7 @@ from pathlib import Path
 import interp
 
 PACKAGE = Path(interp.__file__).parent
-FLOORS = {"page": 0, "model": 1, "data": 1, "analysis": 2, "evals": 2, "train": 3, "report": 3, "replicate": 4}
+FLOORS = {"page": 0, "model": 1, "data": 1, "analysis": 2, "evals": 3, "train": 4, "report": 4, "replicate": 5}
 GROUND = {"errors", "files", "options", "provenance", "vocabulary"}  # what every floor may use
 COMMANDS = {"api", "amplify", "convert", "__main__", "__init__"}
 SMALL = {  # files of less than 40 lines, beside __init__.py: a package's docstring, or the names it offers
@@ -43,7 +43,7 @@ def test_imports_point_to_lower_floors_only():
                 continue
             if folder is None or target == folder or target in GROUND:
                 continue
-            if FLOORS[folder] == 4 and target in COMMANDS:  # a command too large for one file
+            if FLOORS[folder] == 5 and target in COMMANDS:  # a command too large for one file
                 continue
             assert target in FLOORS and FLOORS[target] < FLOORS[folder], f"{path} imports interp.{target}"
 

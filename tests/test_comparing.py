@@ -32,7 +32,7 @@ def places(tmp_path_factory, make_model):
 def command(places, *words):
     names = [str(places / name) for name in ("one", "two")]
     fixed = ["--corpus", str(places / "texts"), "--workers", "0", "--schemes", "surface", "--nulls", "4", "-q",
-             "--interventions", "none"]  # fmt: skip
+             "--interventions", "none", "--no-uses"]  # fmt: skip
     return CliRunner().invoke(app, [*names, *fixed, *words])
 
 

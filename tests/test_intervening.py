@@ -53,14 +53,28 @@ def test_the_command_measures_interventions_beside_the_report_and_can_leave_them
              "--nulls", "0", "-q"]  # fmt: skip
     outcome = CliRunner().invoke(app, [*words, "--interventions", "L0,L3H1", "--intervention-scales", "0.5"])
     assert outcome.exit_code == 0, outcome.stderr
-    found = interp.Amplification.load(tmp_path / "out").interventions
+    result = interp.Amplification.load(tmp_path / "out")
+    found = result.interventions
+    assert set(result.uses.loss["scheme"]) == {"", "surface"} and result.uses.controls["draws"].eq(20).all()
+    assert f"{tmp_path / 'out' / 'uses' / 'loss.parquet'}" in outcome.stderr
     assert set(found.loss["intervention"]) == {"L0", "L3H1"} and set(found.loss["scale"]) == {0.5}
     for name in TABLES:
         assert len(pd.read_parquet(tmp_path / "out" / "interventions" / f"{name}.parquet"))
         assert f"{name}.parquet" in outcome.stderr
-    outcome = CliRunner().invoke(app, [*words, "--interventions", "none"])
+    outcome = CliRunner().invoke(app, [*words, "--interventions", "none", "--no-uses"])
     assert outcome.exit_code == 0, outcome.stderr
-    assert interp.Amplification.load(tmp_path / "out").interventions is None
+    result = interp.Amplification.load(tmp_path / "out")
+    assert result.interventions is None and result.uses is None and not (tmp_path / "out" / "uses").exists()
+
+
+def test_uses_of_a_checkpoint_tell_the_text_and_of_a_symmetric_one_that_there_are_none():
+    found = interp.uses("tiny-bq", TEXTS, controls=1, replicates=20, workers=0)
+    overall = found.loss[found.loss["predicted_scheme"] == "overall"].set_index(["keeps", "scheme"])
+    assert overall.loc[("nothing", ""), "difference"] != overall.loc[("class", "pos"), "difference"]
+    assert found.run["n_documents"] == 8 and any("Only 8 documents" in warning for warning in found.run["warnings"])
+    symmetric = interp.uses("tiny-symmetric", TEXTS, workers=0, replicates=20)
+    assert symmetric.run["warnings"][0] == "No query bias is in force, so nothing changes."
+    assert (symmetric.loss["difference"].dropna() == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,70 @@ HeadVectors = Float[Tensor, "batch pos head_index d_head"]
 HeadBiases = Float[Tensor, "head_index d_head"]
 OneHot = Float[Tensor, "batch pos token_class"]
 
+BLOCK = 128  # queries whose attention is held at a time
 WIDEST = 50.0
 """Spread of bias scores in nats up to which float32 keeps every term of the reweighted sums."""
+
+
+def received_by_document(
+    q: HeadVectors,
+    k: HeadVectors,
+    scores: Float[Tensor, "reading batch pos head_index"],
+    documents: Float[Tensor, "batch pos document"],
+) -> Float[Tensor, "reading document head_index batch pos"]:
+    """Return the attention that each key receives from all queries of each document, under several readings of the scores.
+
+    A reading adds a number r_j to the score of key j, for every query alike: the bias scores themselves, nothing, or what
+    position alone explains of them. With E_ij = exp(s_ij) over the causal context, s_ij = q_i . k_j / sqrt(d),
+
+        p_ij = E_ij exp(r_j) / sum_j' E_ij' exp(r_j'),    received_dj = sum_{i in d} p_ij,
+
+    so one exponential of the scores serves all readings: each adds a column to two thin products, and no pattern is held
+    but a block of queries of it. Shares of classes, A and its parts, and A under any other labels are sums of these
+    numbers over keys.
+
+    Readings that spread over more than 50 nats, where float32 would lose terms, take an exponential each instead.
+
+    Args:
+        q, k: queries without the bias, and keys.
+        scores: r_j of every reading, nats.
+        documents: one-hot; all zeros for a query that counts for none, such as padding.
+    """
+    spread = scores.amax(2, keepdim=True) - scores
+    if bool(spread.amax() > WIDEST):
+        apart = [
+            received_by_document(*_with_scores(q, k, reading), reading.new_zeros(1, *reading.shape), documents)
+            for reading in scores
+        ]
+        return torch.cat(apart)
+    weights = spread.neg().exp().permute(1, 3, 2, 0)  # [batch, head_index, pos, reading]
+    queries, keys = q.transpose(1, 2) / q.shape[-1] ** 0.5, k.transpose(1, 2)  # [batch, head_index, pos, d_head]
+    n_readings, (n_contexts, pos, n_documents) = len(scores), documents.shape
+    found = weights.new_zeros(n_contexts, q.shape[2], n_readings, n_documents, pos)
+    future = torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=q.device).triu(1)
+    for row in range(n_contexts):
+        for start in range(0, pos, BLOCK):
+            end = min(start + BLOCK, pos)
+            here = documents[row, start:end]  # [query, document]
+            of = here.any(0).nonzero().flatten()
+            block = queries[row, :, start:end] @ keys[row, :, :end].transpose(-1, -2)  # [head_index, query, key]
+            block[:, :, start:].masked_fill_(future[: end - start, : end - start], -torch.inf)
+            block = block.sub_(block.amax(-1, keepdim=True)).exp_()
+            sums = block @ weights[row, :, :end]  # [head_index, query, reading]
+            counted = (here[:, None, of] / sums[..., None]).flatten(2)  # [head_index, query, reading * document]
+            columns = counted.transpose(1, 2) @ block
+            found[row, :, :, of, :end] += columns.unflatten(1, (n_readings, len(of)))
+    found *= weights.transpose(-1, -2)[:, :, :, None]
+    return found.permute(2, 3, 1, 0, 4)
+
+
+def _with_scores(
+    q: HeadVectors, k: HeadVectors, scores: Float[Tensor, "batch pos head_index"]
+) -> tuple[Float[Tensor, "batch pos head_index longer"], Float[Tensor, "batch pos head_index longer"]]:
+    """Queries and keys of one more dimension, whose scores are q . k / sqrt(d) + r_j."""
+    size = q.shape[-1]
+    longer = torch.cat([q * (1 + 1 / size) ** 0.5, q.new_full((*q.shape[:-1], 1), (size + 1) ** 0.5)], -1)
+    return longer, torch.cat([k, scores[..., None].to(k)], -1)
 
 
 def class_shares(
@@ -82,8 +144,10 @@ def received_attention(q: HeadVectors, k: HeadVectors) -> Float[Tensor, "batch h
 
 
 def log2_ratio(
-    shares: Float64[Tensor, "*draws layer 2 head_index token_class"],
+    shares: Float64[Tensor, "*draws layer reading head_index token_class"], to: int = 0, start: int = 1
 ) -> Float64[Tensor, "*draws layer head_index token_class"]:
-    """Return A_c = log2(M_c / M0_c) of sums of shares; missing (nan) for a class that received no attention."""
-    with_bias, without = shares.unbind(-3)
-    return torch.log2(with_bias / without)
+    """Return log2 of the sums of shares in reading `to` over those in `start`: by default A_c = log2(M_c / M0_c).
+
+    Missing (nan) for a class that received no attention.
+    """
+    return torch.log2(shares.select(-3, to) / shares.select(-3, start))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
@@ -20,27 +20,6 @@ from interp.analysis.attention import HeadVectors
 from interp.data.classes.scheme import Scheme
 from interp.data.contexts import Contexts, TaggedDocument, take_tokens
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-
-
-def permuted_name(scheme: str, permutation: int) -> str:
-    """Return under which name a document carries a permutation of a scheme's labels."""
-    return f"{scheme} permuted {permutation}"
-
-
-def with_permuted_labels(documents: Iterable[TaggedDocument], permutations: int, seed: int) -> Iterator[TaggedDocument]:
-    """Yield the documents with `permutations` permuted copies of the labels of every scheme.
-
-    All schemes of a document are permuted alike, so a token keeps its combination of labels. The first token of a document
-    (bos) keeps its place: it is a class of its own that no other token can have. The permutations are keyed by (seed,
-    document index, number), so they depend on neither batches nor workers.
-    """
-    for document in documents:
-        classes = dict(document.classes)
-        for number in range(permutations):
-            order = np.arange(len(document.tokens))
-            np.random.default_rng([seed, document.index, number]).shuffle(order[1:])
-            classes |= {permuted_name(name, number): labels[order] for name, labels in document.classes.items()}
-        yield replace(document, classes=classes)
 
 
 @dataclass(frozen=True)
@@ -83,26 +62,19 @@ class Classes:
 class Batch:
     """Tokens, classes, positions and documents of a batch; "token" axes run over what is not padding, in stream order.
 
-    `permuted` holds the one-hot classes of each permutation of the labels that the documents carry
-    (`with_permuted_labels`).
-
     Args:
         contexts: what the model reads.
         classes: how classes are numbered through all schemes.
         device: where everything goes.
-        permutations: how many the documents carry.
         first_row: running number, in the corpus, of the first context.
     """
 
-    def __init__(
-        self, contexts: Contexts, classes: Classes, device: torch.device, permutations: int = 0, first_row: int = 0
-    ) -> None:
+    def __init__(self, contexts: Contexts, classes: Classes, device: torch.device, first_row: int = 0) -> None:
         self.numbering, self.source, self.first_row = classes, contexts, first_row
         self.mask = contexts.mask.to(device)  # [batch, pos]
         self.contexts = contexts.tokens.to(device)
         together = self._numbered(contexts, device)
         self.one_hot = self._one_hot(together)
-        self.permuted = [self._one_hot(self._numbered(contexts, device, number)) for number in range(permutations)]
         self.classes: Int64[Tensor, "scheme token"] = together[:, self.mask]
         self.tokens: Int64[Tensor, " token"] = self.contexts[self.mask]
         self.places = torch.arange(self.mask.shape[1], device=device).expand_as(self.mask)[self.mask]
@@ -110,11 +82,15 @@ class Batch:
         self.document_indices, self.document_places = self.document_of.unique(return_inverse=True)
         self.documents = F.one_hot(self.document_places, len(self.document_indices)).double()  # [token, document]
 
-    def _numbered(
-        self, contexts: Contexts, device: torch.device, permutation: int | None = None
-    ) -> Int64[Tensor, "scheme batch pos"]:
-        of = (lambda name: name) if permutation is None else (lambda name: permuted_name(name, permutation))
-        rows = [contexts.classes[of(name)] + first for name, (first, _) in self.numbering.ranges.items()]
+    @cached_property
+    def document_rows(self) -> Float[Tensor, "batch pos document"]:
+        """One-hot over the documents of the batch; padding is of none."""
+        rows = self.one_hot.new_zeros(*self.mask.shape, len(self.document_indices))
+        rows[self.mask] = self.documents.to(rows)
+        return rows
+
+    def _numbered(self, contexts: Contexts, device: torch.device) -> Int64[Tensor, "scheme batch pos"]:
+        rows = [contexts.classes[name] + first for name, (first, _) in self.numbering.ranges.items()]
         return torch.stack(rows).to(device)
 
     def _one_hot(self, classes: Int64[Tensor, "scheme batch pos"]) -> Float[Tensor, "batch pos token_class"]:
@@ -156,11 +132,10 @@ class _SeenAll(Exception):  # noqa: N818 - nothing went wrong: what comes after 
 
 
 class DocumentCounts(Sums):
-    """Tokens per class and per (token, class), documents per class, and the effective number of documents.
+    """Tokens per class and per (token, class), documents per class, and their effective number.
 
-    The effective number of documents of a class
-    (Kish, "Survey Sampling", 1965) is (sum_d n_dc)^2 / sum_d n_dc^2, where n_dc is the number of c tokens in document d: one
-    long document among short ones counts for little more than one.
+    It is (sum_d n_dc)^2 / sum_d n_dc^2, where n_dc is the number of c tokens in document d: one long document among short
+    ones counts for little more than one (Kish; `interp.analysis.significance.effective_documents`).
     """
 
     PARTS = ("documents", "tokens", "n_tokens", "n_documents", "squares", "token_classes")

@@ -15,7 +15,12 @@ from scipy import stats
 from interp.analysis.measurements.shares import KEY, replicate_values
 from interp.analysis.result import Amplification
 from interp.analysis.saving import load_tables, save_tables
-from interp.analysis.significance import corrected_within, interval_over_documents, p_of_deviation, replicate_deviation
+from interp.analysis.significance import (
+    corrected_within,
+    interval_over_documents,
+    p_over_documents,
+    replicate_deviation,
+)
 from interp.errors import InterpError, few
 
 NO_CORRESPONDENCE = (
@@ -253,7 +258,7 @@ def compare_results(a: Amplification, b: Amplification) -> Comparison:
     interval is made of it as for a single run (`interp.analysis.significance.interval_over_documents`).
 
     Raises:
-        InterpError: as `paired`.
+        InterpError: as `interp.analysis.pairing.paired`.
     """
     pair = paired(a, b)
     run = {"a": a.run, "b": b.run, "shared": {name: a.run.get(name) for name in SHARED}, "notes": _notes(a.run, b.run)}
@@ -267,19 +272,18 @@ def _heads_table(a: pd.DataFrame, b: pd.DataFrame, pair: Pair) -> pd.DataFrame:
         frame, a, b = frame.iloc[:0], a.iloc[:0], b.iloc[:0]  # other sizes: no pair of heads has the same place
     for side, heads in (("a", a), ("b", b)):
         frame = frame.assign(**{f"{column}_{side}": heads[column] for column in columns})
-    numbers = _differences(pair) if len(frame) else dict.fromkeys(("difference", "ci_low", "ci_high", "p"), np.empty(0))
+    numbers = differences(pair) if len(frame) else dict.fromkeys(("difference", "ci_low", "ci_high", "p"), np.empty(0))
     frame = frame.assign(**{name: value.ravel() for name, value in numbers.items()})
     return frame.assign(q=corrected_within(frame, ["scheme"]))
 
 
-def _differences(pair: Pair) -> dict[str, Float[np.ndarray, "head token_class"]]:
+def differences(pair: Pair) -> dict[str, Float[np.ndarray, "head token_class"]]:
+    """Return the difference of every head and class, its interval over documents and its p."""
     difference = pair.b - pair.a
     sd = replicate_deviation(pair.replicates_b.astype(np.float64) - pair.replicates_a)
     effective = pair.effective_documents[None]
     low, high = interval_over_documents(difference, sd, effective)
-    freedom = np.where(effective >= 2, effective - 1, np.nan)
-    p = p_of_deviation(difference, np.zeros_like(difference), sd * np.sqrt(1 + 1 / freedom), freedom)
-    return {"difference": difference, "ci_low": low, "ci_high": high, "p": p}
+    return {"difference": difference, "ci_low": low, "ci_high": high, "p": p_over_documents(difference, sd, effective)}
 
 
 def _notes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

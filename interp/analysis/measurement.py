@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from interp.analysis.accumulators import Sums
-from interp.analysis.attention import HeadVectors, class_shares
+from interp.analysis.attention import HeadVectors, received_by_document
 from interp.analysis.batch import Batch, Classes, DocumentCounts
 from interp.analysis.direction import QueryShifts, query_shifts
+from interp.analysis.fitted import FittedMeans
 from interp.analysis.settings import Settings
 from interp.data.classes.scheme import Scheme
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -42,6 +43,7 @@ class Context:
         classes: of all schemes, numbered through.
         shifts: the two queries compared, whose difference is the direction.
         deciles: frequency decile of every token, where contrasts are adjusted for it.
+        means: what position (and type) explain of the bias scores, fitted on other documents; () where A is not split.
     """
 
     model: HookedSymmetryBrokenTransformer
@@ -49,6 +51,7 @@ class Context:
     classes: Classes
     shifts: QueryShifts
     deciles: Int64[np.ndarray, " token"] | None = None
+    means: tuple[FittedMeans, ...] = ()
 
     @classmethod
     def of(
@@ -64,6 +67,11 @@ class Context:
             InterpError: as `query_shifts`.
         """
         return cls(model, settings, Classes.of(schemes), query_shifts(model, settings.direction), deciles)
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """What is added to the scores of keys when attention is measured: the bias scores, nothing, fitted means."""
+        return ("bias", "none", *(fitted.name for fitted in self.means))
 
     @property
     def layers(self) -> int:
@@ -93,7 +101,7 @@ class LayerView:
     """
 
     def __init__(self, context: Context, batch: Batch, layer: int, q: HeadVectors, k: HeadVectors) -> None:
-        self.layer, self.batch, self.k = layer, batch, k
+        self.layer, self.batch, self.k, self.means = layer, batch, k, context.means
         self.q = q + context.shifts.without_bias[layer]
         self.vector: Float[Tensor, "head_index d_head"] = context.shifts.vector[layer]
 
@@ -118,9 +126,24 @@ class LayerView:
         return self._products / norms.clamp(min=torch.finfo(norms.dtype).tiny)
 
     @cached_property
-    def shares(self) -> Float[Tensor, "2 batch pos head_index token_class"]:
-        """Each query's share of attention per class, with the bias and without (`class_shares`)."""
-        return class_shares(self.q, self.k, self.vector, self.batch.one_hot)
+    def received(self) -> Float[Tensor, "reading document head_index token"]:
+        """The attention that each key receives from the queries of each document (`received_by_document`).
+
+        Readings are those of `Context.readings`: with the bias, without, and with what position (and type) explain of it.
+        """
+        batch = self.batch
+        readings = [self.scores, torch.zeros_like(self.scores), *(means.of(self.layer, batch) for means in self.means)]
+        scores = self.scores.new_zeros(len(readings), *batch.mask.shape, len(self.scores))
+        scores[:, batch.mask] = torch.stack(readings).to(scores).transpose(1, 2)
+        found = received_by_document(self.q, self.k, scores, batch.document_rows)[..., batch.mask]
+        still = ~self.vector.any(-1)
+        found[0, :, still] = found[1, :, still]  # exactly equal without a bias
+        return found
+
+    @cached_property
+    def shares(self) -> Float64[Tensor, "document reading head_index token_class"]:
+        """Sums of each document's queries' attention per class, in every reading."""
+        return torch.einsum("vdht,tc->dvhc", self.received.double(), self.batch.one_hot[self.batch.mask].double())
 
 
 class Measurement(Sums):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.analysis.interventions.result import FOLDER, Interventions, discard
+from interp.analysis.interventions.uses import FOLDER as USES_FOLDER
+from interp.analysis.interventions.uses import Uses
 from interp.analysis.saving import load_tables, save_tables
 from interp.errors import InterpError, nearest
 
@@ -42,34 +44,48 @@ class Amplification:
 
     Attributes:
         heads: one row per (layer, head, scheme, class), columns `HEAD_COLUMNS`, then `bias_score_sd` over the tokens of the
-            class, and a q per null and statistic (`nulls`). Shares are fractions of the attention
-            of all queries, `log2_amplification` and its 95% interval are in doublings, bias scores in nats.
+            class, the class's `effective_documents`, and a q per null and statistic (`nulls`). `class_p, class_q` say if
+            the bias singles the class out among directions of equal spread, `class_beyond_p, class_beyond_q` with position
+            removed; `shifted_p, shifted_q` whether A is beyond labels shifted along the documents, `beyond_shifted_p,
+            beyond_shifted_q` the part of it beyond position. Where effective documents are fewer than 4 `ci_low` is missing,
+            here and below (`significance.why_no_interval` says why). `log2_amplification` and its parts (`fitted`) have
+            intervals over documents here, `bias_score_contrast` in `adjusted`; `auroc_error_bound` is the histogram's
+            rounding, and `hedges_g`, `auroc` and `alignment` have no interval. Shares are fractions of the attention of all
+            queries, amplification and its parts are in doublings, bias scores in nats.
             A class that does not occur has ``n_tokens == 0`` and missing values, never a sentinel.
         tokens: one row per (layer, head, token): `token_index, token_string, count`, one column per scheme with the
             token's most frequent class, `bias_score_mean`, its `bias_score_contrast` to the head's mean, and a 95%
-            normal interval of the contrast over occurrences, `ci_low, ci_high` (missing below two occurrences), and
+            normal interval of the contrast over occurrences, as if independent, not over documents, `ci_low, ci_high`
+            (missing below two occurrences), and
             `alignment`, the mean cosine of its keys and b_Q.
         positions: one row per (layer, head, pos): `n_tokens, bias_score_mean, bias_score_sd`, and the mean's 95% interval
-            over documents, `ci_low, ci_high`.
+            over documents, `ci_low, ci_high`, on the position's `effective_documents`.
         passages: one row per token of the sample passages: `passage, document, place, token_index, token_string`, and
             one column per scheme with the class of this token.
         passage_scores: one row per (layer, head, passage, place): `bias_score` and the mean `attention` and
             `attention_unbiased` that the token receives from itself and the later tokens of its context.
         nulls: one row per (null, statistic, layer, head, scheme, class), see `interp.analysis.nulls.table`: the `value`, the
             mean and the standard deviation of its null, two-sided `p`, `p_rank` of as many `draws` (0: the null is exact),
-            and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg). `heads` has the q too.
+            and `q`, p corrected over all heads and classes of the scheme (Benjamini-Hochberg); missing where so small a p is
+            not known (AUROC). `heads` has the q too. Of the nulls, random directions as long as the bias ("direction") say
+            whether the keys spread along it and nothing about classes; "equal spread" does.
         adjusted: one row per (adjusted_for, layer, head, scheme, class): `bias_score_contrast` between tokens of the same
-            stratum (`measurements.position`), its 95% interval over `folds` of documents, two-sided `p`, and `q` as
-            above. `adjusted_for` is "nothing", "position" or "position and frequency". Missing where classes share none.
+            stratum (`measurements.position`), its 95% interval over `folds` of documents on the class's
+            `effective_documents`, two-sided `p`, and `q` as above. `adjusted_for` is "nothing", "position" or "position and
+            frequency". Missing where classes share none.
         further: tables by name that only some runs have; with those above they are `tables`. They may be
             replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`measurements.shares`):
-                what a comparison of two runs pairs.
+                what a comparison of two runs pairs, to first order in the documents' weights.
             bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
                 statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
+            explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
+                position, token type and class, alone and beyond each other (`measurements.explained`).
             bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
             `loss`, `predictions` and `paths` (`interp.analysis.interventions.result`); None where it was not asked for.
+        uses: what the loss is when bias scores know only the position, class or type of a key, in the table `loss`
+            (`interp.analysis.interventions.uses`); None where it was not asked for.
     """
 
     heads: pd.DataFrame
@@ -82,6 +98,7 @@ class Amplification:
     adjusted: pd.DataFrame = field(default_factory=pd.DataFrame)
     further: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     interventions: Interventions | None = None
+    uses: Uses | None = None
 
     @classmethod
     def of(cls, tables: Mapping[str, pd.DataFrame], run: dict[str, Any]) -> Amplification:
@@ -112,6 +129,12 @@ class Amplification:
         from interp.analysis.measurements.selectivity import selectivity_table  # scipy.cluster takes a while
 
         return selectivity_table(self.heads, clusters)
+
+    def findings(self) -> pd.DataFrame:
+        """Return the pairs of a head and a class of which something may be said (`interp.analysis.findings`)."""
+        from interp.analysis.findings import findings  # they know this class
+
+        return findings(self)
 
     def static(
         self, model: HookedSymmetryBrokenTransformer, direction: Direction | None = None
@@ -180,8 +203,8 @@ class Amplification:
     def save(self, folder: str | Path) -> list[Path]:
         """Write every table as Parquet, `heads` also as CSV, and `run.json`; return the files written.
 
-        Empty tables are not written, and files of them that an earlier run left are removed. The interventions, if any, go
-        to the folder `interventions` inside.
+        Empty tables are not written, and files of them that an earlier run left are removed. The interventions and the uses
+        of b_Q, if any, go to the folders `interventions` and `uses` inside.
 
         A CSV reader turns tokens such as "null" and "nan" into missing values: read `heads.csv` with
         ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet file.
@@ -192,8 +215,13 @@ class Amplification:
                 left.unlink()
         if self.interventions is None:
             discard(Path(folder) / FOLDER)
-            return files
-        return [*files, *self.interventions.save(Path(folder) / FOLDER)]
+        else:
+            files += self.interventions.save(Path(folder) / FOLDER)
+        if self.uses is None:
+            Uses.discard(Path(folder) / USES_FOLDER)
+        else:
+            files += self.uses.save(Path(folder) / USES_FOLDER)
+        return files
 
     @classmethod
     def load(cls, folder: str | Path) -> Amplification:
@@ -203,9 +231,13 @@ class Amplification:
             InterpError: a file is missing or unreadable.
         """
         tables, run = load_tables(folder, TABLES, "Amplification.save", others=True)
-        folder = Path(folder) / FOLDER
-        found = Interventions.load(folder) if (folder / "run.json").is_file() else None
-        return replace(cls.of(tables, run), interventions=found)
+        inside = {"interventions": (Interventions, FOLDER), "uses": (Uses, USES_FOLDER)}
+        found = {
+            name: kind.load(Path(folder) / inner)
+            for name, (kind, inner) in inside.items()
+            if (Path(folder) / inner / "run.json").is_file()
+        }
+        return replace(cls.of(tables, run), **found)
 
     def __post_init__(self) -> None:
         missing = [column for column in HEAD_COLUMNS if column not in self.heads]
@@ -224,6 +256,6 @@ class Amplification:
 
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "bias_samples", "bias_draws", "static_tokens", "static_positions",
-    "static_agreement", "static_enrichment", "value_tokens", "value_components",
+    "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

@@ -11,17 +11,20 @@ import pandas as pd
 from jaxtyping import Int64
 
 from interp.analysis.accumulators import Sums
-from interp.analysis.batch import Batch, DocumentCounts, visit_queries_and_keys, with_permuted_labels
+from interp.analysis.batch import Batch, DocumentCounts, visit_queries_and_keys
 from interp.analysis.direction import direction_name
+from interp.analysis.fitted import HasTokens, fit_means, sample_of
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_draws import BiasDraws
 from interp.analysis.measurements.bias_scores import BiasScores
+from interp.analysis.measurements.explained import Explained
 from interp.analysis.measurements.passages import Passages
 from interp.analysis.measurements.position import Positions
 from interp.analysis.measurements.shares import Shares
 from interp.analysis.measurements.tokens import Tokens
 from interp.analysis.nulls.directions import DirectionNull
-from interp.analysis.nulls.labels import LabelNull
+from interp.analysis.nulls.equal_spread import EqualSpread
+from interp.analysis.nulls.labels import LabelShifts
 from interp.analysis.nulls.table import nulls_table, with_q
 from interp.analysis.result import HEAD_COLUMNS, Amplification
 from interp.analysis.resume import ResumeFile, all_reduce_sums
@@ -34,7 +37,7 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import END_OF_TEXT, tokenizer_sha256
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
-    Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelNull, BiasDraws,
+    Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelShifts, EqualSpread, Explained, BiasDraws,
 )  # fmt: skip
 """All that a pass may measure, in the order of the columns of `heads` and of the rows of `nulls`."""
 
@@ -55,12 +58,12 @@ class Pass(Sums):
     ) -> None:
         """Run the model over the documents of a block and add them; `on_tokens` is told of every batch."""
         model, settings = self.context.model, self.context.settings
-        passing = with_permuted_labels(self.counts.passing(documents), settings.amplified_nulls, settings.seed)
+        passing = self.counts.passing(documents)
         size, pad_token = settings.contexts_per_batch(model.cfg.n_ctx), model.to_single_token(END_OF_TEXT)
         if block:
             self.rows = block.first_row
         for contexts in pack(passing, model.cfg.n_ctx, size, pad_token):
-            batch = Batch(contexts, self.context.classes, self.context.device, settings.amplified_nulls, self.rows)
+            batch = Batch(contexts, self.context.classes, self.context.device, self.rows)
             self._update(batch)
             self.rows += len(contexts.tokens)
             if on_tokens:
@@ -87,9 +90,9 @@ class Pass(Sums):
             columns = {name: of for each in self.measurements for name, of in each.columns(found).items()}
             heads = found.per_class(columns)
             found.heads = heads.loc[:, [*HEAD_COLUMNS, *heads.columns.difference(HEAD_COLUMNS, sort=False)]]
-            nulls = (null for each in self.measurements for null in each.nulls(found))
+            nulls = [null for each in self.measurements for null in each.nulls(found)]
             found.nulls = nulls_table(found.index, found.heads, nulls)
-            found.heads = with_q(found.heads, found.nulls)
+            found.heads = with_q(found.heads, found.nulls, nulls)
             for measurement in self.measurements:
                 tables |= measurement.tables(found)
         return {"heads": found.heads, **tables, "nulls": found.nulls}
@@ -108,6 +111,7 @@ def measure(
     schemes: Sequence[Scheme],
     settings: Settings = Settings(),
     *,
+    sample: Iterable[HasTokens] | None = None,
     deciles: Int64[np.ndarray, " token"] | None = None,
     on_tokens: Callable[[int], None] | None = None,
     resume: ResumeFile | None = None,
@@ -120,6 +124,8 @@ def measure(
         documents: tagged with exactly these schemes; whole documents are used until `max_tokens`.
         schemes: partitions of the tokens.
         settings: what is measured.
+        sample: the documents, from the first on, that `fitted.fit_means` reads the beginnings of; by default the first of
+            `documents`. A resumed run, and each of several processes, must be given all of them.
         deciles: frequency decile of every token (`interp.data.classes.built_in.deciles`): contrasts are adjusted for it too.
         on_tokens: called with the number of tokens of each batch when it is done.
         resume: where sums are kept, and what an earlier run kept: `documents` must be dealt in blocks
@@ -133,7 +139,11 @@ def measure(
             vocabulary.
     """
     with model.evaluating(), model.bias(bias=settings.bias):
+        if sample is None:
+            sample, documents = sample_of(documents, settings.fit_tokens)
         context = Context.of(model, schemes, settings, deciles)
+        means = fit_means(model, context.shifts.vector, settings, sample)
+        context = replace(context, means=means)
         total = Pass(context)
         if resume:
             resume.restore(total)

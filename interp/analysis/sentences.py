@@ -118,7 +118,7 @@ def schemes_for_sentences(
     """Build schemes; `corpus` is where `freq` counts, for one sentence has no frequencies to speak of.
 
     Raises:
-        InterpError: as `interp.data.classes.built_in.build_schemes`.
+        InterpError: as `interp.data.schemes.build_schemes`.
     """
     counted = open_corpus(corpus if "freq" in schemes else ["none of these schemes counts"])
     return build_schemes(schemes, model.need_tokenizer(), counted, pipeline)

@@ -74,6 +74,8 @@ class Settings(Reading):
         "nulls": 0,
         "amplified_nulls": 0,
         "bias_samples": 0,
+        "shifts": 0,
+        "fit_tokens": 0,
     }
 
     direction: Any = option(
@@ -86,6 +88,17 @@ class Settings(Reading):
     amplified_nulls: int = option(
         0, "Along how many of them the amplification is measured too; each costs a pass over the keys."
     )
+    shifts: int = option(
+        199,
+        "Shifts of the labels along each document, which keep runs and sizes of classes and take their meaning away; what "
+        "they amplify is what labels amplify that mean nothing. 0 leaves this control out.",
+    )
+    fit_tokens: int = option(
+        8192,
+        "Tokens, of the beginnings of documents, that mean bias scores by position are fitted on before the pass, to split "
+        "amplification into what the position explains and what is beyond it; 0 leaves the parts out.",
+    )
+    by_type: bool = option(False, "Also split it into what the type of the token explains and what is beyond that.")
     bias_samples: int = option(
         0,
         "Draws of b under each of which everything is measured again: how far the noise of the bias itself moves every "
@@ -103,6 +116,10 @@ class Settings(Reading):
                 f"{self.nulls} random directions, {self.amplified_nulls} of them amplified, make no null; "
                 "take at least 2 directions, and amplify no more than there are."
             )
+        if self.shifts == 1:
+            raise InterpError("1 shift of the labels shows no spread; take at least 2, or 0 for none.")
+        if self.by_type and not self.fit_tokens:
+            raise InterpError("by_type needs means that are fitted first; give fit_tokens too, such as 8192.")
         if self.bias_samples == 1:
             raise InterpError("1 draws of the bias show no spread; take at least 2, or 0 for none.")
         if self.bias_samples and isinstance(self.bias, str) and self.bias == "none":
@@ -147,6 +164,31 @@ class InterventionSettings(Reading):
         super().__post_init__()
         if not self.scales or not all(math.isfinite(scale) for scale in self.scales):
             raise InterpError(f"The scales are {list(self.scales)}; give one or more numbers, such as 0 and 2.")
+
+
+@dataclass(frozen=True)
+class UsesSettings(Reading):
+    """All that `interp.uses` is asked to do.
+
+    Raises:
+        InterpError: numbers that make no sense.
+    """
+
+    LEAST: ClassVar[dict[str, int]] = {**Reading.LEAST, "controls": 0}
+
+    max_tokens: int | None = option(
+        6000,
+        "How much text is read, no more than a twentieth of it from any document, so that the intervals stand on at least "
+        "20 documents where there are as many; None reads all. Every replacement and every control takes a forward pass.",
+    )
+    batch_size: int | None = option(
+        None,
+        "Contexts per forward pass (default: about 1,024 tokens), of which up to 8 runs go side by side; changes results "
+        "by float32 rounding only.",
+    )
+    controls: int = option(
+        20, "Draws of other directions along which keys spread as much as along b_Q, whose scores are removed instead."
+    )
 
 
 def _plain(value: Any) -> Any:

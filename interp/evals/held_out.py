@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float64, Int64
-from scipy import stats
 from transformers import PreTrainedTokenizerFast
 
+from interp.analysis.significance import interval_over_documents
 from interp.data.classes.built_in import Scheme, build_schemes
 from interp.data.contexts import Contexts, pack, take_tokens
 from interp.data.corpora.corpus import Corpus, Split, open_corpus, open_for_measuring
@@ -32,8 +32,10 @@ PIECE = 1 << 20  # tokens of shards read at a time
 class HeldOutLoss:
     """Mean cross-entropy of the next token in nats, with 95% intervals over documents.
 
-    Every table has loss, low, high, n_tokens, n_documents. `overall` is one row; `positions` has one per `pos`, the place
-    in the context of the token that predicts; `classes` one per `scheme` and `token_class` of the token that is predicted.
+    Every table has loss, low, high, n_tokens, n_documents and effective_documents, the documents of equal length that would
+    tell as much; `low, high` are missing where they are too few (`interp.analysis.significance.why_no_interval`).
+    `overall` is one row; `positions` has one per `pos`, the place in the context of the token that predicts; `classes` one
+    per `scheme` and `token_class` of the token that is predicted.
     """
 
     overall: pd.DataFrame
@@ -103,9 +105,9 @@ def open_held_out(
 class DocumentRatios:
     """The mean of token values in each of `n_cells` cells; a token may count in several cells.
 
-    With y_d the sum of the values and x_d the number of tokens of document d in a cell, the mean is R = sum y / sum x and
-    its variance D / (D - 1) * sum_d (y_d - R x_d)^2 / (sum x)^2 over the D documents with tokens in the cell; the
-    interval is R -+ t * error with D - 1 degrees of freedom. Source: Cochran, "Sampling Techniques", 1977, section 6.3.
+    With y_d the sum of the values and x_d the number of tokens of document d in a cell, the mean is R = sum y / sum x, and
+    document d moves it by e_d = (y_d - R x_d) / sum x (Cochran, "Sampling Techniques", 1977, section 6.3). The interval is
+    that of `interp.analysis.significance.interval_over_documents`, over the effective number of documents of the cell.
     """
 
     def __init__(self, n_cells: int) -> None:
@@ -130,25 +132,26 @@ class DocumentRatios:
         if self.open and self.open[0] == known[0]:
             parts[0] += self.open[1]
         elif self.open:
-            self._close(self.open[1][None])
-        self._close(parts[:-1])
+            self.add_documents(self.open[1][None])
+        self.add_documents(parts[:-1])
         self.open = int(known[-1]), parts[-1]
 
     def table(self, level: float = 0.95) -> pd.DataFrame:
-        """Return a row per cell: loss, low, high, n_tokens, n_documents; missing where there is nothing to tell."""
+        """Return a row per cell: loss, low, high, n_tokens, n_documents, effective_documents; missing if unknown."""
         if self.open:
-            self._close(self.open[1][None])
+            self.add_documents(self.open[1][None])
             self.open = None
         documents, x, y, xx, xy, yy = self.sums
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = y / x
-            squares = np.maximum(yy - 2 * ratio * xy + ratio**2 * xx, 0)
-            error = np.sqrt(documents / (documents - 1) * squares) / x
-        half = stats.t.ppf(0.5 + level / 2, np.maximum(documents - 1, 1)) * np.where(documents > 1, error, np.nan)
+            error = np.sqrt(np.maximum(yy - 2 * ratio * xy + ratio**2 * xx, 0)) / x
+        effective = x**2 / np.maximum(xx, 1)
+        low, high = interval_over_documents(ratio, error, effective, level)
         counts = {"n_tokens": x.astype(np.int64), "n_documents": documents.astype(np.int64)}
-        return pd.DataFrame({"loss": ratio, "low": ratio - half, "high": ratio + half, **counts})
+        return pd.DataFrame({"loss": ratio, "low": low, "high": high, **counts, "effective_documents": effective})
 
-    def _close(self, parts: Float64[np.ndarray, "document 2 cell"]) -> None:
+    def add_documents(self, parts: Float64[np.ndarray, "document 2 cell"]) -> None:
+        """Add whole documents: their number of tokens, and the sum of their values, in every cell."""
         x, y = parts[:, 0], parts[:, 1]
         self.sums += np.stack([(x > 0).sum(0), x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0), (y * y).sum(0)])
 

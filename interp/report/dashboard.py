@@ -14,13 +14,15 @@ from typing import Any
 from markupsafe import Markup
 
 from interp.analysis.comparison import Comparison
+from interp.analysis.findings import FEW_TOKENS as FEW
+from interp.analysis.findings import SINK
 from interp.analysis.result import Amplification
 from interp.page import document
 from interp.page.look import PAGE
 from interp.report import panels
 from interp.report.findings import facts, findings, first_head, overview
 from interp.report.look import GREY, PALETTES, PLAIN
-from interp.report.metrics import FEW, SINK, metrics_of
+from interp.report.metrics import metrics_of
 from interp.report.panels.packing import look, script_json
 from interp.report.panels.panel import View
 

@@ -11,8 +11,9 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 
+from interp.analysis.findings import ALPHA, SINK, rankable
 from interp.errors import InterpError
-from interp.report.metrics import AMPLIFICATION, SINK, indistinct, null_band, number, rankable, rows_of_scheme
+from interp.report.metrics import AMPLIFICATION, indistinct, number, rows_of_scheme
 
 EACH = 5
 
@@ -31,7 +32,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings of one scheme, strongest first, with how many cells were looked at to find them."""
+    """The findings of one scheme, strongest first, with how many cells were looked at to find them.
+
+    `controlled`: whether shifted labels and the part beyond position were measured; without them these are the largest
+    changes, and nothing is found of classes. `singled_out`: how many are beyond directions of equal spread too.
+    """
 
     scheme: str
     amplified: list[Finding]
@@ -39,18 +44,25 @@ class Findings:
     looked_at: int
     excluding: int
     has_sink: bool
-    has_null: bool
+    controlled: bool
+    singled_out: int | None
 
 
 def findings(heads: pd.DataFrame, scheme: str) -> Findings:
     """Rank the cells of a scheme by the end of the 95% interval nearest to 0, at most one finding per head and sign.
 
-    Ranking by that end rather than by the value keeps rare classes with wide intervals from winning. The attention sink,
-    classes with fewer than 30 tokens, and what random directions do as well (`tables.indistinct`) are not ranked.
+    Ranking by that end rather than by the value keeps rare classes with wide intervals from winning. Where the controls were
+    measured a cell must be beyond position and beyond shifted labels (`interp.analysis.findings`). The attention sink,
+    classes with few tokens, and what has no interval apart from 0 are not ranked.
     """
     rows = rows_of_scheme(heads, scheme)
     seen = rows.loc[rankable(rows) & rows["log2_amplification"].notna()]
     sure = seen.loc[~indistinct(seen, AMPLIFICATION)]
+    controlled = {"beyond_ci_low", "beyond_ci_high", "beyond_shifted_q"} <= set(seen.columns)
+    if controlled:
+        apart = (sure["beyond_ci_low"] > 0) | (sure["beyond_ci_high"] < 0)
+        sure = sure.loc[apart & (sure["beyond_shifted_q"] < ALPHA)]
+    tested = [name for name in ("class_q", "class_beyond_q") if name in sure]
     up = sure.loc[sure["ci_low"] > 0].sort_values("ci_low", ascending=False)
     down = sure.loc[sure["ci_high"] < 0].sort_values("ci_high")
     return Findings(
@@ -60,7 +72,8 @@ def findings(heads: pd.DataFrame, scheme: str) -> Findings:
         looked_at=len(seen),
         excluding=len(sure),
         has_sink=bool((rows["token_class"].astype(str) == SINK).any()),
-        has_null=null_band(rows, AMPLIFICATION) is not None,
+        controlled=controlled,
+        singled_out=int((sure[tested] < ALPHA).any(axis=1).sum()) if tested else None,
     )
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from plotly.colors import sample_colorscale
 
+from interp.analysis.findings import rankable
 from interp.page.look import PAGE, Theme
-from interp.report.metrics import Metric, rankable
+from interp.report.metrics import Metric
 
 # Five stops each, from most suppressed over no effect to most amplified, for a light and a dark page.
 PALETTES = {

@@ -14,10 +14,6 @@ import pandas as pd
 from interp.analysis.significance import Z95
 from interp.errors import InterpError, nearest
 
-FEW = 30  # a class with fewer tokens is drawn grey: its numbers are mostly noise
-
-SINK = "bos"  # the first token of a document: an attention sink, left out of rankings
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -188,11 +184,6 @@ def null_band(heads: pd.DataFrame, metric: Metric) -> tuple[np.ndarray, np.ndarr
         return None
     middle, half = heads[mean].to_numpy(float), Z95 * heads[sd].to_numpy(float)
     return middle - half, middle + half
-
-
-def rankable(heads: pd.DataFrame) -> np.ndarray:
-    """True where a row may enter a ranking: enough tokens, and not the attention sink."""
-    return (heads["n_tokens"].to_numpy() >= FEW) & (heads["token_class"].astype(str).to_numpy() != SINK)
 
 
 def _span(values: np.ndarray) -> str:

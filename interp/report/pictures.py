@@ -7,12 +7,13 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
+from interp.analysis.findings import rankable
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.files import writing
 from interp.report.evidence import with_evidence
 from interp.report.figures import class_bars, head_grid, token_bars
-from interp.report.metrics import AMPLIFICATION, indistinct, rankable
+from interp.report.metrics import AMPLIFICATION, indistinct
 
 OTHERWISE = "or save any chart of report.html with its own PNG button"
 

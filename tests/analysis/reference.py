@@ -83,8 +83,16 @@ def regression(scores, classes, strata, n_classes):
     return effects - effects[classes].mean()
 
 
-def jackknifed(estimate, folds, *columns):
-    """An estimate of columns of tokens, and its error by leaving out the tokens of one fold after another."""
-    without = np.stack([estimate(*(c[folds != fold] for c in columns)) for fold in np.unique(folds)])
-    groups = len(without)
-    return estimate(*columns), np.sqrt((groups - 1) / groups * ((without - without.mean(0)) ** 2).sum(0))
+def jackknifed(estimate, folds, groups, *columns):
+    """Estimates of columns of tokens, one a group of tokens, their errors over documents to come and degrees of freedom.
+
+    By leaving out the tokens of one fold after another; a fold counts by its tokens of the group.
+    """
+    value, squares, sizes = estimate(*columns), 0, []
+    for fold in np.unique(folds):
+        own = np.bincount(groups[folds == fold], minlength=len(value))
+        without = estimate(*(c[folds != fold] for c in columns))
+        squares = squares + ((1 - own / np.bincount(groups)) * (without - value)) ** 2
+        sizes.append(own)
+    m = np.sum(sizes, 0) ** 2 / np.square(sizes).sum(0)
+    return value, np.sqrt(squares * m / (m - 1)), m - 1

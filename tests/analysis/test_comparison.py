@@ -70,8 +70,8 @@ def test_a_paired_interval_equals_brute_force_replicates_of_both_models(make_mod
             sums = shares_by_document(model.double(), documents, scheme, layer, head)
             model.float()
             values.append(np.log2(sums.sum(0)[0] / sums.sum(0)[1]))
-            drawn = np.einsum("dr,dsc->rsc", weights, sums)
-            replicates.append(np.log2(drawn[:, 0] / drawn[:, 1]))
+            drawn = np.einsum("dr,dsc->rsc", weights, sums) / sums.sum(0)
+            replicates.append((drawn[:, 0] - drawn[:, 1]) / np.log(2))  # to first order in the weights
         difference, sd = values[1] - values[0], (replicates[1] - replicates[0]).std(0, ddof=1)
         half = stats.t.ppf(0.975, m - 1) * sd * np.sqrt(m / (m - 1))
         rows = table[(table["layer"] == layer) & (table["head"] == head)]

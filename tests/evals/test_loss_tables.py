@@ -107,8 +107,10 @@ def test_the_ratio_and_its_interval_are_those_of_whole_documents_however_they_ar
         x = np.bincount(documents[inside], minlength=9)
         y, x = y[x > 0], x[x > 0]
         ratio = y.sum() / x.sum()
-        error = np.sqrt(len(x) / (len(x) - 1) * ((y - ratio * x) ** 2).sum()) / x.sum()
-        low, high = stats.t.interval(0.95, len(x) - 1, ratio, error)
+        m = x.sum() ** 2 / (x**2).sum()
+        error = np.sqrt(m / (m - 1) * ((y - ratio * x) ** 2).sum()) / x.sum()
+        low, high = stats.t.interval(0.95, m - 1, ratio, error)
+        assert table.loc[cell, "effective_documents"] == pytest.approx(m) and m >= 4
         np.testing.assert_allclose(
             table.loc[cell, ["loss", "low", "high"]].astype(float), [ratio, low, high], rtol=1e-9
         )

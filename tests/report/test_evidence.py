@@ -95,8 +95,6 @@ def test_without_nulls_there_is_no_band_and_hatching_goes_by_the_interval(result
 def test_what_random_directions_do_as_well_is_no_finding(result, table):
     wide = table.assign(amplification_null_sd=100.0)
     assert findings(wide, "pos").excluding == 0
-    assert findings(table, "pos").has_null
-    assert not findings(result.heads, "pos").has_null
     assert findings(result.heads, "pos").excluding > findings(table, "pos").excluding > 0
 
 
@@ -140,3 +138,15 @@ def test_themes_change_colours_and_nothing_else(table):
     assert light.layout.paper_bgcolor != dark.layout.paper_bgcolor
     assert light.data[1].marker.color != dark.data[1].marker.color
     assert np.array_equal(light.data[1].x, dark.data[1].x)
+
+
+def test_a_finding_must_be_beyond_position_and_beyond_shifted_labels(table):
+    plain = findings(table, "pos")
+    assert not plain.controlled and plain.singled_out is None
+    beyond = {"beyond_ci_low": table["ci_low"], "beyond_ci_high": table["ci_high"]}
+    controlled = table.assign(**beyond, beyond_shifted_q=0.01, class_q=0.5, class_beyond_q=0.5)
+    assert findings(controlled, "pos").excluding == plain.excluding > 0
+    assert findings(controlled, "pos").singled_out == 0
+    assert findings(controlled.assign(class_beyond_q=0.01), "pos").singled_out == plain.excluding
+    assert findings(controlled.assign(beyond_shifted_q=0.2), "pos").excluding == 0
+    assert findings(controlled.assign(beyond_ci_low=-1.0, beyond_ci_high=1.0), "pos").excluding == 0

@@ -7,7 +7,8 @@
 - KL(unchanged || intervened) of the predicted distributions, mean, nats; share of top predictions that change.
 - Each beside a control of the same size in a random direction (`interp.analysis.interventions.plan`).
 
-Intervals: Poisson bootstrap over documents, paired: the unchanged and the intervened model read the same resampled text.
+Intervals: Poisson bootstrap over documents, paired: the unchanged and the intervened model read the same resampled text
+(`interp.analysis.significance.interval_over_documents`).
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class TableMaker:
             for layer in range(self.sums.runs.first[run], self.sums.model.cfg.n_layers):
                 total, resampled = self._log_share(run, layer)
                 before, resampled_before = self._log_share(self.sums.runs.unchanged, layer)
-                change = _estimate("log2_change", total - before, resampled - resampled_before, self.effective)
+                change = estimate("log2_change", total - before, resampled - resampled_before, self.effective)
                 shares = {"share": np.exp2(total) / queries, "share_unchanged": np.exp2(before) / queries}
                 frame = self._of_heads({**shares, **change}).assign(layer=layer)
                 frames.append(_labelled(frame, intervention, part))
@@ -89,9 +90,7 @@ class TableMaker:
             found = [self._log_share(run, layer) for run in with_below]
             for path in paths_to(layer):
                 (upper, resampled_upper), (lower, resampled_lower) = found[path.upper], found[path.lower]
-                value = _estimate(
-                    "log2_amplification", upper - lower, resampled_upper - resampled_lower, self.effective
-                )
+                value = estimate("log2_amplification", upper - lower, resampled_upper - resampled_lower, self.effective)
                 frames.append(self._of_heads(value).assign(layer=layer, path=path.name, source_layer=path.source))
         return _joined(frames, PATH_COLUMNS)
 
@@ -101,7 +100,7 @@ class TableMaker:
         frames = []
         for intervention, run in zip(interventions, of, strict=True):
             loss, resampled = self._mean(run, 0)
-            change = _estimate("difference", loss - before, resampled - resampled_before, self.effective)
+            change = estimate("difference", loss - before, resampled - resampled_before, self.effective)
             frame = self._of_predicted({"loss": loss, "loss_unchanged": before, **change})
             frames.append(_labelled(frame, intervention, part))
         return _joined(frames, LOSS_COLUMNS)
@@ -110,8 +109,8 @@ class TableMaker:
         """Return the table `predictions`."""
         frames = []
         for intervention, run in zip(interventions, of, strict=True):
-            kl = _estimate("kl", *self._mean(run, 1), self.effective, "kl_")
-            top1 = _estimate("top1_changed", *self._mean(run, 2), self.effective, "top1_")
+            kl = estimate("kl", *self._mean(run, 1), self.effective, "kl_")
+            top1 = estimate("top1_changed", *self._mean(run, 2), self.effective, "top1_")
             frames.append(_labelled(self._of_predicted({**kl, **top1}), intervention, part))
         return _joined(frames, PREDICTION_COLUMNS)
 
@@ -124,17 +123,12 @@ class TableMaker:
             return self._log_share(self.sums.runs.unchanged, layer)
         sums = self.sums.attention[run]
         with np.errstate(divide="ignore"):
-            total, resampled = (x.cpu().numpy() for x in (sums.total[layer - first], sums.resampled[:, layer - first]))
-            return np.log2(total), np.log2(resampled)
+            return np.log2(sums.total[layer - first].cpu().numpy()), sums.log2_replicates(layer - first).cpu().numpy()
 
     def _mean(self, run: int, quantity: int) -> tuple[Values, Replicates]:
-        """Return a quantity's mean per class of predicted tokens, [token_class], and its replicates."""
-        sums, count = self.sums.predictions, self.sums.predicted
-        total, resampled = (
-            sums.total[run, quantity] / count.total[0],
-            sums.resampled[:, run, quantity] / count.resampled[:, 0],
-        )
-        return total.cpu().numpy(), resampled.cpu().numpy()
+        """Return a quantity's mean per class of predicted tokens, [token_class], and its replicates to first order."""
+        mean, resampled = self.sums.predictions.mean_over(self.sums.predicted, (run, quantity))
+        return mean.cpu().numpy(), resampled.cpu().numpy()
 
     def _of_heads(self, columns: Mapping[str, Values]) -> pd.DataFrame:
         """Return rows per head and class from columns [head_index, token_class], without the rows of all tokens."""
@@ -147,7 +141,7 @@ class TableMaker:
         return self.classes.assign(n_tokens=predicted, **columns)
 
 
-def _estimate(
+def estimate(
     name: str, value: Values, replicates: Replicates, effective: Float64[np.ndarray, " token_class"], prefix: str = ""
 ) -> dict[str, Values]:
     """Return a column and the ends of its interval; missing where the value is."""
@@ -201,7 +195,7 @@ def intervene(
         InterpError: no document, a model without tokenizer, a place that is not there, or numbers that make no sense.
     """
     plan = planned(places(settings.where, model.cfg.n_layers, model.cfg.n_heads), settings)
-    classes = _classes(schemes)
+    classes = classes_with_overall(schemes)
     counts = DocumentCounts(classes, model.cfg.d_vocab)
     pad_token, max_tokens = model.to_single_token(END_OF_TEXT), settings.max_tokens
     with model.evaluating(), model.bias(bias=settings.bias):
@@ -215,7 +209,7 @@ def intervene(
             return InterventionSums(model, runs, [*of, runs.unchanged], classes, settings, stack, world)
 
         sums = fresh()
-        counted = counts.passing(_prepared(documents, max_tokens), max_tokens)
+        counted = counts.passing(with_overall(documents, max_tokens), max_tokens)
         for contexts in pack(counted, model.cfg.n_ctx, settings.contexts_per_batch(model.cfg.n_ctx, 1024), pad_token):
             sums.update(contexts)
             if on_tokens:
@@ -242,7 +236,8 @@ def intervene(
 READ_FROM_RUN = ("scales", "part", "bias", "random_directions", "max_tokens", "replicates", "seed")
 
 
-def _classes(schemes: Sequence[Scheme]) -> Classes:
+def classes_with_overall(schemes: Sequence[Scheme]) -> Classes:
+    """Return the classes of these schemes, and first `OVERALL`, which every token has."""
     if any(scheme.name == OVERALL for scheme in schemes):
         raise InterpError(
             f"A scheme is called {OVERALL!r}, which stands for all tokens in these tables; give it another name."
@@ -250,7 +245,7 @@ def _classes(schemes: Sequence[Scheme]) -> Classes:
     return Classes({OVERALL: [OVERALL], **Classes.of(schemes).names})
 
 
-def _prepared(documents: Iterable[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:
+def with_overall(documents: Iterable[TaggedDocument], max_tokens: int | None) -> Iterator[TaggedDocument]:
     """Give every token the class `OVERALL`, and cut documents to a twentieth of `max_tokens`."""
     length = None if max_tokens is None else math.ceil(max_tokens / LEAST_DOCUMENTS)
     for document in documents:

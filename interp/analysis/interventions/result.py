@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,10 @@ class Interventions:
         return cls(**tables, run=run)
 
 
-def discard(folder: Path) -> None:
+def discard(folder: Path, tables: Sequence[str] = TABLES, csv: Sequence[str] = CSV) -> None:
     """Remove what an earlier `Interventions.save` left in `folder`, so that it does not pass for part of a later run."""
-    text = [f"{table}.{kind}" for table in CSV for kind in ("csv", "json")]
-    for name in (*(f"{table}.parquet" for table in TABLES), *text, "run.json"):
+    text = [f"{table}.{kind}" for table in csv for kind in ("csv", "json")]
+    for name in (*(f"{table}.parquet" for table in tables), *text, "run.json"):
         (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

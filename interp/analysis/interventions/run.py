@@ -214,7 +214,7 @@ class InterventionSums(Sums):
         streams = run_unchanged(self.model, batch.contexts, self._see(own, 0, batch, weights))
         if own:
             ones = torch.ones(1, 1, int((batch.places > 0).sum()), device=batch.tokens.device)
-            self.predicted.add(0, self._per_document(ones, batch)[:, 0, 0], weights)
+            self.predicted.add(0, by_document_and_class(ones, batch)[:, 0, 0], weights)
             self._predict(own, streams[-1], streams[-1][None], batch, weights)
         for first, runs in islice(self.runs.stacks(self.stack), self.rank, None, self.size):
             see = self._see(runs, first, batch, weights)
@@ -247,16 +247,17 @@ class InterventionSums(Sums):
         if not kept:
             return
         found = compare_predictions(self.model, unchanged, changed[kept], batch.contexts)
-        per_document = self._per_document(found[:, :, batch.mask[:, 1:]], batch)
+        per_document = by_document_and_class(found[:, :, batch.mask[:, 1:]], batch)
         for place, run in enumerate(kept):
             self.predictions.add(runs[run], per_document[:, place], weights)
 
-    def _per_document(
-        self, values: Float[Tensor, "run quantity token"], batch: Batch
-    ) -> Float64[Tensor, "document run quantity token_class"]:
-        """Sum values of the predicted tokens, which are all but the first of each context, by document and class."""
-        after_first, documents = batch.places > 0, len(batch.document_indices)
-        sums = values.new_zeros((*values.shape[:2], documents * self.n_classes), dtype=torch.float64)
-        for row in batch.classes[:, after_first]:
-            sums.index_add_(2, batch.document_places[after_first] * self.n_classes + row, values.double())
-        return sums.unflatten(2, (documents, self.n_classes)).movedim(2, 0)
+
+def by_document_and_class(
+    values: Float[Tensor, "run quantity token"], batch: Batch
+) -> Float64[Tensor, "document run quantity token_class"]:
+    """Sum values of the predicted tokens, which are all but the first of each context, by document and class."""
+    after_first, documents, n_classes = batch.places > 0, len(batch.document_indices), batch.numbering.number
+    sums = values.new_zeros((*values.shape[:2], documents * n_classes), dtype=torch.float64)
+    for row in batch.classes[:, after_first]:
+        sums.index_add_(2, batch.document_places[after_first] * n_classes + row, values.double())
+    return sums.unflatten(2, (documents, n_classes)).movedim(2, 0)

@@ -74,7 +74,7 @@ class BiasDraws(Measurement):
         for drawn in self.biases:
             with context.model.bias(bias=drawn):
                 shifts = query_shifts(context.model, settings.direction)
-                self.draws.append(_Draw(replace(context, shifts=shifts)))
+                self.draws.append(_Draw(replace(context, shifts=shifts, means=())))
 
     @classmethod
     def wanted(cls, context: Context) -> BiasDraws | None:

@@ -9,14 +9,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float64, Int64
-from scipy import sparse, stats
+from jaxtyping import Float, Float64, Int, Int64
+from scipy import sparse
 from torch import Tensor
 
 from interp.analysis.accumulators import GroupedMoments, Sums
 from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy, per_head
-from interp.analysis.significance import corrected_within, p_of_deviation
+from interp.analysis.significance import (
+    corrected_within,
+    effective_documents,
+    interval_over_documents,
+    jackknife_error,
+    p_over_documents,
+)
 from interp.data.classes.built_in import DECILES
 from interp.errors import InterpError
 
@@ -48,14 +54,41 @@ def adjusted_contrasts(
         return effects
     within = count[kept].sum(0) > 0
     counts = count[np.ix_(kept, within)].astype(np.float64)
-    n_class, n_stratum = counts.sum(1), counts.sum(0)
-    rates = counts / n_stratum  # [token_class, stratum]
-    laplacian = np.diag(n_class) - rates @ counts.T
+    n_class = counts.sum(1)
+    laplacian, swept = _swept(counts, by_class[:, kept], by_stratum[:, within])
     # it is singular along (1, ..., 1); what is added fixes sum_c n_c a_c = 0 and changes no difference
     system = laplacian + np.outer(n_class, n_class) / n_class.sum()
-    swept = by_class[:, kept] - by_stratum[:, within] @ rates.T
     effects[:, kept] = np.linalg.solve(system, swept.T).T
     return effects
+
+
+def explained_beyond(
+    count: Int[np.ndarray, "token_class stratum"],
+    by_class: Float64[np.ndarray, "head token_class"],
+    by_stratum: Float64[np.ndarray, "head stratum"],
+) -> Float64[np.ndarray, " head"]:
+    """Return by how much the fit of `adjusted_contrasts` lowers the squared residuals, against strata alone.
+
+    It is a . swept, swept the right side and a the solution of the system there. All tokens count: classes that cannot be
+    compared with some others still explain how their own tokens differ.
+    """
+    known, within = count.sum(1) > 0, count.sum(0) > 0
+    counts = count[np.ix_(known, within)].astype(np.float64)
+    root = np.sqrt(counts.sum(1))
+    laplacian, swept = _swept(counts, by_class[:, known], by_stratum[:, within])
+    values, vectors = np.linalg.eigh(laplacian / root[:, None] / root)  # between 0 and 1; 0 once per connected part
+    along = np.square(swept / root @ vectors)
+    return np.divide(along, values, out=np.zeros_like(along), where=values > 1e-9).sum(1)
+
+
+def _swept(
+    counts: Float64[np.ndarray, "token_class stratum"],
+    by_class: Float64[np.ndarray, "head token_class"],
+    by_stratum: Float64[np.ndarray, "head stratum"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the strata leave of the classes: diag(n_c) - N diag(1 / n_s) N^T, and the classes' sums of residuals."""
+    rates = counts / counts.sum(0)  # [token_class, stratum]
+    return np.diag(counts.sum(1)) - rates @ counts.T, by_class - by_stratum @ rates.T
 
 
 def _comparable(count: Int64[np.ndarray, "token_class stratum"]) -> np.ndarray:
@@ -68,29 +101,26 @@ def _comparable(count: Int64[np.ndarray, "token_class stratum"]) -> np.ndarray:
 
 
 class Estimate(NamedTuple):
-    """Values with standard errors and the folds behind them; t has folds - 1 degrees of freedom."""
+    """Values with their error over documents and the effective documents behind them (`interp.analysis.significance`)."""
 
     value: Float64[np.ndarray, "head column"]
     error: Float64[np.ndarray, "head column"]
+    effective: Float64[np.ndarray, " column"]
     folds: int
 
-    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the interval value -+ t * error."""
-        half = stats.t.ppf(0.5 + level / 2, max(self.folds - 1, 1)) * self.error
-        return self.value - half, self.value + half
 
+def jackknife(
+    value: Float64[np.ndarray, "head column"],
+    without: Float64[np.ndarray, "fold head column"],
+    count: Int64[np.ndarray, "fold column"],
+) -> Estimate:
+    """Return the estimate with its error over folds of documents: `without` holds it without each fold.
 
-def jackknife(value: Float64[np.ndarray, "head column"], without: Float64[np.ndarray, "fold head column"]) -> Estimate:
-    """Return the estimate with the error of the delete-a-group jackknife: `without` holds it without each fold.
-
-    error^2 = (G - 1) / G * sum_g (without_g - mean)^2 over G folds. Documents are what is independent here, not tokens.
-    Missing where leaving out one fold leaves nothing to estimate, as for a class of one document.
-    Source: Kott, "The delete-a-group jackknife", 2001.
+    `count` is the tokens behind each column. The effective documents are counted in folds, which is what the error's degrees
+    of freedom are; with up to `FOLDS` documents they are the documents. Documents are what is independent here, not tokens.
     """
-    folds = len(without)
-    if folds < 2:
-        return Estimate(value, np.full_like(value, np.nan), folds)
-    return Estimate(value, np.sqrt((folds - 1) ** 2 / folds * without.var(0, ddof=1)), folds)
+    share = (count / np.maximum(count.sum(0), 1))[:, None]
+    return Estimate(value, jackknife_error(value, without, share), effective_documents(count), len(count))
 
 
 FOLDS = 32
@@ -117,17 +147,23 @@ class Strata:
         """How many strata there are, empty ones included."""
         if self.deciles is None:
             return self.n_ctx
-        return (int(_quarter_octaves(torch.tensor([self.n_ctx - 1]))) + 1) * TENTHS
+        return octave_strata(self.n_ctx) * TENTHS
 
     def of(self, batch: Batch) -> Int64[Tensor, " token"]:
         """Return the stratum of each token of a batch."""
         if self.deciles is None:
             return batch.places
-        return _quarter_octaves(batch.places) * TENTHS + self.deciles[batch.tokens]
+        return quarter_octaves(batch.places) * TENTHS + self.deciles[batch.tokens]
 
 
-def _quarter_octaves(places: Int64[Tensor, " token"]) -> Int64[Tensor, " token"]:
+def quarter_octaves(places: Int64[Tensor, " token"]) -> Int64[Tensor, " token"]:
+    """Return which stratum of positions in quarter octaves (`Strata`) each position is in."""
     return (4 * torch.log2(places.double() + 1)).floor().long()
+
+
+def octave_strata(n_ctx: int) -> int:
+    """Return how many such strata a context has, empty ones included."""
+    return int(quarter_octaves(torch.tensor([n_ctx - 1]))) + 1
 
 
 def strata_of(
@@ -143,7 +179,7 @@ def strata_of(
     if len(deciles) > d_vocab or deciles.min() < 0 or deciles.max() >= TENTHS:
         raise InterpError(
             f"The deciles hold {len(deciles)} numbers from {deciles.min()} to {deciles.max()}; expected one from 0 to "
-            f"{TENTHS - 1} for each of {d_vocab} tokens, as interp.data.classes.built_in.deciles returns."
+            f"{TENTHS - 1} for each of {d_vocab} tokens, as interp.data.frequency.deciles returns."
         )
     of_token = np.append(deciles, np.full(d_vocab - len(deciles), TENTHS - 1))  # tokens that no text holds
     with_frequency = Strata("position and frequency", n_ctx, torch.from_numpy(of_token).to(device))
@@ -215,15 +251,17 @@ class Positions(Measurement):
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
         """Return the tables `positions` and `adjusted` of `Amplification`."""
         context, ranges = found.context, found.context.classes.ranges
-        low, high = position_profile(self.strata[0], ranges).interval()
+        profile = position_profile(self.strata[0], ranges)
+        low, high = interval_over_documents(profile.value, profile.error, profile.effective)
         positions = per_head(context.layers, context.heads, "pos", context.model.cfg.n_ctx).assign(
             model=context.model.cfg.model_name,
             n_tokens=np.tile(as_numpy(self.positions.count), context.layers * context.heads),
             bias_score_mean=as_numpy(self.positions.mean()).ravel(),
             bias_score_sd=as_numpy(self.positions.variance().sqrt()).ravel(), ci_low=low.ravel(), ci_high=high.ravel(),
+            effective_documents=np.tile(profile.effective, len(profile.value)),
         )  # fmt: skip
-        estimates = {"nothing": _estimates(self.strata[0], ranges, collapsed=True)}
-        estimates |= {each.strata.name: _estimates(each, ranges) for each in self.strata}
+        estimates = {"nothing": contrasts_over_folds(self.strata[0], ranges, collapsed=True)}
+        estimates |= {each.strata.name: contrasts_over_folds(each, ranges) for each in self.strata}
         index = found.index.drop(columns="n_documents")
         adjusted = pd.concat(
             [index.assign(adjusted_for=name, **_columns(estimate)) for name, estimate in estimates.items()],
@@ -241,28 +279,34 @@ def position_profile(sums: StratifiedSums, ranges: Mapping[str, tuple[int, int]]
     used = count.any(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         without = (total.sum(0) - total[used]) / (count.sum(0) - count[used])[:, None]
-        return jackknife(total.sum(0) / count.sum(0), without)
+        return jackknife(total.sum(0) / count.sum(0), without, count[used])
 
 
 def _columns(estimate: Estimate) -> dict[str, np.ndarray]:
-    low, high = estimate.interval()
-    p = p_of_deviation(estimate.value, np.zeros_like(estimate.value), estimate.error, max(estimate.folds - 1, 1))
-    columns = {"bias_score_contrast": estimate.value, "ci_low": low, "ci_high": high, "p": p}
-    return {name: values.ravel() for name, values in columns.items()} | {"folds": np.full(p.size, estimate.folds)}
+    measured = estimate.value, estimate.error, estimate.effective
+    low, high = interval_over_documents(*measured)
+    effective = np.broadcast_to(estimate.effective, estimate.value.shape)
+    columns = {
+        "bias_score_contrast": estimate.value, "ci_low": low, "ci_high": high, "p": p_over_documents(*measured),
+        "folds": np.full(low.shape, estimate.folds), "effective_documents": effective,
+    }  # fmt: skip
+    return {name: values.ravel() for name, values in columns.items()}
 
 
-def _estimates(sums: StratifiedSums, ranges: Mapping[str, tuple[int, int]], collapsed: bool = False) -> Estimate:
+def contrasts_over_folds(
+    sums: StratifiedSums, ranges: Mapping[str, tuple[int, int]], collapsed: bool = False
+) -> Estimate:
     """The contrasts of all schemes' classes, one row per head; `collapsed` puts all tokens into one stratum."""
     parts = sums.count.cpu().numpy(), _by_fold(sums.by_class), _by_fold(sums.by_stratum)  # each [fold, ...]
     if collapsed:
         parts = parts[0].sum(-1, keepdims=True), parts[1], parts[2].sum(-1, keepdims=True)
     count, by_class, by_stratum = (part.sum(0) for part in parts)
+    used = parts[0].any((1, 2))
     without = [
         _fitted(count - of_fold[0], by_class - of_fold[1], by_stratum - of_fold[2], ranges)
-        for of_fold in zip(*parts, strict=True)
-        if of_fold[0].any()
+        for of_fold in zip(*(part[used] for part in parts), strict=True)
     ]
-    return jackknife(_fitted(count, by_class, by_stratum, ranges), np.stack(without))
+    return jackknife(_fitted(count, by_class, by_stratum, ranges), np.stack(without), parts[0][used].sum(-1))
 
 
 def _fitted(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
@@ -20,9 +19,11 @@ from interp.analysis.significance import interval_over_documents, replicate_devi
 class Shares(Measurement):
     """Sums of attention per class over all queries, and the same sums under Poisson-bootstrap weights of documents.
 
-    M_c = sum over queries of their share of class c, with the bias in force (index 0) and without (index 1);
-    A_c = log2(M_c / M0_c). In replicate r the queries of document d count w_dr ~ Poisson(1) times; the weights are keyed by
-    (seed, d), so they do not depend on batches or workers. Memory: replicates * n_layers * 2 * n_heads * n_classes.
+    M_c(r) = sum over queries of their share of class c, in every reading r of the scores (`Context.readings`): with the
+    bias (0), without (1), and with what position, or type, explain of it. A_c = log2(M_c(bias) / M_c(none)), and its parts
+    are the steps of the way there (`interp.analysis.fitted`). In replicate r the queries of document d count w_dr ~
+    Poisson(1) times; the weights are keyed by (seed, d), so they do not depend on batches or workers. Memory: replicates *
+    n_layers * readings * n_heads * n_classes.
     """
 
     PARTS = ("sums",)
@@ -31,7 +32,8 @@ class Shares(Measurement):
         layers, heads, classes = context.per_class
         self.seed, self.replicates = context.settings.seed, context.settings.replicates
         self.replicates = self.replicates if replicates is None else replicates
-        self.sums = BootstrapSums((layers, 2, heads, classes), self.replicates, context.device)
+        self.readings = context.readings
+        self.sums = BootstrapSums((layers, len(self.readings), heads, classes), self.replicates, context.device)
 
     @classmethod
     def wanted(cls, context: Context) -> Shares:
@@ -44,32 +46,49 @@ class Shares(Measurement):
 
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Add the shares of one layer's queries."""
-        per_document = torch.einsum("sqhc,qd->dshc", view.shares[:, batch.mask].double(), batch.documents)
-        self.sums.add(view.layer, per_document, self.weights)
+        self.sums.add(view.layer, view.shares, self.weights)
 
-    def amplification(self) -> Float64[Tensor, "layer head_index token_class"]:
-        """Return A_c = log2(M_c / M0_c); missing (nan) for a class that received no attention."""
-        return log2_ratio(self.sums.total)
+    def amplification(self, to: str = "bias", start: str = "none") -> Float64[Tensor, "layer head_index token_class"]:
+        """Return log2 of M_c in the reading `to` over M_c in `start`, A_c by default; nan without any attention."""
+        return log2_ratio(self.sums.total, *self._numbers(to, start))
 
-    def resampled_amplification(self) -> Float64[Tensor, "replicate layer head_index token_class"]:
-        """Return A_c of every replicate; missing (nan) where a replicate drew no document of the class."""
-        return log2_ratio(self.sums.resampled)
+    def resampled_amplification(
+        self, to: str = "bias", start: str = "none"
+    ) -> Float64[Tensor, "replicate layer head_index token_class"]:
+        """Return it for every replicate, to first order; missing (nan) for a class that received no attention."""
+        replicates = self.sums.log2_replicates()  # [replicate, layer, reading, head_index, token_class]
+        to_number, start_number = self._numbers(to, start)
+        return replicates[:, :, to_number] - replicates[:, :, start_number]
 
     def interval(
-        self, effective_documents: Float64[np.ndarray, " token_class"], level: float = 0.95
+        self, effective_documents: Float64[np.ndarray, " token_class"], to: str = "bias", start: str = "none"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of the interval of A_c, each [layer, head_index, token_class] (`interval_over_documents`)."""
-        spread = replicate_deviation(self.resampled_amplification().movedim(0, -1).cpu().numpy())
-        return interval_over_documents(self.amplification().cpu().numpy(), spread, effective_documents, level)
+        """Return the ends of its 95% interval, each [layer, head_index, token_class] (`interval_over_documents`)."""
+        spread = replicate_deviation(self.resampled_amplification(to, start).movedim(0, -1).cpu().numpy())
+        return interval_over_documents(self.amplification(to, start).cpu().numpy(), spread, effective_documents)
+
+    def _numbers(self, *readings: str) -> list[int]:
+        return [self.readings.index(name) for name in readings]
 
     def columns(self, found: Found) -> Mapping[str, np.ndarray]:
-        """Return shares as fractions of the attention of all queries, A in doublings and its 95% interval."""
-        low, high = self.interval(found.counts.effective())
+        """Return shares as fractions of the attention of all queries, A and its parts in doublings, 95% intervals."""
+        effective = found.counts.effective()
+        low, high = self.interval(effective)
         shares = (self.sums.total / found.counts.tokens).cpu().numpy()
-        return {
+        columns = {
             "share": shares[:, 0], "share_unbiased": shares[:, 1],
             "log2_amplification": self.amplification().cpu().numpy(), "ci_low": low, "ci_high": high,
+            "effective_documents": np.broadcast_to(found.counts.effective(), low.shape),
         }  # fmt: skip
+        for name in self.readings[2:]:
+            beyond = "beyond" if name == "position" else f"beyond_{name}"
+            low, high = self.interval(effective, "bias", name)
+            columns |= {
+                f"log2_amplification_{name}": self.amplification(name, "none").cpu().numpy(),
+                f"log2_amplification_{beyond}": self.amplification("bias", name).cpu().numpy(),
+                f"{beyond}_ci_low": low, f"{beyond}_ci_high": high,
+            }  # fmt: skip
+        return columns
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
         """Return the table `replicates`, in the rows of `heads`: what a comparison of two runs pairs.

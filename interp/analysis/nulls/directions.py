@@ -1,4 +1,9 @@
-"""The direction null: the same statistics along random directions as long as the bias."""
+"""The direction null: the same statistics along random directions as long as the bias.
+
+It says whether the bias lies along directions in which the keys vary much, and nothing about classes: along such a direction
+the contrasts of any set of tokens are large, of labels that mean nothing too. What singles out a class is asked against
+directions of equal spread (`interp.analysis.nulls.equal_spread`).
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ from interp.analysis.batch import Batch
 from interp.analysis.direction import random_directions
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_scores import BiasScores
+from interp.analysis.nulls.equal_spread import EqualSpread
 from interp.analysis.nulls.table import Null, amplified, value_of
 from interp.analysis.significance import p_of_deviation, p_of_projection, p_of_rank
 
@@ -26,13 +32,13 @@ BINS = 128  # of the histograms
 class DirectionNull(Measurement):
     """What is summed for the direction null, over R random directions u of every head.
 
-    Contrast and alignment are linear in the direction: they need only each class's mean key and mean unit key, and their
-    null is exact, as if R were infinite. The AUROC is not: every key is projected on all directions in one batched
-    product per layer, and the projections are kept in histograms. Memory: n_layers * n_heads * n_classes * 4 * bins * R
-    bytes, which does not grow with the corpus.
+    Contrast and alignment are linear in the direction: they need only each class's mean key (`EqualSpread.offsets`) and mean
+    unit key, and their null is exact, as if R were infinite. The AUROC is not: every key is projected on all directions in
+    one batched product per layer, and the projections are kept in histograms. Memory: n_layers * n_heads * n_classes * 4 *
+    bins * R bytes, which does not grow with the corpus.
     """
 
-    PARTS = ("keys", "unit_keys", "histogram", "shares")
+    PARTS = ("unit_keys", "histogram", "shares")
 
     def __init__(self, context: Context) -> None:
         settings, shifts = context.settings, context.shifts
@@ -40,8 +46,7 @@ class DirectionNull(Measurement):
         self.vector = shifts.vector
         self.directions = random_directions(shifts.vector, settings.nulls, settings.seed)
         size = self.vector.shape[-1]
-        self.keys = torch.zeros(layers, classes, heads, size, dtype=torch.float64, device=context.device)
-        self.unit_keys = torch.zeros_like(self.keys)
+        self.unit_keys = torch.zeros(layers, classes, heads, size, dtype=torch.float64, device=context.device)
         self.histogram = ScoreHistogram(layers, heads * settings.nulls, classes, context.device, BINS)
         draws = settings.amplified_nulls
         self.shares = torch.zeros(draws, layers, 2, heads, classes, dtype=torch.float64, device=context.device)
@@ -56,10 +61,9 @@ class DirectionNull(Measurement):
         layer, keys = view.layer, view.keys
         projections = torch.einsum("hrd,thd->hrt", self.directions[layer], keys).flatten(0, 1)
         self.histogram.update(layer, projections / keys.shape[-1] ** 0.5, batch.classes)
-        unit = torch.nn.functional.normalize(keys, dim=-1)
-        for sums, values in ((self.keys, keys.double()), (self.unit_keys, unit.double())):
-            for row in batch.classes:
-                sums[layer].index_add_(0, row, values)
+        unit = torch.nn.functional.normalize(keys, dim=-1).double()
+        for row in batch.classes:
+            self.unit_keys[layer].index_add_(0, row, unit)
         for draw in range(len(self.shares)):
             along = class_shares(view.q, view.k, self.directions[layer, :, draw], batch.one_hot)
             self.shares[draw, layer] += along[:, batch.mask].sum(1, dtype=torch.float64)
@@ -68,23 +72,14 @@ class DirectionNull(Measurement):
         """Yield the nulls of contrast and alignment (exact), of the AUROC and, where asked for, of A."""
         scores, spans = found.of(BiasScores).scores, found.context.classes.spans
         directions, scale = self.directions.double(), self.vector.shape[-1] ** 0.5
-        yield _linear("contrast", self.vector.double(), directions, self.mean_keys(scores.count, spans), scale)
+        offsets = found.of(EqualSpread).offsets(scores.count, spans)
+        yield _linear("contrast", self.vector.double(), directions, offsets, scale)
         unit = torch.nn.functional.normalize
         unit_keys = self.mean_unit_keys(scores.count)
         yield _linear("alignment", unit(self.vector.double(), dim=-1), unit(directions, dim=-1), unit_keys, 1.0)
         yield _auroc(self.aurocs(spans), found.heads, scores, spans)
         if len(self.shares):
             yield amplified("direction", found.heads, self.shares)
-
-    def mean_keys(
-        self, count: Int64[Tensor, " token_class"], ranges: list[tuple[int, int]]
-    ) -> Float64[Tensor, "layer head_index token_class d_head"]:
-        """Return each class's mean key less the mean key of all tokens; its product with b_Q / sqrt(d_head) is Delta_c."""
-        parts = []
-        for first, last in ranges:
-            overall = self.keys[:, first:last].sum(1, keepdim=True) / count[first:last].sum()
-            parts.append(self.keys[:, first:last] / count[first:last, None, None] - overall)
-        return torch.cat(parts, 1).transpose(1, 2)
 
     def mean_unit_keys(
         self, count: Int64[Tensor, " token_class"]
@@ -117,7 +112,9 @@ def _auroc(draws: np.ndarray, heads: pd.DataFrame, scores: GroupedMoments, spans
     p is taken on the probit scale, where the AUROC of two normal classes is linear in their standardized difference; on its
     own scale it saturates, and well separated classes could never be significant.
     The AUROC knows no scale: where keys vary along the bias more than along anything else, random directions inherit its
-    AUROC, and it cannot stand out, however large the contrast.
+    AUROC, and it cannot stand out, however large the contrast. R directions and a fitted law do not tell how small a p is
+    that has to survive correction over hundreds of pairs, so there is no q; and for normal scores the AUROC along directions
+    of equal spread is a function of their contrast, of which `class_q` tells already.
     """
     value = value_of(heads, "auroc", draws.shape[1:])
     counts = [scores.count[first:last] for first, last in spans]
@@ -130,4 +127,4 @@ def _auroc(draws: np.ndarray, heads: pd.DataFrame, scores: GroupedMoments, spans
     p = p_of_deviation(deviation, np.zeros_like(value), spread, len(draws))
     mean = np.where(np.isnan(value), np.nan, 0.5)
     sd = np.sqrt(np.square(draws - 0.5).mean(0))
-    return Null("direction", "auroc", mean, sd, p, p_of_rank(value, draws, 0.5), len(draws))
+    return Null("direction", "auroc", mean, sd, p, p_of_rank(value, draws, 0.5), len(draws), corrected=False)

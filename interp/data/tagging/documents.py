@@ -51,7 +51,7 @@ def tag_documents(
     """
     if workers < 0:
         raise InterpError(f"There cannot be {workers} tagging processes; give 0 or more.")
-    encoded = _encode(tokenizer, corpus)
+    encoded = encode(tokenizer, corpus)
     encoded = dealer.shard_by_block(encoded) if dealer else encoded
     if not any(scheme.needs_tags for scheme in schemes):
         yield from (_classify(document, schemes, None) for document in encoded)
@@ -64,7 +64,8 @@ def tag_documents(
             yield _classify(document, schemes, words)
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Iterator[Encoded]:
+def encode(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Iterator[Encoded]:
+    """Yield the corpus' documents with their tokens, numbered from 0."""
     documents, to_encode = tee(corpus)
     for index, (document, encoding) in enumerate(zip(documents, encode_documents(tokenizer, to_encode), strict=True)):
         yield Encoded(index, document, *encoding)

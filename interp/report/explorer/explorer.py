@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.analysis.findings import SINK, rankable
 from interp.analysis.result import Amplification
 from interp.analysis.sentences import (
     FREQUENCIES,
@@ -30,7 +31,7 @@ from interp.page.look import Theme
 from interp.report.evidence import with_evidence
 from interp.report.explorer.figures import attention_received, coloured_text, loss_per_token, next_token
 from interp.report.explorer.view import View
-from interp.report.metrics import SINK, escaped, number, rankable
+from interp.report.metrics import escaped, number
 from interp.report.panels.classes import class_bars
 from interp.report.panels.heads import head_grid
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.analysis.findings import FEW_TOKENS as FEW
 from interp.page.look import PAGE, Theme, layout, number_axis
 from interp.report.look import GREY, centre_line, class_axis, colour_range, colours_of
 from interp.report.metrics import (
-    FEW,
     METRICS,
     Metric,
     escaped,

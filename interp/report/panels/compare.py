@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.analysis.findings import rankable
 from interp.page.look import Theme, layout
 from interp.report.look import colorscale
-from interp.report.metrics import AMPLIFICATION, escaped, rankable, require, rows_of_class, rows_of_scheme, signed
+from interp.report.metrics import AMPLIFICATION, escaped, require, rows_of_class, rows_of_scheme, signed
 from interp.report.panels.heads import axis, hatch, plane
 from interp.report.panels.packing import block, columns
 from interp.report.panels.panel import View

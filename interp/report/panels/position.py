@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.analysis.findings import SINK
 from interp.page.look import PAGE, Theme, layout, number_axis
 from interp.report.look import centre_line, class_axis
-from interp.report.metrics import METRICS, SINK, escaped, require, rows_of_head, rows_of_scheme
+from interp.report.metrics import METRICS, escaped, require, rows_of_head, rows_of_scheme
 from interp.report.panels.packing import pack, spread
 from interp.report.panels.panel import View
 

@@ -69,17 +69,17 @@ def test_the_table_equals_a_regression_over_tokens_and_its_jackknife(
     name = "position and frequency" if by_frequency else "position"
     strata = np.floor(4 * np.log2(places + 1)).astype(int) * 2 + tenth[torch.cat(rows)] if by_frequency else places
     folds = np.repeat(np.arange(len(documents)), LENGTHS)
-    value, error = jackknifed(
-        lambda y, c, s: regression(y, c, s, 3), folds, scores, np.concatenate(labels), strata
-    )  # fmt: skip
+    labels = np.concatenate(labels)
+    value, error, freedom = jackknifed(lambda y, c, s: regression(y, c, s, 3), folds, labels, scores, labels, strata)
+    assert (freedom >= 3).all()
     table = result.adjusted[
         (result.adjusted["adjusted_for"] == name) & (result.adjusted["scheme"] == "s")
         & (result.adjusted["layer"] == 1) & (result.adjusted["head"] == 2)
     ]  # fmt: skip
     np.testing.assert_allclose(table["bias_score_contrast"], value, atol=1e-5)
-    half = stats.t.ppf(0.975, len(documents) - 1) * error
+    half = stats.t.ppf(0.975, freedom) * error
     np.testing.assert_allclose(table["ci_high"] - table["bias_score_contrast"], half, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(table["p"], 2 * stats.t.sf(np.abs(value) / error, len(documents) - 1), atol=1e-3)
+    np.testing.assert_allclose(table["p"], 2 * stats.t.sf(np.abs(value) / error, freedom), atol=1e-3)
     assert (table["folds"] == len(documents)).all()
     assert set(result.adjusted["adjusted_for"]) == {"nothing", "position", *([name] if by_frequency else [])}
 
@@ -102,11 +102,13 @@ def test_the_profile_of_positions_has_jackknife_intervals(make_model, make_docum
     model.float()
     places = np.concatenate([np.arange(len(row)) for row in rows])
     folds = np.repeat(np.arange(len(documents)), LENGTHS)
-    value, error = jackknifed(
-        lambda y, p: np.bincount(p, y, 20) / np.bincount(p, minlength=20), folds, scores, places
+    value, error, freedom = jackknifed(
+        lambda y, p: np.bincount(p, y, 20) / np.bincount(p, minlength=20), folds, places, scores, places
     )  # fmt: skip
     table = positions[(positions["layer"] == 0) & (positions["head"] == 1)]
-    half = stats.t.ppf(0.975, len(documents) - 1) * error
+    assert (freedom >= 3).any()
+    half = np.where(freedom >= 3, stats.t.ppf(0.975, freedom) * error, np.nan)
+    np.testing.assert_allclose(table["effective_documents"], freedom + 1)
     np.testing.assert_allclose(table["ci_low"], value - half, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(table["ci_high"], value + half, rtol=1e-3, atol=1e-5)
 

@@ -3,10 +3,9 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.analysis.batch import permuted_name, with_permuted_labels
 from interp.analysis.direction import random_directions
 from interp.analysis.nulls.directions import DirectionNull
-from interp.analysis.nulls.labels import LabelNull
+from interp.analysis.nulls.labels import LabelShifts
 from interp.analysis.result import Amplification
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
@@ -27,36 +26,37 @@ def test_null_values_are_those_of_the_heads_table_and_q_stands_in_both(make_mode
     for statistic, column in columns.items():
         table = null_rows(result, "direction", statistic)
         np.testing.assert_array_equal(table["value"], result.heads[column])
-        np.testing.assert_array_equal(table["q"], result.heads[f"{statistic}_q"])
+        if statistic != "auroc":  # of which no q is told
+            np.testing.assert_array_equal(table["q"], result.heads[f"{statistic}_q"])
         np.testing.assert_array_equal(table["token_class"], result.heads["token_class"])
-    for column in ("contrast_label_q", "amplification_q", "amplification_label_q"):
+    for column in (
+        "contrast_shifted_q",
+        "amplification_q",
+        "shifted_q",
+        "beyond_shifted_q",
+        "class_q",
+        "class_beyond_q",
+    ):
         assert result.heads[column].between(0, 1).all()
 
 
-def test_amplified_draws_equal_measurements_along_them_and_with_their_labels(make_model, make_documents, make_scheme):
+def test_amplified_draws_equal_measurements_along_them(make_model, make_documents, make_scheme):
     model, schemes = make_model(), [make_scheme("a", 3), make_scheme("b", 2)]
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     result = measure(model, documents, schemes, Settings(nulls=5, amplified_nulls=3, seed=2, batch_size=2))
     directions = random_directions(model.biases_in_force()[0], 5, 2)
-    carried = list(with_permuted_labels(documents, 3, 2))
-    draws = {"direction": [], "label": []}
+    values = []
     for number in range(3):
-        along = measure(model, documents, schemes, Settings(direction=directions[:, :, number], nulls=0)).heads
-        relabelled = [
-            type(d)(d.index, d.document, d.tokens, d.offsets,
-                    {s.name: d.classes[permuted_name(s.name, number)] for s in schemes})
-            for d in carried
-        ]  # fmt: skip
-        permuted = measure(model, relabelled, schemes, Settings(nulls=0)).heads
-        draws["direction"].append(along["log2_amplification"])
-        draws["label"].append(permuted["log2_amplification"])
-    for null, values in draws.items():
-        table = null_rows(result, null, "amplification")
-        np.testing.assert_allclose(table["null_mean"], np.mean(values, 0), atol=1e-4)
-        np.testing.assert_allclose(table["null_sd"], np.std(values, 0, ddof=1), atol=1e-4)
-        further = (np.abs(values) >= np.abs(table["value"].to_numpy())).sum(0)
-        np.testing.assert_allclose(table["p_rank"], (1 + further) / 4)
-        assert (table["draws"] == 3).all()
+        along = measure(
+            model, documents, schemes, Settings(direction=directions[:, :, number], nulls=0, shifts=0)
+        ).heads
+        values.append(along["log2_amplification"])
+    table = null_rows(result, "direction", "amplification")
+    np.testing.assert_allclose(table["null_mean"], np.mean(values, 0), atol=1e-4)
+    np.testing.assert_allclose(table["null_sd"], np.std(values, 0, ddof=1), atol=1e-4)
+    further = (np.abs(values) >= np.abs(table["value"].to_numpy())).sum(0)
+    np.testing.assert_allclose(table["p_rank"], (1 + further) / 4)
+    assert (table["draws"] == 3).all()
 
 
 def test_nulls_do_not_depend_on_batch_size(make_model, make_documents, make_scheme):
@@ -71,8 +71,8 @@ def test_the_nulls_of_two_halves_merge_to_those_of_the_whole(make_model, make_do
     documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
     settings = Settings(nulls=3, amplified_nulls=2, replicates=2, batch_size=2)
     for kind, names in (
-        (DirectionNull, {"keys", "unit_keys", "histogram.counts", "histogram.exponent", "shares"}),
-        (LabelNull, {"fixed", "mean", "variance", "shares"}),
+        (DirectionNull, {"unit_keys", "histogram.counts", "histogram.exponent", "shares"}),
+        (LabelShifts, {"fixed", "mean", "variance", "received", "shares"}),
     ):
         merged, whole = (
             measurement_of(found, kind).state() for found in halves_and_whole(model, documents, [scheme], settings)
@@ -91,22 +91,22 @@ def test_what_has_no_null_has_no_p(make_model, make_documents, make_scheme):
         document.classes["s"][document.classes["s"] == 3] = 1
         document.classes["s"][0] = 0  # as bos: the first token and no other; and class 3 is empty
     table = measure(model, documents, schemes).nulls.set_index(["null", "statistic", "token_class"])["p"]
-    assert table["label", "contrast", "s0"].isna().all()
-    assert table["label", "contrast", "s1"].notna().all()
+    assert table["shifted", "contrast", "s0"].isna().all()
+    assert table["shifted", "contrast", "s1"].notna().all()
     assert table["direction", "contrast", "s0"].notna().all()
-    for null, statistic in (("label", "contrast"), ("direction", "contrast"), ("direction", "auroc")):
+    for null, statistic in (("shifted", "contrast"), ("direction", "contrast"), ("direction", "auroc")):
         assert table[null, statistic, "s3"].isna().all()
         assert table[null, statistic, "all0"].isna().all()
     without = measure(make_model(q=BiasConfig()), documents, schemes, Settings(amplified_nulls=2))
     assert without.nulls["p"].isna().all() and without.nulls["q"].isna().all()
 
 
-def test_no_nulls_leave_the_table_empty_and_impossible_ones_are_refused(make_model, make_documents, make_scheme):
+def test_nulls_can_be_left_out_and_impossible_ones_are_refused(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 4)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
-    result = measure(model, documents, [scheme], Settings(nulls=0))
-    assert result.nulls.empty
-    assert not any(column.endswith("_q") for column in result.heads)
+    result = measure(model, documents, [scheme], Settings(nulls=0, shifts=0))
+    assert set(result.nulls["null"]) == {"equal spread"}  # always made: it costs next to nothing
+    assert {column for column in result.heads if column.endswith("_q")} == {"class_q", "class_beyond_q"}
     for nulls, amplified in ((1, 0), (4, 5)):
         with pytest.raises(InterpError, match="make no null"):
             Settings(nulls=nulls, amplified_nulls=amplified)
@@ -123,8 +123,7 @@ def test_nulls_are_saved_and_loaded_and_older_results_have_none(
     result.save(tmp_path)
     loaded = Amplification.load(tmp_path)
     pd.testing.assert_frame_equal(loaded.heads, result.heads)
-    assert (tmp_path / "nulls.parquet").exists() == (nulls > 0) and loaded.nulls.empty == (nulls == 0)
-    if nulls:
-        pd.testing.assert_frame_equal(loaded.nulls, result.nulls)
+    assert ("direction" in set(loaded.nulls["null"])) == (nulls > 0)
+    pd.testing.assert_frame_equal(loaded.nulls, result.nulls)
     (tmp_path / "nulls.parquet").unlink(missing_ok=True)
     assert Amplification.load(tmp_path).nulls.empty

@@ -1,0 +1,127 @@
+"""What may be said of classes: which pairs of a head and a class are findings, and how large all of them are.
+
+A pair is a finding only if
+
+1. what of its amplification is beyond position has a 95% interval over documents that excludes 0,
+2. and is beyond what labels shifted along the documents give (q < 0.05, Benjamini-Hochberg within the scheme),
+3. the class has at least `FEW_TOKENS` tokens, and is not the first token of a document, an attention sink,
+4. and the bias looked along is in force in the model: along a direction from elsewhere, amplification is what such a bias
+   would do, and nothing is found of the model.
+
+It is said of each whether it is also beyond directions of equal spread: whether b_Q singles the class out, or only is a
+direction in which keys, and so all classes, lie far apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from interp.analysis.result import Amplification
+
+FEW_TOKENS = 100
+"""A class with fewer tokens is not ranked, not found, and drawn grey: its numbers are mostly noise."""
+
+SINK = "bos"
+ALPHA = 0.05
+
+COLUMNS = (
+    "layer", "head", "scheme", "token_class", "n_tokens", "log2_amplification", "log2_amplification_position",
+    "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high", "beyond_shifted_q", "class_q", "class_beyond_q",
+    "beyond_equal_spread",
+)  # fmt: skip
+
+
+def rankable(heads: pd.DataFrame) -> np.ndarray:
+    """Return True for each row of a class with enough tokens that is not the attention sink."""
+    few = heads["n_tokens"].to_numpy() < FEW_TOKENS
+    return ~few & (heads["token_class"].astype(str).to_numpy() != SINK)
+
+
+def in_force(result: Amplification) -> bool:
+    """Whether the model itself has the bias that was looked along."""
+    return result.run.get("direction", "bias") in ("bias", "effective") and result.run.get("bias") != "none"
+
+
+def findings(result: Amplification) -> pd.DataFrame:
+    """Return the findings, strongest first: by the end of the interval nearest to 0, so that rare classes do not win.
+
+    Columns: those of `heads` that a finding rests on (`COLUMNS`), and `beyond_equal_spread`: q < 0.05 against directions of
+    equal spread, raw or with position removed; missing where that was not measured.
+    """
+    heads = result.heads
+    lacking = [name for name in ("beyond_ci_low", "beyond_shifted_q") if name not in heads]
+    known = [name for name in COLUMNS if name in heads]
+    if lacking or not in_force(result):
+        return pd.DataFrame(columns=[*known, "beyond_equal_spread"])
+    nearest = np.maximum(heads["beyond_ci_low"], -heads["beyond_ci_high"])
+    found = rankable(heads) & (nearest > 0) & (heads["beyond_shifted_q"] < ALPHA)
+    order = np.argsort(-nearest[found].to_numpy(), kind="stable")
+    rows = heads.loc[found].iloc[order].reset_index(drop=True)
+    tested = [name for name in ("class_q", "class_beyond_q") if name in rows]
+    beyond = (rows[tested] < ALPHA).any(axis=1) if tested else pd.NA
+    return rows.loc[:, known].assign(beyond_equal_spread=beyond)
+
+
+def why_none(result: Amplification) -> str | None:
+    """Return why there is no finding, in one sentence; None where there are some."""
+    if len(findings(result)):
+        return None
+    if not in_force(result):
+        return (
+            "The bias looked along is not in force in this model, so nothing is found of it: these numbers are what such a "
+            "bias would do."
+        )
+    if "beyond_ci_low" not in result.heads:
+        return (
+            "Amplification was not split into position and what is beyond it (fit_tokens was 0, or an earlier version made "
+            "this), so there are no findings."
+        )
+    if "beyond_shifted_q" not in result.heads:
+        return (
+            "No labels were shifted (shifts was 0), so nothing shows what labels that mean nothing give, and there are no "
+            "findings."
+        )
+    if not rankable(result.heads).any():
+        return f"No class has {FEW_TOKENS} tokens, so nothing can be said of any; measure more text."
+    return "No pair of a head and a class is beyond position and beyond shifted labels."
+
+
+def summary(result: Amplification) -> pd.DataFrame:
+    """Return one row per scheme with how large amplification is over all pairs that are rankable, beside its controls.
+
+    Columns: scheme; `pairs`; `rms_amplification`, `rms_position`, `rms_beyond` (doublings); `rms_shifted`, what labels that
+    mean nothing give, the root of mean square and variance over shifts; `beyond_shifted`, `beyond_equal_spread`: pairs with
+    q < 0.05; `findings`.
+    """
+    heads, found = result.heads, findings(result)
+    shifted = result.nulls.loc[
+        (result.nulls["null"] == "shifted") & (result.nulls["statistic"] == "amplification")
+    ] if len(result.nulls) else result.nulls  # fmt: skip
+    rows = []
+    for scheme, rows_of in heads.groupby("scheme", sort=False):
+        pairs = rows_of.loc[rankable(rows_of)]
+        controls = shifted.loc[(shifted["scheme"] == scheme) & rankable(shifted)] if len(shifted) else shifted
+        rows.append({
+            "scheme": scheme, "pairs": len(pairs),
+            "rms_amplification": _rms(pairs, "log2_amplification"),
+            "rms_position": _rms(pairs, "log2_amplification_position"),
+            "rms_beyond": _rms(pairs, "log2_amplification_beyond"),
+            "rms_shifted": float(np.hypot(_rms(controls, "null_mean"), _rms(controls, "null_sd"))),
+            "beyond_shifted": _below(pairs, "beyond_shifted_q"), "beyond_equal_spread": _below(pairs, "class_beyond_q"),
+            "findings": int((found["scheme"] == scheme).sum()) if len(found) else 0,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _rms(rows: pd.DataFrame, column: str) -> float:
+    values = rows[column].to_numpy(np.float64) if column in rows else np.array([])
+    values = values[~np.isnan(values)]
+    return float(np.sqrt(np.mean(values**2))) if len(values) else np.nan
+
+
+def _below(rows: pd.DataFrame, column: str) -> float:
+    return float((rows[column] < ALPHA).sum()) if column in rows else np.nan

@@ -1,0 +1,310 @@
+"""What b_Q is used for: the loss when every bias score is replaced by what its position, class or type says of it.
+
+All heads of all layers are changed at once, so that a later layer's scores are those of the changed model, of which the
+replacement keeps the part named: nothing (b_Q removed), the mean given position, class or token type, or what that mean
+leaves over (`interp.analysis.interventions.scores`). The loss of each, less that of the unchanged model, is its cost, and
+
+    restored = 1 - cost / cost of removing b_Q,
+
+the share of what removing b_Q costs that is given back by a bias that knows so much. The control removes, beside b_Q, the
+scores along another direction of each head along which keys spread as much: what removing such scores costs whatever
+they mean.
+
+Intervals: Poisson bootstrap over documents, paired; that of the ratio is Fieller's, from the same replicates: bounded
+exactly where the interval of what removing costs does not hold 0, and missing elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from interp.analysis.accumulators import BootstrapSums, Sums, poisson_weights
+from interp.analysis.attention import HeadVectors
+from interp.analysis.batch import Batch, Classes, DocumentCounts
+from interp.analysis.direction import PerHead
+from interp.analysis.interventions.measure import (
+    Replicates,
+    Values,
+    classes_with_overall,
+    estimate,
+    with_overall,
+)
+from interp.analysis.interventions.result import OVERALL
+from interp.analysis.interventions.run import (
+    Stream,
+    by_document_and_class,
+    compare_predictions,
+    run_changed,
+    run_unchanged,
+)
+from interp.analysis.interventions.scores import (
+    POSITION,
+    TYPE,
+    KeysOfText,
+    Known,
+    TokenGroups,
+    equally_spread,
+    run_rescored,
+)
+from interp.analysis.interventions.uses import CONTROL, NOTHING, USES_COLUMNS, Uses
+from interp.analysis.resume import all_reduce_sums
+from interp.analysis.settings import UsesSettings
+from interp.analysis.significance import interval_over_documents
+from interp.data.classes.scheme import Scheme
+from interp.data.contexts import Contexts, TaggedDocument, pack
+from interp.errors import InterpError
+from interp.model.distributed import World
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import END_OF_TEXT
+
+
+class Replacement(NamedTuple):
+    """What stays of the bias scores; `known` is what the fitted mean knows, None for the control and for nothing."""
+
+    keeps: str
+    known: Known | None = None
+    rest: bool = False  # what the mean leaves over, not the mean
+    draw: int = 0
+
+
+def replacements(schemes: Iterable[str], controls: int) -> list[Replacement]:
+    """Return all of them, b_Q removed first."""
+    known = [POSITION, *(("class", name) for name in schemes), TYPE]
+    return [
+        Replacement(NOTHING),
+        *(Replacement(each[0], each) for each in known),
+        *(Replacement(f"all but {each[0]}", each, rest=True) for each in known),
+        *(Replacement(CONTROL, draw=draw) for draw in range(controls)),
+    ]
+
+
+class UsesSums(Sums):
+    """Losses per class of predicted tokens, of every replacement and last of the unchanged model.
+
+    Of several processes that read the same text each makes every so many of the stacks of runs, and the first the unchanged
+    one too; merged, they have all. Sums are float64 and do not grow with the corpus.
+
+    Args:
+        keys: of the first pass over the text.
+        plan: the replacements; their rows go in this order.
+        classes: of the predicted tokens.
+        settings: replicates, controls and seed.
+        stack: runs that go side by side along the batch axis.
+        world: this process among others.
+    """
+
+    PARTS = ("losses", "predicted")
+
+    def __init__(
+        self,
+        keys: KeysOfText,
+        plan: Sequence[Replacement],
+        classes: Classes,
+        settings: UsesSettings,
+        stack: int,
+        world: World | None = None,
+    ) -> None:
+        self.model, self.keys, self.plan, self.numbering = keys.model, keys, plan, classes
+        self.replicates, self.seed = settings.replicates, settings.seed
+        self.rank, self.size = (world.rank, world.size) if world else (0, 1)
+        drawn = equally_spread(keys.bias, keys.covariance(), settings.controls, settings.seed)
+        self.removed = {  # what queries lose; score hooks compute attention in the open, this does not
+            number: keys.bias if each.keeps == NOTHING else drawn[:, :, each.draw]
+            for number, each in enumerate(plan)
+            if each.known is None
+        }
+        rescored = [number for number in range(len(plan)) if number not in self.removed]
+        self.stacks = [
+            numbers[start : start + stack]
+            for numbers in (list(self.removed), rescored)
+            for start in range(0, len(numbers), stack)
+        ]
+        device = self.model.W_E.device
+        self.losses = BootstrapSums((len(plan) + 1, classes.number), self.replicates, device)
+        self.predicted = BootstrapSums((1, classes.number), self.replicates, device)
+
+    @torch.no_grad()
+    def update(self, contexts: Contexts) -> None:
+        """Run the model over a batch of contexts, unchanged and with every replacement, and add it."""
+        batch = Batch(contexts, self.numbering, self.model.W_E.device)
+        weights = poisson_weights(batch.document_indices, self.replicates, self.seed)
+        streams = run_unchanged(self.model, batch.contexts, _unseen)
+        if self.rank == 0:
+            ones = torch.ones(1, 1, int((batch.places > 0).sum()), device=batch.tokens.device)
+            self.predicted.add(0, by_document_and_class(ones, batch)[:, 0, 0], weights)
+            self._predict([len(self.plan)], streams[-1], streams[-1][None], batch, weights)
+        for numbers in islice(self.stacks, self.rank, None, self.size):
+            if numbers[0] in self.removed:
+                last = self._run_without(streams[0], [self.removed[number] for number in numbers])
+            else:
+                last = self._run_rescored(streams[0], [self.plan[number] for number in numbers], contexts)
+            self._predict(numbers, streams[-1], last, batch, weights)
+
+    def _run_without(self, stream: Stream, vectors: Sequence[PerHead]) -> Float[Tensor, "run batch pos d_model"]:
+        taken = -torch.stack(list(vectors))  # [run, layer, head_index, d_head]
+        changes = torch.stack([taken, torch.zeros_like(taken)], 1)
+        return run_changed(self.model, stream, 0, changes, _unseen)
+
+    def _run_rescored(
+        self, stream: Stream, made: Sequence[Replacement], contexts: Contexts
+    ) -> Float[Tensor, "run batch pos d_model"]:
+        groups = self.keys.groups.of(contexts, stream.device)
+        offsets = [self.keys.offset_given(groups[each.known]) for each in made if each.known]
+        added = [-offset if each.rest else offset for each, offset in zip(made, offsets, strict=True)]
+        kept = torch.tensor([float(each.rest) for each in made]).to(stream)
+        return run_rescored(self.model, stream, kept, torch.stack(added, 1))
+
+    def _predict(
+        self,
+        numbers: Sequence[int],
+        unchanged: Stream,
+        changed: Float[Tensor, "run batch pos d_model"],
+        batch: Batch,
+        weights: Float64[Tensor, "document replicate"],
+    ) -> None:
+        losses = compare_predictions(self.model, unchanged, changed, batch.contexts)[:, :1]
+        per_document = by_document_and_class(losses[:, :, batch.mask[:, 1:]], batch)[:, :, 0]
+        for place, number in enumerate(numbers):
+            self.losses.add(number, per_document[:, place], weights)
+
+    def mean_loss(self, number: int) -> tuple[Values, Replicates]:
+        """Return the mean loss per class, [token_class], and its replicates."""
+        total = self.losses.total[number] / self.predicted.total[0]
+        resampled = self.losses.resampled[:, number] / self.predicted.resampled[:, 0]
+        return total.cpu().numpy(), resampled.cpu().numpy()
+
+
+def _unseen(layer: int, q: HeadVectors, k: HeadVectors) -> None:
+    """Nothing of the heads is looked at."""
+
+
+def measure_uses(
+    model: HookedSymmetryBrokenTransformer,
+    documents: Iterable[TaggedDocument],
+    schemes: Sequence[Scheme],
+    settings: UsesSettings = UsesSettings(),
+    *,
+    stack: int = 8,
+    on_tokens: Callable[[int], None] | None = None,
+    world: World | None = None,
+) -> Uses:
+    """Run the model with its bias scores replaced by parts of themselves, and with controls, and compare losses.
+
+    The text is read once and kept, as whole numbers (8 bytes a token for each scheme, and 25), for it is passed over twice.
+
+    Args:
+        model: run in evaluation mode.
+        documents: tagged with exactly these schemes.
+        schemes: partitions of the tokens.
+        settings: which text is read, and how many controls there are.
+        stack: runs that go side by side along the batch axis; changes results only by float32 rounding.
+        on_tokens: called with the number of tokens of each batch when it is done.
+        world: of processes that read the same text and share the runs; all of them return the whole result.
+
+    Raises:
+        InterpError: no document, a model without tokenizer, or a scheme that is called "overall".
+    """
+    classes = classes_with_overall(schemes)
+    names = list(classes.names)[1:]
+    counts = DocumentCounts(classes, model.cfg.d_vocab)
+    pad_token, max_tokens = model.to_single_token(END_OF_TEXT), settings.max_tokens
+    size = settings.contexts_per_batch(model.cfg.n_ctx, 1024)
+    text = list(pack(counts.passing(with_overall(documents, max_tokens), max_tokens), model.cfg.n_ctx, size, pad_token))
+    if not counts.documents:
+        raise InterpError("The corpus has no document to measure; give one that is not empty.")
+    with model.evaluating(), model.bias(bias=settings.bias), torch.no_grad():
+        keys = KeysOfText(model, TokenGroups(classes, model.cfg.n_ctx, text), text)
+        biased = bool(keys.bias.any())
+        plan = replacements(names, settings.controls if biased else 0)
+
+        def fresh() -> UsesSums:
+            return UsesSums(keys, plan if biased else [], classes, settings, stack, world)
+
+        sums = fresh()
+        for contexts in text:
+            sums.update(contexts)
+            if on_tokens:
+                on_tokens(int(contexts.mask.sum()))
+        sums = all_reduce_sums(sums, fresh, world) if world else sums
+    plain = settings.plain()
+    loss = _table(sums, counts, plan)
+    return Uses(
+        loss,
+        run={
+            "model": model.cfg.model_name, "n_tokens": counts.tokens, "n_documents": counts.documents, "schemes": names,
+            **{name: plain[name] for name in READ_FROM_RUN}, "warnings": _warnings(loss, biased, keys),
+        },
+    )  # fmt: skip
+
+
+READ_FROM_RUN = ("bias", "controls", "max_tokens", "replicates", "seed")
+
+
+def _warnings(loss: pd.DataFrame, biased: bool, keys: KeysOfText) -> list[str]:
+    if not biased:
+        return ["No query bias is in force, so nothing changes."]
+    if bool(keys.offsets.isnan().any()):
+        return ["Only one document: there is no other to fit the means given position, class and type on."]
+    overall = loss.loc[(loss["keeps"] == NOTHING) & (loss["predicted_scheme"] == OVERALL), "restored"]
+    if overall.isna().all():
+        return [
+            "The interval of what removing b_Q costs holds 0 or is missing: which share of it is given back cannot be said."
+        ]
+    return []
+
+
+def _table(sums: UsesSums, counts: DocumentCounts, plan: Sequence[Replacement]) -> pd.DataFrame:
+    """Return the table `Uses.loss`."""
+    schemes, labels = counts.numbering.labels()
+    predicted = sums.predicted.total[0].cpu().numpy().astype(np.int64)
+    rows = pd.DataFrame({
+        "predicted_scheme": schemes, "predicted_class": labels, "n_tokens": predicted, "n_documents": counts.n_documents,
+    })  # fmt: skip
+    effective, frames = counts.effective(), []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        before, before_resampled = sums.mean_loss(-1)
+        losses = [sums.mean_loss(number if sums.plan else -1) for number in range(len(plan))]
+        costs = [(loss - before, resampled - before_resampled) for loss, resampled in losses]
+        for each, (loss, _), cost in zip(plan, losses, costs, strict=True):
+            change = estimate("difference", *cost, effective)
+            restored = {} if each.keeps == CONTROL else given_back(cost, costs[0], effective)
+            known = each.known or ("", "")
+            frame = rows.assign(keeps=each.keeps, scheme=known[1], draw=each.draw, loss=loss, loss_unchanged=before)
+            frames.append(frame.assign(**change, **restored))
+    return pd.concat(frames, ignore_index=True).reindex(columns=list(USES_COLUMNS))
+
+
+def given_back(
+    cost: tuple[Values, Replicates],
+    of_removing: tuple[Values, Replicates],
+    effective: Float64[np.ndarray, " token_class"],
+) -> dict[str, Values]:
+    """Return the columns `restored`, 1 - cost / cost of removing b_Q, and the ends of Fieller's 95% interval.
+
+    The interval of the ratio r = x / y holds every r for which 0 is in the interval of x - r y, whose half length is h
+    times its standard deviation over replicates: (x - r y)^2 <= h^2 (v_xx - 2 r v_xy + r^2 v_yy). It is bounded where y's
+    own interval does not hold 0, y^2 > h^2 v_yy; elsewhere all three columns are missing.
+    Source: Fieller, "Some problems in interval estimation", 1954.
+    """
+    (x, xs), (y, ys) = cost, of_removing
+    known = np.isfinite(xs) & np.isfinite(ys)  # [replicate, token_class]
+    count = known.sum(0)
+    off_x, off_y = (np.where(known, s - np.where(known, s, 0).sum(0) / count, 0) for s in (xs, ys))
+    v_xx, v_xy, v_yy = ((a * b).sum(0) / (count - 1) for a, b in ((off_x, off_x), (off_x, off_y), (off_y, off_y)))
+    _, half = interval_over_documents(np.zeros_like(y), np.ones_like(y), effective)
+    a, b, c = (p - half**2 * v for p, v in ((y * y, v_yy), (x * y, v_xy), (x * x, v_xx)))
+    bounded = a > 0
+    root = np.sqrt(np.maximum(b * b - a * c, 0))
+    ends = (1 - x / y, 1 - (b + root) / a, 1 - (b - root) / a)
+    return {
+        name: np.where(bounded & np.isfinite(end), end, np.nan)
+        for name, end in zip(("restored", "restored_ci_low", "restored_ci_high"), ends, strict=True)
+    }

@@ -1,0 +1,152 @@
+"""What the bias score varies with: eta squared of position, token type and token class, each alone and beyond the others.
+
+Eta squared of a grouping of the tokens is the part of the total sum of squares of the bias score, over tokens, that lies
+between its groups: R squared of the least-squares fit with one mean a group. *Beyond* another grouping it is by how much R
+squared grows when the grouping is added to the other in an additive fit (Frisch and Waugh, 1933; Lovell, 1963), so that
+eta2_position + eta2_class_beyond_position = eta2_class + eta2_position_beyond_class is R squared of the two together.
+Groups explain something by chance as well: G groups of N tokens, dealt at random, (G - 1) / (N - 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from interp.analysis.batch import Batch
+from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
+from interp.analysis.measurements.bias_scores import BiasScores
+from interp.analysis.measurements.position import Positions, explained_beyond, octave_strata, quarter_octaves
+from interp.analysis.measurements.tokens import Tokens
+from interp.analysis.nulls.equal_spread import EqualSpread, key_spread
+
+NUMBERS = (
+    "key_spread", "key_spread_p", "eta2_position", "eta2_type", "eta2_class", "eta2_class_beyond_position",
+    "eta2_class_beyond_type", "eta2_position_beyond_class", "eta2_type_beyond_position", "eta2_position_control",
+    "eta2_position_p", "eta2_class_control", "eta2_class_p", "eta2_type_chance",
+)  # fmt: skip
+
+
+class Explained(Measurement):
+    """Counts of token types by position, in quarter octaves; the rest of what it needs, others sum.
+
+    Memory: d_vocab * strata * 4 bytes, 8 MB for 50,257 types and 1,024 positions.
+    """
+
+    PARTS = ("count",)
+
+    def __init__(self, context: Context) -> None:
+        cfg = context.model.cfg
+        strata = octave_strata(cfg.n_ctx)
+        self.count = torch.zeros(cfg.d_vocab, strata, dtype=torch.int32, device=context.device)
+        self.stratum = quarter_octaves(torch.arange(cfg.n_ctx, device=context.device))  # [pos]
+
+    @classmethod
+    def wanted(cls, context: Context) -> Explained:
+        """Return a fresh one; every pass makes it."""
+        return cls(context)
+
+    def start(self, batch: Batch) -> None:
+        """Count the tokens."""
+        at = batch.tokens * self.count.shape[1] + self.stratum[batch.places]
+        self.count.view(-1).index_add_(0, at, torch.ones_like(at, dtype=torch.int32))
+
+    def layer(self, view: LayerView, batch: Batch) -> None:
+        """Add nothing: what is counted is the same in every layer."""
+
+    def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
+        """Return the table `explained`: one row per (layer, head, scheme), the columns `NUMBERS`.
+
+        Columns:
+            key_spread: sd of the bias scores over that along random directions as long as the bias, and `key_spread_p`, how
+                often one spreads the keys as much (`nulls.equal_spread.key_spread`).
+            eta2_position, eta2_type, eta2_class: of the position in the context, of the token type, of the scheme's class.
+            eta2_class_beyond_position, eta2_class_beyond_type, eta2_position_beyond_class, eta2_type_beyond_position: the
+                last with positions in quarter octaves.
+            eta2_position_control, eta2_class_control: its mean along directions of equal spread, chance included, and
+                `eta2_position_p`, `eta2_class_p`, how often one of `DRAWS` of them has an eta squared as large; one-sided.
+            eta2_type_chance: what so many types would explain by chance alone.
+
+        Missing for a head without a bias.
+        """
+        context, keys = found.context, found.of(EqualSpread)
+        shape, seed = (context.layers, context.heads), context.settings.seed
+        spread = keys.spread(found)
+        along, along_p = key_spread(as_numpy(context.shifts.vector.double()), spread, seed)
+        of_position = keys.between(keys.by_position, found.of(Positions).positions.count, spread)
+        layer, head = np.indices(shape).reshape(2, -1)
+        of_layers = [self._of_layer(found, layer) for layer in range(context.layers)]
+        frames = []
+        for scheme, columns in zip(context.classes.ranges, zip(*of_layers, strict=True), strict=True):
+            first, last = context.classes.ranges[scheme]
+            count = found.of(BiasScores).scores.count[first:last]
+            of_class = keys.between(keys.by_class[:, first:last], count, spread)
+            frame = pd.concat(columns, ignore_index=True).assign(
+                model=context.model.cfg.model_name, layer=layer, head=head, scheme=scheme,
+                key_spread=along.ravel(), key_spread_p=along_p.ravel(),
+            )  # fmt: skip
+            for name, law in (("eta2_position", of_position), ("eta2_class", of_class)):
+                value = frame[name].to_numpy().reshape(shape)
+                frame[f"{name}_control"] = np.where(np.isnan(value), np.nan, law.mean()).ravel()
+                frame[f"{name}_p"] = law.p(value, seed).ravel()
+            frames.append(frame.loc[:, ["model", "layer", "head", "scheme", *NUMBERS]])
+        return {"explained": pd.concat(frames, ignore_index=True)}
+
+    def _of_layer(self, found: Found, layer: int) -> list[pd.DataFrame]:
+        """What groups explain of the scores of a layer's heads: for each scheme, a row per head."""
+        tokens, positions = found.of(Tokens).scores, found.of(Positions)
+        types = as_numpy(tokens.count.nonzero().flatten())
+        n_type, n_position = as_numpy(tokens.count)[types], as_numpy(positions.positions.count)
+        n = n_type.sum()
+        mean = as_numpy(tokens.sum[layer].sum(-1, keepdim=True)) / n
+        total = as_numpy(tokens.squares[layer].sum(-1)) - n * mean[:, 0] ** 2
+
+        def centred(sums: Tensor, count: np.ndarray) -> np.ndarray:
+            return as_numpy(sums[layer]) - count * mean
+
+        by_type = centred(tokens.sum[..., types], n_type)
+        by_position = centred(positions.positions.sum, n_position)
+        by_stratum = np.stack([np.bincount(as_numpy(self.stratum), row, self.count.shape[1]) for row in by_position])
+        type_strata = as_numpy(self.count)[types].T  # [stratum, type]
+        position, of_type = _between(by_position, n_position), _between(by_type, n_type)
+        of_both = of_type + explained_beyond(type_strata, by_stratum, by_type)
+        per_head = {
+            "eta2_position": position, "eta2_type": of_type,
+            "eta2_type_beyond_position": of_both - _between(by_stratum, type_strata.sum(1)),
+        }  # fmt: skip
+        schemes = []
+        class_positions = as_numpy(positions.strata[0].count.sum(0))  # [token_class, pos]
+        for a, b in found.context.classes.spans:
+            by_class = centred(found.of(BiasScores).scores.sum[..., a:b], class_positions[a:b].sum(1))
+            of_class = _between(by_class, class_positions[a:b].sum(1))
+            beyond_position = explained_beyond(class_positions[a:b], by_class, by_position)
+            sums = per_head | {
+                "eta2_class": of_class, "eta2_class_beyond_position": beyond_position,
+                "eta2_class_beyond_type": explained_beyond(found.counts.token_classes[types, a:b].T, by_class, by_type),
+                "eta2_position_beyond_class": position + beyond_position - of_class,
+            }  # fmt: skip
+            columns = {name: np.maximum(value, 0) / total for name, value in sums.items()}
+            chance = np.where(np.isnan(columns["eta2_type"]), np.nan, (len(types) - 1) / (n - 1))
+            schemes.append(pd.DataFrame(columns | {"eta2_type_chance": chance}))
+        return schemes
+
+
+def _between(
+    by_group: Float64[np.ndarray, "head group"], count: Int[np.ndarray, " group"]
+) -> Float64[np.ndarray, " head"]:
+    """Sum of squares between groups, from their sums of values of mean 0."""
+    return np.divide(by_group**2, count, out=np.zeros_like(by_group), where=count > 0).sum(1)
+
+
+def overview(explained: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return for each scheme the medians over heads of the columns `NUMBERS` of the table `explained`, without missing ones.
+
+    As in "In the median head position explains 74% of the bias score, token class 7%, token type 22%": each is the median
+    of its own column, so they are not parts of one head's score.
+    """
+    schemes = explained.groupby("scheme", sort=False)
+    return {str(scheme): {name: float(rows[name].median()) for name in NUMBERS} for scheme, rows in schemes}

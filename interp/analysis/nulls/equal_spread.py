@@ -1,0 +1,225 @@
+"""Directions of equal spread: does the bias single a class out, or would any direction that spreads the keys as much?
+
+Keys vary far more along some directions than along others, and any set of tokens lies far out along the former. So a class
+is held against directions b that spread the keys *as much*: of which S^(1/2) b is isotropic, S the covariance of a head's
+keys. With x the mean key of the class less the mean of all keys, b . x / sqrt(d_head) the contrast of bias scores,
+
+    cos2_w = (b . x)^2 / ((b' S b) (x' S^-1 x)) ~ Beta(1/2, (d - 1) / 2),
+
+exactly and for these very keys, since cos2_w is the squared cosine of S^(1/2) b, isotropic, and the fixed S^(-1/2) x. That
+is why it holds however rare the class, and why it does not say whether other documents would give another x. With position
+removed, x is the class's effect in the regression of the keys on class and position, S their covariance within positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int, Int64
+from torch import Tensor
+
+from interp.analysis.batch import Batch
+from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
+from interp.analysis.measurements.bias_scores import BiasScores
+from interp.analysis.measurements.position import Positions, adjusted_contrasts
+from interp.analysis.nulls.table import Null
+from interp.analysis.significance import p_of_projection
+
+CUT = 1e-9
+"""Eigenvalues of S below this part of its largest are rounding: their directions are left out, and d counts the others."""
+
+ROUNDING = 1e-12
+"""What is no larger, where 1 is all, is not there: of x' S^-1 x and of what groups explain along any direction."""
+
+DRAWS = 1000
+"""Isotropic directions behind a p that has no closed form; keyed by (seed, layer). No p is below 1 / (DRAWS + 1)."""
+
+PerHead = Float64[np.ndarray, "layer head_index"]
+HeadVectors = Float64[np.ndarray, "layer head_index d_head"]
+ClassVectors = Float64[np.ndarray, "layer head_index token_class d_head"]
+Covariance = Float64[np.ndarray, "layer head_index d_head d_head"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a head's keys spread: S = sum_i values_i v_i v_i', the v_i the columns of `vectors`; values below `CUT` are 0."""
+
+    values: HeadVectors
+    vectors: Covariance
+
+    @classmethod
+    def of(cls, covariance: Covariance) -> Spread:
+        """Take a covariance apart."""
+        values, vectors = np.linalg.eigh(covariance)
+        return cls(np.where(values > CUT * values[..., -1:], values, 0.0), vectors)
+
+    @property
+    def rank(self) -> Int64[np.ndarray, "layer head_index"]:
+        """In how many directions the keys vary: what the law takes for d."""
+        return (self.values > 0).sum(-1)
+
+    def variance(self, vector: HeadVectors) -> PerHead:
+        """Return b' S b: d_head times the variance of the bias scores."""
+        return (self.values * np.einsum("lhde,lhd->lhe", self.vectors, vector) ** 2).sum(-1)
+
+    def whitened(self, x: Float64[np.ndarray, "layer head_index row d_head"]) -> Float64[np.ndarray, "..."]:
+        """Return rows of S^(-1/2) x, in the basis of the v_i; S^-1 is the pseudo-inverse."""
+        scale = np.divide(1.0, np.sqrt(self.values), out=np.zeros_like(self.values), where=self.values > 0)
+        return np.einsum("lhrd,lhde->lhre", x, self.vectors) * scale[..., None, :]
+
+
+class Quadratic(NamedTuple):
+    """The law of w' M w / |w|^2 for isotropic w in `rank` dimensions, by the eigenvalues of M, ascending."""
+
+    eigenvalues: HeadVectors
+    rank: Int[np.ndarray, "layer head_index"]
+
+    def mean(self) -> PerHead:
+        """Return tr M / rank."""
+        return self.eigenvalues.sum(-1) / self.rank
+
+    def p(self, value: PerHead, seed: int) -> PerHead:
+        """Return (1 + draws at least as large as the value) / (1 + draws), one-sided.
+
+        Missing where the value is, and where no direction gives anything but 0.
+        """
+        found = np.full(value.shape, np.nan)
+        size = self.eigenvalues.shape[-1]
+        for layer, eigenvalues in enumerate(self.eigenvalues):
+            squares = np.random.default_rng([seed, layer]).standard_normal((len(eigenvalues), DRAWS, size)) ** 2
+            inside = np.arange(size) >= size - self.rank[layer, :, None]  # [head_index, d_head]
+            drawn = np.einsum("hrd,hd->hr", squares, eigenvalues) / np.einsum("hrd,hd->hr", squares, inside)
+            found[layer] = (1 + (drawn >= value[layer, :, None]).sum(-1)) / (1 + DRAWS)
+        return np.where(np.isnan(value) | ~self.eigenvalues.any(-1), np.nan, found)
+
+
+class EqualSpread(Measurement):
+    """Sums of keys by class and by position, and of k k', per head: all that directions of equal spread need.
+
+    Float64; memory n_layers * n_heads * d_head * (d_head + classes + n_ctx) * 8 bytes does not grow with the corpus: 80 MB
+    for GPT-2 small and 1,024 positions.
+    """
+
+    PARTS = ("squares", "by_class", "by_position")
+
+    def __init__(self, context: Context) -> None:
+        layers, heads, classes = context.per_class
+        cfg, device = context.model.cfg, context.device
+        self.squares = torch.zeros(layers, heads, cfg.d_head, cfg.d_head, dtype=torch.float64, device=device)
+        self.by_class = torch.zeros(layers, classes, heads, cfg.d_head, dtype=torch.float64, device=device)
+        self.by_position = torch.zeros(layers, cfg.n_ctx, heads, cfg.d_head, dtype=torch.float64, device=device)
+
+    @classmethod
+    def wanted(cls, context: Context) -> EqualSpread:
+        """Return a fresh one; every pass makes it."""
+        return cls(context)
+
+    def layer(self, view: LayerView, batch: Batch) -> None:
+        """Add the keys of one layer."""
+        keys = view.keys.double()
+        by_head = keys.transpose(0, 1)  # [head_index, token, d_head]
+        self.squares[view.layer] += by_head.transpose(1, 2) @ by_head
+        for row in batch.classes:
+            self.by_class[view.layer].index_add_(0, row, keys)
+        self.by_position[view.layer].index_add_(0, batch.places, keys)
+
+    def offsets(
+        self, count: Int64[Tensor, " token_class"], spans: Sequence[tuple[int, int]]
+    ) -> Float64[Tensor, "layer head_index token_class d_head"]:
+        """Return each class's mean key less the mean key of all tokens; its product with b_Q / sqrt(d_head) is Delta_c."""
+        parts = []
+        for first, last in spans:
+            overall = self.by_class[:, first:last].sum(1, keepdim=True) / count[first:last].sum()
+            parts.append(self.by_class[:, first:last] / count[first:last, None, None] - overall)
+        return torch.cat(parts, 1).transpose(1, 2)
+
+    def offsets_beyond_position(self, found: Found) -> ClassVectors:
+        """Return each class's effect on the keys at given positions; missing where it shares none with the others."""
+        count = as_numpy(found.of(Positions).strata[0].count.sum(0))  # [token_class, pos]
+        layers = []
+        for by_class, by_position in zip(self.by_class, self.by_position, strict=True):
+            rows = as_numpy(by_class.flatten(1).T), as_numpy(by_position.flatten(1).T)  # [head_index * d_head, group]
+            effects = [adjusted_contrasts(count[a:b], rows[0][:, a:b], rows[1]) for a, b in found.context.classes.spans]
+            layers.append(np.concatenate(effects, 1).reshape(*by_class.shape[1:], -1).swapaxes(1, 2))
+        return np.stack(layers)
+
+    def spread(self, found: Found, within_positions: bool = False) -> Spread:
+        """Return S of all tokens, or of what is left of the keys when each position's mean is taken away."""
+        count = found.of(Positions).positions.count
+        means = self._deviations(self.by_position, count, centred=not within_positions)
+        overall = self.by_position.sum(1) / count.sum()
+        removed = means if within_positions else torch.einsum("lhd,lhe->lhde", overall, overall)
+        return Spread.of(as_numpy(self.squares / count.sum() - removed))
+
+    def between(
+        self,
+        sums: Float64[Tensor, "layer group head_index d_head"],
+        count: Int64[Tensor, " group"],
+        spread: Spread,
+    ) -> Quadratic:
+        """Return the law of eta squared of a grouping of the tokens along directions of equal spread.
+
+        Eta squared along b is b' B b / b' S b, B the covariance of the groups' mean keys: with w = S^(1/2) b isotropic,
+        w' S^(-1/2) B S^(-1/2) w / |w|^2, of mean tr(S^-1 B) / d.
+        """
+        between = as_numpy(self._deviations(sums, count))
+        half = spread.whitened(spread.whitened(between).swapaxes(-1, -2))
+        eigenvalues = np.linalg.eigvalsh(half)
+        return Quadratic(np.where(eigenvalues > ROUNDING, eigenvalues, 0.0), spread.rank)
+
+    @staticmethod
+    def _deviations(
+        sums: Float64[Tensor, "layer group head_index d_head"], count: Int64[Tensor, " group"], centred: bool = True
+    ) -> Float64[Tensor, "layer head_index d_head d_head"]:
+        """Return sum_g n_g m_g m_g' / N over the groups' mean keys m_g, less m m' of their overall mean where centred."""
+        n = count.double()[:, None, None]
+        found = []
+        for of_layer in sums:
+            centre = of_layer.sum(0) / n.sum() if centred else 0.0
+            scaled = torch.where(n > 0, (of_layer - n * centre) / n.sqrt(), 0.0)
+            found.append(torch.einsum("ghd,ghe->hde", scaled, scaled) / n.sum())
+        return torch.stack(found)
+
+    def nulls(self, found: Found) -> Iterator[Null]:
+        """Yield the null of the contrast, raw and between tokens of the same position: `class` and `class_beyond`."""
+        vector = as_numpy(found.context.shifts.vector.double())
+        offsets = as_numpy(self.offsets(found.of(BiasScores).scores.count, found.context.classes.spans))
+        yield equal_spread("contrast", "class", vector, offsets, self.spread(found))
+        beyond = self.offsets_beyond_position(found)
+        yield equal_spread("contrast beyond position", "class_beyond", vector, beyond, self.spread(found, True))
+
+
+def equal_spread(statistic: str, columns: str, vector: HeadVectors, offsets: ClassVectors, spread: Spread) -> Null:
+    """Return the exact null of b . x / sqrt(d_head) under directions of equal spread, b `vector` and x `offsets`.
+
+    Missing for a class that does not differ from all tokens in any key, and where the bias spreads no keys.
+    """
+    variance, rank = spread.variance(vector)[..., None], spread.rank[..., None].astype(np.float64)
+    length = np.square(spread.whitened(offsets)).sum(-1)  # x' S^-1 x
+    value = np.einsum("lhd,lhcd->lhc", vector, offsets)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = value / np.where(length > ROUNDING, np.sqrt(variance * length), np.nan)
+        p = p_of_projection(cosine, rank)
+        scale = vector.shape[-1] ** 0.5
+        sd = np.sqrt(variance * length / rank) / scale
+    mean = np.where(np.isnan(sd), np.nan, 0.0)
+    return Null("equal spread", statistic, mean, sd, p, np.full_like(p, np.nan), 0, value / scale, columns)
+
+
+def key_spread(
+    vector: Float[np.ndarray, "layer head_index d_head"], spread: Spread, seed: int
+) -> tuple[PerHead, PerHead]:
+    """Return the sd of the bias scores over their rms along random directions as long as b, and its p among them.
+
+    sqrt(b' S b d / (|b|^2 tr S)); p is that of random directions that spread the keys at least as much, of `DRAWS`. It says
+    how the direction lies in the keys, and nothing about classes.
+    """
+    variance, length = spread.variance(vector), np.square(vector).sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = variance / length  # u' S u of the unit vector u
+        law = Quadratic(spread.values, np.full(each.shape, vector.shape[-1]))
+        return np.sqrt(each / law.mean()), law.p(each, seed)
