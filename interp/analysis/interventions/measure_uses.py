@@ -51,7 +51,6 @@ from interp.analysis.interventions.scores import (
     KeysOfText,
     Known,
     TokenGroups,
-    equally_spread,
     run_rescored,
 )
 from interp.analysis.interventions.uses import CONTROL, NOTHING, USES_COLUMNS, Uses
@@ -115,7 +114,7 @@ class UsesSums(Sums):
         self.model, self.keys, self.plan, self.numbering = keys.model, keys, plan, classes
         self.replicates, self.seed = settings.replicates, settings.seed
         self.rank, self.size = (world.rank, world.size) if world else (0, 1)
-        drawn = equally_spread(keys.bias, keys.covariance(), settings.controls, settings.seed)
+        drawn = keys.spread().directions(keys.bias, settings.controls, settings.seed)
         self.removed = {  # what queries lose; score hooks compute attention in the open, this does not
             number: keys.bias if each.keeps == NOTHING else drawn[:, :, each.draw]
             for number, each in enumerate(plan)

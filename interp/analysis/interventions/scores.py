@@ -1,4 +1,4 @@
-"""Bias scores and what they depend on: their means over a text, runs with other scores, directions that spread keys as much.
+"""Bias scores and what they depend on: their means over a text, and runs with other scores.
 
 The bias score of key j is beta_j = b_Q . k_j / sqrt(d_head), the same for every query, with RoPE too: b_Q is added after the
 rotation, and k_j is the rotated key. Its mean m(x) given what is known of the token, x (its position in the context, its
@@ -25,7 +25,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.analysis.accumulators import GroupedMoments
 from interp.analysis.attention import HeadVectors
 from interp.analysis.batch import Classes, visit_queries_and_keys
-from interp.analysis.direction import PerHead, random_directions
+from interp.analysis.spread import Spread
 from interp.data.contexts import Contexts
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -33,7 +33,6 @@ Known = tuple[str, str]
 """What is known of a token: ("position", ""), ("type", ""), or ("class", scheme)."""
 POSITION: Known = ("position", "")
 TYPE: Known = ("type", "")
-SMALLEST = 1e-6  # of the largest variance: along directions below it keys do not vary but for rounding
 
 
 class TokenGroups:
@@ -117,10 +116,10 @@ class KeysOfText:
         other = (groups + self.groups.number) % (2 * self.groups.number)
         return self.offsets[..., other].movedim(1, 2)
 
-    def covariance(self) -> Float64[Tensor, "layer head_index d_head d_head"]:
-        """Return the covariance of each head's keys over all tokens."""
+    def spread(self) -> Spread:
+        """Return how each head's keys spread over all tokens."""
         mean = self.keys / self.count
-        return self.products / self.count - mean[..., :, None] * mean[..., None, :]
+        return Spread.of((self.products / self.count - mean[..., :, None] * mean[..., None, :]).cpu().numpy())
 
 
 def group_offsets(
@@ -143,25 +142,6 @@ def group_offsets(
     varied = count * ((between - within) / typical).clamp(min=0)  # n t
     offsets = ((total / count - mean) * varied / (varied + within)).nan_to_num(0.0)
     return offsets if size else offsets.fill_(torch.nan)
-
-
-def equally_spread(
-    vector: PerHead, covariance: Float64[Tensor, "layer head_index d_head d_head"], count: int, seed: int
-) -> Float[Tensor, "layer head_index direction d_head"]:
-    """Return random directions u of each head along which keys spread as much as along its `vector` b.
-
-    u = c S^(-1/2) z with z isotropic and u' S u = b' S b, S the covariance of the keys: every such u is as likely as any
-    other in the coordinates in which keys vary alike in all directions. Where keys do not vary at all (but for rounding)
-    u has no part. Like `random_directions`, z depends on (seed, layer) and the sizes alone.
-    """
-    variances, axes = torch.linalg.eigh(covariance)  # [layer, head_index, d_head], and axes in columns
-    spread = torch.einsum("lhd,lhde,lhe->lh", vector.double(), covariance, vector.double()).clamp(min=0)
-    varied = variances > SMALLEST * variances.amax(-1, keepdim=True)
-    drawn = random_directions(torch.ones_like(vector), count, seed).double() @ axes  # along the axes
-    whitened = drawn * torch.where(varied, variances.clamp(min=0), 1).rsqrt()[..., None, :] * varied[..., None, :]
-    length = (whitened.square() * variances[..., None, :]).sum(-1)  # u' S u of each
-    factor = torch.where(length > 0, (spread[..., None] / length).sqrt(), 0)
-    return ((whitened @ axes.transpose(-1, -2)) * factor[..., None]).to(vector)
 
 
 @torch.no_grad()

@@ -14,12 +14,10 @@ removed, x is the class's effect in the regression of the keys on class and posi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from interp.analysis.batch import Batch
@@ -28,73 +26,9 @@ from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.position import Positions, adjusted_contrasts
 from interp.analysis.nulls.table import Null
 from interp.analysis.significance import p_of_projection
+from interp.analysis.spread import ROUNDING, HeadVectors, Quadratic, Spread
 
-CUT = 1e-9
-"""Eigenvalues of S below this part of its largest are rounding: their directions are left out, and d counts the others."""
-
-ROUNDING = 1e-12
-"""What is no larger, where 1 is all, is not there: of x' S^-1 x and of what groups explain along any direction."""
-
-DRAWS = 1000
-"""Isotropic directions behind a p that has no closed form; keyed by (seed, layer). No p is below 1 / (DRAWS + 1)."""
-
-PerHead = Float64[np.ndarray, "layer head_index"]
-HeadVectors = Float64[np.ndarray, "layer head_index d_head"]
 ClassVectors = Float64[np.ndarray, "layer head_index token_class d_head"]
-Covariance = Float64[np.ndarray, "layer head_index d_head d_head"]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How a head's keys spread: S = sum_i values_i v_i v_i', the v_i the columns of `vectors`; values below `CUT` are 0."""
-
-    values: HeadVectors
-    vectors: Covariance
-
-    @classmethod
-    def of(cls, covariance: Covariance) -> Spread:
-        """Take a covariance apart."""
-        values, vectors = np.linalg.eigh(covariance)
-        return cls(np.where(values > CUT * values[..., -1:], values, 0.0), vectors)
-
-    @property
-    def rank(self) -> Int64[np.ndarray, "layer head_index"]:
-        """In how many directions the keys vary: what the law takes for d."""
-        return (self.values > 0).sum(-1)
-
-    def variance(self, vector: HeadVectors) -> PerHead:
-        """Return b' S b: d_head times the variance of the bias scores."""
-        return (self.values * np.einsum("lhde,lhd->lhe", self.vectors, vector) ** 2).sum(-1)
-
-    def whitened(self, x: Float64[np.ndarray, "layer head_index row d_head"]) -> Float64[np.ndarray, "..."]:
-        """Return rows of S^(-1/2) x, in the basis of the v_i; S^-1 is the pseudo-inverse."""
-        scale = np.divide(1.0, np.sqrt(self.values), out=np.zeros_like(self.values), where=self.values > 0)
-        return np.einsum("lhrd,lhde->lhre", x, self.vectors) * scale[..., None, :]
-
-
-class Quadratic(NamedTuple):
-    """The law of w' M w / |w|^2 for isotropic w in `rank` dimensions, by the eigenvalues of M, ascending."""
-
-    eigenvalues: HeadVectors
-    rank: Int[np.ndarray, "layer head_index"]
-
-    def mean(self) -> PerHead:
-        """Return tr M / rank."""
-        return self.eigenvalues.sum(-1) / self.rank
-
-    def p(self, value: PerHead, seed: int) -> PerHead:
-        """Return (1 + draws at least as large as the value) / (1 + draws), one-sided.
-
-        Missing where the value is, and where no direction gives anything but 0.
-        """
-        found = np.full(value.shape, np.nan)
-        size = self.eigenvalues.shape[-1]
-        for layer, eigenvalues in enumerate(self.eigenvalues):
-            squares = np.random.default_rng([seed, layer]).standard_normal((len(eigenvalues), DRAWS, size)) ** 2
-            inside = np.arange(size) >= size - self.rank[layer, :, None]  # [head_index, d_head]
-            drawn = np.einsum("hrd,hd->hr", squares, eigenvalues) / np.einsum("hrd,hd->hr", squares, inside)
-            found[layer] = (1 + (drawn >= value[layer, :, None]).sum(-1)) / (1 + DRAWS)
-        return np.where(np.isnan(value) | ~self.eigenvalues.any(-1), np.nan, found)
 
 
 class EqualSpread(Measurement):
@@ -208,18 +142,3 @@ def equal_spread(statistic: str, columns: str, vector: HeadVectors, offsets: Cla
         sd = np.sqrt(variance * length / rank) / scale
     mean = np.where(np.isnan(sd), np.nan, 0.0)
     return Null("equal spread", statistic, mean, sd, p, np.full_like(p, np.nan), 0, value / scale, columns)
-
-
-def key_spread(
-    vector: Float[np.ndarray, "layer head_index d_head"], spread: Spread, seed: int
-) -> tuple[PerHead, PerHead]:
-    """Return the sd of the bias scores over their rms along random directions as long as b, and its p among them.
-
-    sqrt(b' S b d / (|b|^2 tr S)); p is that of random directions that spread the keys at least as much, of `DRAWS`. It says
-    how the direction lies in the keys, and nothing about classes.
-    """
-    variance, length = spread.variance(vector), np.square(vector).sum(-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        each = variance / length  # u' S u of the unit vector u
-        law = Quadratic(spread.values, np.full(each.shape, vector.shape[-1]))
-        return np.sqrt(each / law.mean()), law.p(each, seed)

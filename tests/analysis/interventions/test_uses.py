@@ -12,11 +12,12 @@ from interp.analysis.accumulators import poisson_weights
 from interp.analysis.interventions.measure import classes_with_overall, with_overall
 from interp.analysis.interventions.measure_uses import given_back, measure_uses
 from interp.analysis.interventions.run import run_changed, run_unchanged
-from interp.analysis.interventions.scores import KeysOfText, TokenGroups, equally_spread, run_rescored
+from interp.analysis.interventions.scores import KeysOfText, TokenGroups, run_rescored
 from interp.analysis.interventions.uses import NOTHING, USES_COLUMNS, Uses
 from interp.analysis.result import Amplification
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings, UsesSettings
+from interp.analysis.spread import Spread
 from interp.data.contexts import TaggedDocument, pack
 from interp.data.corpora.corpus import Document
 from interp.errors import InterpError
@@ -138,7 +139,7 @@ def test_every_loss_equals_the_whole_model_with_explicit_patterns_in_float64(mak
         np.testing.assert_array_equal(by_class["n_tokens"], np.bincount(label))
     assert len(set(np.round(differences, 6))) == 7  # every replacement does something else
     keys, _ = keys_of(model, documents, scheme)
-    drawn = equally_spread(keys.bias, keys.covariance(), 1, 0)[:, :, 0]
+    drawn = keys.spread().directions(keys.bias, 1, 0)[:, :, 0]
     for layer_head, beta in scores.items():  # a control takes the scores along its direction away
         assert np.abs(beta).max() > 0 and drawn[layer_head[1:]].abs().max() > 0
     with model.bias(bias=(model.biases_in_force()[0] - drawn, None)):
@@ -169,7 +170,7 @@ def test_scores_of_every_control_spread_as_those_of_b_q(make_model, make_documen
     model, scheme = make_model(**changes), make_scheme("s", 3)
     documents = make_documents([scheme], 60, [30, 25, 40, 45])
     keys, text = keys_of(model, documents, scheme)
-    directions = equally_spread(keys.bias, keys.covariance(), 20, 5)
+    directions = keys.spread().directions(keys.bias, 20, 5)
     found = {}
     name = "hook_rot_k" if model.cfg.positional == "rope" else "hook_k"
     for batch in text:
@@ -183,7 +184,7 @@ def test_scores_of_every_control_spread_as_those_of_b_q(make_model, make_documen
         torch.testing.assert_close(along, expected[:, None].expand_as(along), rtol=1e-5, atol=0)
     cosines = torch.nn.functional.cosine_similarity(directions[..., :1, :], directions[..., 1:, :], dim=-1)
     assert cosines.abs().max() < 1 - 1e-3  # no two are alike
-    none = equally_spread(torch.zeros_like(keys.bias), keys.covariance(), 3, 5)
+    none = keys.spread().directions(torch.zeros_like(keys.bias), 3, 5)
     assert (none == 0).all()
 
 
@@ -191,7 +192,7 @@ def test_where_keys_do_not_vary_controls_have_no_part():
     basis = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
     variances = torch.tensor([4.0, 1.0, 0.3, 0.1, 0.0, 0.0], dtype=torch.float64)
     covariance = (basis * variances) @ basis.T
-    u = equally_spread(torch.ones(1, 1, 6), covariance[None, None], 50, 0)[0, 0].double()
+    u = Spread.of(covariance[None, None].numpy()).directions(torch.ones(1, 1, 6), 50, 0)[0, 0].double()
     torch.testing.assert_close(((u @ covariance) * u).sum(-1), covariance.sum().expand(50), rtol=1e-5, atol=0)
     assert (u @ basis[:, 4:]).abs().max() < 1e-5 * u.abs().max()
     scores = (u @ basis[:, :4]) * variances[:4].sqrt()  # equally large along all axes in which keys vary
