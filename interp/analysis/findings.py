@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from interp.analysis.significance import corrected_within
+
 if TYPE_CHECKING:
     from interp.analysis.result import Amplification
 
@@ -31,7 +33,6 @@ ALPHA = 0.05
 COLUMNS = (
     "layer", "head", "scheme", "token_class", "n_tokens", "log2_amplification", "log2_amplification_position",
     "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high", "beyond_shifted_q", "class_q", "class_beyond_q",
-    "beyond_equal_spread",
 )  # fmt: skip
 
 
@@ -51,11 +52,29 @@ def findings(result: Amplification) -> pd.DataFrame:
 
     Columns: those of `heads` that a finding rests on (`COLUMNS`), and `beyond_equal_spread`: q < 0.05 against directions of
     equal spread, raw or with position removed; missing where that was not measured.
+
+    A run with `held_out` chose pairs on other documents: only those are tested, and corrected for their number. What the
+    choice rested on stands in `chosen_amplification` and `chosen_beyond`, larger in the mean, as it was chosen for it.
     """
-    heads = result.heads
-    lacking = [name for name in ("beyond_ci_low", "beyond_shifted_q") if name not in heads]
-    known = [name for name in COLUMNS if name in heads]
-    if lacking or not in_force(result):
+    if not in_force(result):
+        return findings_of(result.heads.iloc[:0])
+    if not result.run.get("held_out"):
+        return findings_of(result.heads)
+    if (chosen := result.further.get("chosen")) is None or chosen.empty:  # an empty table is not saved
+        return findings_of(result.heads.iloc[:0])
+    keys = ["layer", "head", "scheme", "token_class"]
+    before = {"log2_amplification": "chosen_amplification", "log2_amplification_beyond": "chosen_beyond"}
+    chosen = chosen.loc[:, [*keys, *before]].rename(columns=before)
+    heads = result.heads.merge(chosen.astype({name: result.heads[name].dtype for name in keys}), on=keys)
+    for name in [name for name in heads if str(name).endswith("_q") and name.replace("_q", "_p") in heads]:
+        heads[name] = corrected_within(heads.assign(p=heads[name.replace("_q", "_p")]), ["scheme"])
+    return findings_of(heads)
+
+
+def findings_of(heads: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `heads` that are findings if the bias is in force, as `findings` does."""
+    known = [name for name in (*COLUMNS, "chosen_amplification", "chosen_beyond") if name in heads]
+    if not {"beyond_ci_low", "beyond_shifted_q"} <= set(heads):
         return pd.DataFrame(columns=[*known, "beyond_equal_spread"])
     nearest = np.maximum(heads["beyond_ci_low"], -heads["beyond_ci_high"])
     found = rankable(heads) & (nearest > 0) & (heads["beyond_shifted_q"] < ALPHA)
@@ -87,6 +106,10 @@ def why_none(result: Amplification) -> str | None:
         )
     if not rankable(result.heads).any():
         return f"No class has {FEW_TOKENS} tokens, so nothing can be said of any; measure more text."
+    if not result.heads.loc[rankable(result.heads), "beyond_ci_low"].notna().any():
+        return "There are too few documents for intervals over documents, so nothing can be said beyond them; measure more."
+    if result.run.get("held_out"):
+        return "Of what one half of the documents chose, nothing is beyond position and beyond shifted labels in the other."
     return "No pair of a head and a class is beyond position and beyond shifted labels."
 
 

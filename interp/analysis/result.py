@@ -80,6 +80,8 @@ class Amplification:
                 statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
             explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
                 position, token type and class, alone and beyond each other (`measurements.explained`).
+            chosen: of a run with `held_out`, the rows that are findings in the half of the documents that chose; all else
+                here is of the other half.
             bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
         run: how it was made: model, corpus, n_tokens, n_documents, schemes, bias, direction, seed, versions, warnings ...
         interventions: what changes when the biases are scaled and the model is run again, with the tables `attention`,
@@ -256,6 +258,6 @@ class Amplification:
 
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "bias_samples", "bias_draws", "static_tokens", "static_positions",
-    "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained",
+    "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

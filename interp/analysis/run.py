@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from interp.analysis.accumulators import Sums
 from interp.analysis.batch import Batch, DocumentCounts, visit_queries_and_keys
 from interp.analysis.direction import direction_name
+from interp.analysis.findings import findings_of
 from interp.analysis.fitted import HasTokens, fit_means, sample_of
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_draws import BiasDraws
@@ -71,6 +72,16 @@ class Pass(Sums):
         for measurement in self.measurements:
             measurement.close()
 
+    @property
+    def tokens(self) -> int:
+        """Tokens seen."""
+        return self.counts.tokens
+
+    @property
+    def reported(self) -> Pass:
+        """The pass whose tables these are: this one."""
+        return self
+
     def _update(self, batch: Batch) -> None:
         for measurement in self.measurements:
             measurement.start(batch)
@@ -96,6 +107,46 @@ class Pass(Sums):
             for measurement in self.measurements:
                 tables |= measurement.tables(found)
         return {"heads": found.heads, **tables, "nulls": found.nulls}
+
+
+class Halves(Sums):
+    """Two passes over two halves of the documents: what one shows is held against what the other chose to look at.
+
+    Half 0 has the documents numbered 0, 1, 4, 5, ... and half 1 the others, so that means by position are cross-fitted
+    inside each half too.
+    """
+
+    PARTS = ("passes",)
+
+    def __init__(self, context: Context) -> None:
+        self.passes = [Pass(context), Pass(context)]
+
+    def add(
+        self, documents: Iterable[TaggedDocument], block: Block | None, on_tokens: Callable[[int], None] | None = None
+    ) -> None:
+        """Add the documents of a block, each to the pass of its half; they are held in memory until the block is done."""
+        documents = list(documents)
+        for half, of_half in enumerate(self.passes):
+            of_half.add((each for each in documents if each.index // 2 % 2 == half), block, on_tokens)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen in both halves."""
+        return sum(of_half.tokens for of_half in self.passes)
+
+    @property
+    def reported(self) -> Pass:
+        """The pass whose tables these are: that of half 1."""
+        return self.passes[1]
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return the tables of half 1, and as `chosen` the rows of `heads` that are findings in half 0."""
+        choosing, reporting = self.passes
+        if not (choosing.counts.documents and reporting.counts.documents):
+            raise InterpError("The corpus has no documents in one of the halves; held_out needs at least 3 documents.")
+        tables = choosing.tables()
+        chosen = findings_of(tables["heads"])
+        return {**reporting.tables(), "chosen": chosen}
 
 
 def by_block(documents: Iterable[TaggedDocument]) -> Iterator[tuple[Block | None, Iterator[TaggedDocument]]]:
@@ -144,22 +195,23 @@ def measure(
         context = Context.of(model, schemes, settings, deciles)
         means = fit_means(model, context.shifts.vector, settings, sample)
         context = replace(context, means=means)
-        total = Pass(context)
+        kind = Halves if settings.held_out else Pass
+        total = kind(context)
         if resume:
             resume.restore(total)
             if on_tokens:
-                on_tokens(total.counts.tokens)
+                on_tokens(total.tokens)
         for block, of_block in by_block(take_tokens(documents, settings.max_tokens)):
             total.add(of_block, block, on_tokens)
             if resume and block:
                 resume.save(block, total)
-        total = all_reduce_sums(total, lambda: Pass(context), world) if world else total
-        if not total.counts.documents:
+        total = all_reduce_sums(total, lambda: kind(context), world) if world else total
+        if not total.tokens:
             raise InterpError("The corpus has no document to measure; give one that is not empty.")
-        tables = total.tables()
+        tables, counts = total.tables(), total.reported.counts
     plain = replace(settings, schemes=schemes, direction=direction_name(settings.direction)).plain()
     return Amplification.of(tables, {
-        "model": model.cfg.model_name, "n_tokens": total.counts.tokens, "n_documents": total.counts.documents,
+        "model": model.cfg.model_name, "n_tokens": counts.tokens, "n_documents": counts.documents,
         "n_layers": context.layers, "n_heads": context.heads, "n_ctx": model.cfg.n_ctx,
         "tokenizer_sha256": tokenizer_sha256(model.need_tokenizer()), "settings": plain,
         **{name: plain[name] for name in READ_FROM_RUN},
@@ -168,5 +220,6 @@ def measure(
 
 READ_FROM_RUN = (
     "schemes", "bias", "direction", "seed", "replicates", "nulls", "amplified_nulls", "bias_samples", "adjust_frequency",
+    "held_out",
 )  # fmt: skip
 """Settings that also stand in the run record itself, where they always stood."""

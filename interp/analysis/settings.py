@@ -104,6 +104,11 @@ class Settings(Reading):
         "Draws of b under each of which everything is measured again: how far the noise of the bias itself moves every "
         "figure; each costs a run without nulls.",
     )
+    held_out: bool = option(
+        False,
+        "Choose what is worth telling on one half of the documents, and report it on the other, so that what was chosen "
+        "for being large is not reported too large; all tables are of the other half.",
+    )
     adjust_frequency: bool = option(
         False,
         "Also compare tokens of the same position and the same frequency decile; reads the corpus once more, to count.",
