@@ -14,15 +14,28 @@ direction in which keys, and so all classes, lie far apart.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
 from interp.analysis.significance import corrected_within
 
-if TYPE_CHECKING:
-    from interp.analysis.result import Amplification
+
+@runtime_checkable
+class Measured(Protocol):
+    """What is looked at of an `interp.analysis.result.Amplification`."""
+
+    @property
+    def heads(self) -> pd.DataFrame: ...  # noqa: D102
+    @property
+    def nulls(self) -> pd.DataFrame: ...  # noqa: D102
+    @property
+    def further(self) -> Mapping[str, pd.DataFrame]: ...  # noqa: D102
+    @property
+    def run(self) -> dict[str, Any]: ...  # noqa: D102
+
 
 FEW_TOKENS = 100
 """A class with fewer tokens is not ranked, not found, and drawn grey: its numbers are mostly noise."""
@@ -42,12 +55,12 @@ def rankable(heads: pd.DataFrame) -> np.ndarray:
     return ~few & (heads["token_class"].astype(str).to_numpy() != SINK)
 
 
-def in_force(result: Amplification) -> bool:
+def in_force(result: Measured) -> bool:
     """Whether the model itself has the bias that was looked along."""
     return result.run.get("direction", "bias") in ("bias", "effective") and result.run.get("bias") != "none"
 
 
-def findings(result: Amplification) -> pd.DataFrame:
+def findings(result: Measured) -> pd.DataFrame:
     """Return the findings, strongest first: by the end of the interval nearest to 0, so that rare classes do not win.
 
     Columns: those of `heads` that a finding rests on (`COLUMNS`), and `beyond_equal_spread`: q < 0.05 against directions of
@@ -85,7 +98,7 @@ def findings_of(heads: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[:, known].assign(beyond_equal_spread=beyond)
 
 
-def why_none(result: Amplification) -> str | None:
+def why_none(result: Measured) -> str | None:
     """Return why there is no finding, in one sentence; None where there are some."""
     if len(findings(result)):
         return None
@@ -113,7 +126,7 @@ def why_none(result: Amplification) -> str | None:
     return "No pair of a head and a class is beyond position and beyond shifted labels."
 
 
-def summary(result: Amplification) -> pd.DataFrame:
+def summary(result: Measured) -> pd.DataFrame:
     """Return one row per scheme with how large amplification is over all pairs that are rankable, beside its controls.
 
     Columns: scheme; `pairs`; `rms_amplification`, `rms_position`, `rms_beyond` (doublings); `rms_shifted`, what labels that

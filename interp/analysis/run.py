@@ -176,7 +176,7 @@ def measure(
         schemes: partitions of the tokens.
         settings: what is measured.
         sample: the documents, from the first on, that `fitted.fit_means` reads the beginnings of; by default the first of
-            `documents`. A resumed run, and each of several processes, must be given all of them.
+            `documents`. A run with `resume`, and each of several processes, must be given all of them.
         deciles: frequency decile of every token (`interp.data.classes.built_in.deciles`): contrasts are adjusted for it too.
         on_tokens: called with the number of tokens of each batch when it is done.
         resume: where sums are kept, and what an earlier run kept: `documents` must be dealt in blocks
@@ -187,10 +187,15 @@ def measure(
 
     Raises:
         InterpError: no document, a model without tokenizer, a direction that does not fit, or deciles of another
-            vocabulary.
+            vocabulary, or no `sample` where it is needed.
     """
     with model.evaluating(), model.bias(bias=settings.bias):
         if sample is None:
+            if settings.fit_tokens and (resume or (world and world.size > 1)):
+                raise InterpError(
+                    "A run that may go on, or that shares the documents, needs all of them as sample= too: means are fitted "
+                    "on the first."
+                )
             sample, documents = sample_of(documents, settings.fit_tokens)
         context = Context.of(model, schemes, settings, deciles)
         means = fit_means(model, context.shifts.vector, settings, sample)

@@ -98,7 +98,8 @@ def test_its_columns_rows_and_table_are_in_the_saved_report(case, tmp_path):
     np.testing.assert_allclose(heads["largest_score"], expected, atol=1e-5)
     assert loaded.tables["largest"].set_index("head").loc[2, "largest_score"] == pytest.approx(scores.max(), abs=1e-5)
     own = loaded.nulls.query("null == 'normal'")
-    assert set(loaded.nulls["null"]) == {"direction", "label", "normal"} and set(own["statistic"]) == {"largest_score"}
+    assert set(loaded.nulls["null"]) == {"direction", "equal spread", "shifted", "normal"}
+    assert set(own["statistic"]) == {"largest_score"}
     np.testing.assert_array_equal(own["value"], loaded.heads["largest_score"])
     np.testing.assert_array_equal(own["q"], loaded.heads["largest_score_normal_q"])
     assert (own["p"] < own["q"]).any() and (own["draws"] > 1).all()
@@ -107,10 +108,10 @@ def test_its_columns_rows_and_table_are_in_the_saved_report(case, tmp_path):
 
 def test_it_is_left_out_where_it_is_not_wanted_and_a_null_may_stand_alone(case, monkeypatch):
     model, documents, schemes = case
-    with_it = measure(model, documents, schemes, Settings(nulls=0))
-    assert set(with_it.nulls["null"]) == {"normal"} and "largest" in with_it.tables
+    with_it = measure(model, documents, schemes, Settings(nulls=0, shifts=0))
+    assert set(with_it.nulls["null"]) == {"equal spread", "normal"} and "largest" in with_it.tables
     monkeypatch.setattr(run_module, "MEASUREMENTS", run_module.MEASUREMENTS[:-1])
-    without = measure(model, documents, schemes, Settings(nulls=0, passages=0))
+    without = measure(model, documents, schemes, Settings(nulls=0, shifts=0, passages=0))
     assert "largest" not in without.tables and "largest_score" not in without.heads
     pd.testing.assert_frame_equal(without.heads, with_it.heads[list(without.heads)])
 
@@ -121,11 +122,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bits_of_it(case, tmp_path):
     whole = measure(model, documents, schemes, settings)
     with pytest.raises(KilledError):
         resume = ResumeFile(tmp_path, {}, every_seconds=0.0)
-        measure(model, documents, schemes, settings, resume=resume, on_tokens=killed_after(4))
+        measure(model, documents, schemes, settings, resume=resume, sample=documents, on_tokens=killed_after(4))
     resume = ResumeFile(tmp_path, {}, every_seconds=0.0)
     left = after(documents, resume)
     assert 0 < len(left) < len(documents)
-    resumed = measure(model, left, schemes, settings, resume=resume)
+    resumed = measure(model, left, schemes, settings, resume=resume, sample=documents)
     assert set(resumed.tables) == set(whole.tables) >= {"largest", "nulls"}
     for name, table in whole.tables.items():
         pd.testing.assert_frame_equal(resumed.tables[name], table, check_exact=True)

@@ -4,6 +4,7 @@ It was made with `AMPLIFICATION` and `INTERVENTIONS` below, the second saved wit
 """
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ INTERVENTIONS = {"where": "L3", "scales": (0,), "replicates": 4, "paths": False}
 MADE_BY_EVERY_RUN = {"heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates"}
 STATIC = {"static_tokens", "static_positions", "static_agreement", "static_enrichment"}
 VALUES = {"value_tokens", "value_components"}
+LATER_PANELS = {"panel-explained", "panel-uses"}
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -48,7 +50,16 @@ def now():
     return replace(result, interventions=found)
 
 
+TOLD_OTHERWISE = re.compile(r"(.*_)?(ci_low|ci_high|p|q|p_rank|null_mean|null_sd)$|folds$|\d+$")
+"""Columns of intervals, which now need four effective documents, of p and q, which belong to other
+nulls, and bootstrap replicates, which are to first order in the weights."""
+
+
 def assert_alike(one, two):
+    """All numbers but those of `TOLD_OTHERWISE`, of nulls those of random directions."""
+    if "null" in one:
+        one, two = (table.query("null == 'direction'").reset_index(drop=True) for table in (one, two))
+    one = one[[name for name in one if not TOLD_OTHERWISE.match(name)]]
     pd.testing.assert_frame_equal(one, two[list(one)], rtol=1e-4, atol=1e-5, check_dtype=False, check_categorical=False)
 
 
@@ -61,9 +72,8 @@ def test_every_table_that_was_not_empty_is_there_and_its_run_is_told(before):
 
 
 def test_its_numbers_are_those_that_are_measured_today(before, now):
-    assert set(now.tables) == set(before.tables) - {"selectivity"}
-    for name in now.tables:
-        assert set(now.tables[name]) == set(before.tables[name]), name
+    assert set(now.tables) == set(before.tables) - {"selectivity"} | {"explained"}
+    for name in set(before.tables) - {"selectivity"}:
         assert_alike(before.tables[name], now.tables[name])
     for name in INTERVENED:
         assert_alike(getattr(before.interventions, name), getattr(now.interventions, name))
@@ -87,7 +97,8 @@ def test_it_can_be_compared_drawn_and_saved_again(before, now, tmp_path):
     pages = [each.to_html(tmp_path / "page.html").read_text(encoding="utf-8") for each in (before, now)]
     for page in pages:
         assert page.startswith("<!doctype html>") and "tiny-bqbv" in page and "Only 2 documents" in page
-    assert abs(len(pages[0]) - len(pages[1])) < 2000  # the same panels
+    panels = [re.findall(r'<section class="panel[^>]* id="([^"]+)"', page) for page in pages]
+    assert panels[0] == [name for name in panels[1] if name not in LATER_PANELS] and len(panels[0]) > 4
     before.save(tmp_path / "again")
     again = interp.Amplification.load(tmp_path / "again")
     assert set(again.tables) == set(before.tables) and again.run == before.run

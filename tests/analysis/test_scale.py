@@ -24,7 +24,8 @@ from tests import commands
 from tests.analysis.blocks import KilledError, after, in_blocks, killed_after
 from tests.analysis.passes import measurement_of
 
-TABLES = ("heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates")
+TABLES = ("heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates",
+          "explained")  # fmt: skip
 
 
 def assert_alike(one, two, **how):
@@ -49,6 +50,7 @@ def run(case, documents=None, **options):
         all_documents if documents is None else documents,
         schemes,
         Settings(amplified_nulls=2, nulls=4, batch_size=8),
+        sample=all_documents,
         **options,
     )
 

@@ -25,7 +25,7 @@ from transformer_lens.hook_points import HookPoint
 from interp.analysis.accumulators import GroupedMoments
 from interp.analysis.attention import HeadVectors
 from interp.analysis.batch import Classes, visit_queries_and_keys
-from interp.analysis.spread import Spread
+from interp.analysis.nulls.spread import Spread
 from interp.data.contexts import Contexts
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 

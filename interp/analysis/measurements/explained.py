@@ -23,7 +23,7 @@ from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.position import Positions, explained_beyond, octave_strata, quarter_octaves
 from interp.analysis.measurements.tokens import Tokens
 from interp.analysis.nulls.equal_spread import EqualSpread
-from interp.analysis.spread import key_spread
+from interp.analysis.nulls.spread import key_spread
 
 NUMBERS = (
     "key_spread", "key_spread_p", "eta2_position", "eta2_type", "eta2_class", "eta2_class_beyond_position",
@@ -64,7 +64,7 @@ class Explained(Measurement):
 
         Columns:
             key_spread: sd of the bias scores over that along random directions as long as the bias, and `key_spread_p`, how
-                often one spreads the keys as much (`spread.key_spread`).
+                often one spreads the keys as much (`nulls.spread.key_spread`).
             eta2_position, eta2_type, eta2_class: of the position in the context, of the token type, of the scheme's class.
             eta2_class_beyond_position, eta2_class_beyond_type, eta2_position_beyond_class, eta2_type_beyond_position: the
                 last with positions in quarter octaves.

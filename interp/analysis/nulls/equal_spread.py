@@ -24,9 +24,9 @@ from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.position import Positions, adjusted_contrasts
+from interp.analysis.nulls.spread import ROUNDING, HeadVectors, Quadratic, Spread
 from interp.analysis.nulls.table import Null
 from interp.analysis.significance import p_of_projection
-from interp.analysis.spread import ROUNDING, HeadVectors, Quadratic, Spread
 
 ClassVectors = Float64[np.ndarray, "layer head_index token_class d_head"]
 

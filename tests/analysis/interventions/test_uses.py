@@ -14,10 +14,10 @@ from interp.analysis.interventions.measure_uses import given_back, measure_uses
 from interp.analysis.interventions.run import run_changed, run_unchanged
 from interp.analysis.interventions.scores import KeysOfText, TokenGroups, run_rescored
 from interp.analysis.interventions.uses import NOTHING, USES_COLUMNS, Uses
+from interp.analysis.nulls.spread import Spread
 from interp.analysis.result import Amplification
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings, UsesSettings
-from interp.analysis.spread import Spread
 from interp.data.contexts import TaggedDocument, pack
 from interp.data.corpora.corpus import Document
 from interp.errors import InterpError

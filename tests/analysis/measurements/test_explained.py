@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from interp.analysis.measurement import Context
 from interp.analysis.measurements.explained import NUMBERS, overview
 from interp.analysis.measurements.position import explained_beyond
+from interp.analysis.nulls.spread import DRAWS
 from interp.analysis.result import Amplification
 from interp.analysis.run import Pass, measure
 from interp.analysis.settings import Settings
-from interp.analysis.spread import DRAWS
 from tests.analysis.nulls.test_equal_spread import LENGTHS, Recorded, explicit, rare
 from tests.analysis.planted import plant
 

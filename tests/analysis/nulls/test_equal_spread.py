@@ -4,10 +4,10 @@ import torch
 from scipy import signal, stats
 
 from interp.analysis.nulls.equal_spread import equal_spread
+from interp.analysis.nulls.spread import DRAWS, Quadratic, Spread, key_spread
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.analysis.significance import benjamini_hochberg, p_of_projection
-from interp.analysis.spread import DRAWS, Quadratic, Spread, key_spread
 from tests.analysis.planted import documents_of, plant
 from tests.analysis.reference import null_rows, regression
 
