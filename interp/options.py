@@ -154,7 +154,9 @@ def _say_once(text: str) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         say(text)
         return
-    from torch.distributed import TCPStore  # late, so that --help does not import torch
+    from torch.distributed import (  # late, so that --help does not import torch
+        TCPStore,  # pyright: ignore[reportPrivateImportUsage]
+    )
 
     host, port, limit = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timedelta(seconds=10)
     try:

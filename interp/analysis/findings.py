@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from interp.analysis.measurements.explained import overview
 from interp.analysis.significance import corrected_within
 
 
@@ -44,8 +45,9 @@ SINK = "bos"
 ALPHA = 0.05
 
 COLUMNS = (
-    "layer", "head", "scheme", "token_class", "n_tokens", "log2_amplification", "log2_amplification_position",
-    "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high", "beyond_shifted_q", "class_q", "class_beyond_q",
+    "layer", "head", "scheme", "token_class", "n_tokens", "log2_amplification", "ci_low", "ci_high",
+    "log2_amplification_position", "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high", "beyond_shifted_q",
+    "class_q", "class_beyond_q",
 )  # fmt: skip
 
 
@@ -89,9 +91,9 @@ def findings_of(heads: pd.DataFrame) -> pd.DataFrame:
     known = [name for name in (*COLUMNS, "chosen_amplification", "chosen_beyond") if name in heads]
     if not {"beyond_ci_low", "beyond_shifted_q"} <= set(heads):
         return pd.DataFrame(columns=[*known, "beyond_equal_spread"])
-    nearest = np.maximum(heads["beyond_ci_low"], -heads["beyond_ci_high"])
-    found = rankable(heads) & (nearest > 0) & (heads["beyond_shifted_q"] < ALPHA)
-    order = np.argsort(-nearest[found].to_numpy(), kind="stable")
+    nearest = np.maximum(heads["beyond_ci_low"].to_numpy(float), -heads["beyond_ci_high"].to_numpy(float))
+    found = rankable(heads) & (nearest > 0) & (heads["beyond_shifted_q"].to_numpy(float) < ALPHA)
+    order = np.argsort(-nearest[found], kind="stable")
     rows = heads.loc[found].iloc[order].reset_index(drop=True)
     tested = [name for name in ("class_q", "class_beyond_q") if name in rows]
     beyond = (rows[tested] < ALPHA).any(axis=1) if tested else pd.NA
@@ -126,6 +128,41 @@ def why_none(result: Measured) -> str | None:
     return "No pair of a head and a class is beyond position and beyond shifted labels."
 
 
+def answers(result: Any) -> list[str]:
+    """Return, in sentences, what the bias does in this model: what its score varies with, and what it is used for.
+
+    Each figure is the median over heads of its own column of `explained` (for the first scheme), or stands in `uses.loss`.
+    """
+    sentences = []
+    along = "b_Q" if in_force(result) else "the direction looked along"
+    if (explained := result.further.get("explained")) is not None and not explained.empty:
+        scheme, median = next(iter(overview(explained).items()))
+        if median["key_spread"] == median["key_spread"]:
+            sentences.append(
+                f"In the median head the position of a key explains {median['eta2_position']:.0%} of its bias score, its "
+                f"token type {median['eta2_type']:.0%}, its class ({scheme}) {median['eta2_class']:.0%}; keys spread "
+                f"{median['key_spread']:.1f} times as far along {along} as along random directions."
+            )
+    uses = getattr(result, "uses", None)
+    if uses is not None and len(uses.loss):
+        rows = uses.loss.loc[(uses.loss["predicted_scheme"] == "overall") & (uses.loss["draw"] == 0)]
+        rows = rows.drop_duplicates("keeps").set_index("keeps")
+        removed = rows.loc["nothing"]
+        sentence = f"Without b_Q the loss changes by {removed['difference']:+.3f} nats".replace("-", "−")
+        if removed["ci_low"] == removed["ci_low"]:
+            sentence += f" [{removed['ci_low']:.3f}, {removed['ci_high']:.3f}]"
+        back = [
+            f"{name} {rows.loc[name, 'restored']:.0%} [{rows.loc[name, 'restored_ci_low']:.0%}, "
+            f"{rows.loc[name, 'restored_ci_high']:.0%}]".replace("-", "−")
+            for name in ("position", "class", "type")
+            if name in rows.index and rows.loc[name, "restored"] == rows.loc[name, "restored"]
+        ]
+        if back:
+            sentence += f"; of that, a bias gives back that knows only the {', '.join(back)}"
+        sentences.append(sentence + ".")
+    return sentences
+
+
 def summary(result: Measured) -> pd.DataFrame:
     """Return one row per scheme with how large amplification is over all pairs that are rankable, beside its controls.
 
@@ -148,7 +185,7 @@ def summary(result: Measured) -> pd.DataFrame:
             "rms_beyond": _rms(pairs, "log2_amplification_beyond"),
             "rms_shifted": float(np.hypot(_rms(controls, "null_mean"), _rms(controls, "null_sd"))),
             "beyond_shifted": _below(pairs, "beyond_shifted_q"), "beyond_equal_spread": _below(pairs, "class_beyond_q"),
-            "findings": int((found["scheme"] == scheme).sum()) if len(found) else 0,
+            "findings": int(np.sum(found["scheme"] == scheme)),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -160,4 +197,4 @@ def _rms(rows: pd.DataFrame, column: str) -> float:
 
 
 def _below(rows: pd.DataFrame, column: str) -> float:
-    return float((rows[column] < ALPHA).sum()) if column in rows else np.nan
+    return float(np.sum(rows[column] < ALPHA)) if column in rows else np.nan

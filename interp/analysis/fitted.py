@@ -41,8 +41,10 @@ LEAST_DOCUMENTS = 20
 class HasTokens(Protocol):
     """A tokenized document with its running number in the corpus."""
 
-    index: int
-    tokens: Int64[np.ndarray, " pos"]
+    @property
+    def index(self) -> int: ...  # noqa: D102
+    @property
+    def tokens(self) -> np.ndarray: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def fit_means(
     grouped = [("position", of_position, int(of_position[-1]) + 1)]
     if settings.by_type:
         grouped.append(("type", torch.arange(d_vocab, device=device), d_vocab))
-    sums = [[GroupedSums(*vector.shape[:2], size, device) for _ in range(2)] for _, _, size in grouped]
+    sums = [[GroupedSums(len(vector), vector.shape[1], size, device) for _ in range(2)] for _, _, size in grouped]
     length = math.ceil(settings.fit_tokens / LEAST_DOCUMENTS)
     beginnings = take_tokens(_beginnings(documents, length), settings.fit_tokens)
     size, pad_token = settings.contexts_per_batch(n_ctx), model.to_single_token(END_OF_TEXT)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from interp.analysis.comparison import Comparison
 from interp.analysis.findings import FEW_TOKENS as FEW
-from interp.analysis.findings import SINK
+from interp.analysis.findings import SINK, answers
 from interp.analysis.result import Amplification
 from interp.page import document
 from interp.page.look import PAGE
@@ -58,7 +58,8 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
         run=result.run,
         facts=facts(result.run),
         data=Markup(script_json(data)),
-        findings=[findings(view.heads, scheme) for scheme in view.schemes],
+        answers=answers(view.result),
+        findings=[findings(view.result, view.heads, scheme) for scheme in view.schemes],
         overview=overview(view.heads, next(iter(view.schemes))),
         few=FEW,
         view=view,
@@ -78,7 +79,7 @@ def payload(view: View) -> dict[str, Any]:
         "first_head": first_head(view.heads, next(iter(view.schemes))),
         "few": FEW,
         "sink": SINK,
-        "metrics": [vars(metric) for metric in metrics_of(view.heads.columns)],
+        "metrics": [{**vars(metric), "control": metric.control} for metric in metrics_of(view.heads.columns)],
         "colours": {"palettes": PALETTES, "plain": PLAIN, "page": PAGE, "grey": GREY},
         "figures": {name: look(figure) for panel in shown for name, figure in panel.figures(view).items()},
         **view.payload(),

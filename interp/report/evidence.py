@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 
 from interp.analysis.result import Amplification
-from interp.report.metrics import KEYS
+from interp.report.metrics import KEYS, METRICS
 
 REMOVED = {"nothing": "contrast", "position": "contrast_position", "position and frequency": "contrast_frequency"}
 """What the columns of each `adjusted_for` of the result's table `adjusted` start with."""
+
+
+ENDS = ("null_mean", "null_sd")
 
 
 def with_evidence(result: Amplification) -> pd.DataFrame:
@@ -19,8 +22,9 @@ def with_evidence(result: Amplification) -> pd.DataFrame:
 
     Of `adjusted`: `contrast_low, contrast_high` (the 95% interval of `bias_score_contrast` over documents),
     `contrast_position` (the contrast between tokens at the same positions) with its `_low` and `_high`, and
-    `contrast_frequency` with position and token frequency removed. Of `nulls`: `contrast_null_mean`, `contrast_null_sd`
-    and the same for every other statistic, of random directions. Columns of empty tables are left out.
+    `contrast_frequency` with position and token frequency removed. Of `nulls`, for every metric
+    that has a null: `log2_amplification_null_mean`, `log2_amplification_null_sd` and so on. Columns of empty tables are left
+    out.
     """
     heads = result.heads
     for name, rows in _groups(result.adjusted, "adjusted_for", REMOVED):
@@ -28,9 +32,10 @@ def with_evidence(result: Amplification) -> pd.DataFrame:
         columns = {"ci_low": f"{stem}_low", "ci_high": f"{stem}_high"}
         columns |= {} if name == "nothing" else {"bias_score_contrast": stem}
         heads = _joined(heads, rows, columns)
-    directions = result.nulls.loc[result.nulls["null"] == "direction"] if len(result.nulls) else result.nulls
-    for name, rows in _groups(directions, "statistic", directions["statistic"].unique() if len(directions) else ()):
-        heads = _joined(heads, rows, {"null_mean": f"{name}_null_mean", "null_sd": f"{name}_null_sd"})
+    for metric in METRICS.values():
+        if metric.null and len(result.nulls):
+            rows = result.nulls.query("null == @metric.null and statistic == @metric.statistic")
+            heads = _joined(heads, rows, {end: f"{metric.name}_{end}" for end in ENDS}) if len(rows) else heads
     return heads
 
 

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 
-from interp.analysis.findings import ALPHA, SINK, rankable
+from interp.analysis.findings import SINK, rankable, summary, why_none
+from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.report.metrics import AMPLIFICATION, indistinct, number, rows_of_scheme
 
@@ -20,12 +21,20 @@ EACH = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence and the place on the page where it can be checked."""
+    """One sentence and the place on the page where it can be checked.
+
+    Attributes:
+        value: A, with its 95% interval over documents.
+        parts: what of it position alone gives, and what is beyond, with its interval; "" where A was not split.
+        singled_out: whether the contrast is beyond directions of equal spread too.
+    """
 
     head: str
     verb: str
     token_class: str
     value: str
+    parts: str
+    singled_out: bool
     n_tokens: str
     link: str
 
@@ -34,46 +43,56 @@ class Finding:
 class Findings:
     """The findings of one scheme, strongest first, with how many cells were looked at to find them.
 
-    `controlled`: whether shifted labels and the part beyond position were measured; without them these are the largest
-    changes, and nothing is found of classes. `singled_out`: how many are beyond directions of equal spread too.
+    Attributes:
+        amplified, suppressed: at most `EACH`, one a head and sign; the largest changes where there is no finding.
+        why_none: in one sentence, why nothing is found; "" where something is.
+        looked_at: pairs of a head and a class that could be findings.
+        found: how many are.
+        singled_out: how many of these are beyond directions of equal spread too; None where that was not measured.
+        sizes: how large A is over all pairs beside its control, as a sentence; "" without the control.
+        has_sink: whether the scheme has the class of first tokens, which is not ranked.
     """
 
     scheme: str
     amplified: list[Finding]
     suppressed: list[Finding]
+    why_none: str
     looked_at: int
-    excluding: int
-    has_sink: bool
-    controlled: bool
+    found: int
     singled_out: int | None
+    sizes: str
+    has_sink: bool
 
 
-def findings(heads: pd.DataFrame, scheme: str) -> Findings:
-    """Rank the cells of a scheme by the end of the 95% interval nearest to 0, at most one finding per head and sign.
+def findings(result: Amplification, heads: pd.DataFrame, scheme: str) -> Findings:
+    """Return what a scheme's findings are (`interp.analysis.findings`), or the largest changes and why nothing is found.
 
-    Ranking by that end rather than by the value keeps rare classes with wide intervals from winning. Where the controls were
-    measured a cell must be beyond position and beyond shifted labels (`interp.analysis.findings`). The attention sink,
-    classes with few tokens, and what has no interval apart from 0 are not ranked.
+    Args:
+        result: what was measured.
+        heads: its heads table with all evidence.
+        scheme: of the classes.
     """
     rows = rows_of_scheme(heads, scheme)
     seen = rows.loc[rankable(rows) & rows["log2_amplification"].notna()]
-    sure = seen.loc[~indistinct(seen, AMPLIFICATION)]
-    controlled = {"beyond_ci_low", "beyond_ci_high", "beyond_shifted_q"} <= set(seen.columns)
-    if controlled:
-        apart = (sure["beyond_ci_low"] > 0) | (sure["beyond_ci_high"] < 0)
-        sure = sure.loc[apart & (sure["beyond_shifted_q"] < ALPHA)]
-    tested = [name for name in ("class_q", "class_beyond_q") if name in sure]
-    up = sure.loc[sure["ci_low"] > 0].sort_values("ci_low", ascending=False)
-    down = sure.loc[sure["ci_high"] < 0].sort_values("ci_high")
+    found = result.findings()
+    found = found.loc[found["scheme"].astype(str) == scheme]
+    why = (
+        "" if len(found) else why_none(result) or f"No class of {scheme} is beyond position and beyond shifted labels."
+    )
+    shown = found if len(found) else seen.loc[~indistinct(seen, AMPLIFICATION)]
+    by = "log2_amplification_beyond" if len(found) else "log2_amplification"
+    low, high = ("beyond_ci_low", "beyond_ci_high") if len(found) else ("ci_low", "ci_high")
+    tested = found["beyond_equal_spread"].notna().any()
     return Findings(
         scheme=scheme,
-        amplified=_strongest(up, "amplifies"),
-        suppressed=_strongest(down, "suppresses"),
+        amplified=_strongest(shown.loc[shown[by] > 0].sort_values(low, ascending=False), "amplifies"),
+        suppressed=_strongest(shown.loc[shown[by] < 0].sort_values(high), "suppresses"),
+        why_none=why,
         looked_at=len(seen),
-        excluding=len(sure),
+        found=len(found),
+        singled_out=int(found["beyond_equal_spread"].sum()) if tested else None,
+        sizes=sizes(result, scheme),
         has_sink=bool((rows["token_class"].astype(str) == SINK).any()),
-        controlled=controlled,
-        singled_out=int((sure[tested] < ALPHA).any(axis=1).sum()) if tested else None,
     )
 
 
@@ -83,15 +102,37 @@ def _strongest(rows: pd.DataFrame, verb: str) -> list[Finding]:
 
 
 def _finding(head: str, verb: str, row: dict) -> Finding:
-    interval = f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
     place = {"head": head, "class": row["token_class"], "scheme": row["scheme"], "metric": "log2_amplification"}
     return Finding(
         head=head,
         verb=verb,
         token_class=str(row["token_class"]),
-        value=f"{number(row['log2_amplification'])} {interval}",
+        value=f"{number(row['log2_amplification'])} {_interval(row, '')}",
+        parts=f"position {number(row['log2_amplification_position'])}, beyond it "
+        f"{number(row['log2_amplification_beyond'])} {_interval(row, 'beyond_')}"
+        if "log2_amplification_beyond" in row
+        else "",
+        singled_out=row.get("beyond_equal_spread") is True,
         n_tokens=f"{row['n_tokens']:,}",
         link=f"#{urlencode(place)}",
+    )
+
+
+def _interval(row: dict, stem: str) -> str:
+    low, high = (row.get(f"{stem}ci_{end}", np.nan) for end in ("low", "high"))
+    return f"[{number(low)}, {number(high)}]" if low == low else "(no interval)"
+
+
+def sizes(result: Amplification, scheme: str) -> str:
+    """Return how large A, its parts and its control are over a scheme's pairs, as a sentence; "" without the control."""
+    table = summary(result)
+    [row] = table.loc[table["scheme"].astype(str) == scheme].to_dict("records")
+    if not (row["rms_beyond"] == row["rms_beyond"] and row["rms_shifted"] == row["rms_shifted"]):
+        return ""
+    return (
+        f"Over {row['pairs']:,} pairs A is {row['rms_amplification']:.2f} doublings (root mean square), by position alone "
+        f"{row['rms_position']:.2f}, beyond position {row['rms_beyond']:.2f}; of labels shifted along the documents, which "
+        f"mean nothing, {row['rms_shifted']:.2f}."
     )
 
 

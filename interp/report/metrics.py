@@ -27,7 +27,8 @@ class Metric:
         centre: the value that means "no effect"; colours diverge from here.
         signed: False for a plain quantity, which gets a sequential colour scale.
         low, high: the columns with the ends of its 95% interval, "" if it has none.
-        null: what the columns of its null start with (`interp.report.evidence`), "" if it has none.
+        null: the null in the table `nulls`, and the statistic there, that it is held against; "" twice if none.
+        q: the column of `heads` with its q against that null, "" if it has none.
     """
 
     name: str
@@ -39,6 +40,16 @@ class Metric:
     low: str = ""
     high: str = ""
     null: str = ""
+    statistic: str = ""
+    q: str = ""
+
+    @property
+    def control(self) -> str:
+        """What its null is made of, in words; "" without one."""
+        return CONTROLS[self.null]
+
+
+CONTROLS = {"": "", "shifted": "labels shifted along the documents", "equal spread": "directions of equal spread"}
 
 
 METRICS = {
@@ -47,17 +58,28 @@ METRICS = {
         Metric(
             "log2_amplification", "amplification A", "log₂ ratio",
             "log₂ of the class's share of attention with the bias over its share without; +1 is twice the attention.",
-            low="ci_low", high="ci_high", null="amplification",
+            low="ci_low", high="ci_high", null="shifted", statistic="amplification", q="shifted_q",
+        ),
+        Metric(
+            "log2_amplification_beyond", "A beyond position", "log₂ ratio",
+            "The part of A beyond what a bias that knows only the position of a key would do; with A by position it is A.",
+            low="beyond_ci_low", high="beyond_ci_high", null="shifted", statistic="amplification_beyond",
+            q="beyond_shifted_q",
+        ),
+        Metric(
+            "log2_amplification_position", "A by position", "log₂ ratio",
+            "The part of A that a bias gives which knows only the position of a key, fitted on other documents.",
         ),
         Metric(
             "bias_score_contrast", "bias score contrast", "nats",
             "Mean of what the bias adds to the score of the class's tokens, minus the mean over all tokens.",
-            low="contrast_low", high="contrast_high", null="contrast",
+            low="contrast_low", high="contrast_high", null="equal spread", statistic="contrast", q="class_q",
         ),
         Metric(
             "contrast_position", "contrast, position removed", "nats",
             "Bias score contrast between tokens at the same positions: what is left when position is not the reason.",
-            low="contrast_position_low", high="contrast_position_high",
+            low="contrast_position_low", high="contrast_position_high", null="equal spread",
+            statistic="contrast beyond position", q="class_beyond_q",
         ),
         Metric(
             "contrast_frequency", "contrast, position and frequency removed", "nats",
@@ -71,11 +93,10 @@ METRICS = {
         Metric(
             "auroc", "AUROC", "probability",
             "Chance that a token of the class has a higher bias score than another token; 0.5 is no difference.",
-            centre=0.5, null="auroc",
+            centre=0.5,
         ),
         Metric(
             "alignment", "alignment", "cosine", "Mean cosine between the keys of the class and the bias direction.",
-            null="alignment",
         ),
         Metric(
             "share", "share of attention", "of all attention",
@@ -178,8 +199,8 @@ def indistinct(heads: pd.DataFrame, metric: Metric) -> np.ndarray:
 
 
 def null_band(heads: pd.DataFrame, metric: Metric) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the ends of mean ± 1.96 sd of the metric under random directions, or None if the table lacks its null."""
-    mean, sd = f"{metric.null}_null_mean", f"{metric.null}_null_sd"
+    """Return the ends of mean ± 1.96 sd of the metric under its null, or None if the table lacks it."""
+    mean, sd = f"{metric.name}_null_mean", f"{metric.name}_null_sd"
     if not metric.null or mean not in heads or sd not in heads:
         return None
     middle, half = heads[mean].to_numpy(float), Z95 * heads[sd].to_numpy(float)

@@ -6,19 +6,34 @@ import numpy as np
 import pandas as pd
 
 INDEX = ["model", "layer", "head", "scheme", "token_class", "n_tokens"]
-STATISTICS = {"contrast": 0.0, "auroc": 0.5, "alignment": 0.0, "amplification": 0.0}
+STATISTICS = [
+    ("direction", "contrast"), ("equal spread", "contrast"), ("equal spread", "contrast beyond position"),
+    ("shifted", "amplification"), ("shifted", "amplification_beyond"),
+]  # fmt: skip
 
 
 def nulls(heads: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
-    """Random directions for every statistic, and labels for the contrast; bands of very different widths."""
+    """What contrasts and amplification are held against; bands of very different widths."""
     random, tables = np.random.default_rng(seed), []
-    for null, statistic in [*(("direction", name) for name in STATISTICS), ("label", "contrast")]:
+    for null, statistic in STATISTICS:
         sd = random.gamma(2.0, 0.05, len(heads))
         tables.append(
-            heads[INDEX].assign(null=null, statistic=statistic, null_mean=STATISTICS[statistic],
+            heads[INDEX].assign(null=null, statistic=statistic, null_mean=0.0,
                                 null_sd=np.where(heads["n_tokens"] > 0, sd, np.nan), q=random.uniform(size=len(heads)))
         )  # fmt: skip
     return pd.concat(tables, ignore_index=True)
+
+
+def parts(heads: pd.DataFrame, seed: int = 4) -> pd.DataFrame:
+    """The heads table with A in its two parts, a tenth by position, and with the q of its controls."""
+    random = np.random.default_rng(seed)
+    beyond = 0.9 * heads["log2_amplification"]
+    return heads.assign(
+        log2_amplification_position=0.1 * heads["log2_amplification"], log2_amplification_beyond=beyond,
+        beyond_ci_low=beyond - 0.04, beyond_ci_high=beyond + 0.04,
+        **{f"{name}_q": np.where(heads["n_tokens"] > 0, random.uniform(size=len(heads)) ** 4, np.nan)
+           for name in ("shifted", "beyond_shifted", "class", "class_beyond")},
+    )  # fmt: skip
 
 
 def adjusted(heads: pd.DataFrame, seed: int = 2) -> pd.DataFrame:

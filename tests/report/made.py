@@ -29,7 +29,7 @@ def make_result(
     means = table.groupby(["layer", "head"])[["bias_score_mean", "bias_score_contrast"]].first()
     vocabulary = _vocabulary(random, schemes)
     return Amplification(
-        heads=table,
+        heads=further.parts(table),
         tokens=_tokens(random, layers, heads, vocabulary),
         positions=further.positions(layers, heads),
         passages=(text := _passages(random, vocabulary, passages, places, list(schemes))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -37,9 +38,9 @@ WHERE = {"layer": 2, "head": 3, "scheme": "function", "token_class": "number"}
 def test_every_null_and_adjusted_contrast_comes_to_its_own_head_and_class(result, table):
     shuffled = {name: getattr(result, name).sample(frac=1, random_state=1) for name in ("nulls", "adjusted")}
     found = cell_of(with_evidence(dataclasses.replace(result, **shuffled)), **WHERE)
-    null = cell_of(result.nulls, **WHERE, statistic="contrast", null="direction")
+    null = cell_of(result.nulls, **WHERE, statistic="contrast", null="equal spread")
     adjusted = cell_of(result.adjusted, **WHERE, adjusted_for="position")
-    assert found["contrast_null_sd"] == null["null_sd"]
+    assert found["bias_score_contrast_null_sd"] == null["null_sd"]
     assert found["contrast_position"] == adjusted["bias_score_contrast"]
     assert found["contrast_position_high"] == adjusted["ci_high"]
     assert len(with_evidence(result)) == len(result.heads)
@@ -60,7 +61,7 @@ def test_a_cell_is_told_from_no_effect_only_outside_its_interval_and_its_null_ba
         low, high, centre = ("ci_low", "ci_high", 0) if not metric.low else (metric.low, metric.high, metric.centre)
         outside = row[low] > centre or row[high] < centre
         if metric.null:
-            mean, half = row[f"{metric.null}_null_mean"], 1.959964 * row[f"{metric.null}_null_sd"]
+            mean, half = row[f"{name}_null_mean"], 1.959964 * row[f"{name}_null_sd"]
             outside = outside and abs(row[name] - mean) > half
         sure.append(bool(outside))
     assert 0 < sum(sure) < len(sure)
@@ -90,12 +91,6 @@ def test_without_nulls_there_is_no_band_and_hatching_goes_by_the_interval(result
     figure = class_bars(result.heads, 0, 5, "pos")
     assert len(figure.data[0].x) == 0
     assert null_band(result.heads, METRICS["auroc"]) is None
-
-
-def test_what_random_directions_do_as_well_is_no_finding(result, table):
-    wide = table.assign(amplification_null_sd=100.0)
-    assert findings(wide, "pos").excluding == 0
-    assert findings(result.heads, "pos").excluding > findings(table, "pos").excluding > 0
 
 
 def test_a_profile_has_every_position_and_leaves_out_the_first_on_request(result):
@@ -140,13 +135,35 @@ def test_themes_change_colours_and_nothing_else(table):
     assert np.array_equal(light.data[1].x, dark.data[1].x)
 
 
-def test_a_finding_must_be_beyond_position_and_beyond_shifted_labels(table):
-    plain = findings(table, "pos")
-    assert not plain.controlled and plain.singled_out is None
-    beyond = {"beyond_ci_low": table["ci_low"], "beyond_ci_high": table["ci_high"]}
-    controlled = table.assign(**beyond, beyond_shifted_q=0.01, class_q=0.5, class_beyond_q=0.5)
-    assert findings(controlled, "pos").excluding == plain.excluding > 0
-    assert findings(controlled, "pos").singled_out == 0
-    assert findings(controlled.assign(class_beyond_q=0.01), "pos").singled_out == plain.excluding
-    assert findings(controlled.assign(beyond_shifted_q=0.2), "pos").excluding == 0
-    assert findings(controlled.assign(beyond_ci_low=-1.0, beyond_ci_high=1.0), "pos").excluding == 0
+def found_in(result, **columns):
+    changed = dataclasses.replace(result, heads=result.heads.assign(**columns))
+    return findings(changed, with_evidence(changed), "pos")
+
+
+def test_a_finding_must_be_beyond_position_and_beyond_shifted_labels(result):
+    some = found_in(result, beyond_shifted_q=0.01, class_q=0.5, class_beyond_q=0.5)
+    assert some.found > 0 == some.singled_out and not some.why_none
+    assert found_in(result, beyond_shifted_q=0.01, class_beyond_q=0.01).singled_out == some.found
+    assert {each.singled_out for each in found_in(result, beyond_shifted_q=0.01, class_beyond_q=0.01).amplified} == {
+        True
+    }
+    for changed in (
+        {"beyond_shifted_q": 0.2},
+        {"beyond_shifted_q": 0.01, "beyond_ci_low": -1.0, "beyond_ci_high": 1.0},
+    ):
+        none = found_in(result, **changed)
+        assert none.found == 0 and none.why_none.startswith("No pair")
+        assert none.amplified  # the largest changes, which the page calls so
+
+
+def test_of_a_direction_that_is_not_in_force_nothing_is_found(result):
+    elsewhere = dataclasses.replace(result, run=result.run | {"direction": "b_Q of tiny-bq"})
+    none = found_in(elsewhere, beyond_shifted_q=0.01)
+    assert none.found == 0 and "not in force" in none.why_none
+
+
+def test_parts_of_a_finding_add_up_and_stand_beside_it(result):
+    for each in found_in(result, beyond_shifted_q=0.01).amplified:
+        texts = [each.value.split()[0], *re.findall(r"(?:position|it) (\S+?)(?:,| \[)", each.parts)]
+        value, position, beyond = (float(text.replace("\u2212", "-")) for text in texts)
+        assert value == pytest.approx(position + beyond, abs=0.011)

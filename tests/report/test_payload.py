@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from interp.errors import InterpError
 from interp.report.dashboard import payload, render, write_dashboard
+from interp.report.evidence import with_evidence
 from interp.report.findings import findings
 from interp.report.panels.packing import pack, script_json
 from interp.report.panels.panel import View
@@ -86,7 +87,7 @@ def test_passage_scores_are_relative_to_the_mean_of_their_head(result, page):
 
 def test_findings_exclude_zero_leave_out_the_sink_and_name_each_head_once(make):
     result = make(12, 12, passages=1)
-    found = findings(result.heads, "pos")
+    found = findings(result, with_evidence(result), "pos")
     assert len({item.head for item in found.amplified}) == len(found.amplified) == 5
     assert all("[+" in item.value for item in found.amplified)
     assert all("[−" in item.value and ", −" in item.value for item in found.suppressed)
@@ -105,8 +106,11 @@ def test_a_model_without_bias_has_no_findings_and_still_a_page(result):
         "bias_score_mean",
     ]
     heads = result.heads.assign(**dict.fromkeys(numbers, 0.0), auroc=0.5)
-    assert findings(heads, "pos").excluding == 0
-    assert "by an amount that can be told from 0" in render(dataclasses.replace(result, heads=heads))
+    numbers += ["log2_amplification_position", "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high"]
+    none = dataclasses.replace(result, heads=heads.assign(**dict.fromkeys(numbers, 0.0)))
+    found = findings(none, with_evidence(none), "pos")
+    assert found.found == 0 and not found.amplified and not found.suppressed
+    assert "No finding in pos." in render(none)
 
 
 def test_a_page_can_be_made_without_tokens_and_passages(result):

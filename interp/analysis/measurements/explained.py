@@ -149,5 +149,5 @@ def overview(explained: pd.DataFrame) -> dict[str, dict[str, float]]:
     As in "In the median head position explains 74% of the bias score, token class 7%, token type 22%": each is the median
     of its own column, so they are not parts of one head's score.
     """
-    schemes = explained.groupby("scheme", sort=False)
-    return {str(scheme): {name: float(rows[name].median()) for name in NUMBERS} for scheme, rows in schemes}
+    schemes = explained.groupby("scheme", sort=False, observed=True)
+    return {str(scheme): rows.loc[:, list(NUMBERS)].median().to_dict() for scheme, rows in schemes}

@@ -36,8 +36,8 @@ def class_bars(
 ) -> go.Figure:  # fmt: skip
     """Draw what one head does to every class of a scheme: a bar each, its 95% interval, its n and its null band.
 
-    Classes with fewer than 30 tokens are grey, classes without tokens keep their place with "n = 0". The grey band behind
-    a bar holds 95% of random directions; interval and band are drawn if the table has them (`with_evidence`).
+    Classes with fewer than 100 tokens are grey, classes without tokens keep their place with "n = 0". The grey band behind
+    a bar holds 95% of what its control gives (`Metric.control`); interval and band are drawn if the table has them.
 
     Raises:
         InterpError: a column, the head, the scheme or the metric does not exist, or a row repeats.
@@ -49,7 +49,7 @@ def class_bars(
     low, high = (rows[name] if name in rows else np.full(len(rows), np.nan) for name in (look.low, look.high))
     drawn = rows.assign(low=low, high=high, hatched=indistinct(rows, look), label=rows["token_class"])
     title = f"L{layer}H{head} · {escaped(scheme)} · {look.title} ({look.unit})"
-    band = null_bands(null_band(rows, look), theme)
+    band = null_bands(null_band(rows, look), look, theme)
     return _figure([band, _bars(drawn, look, colour_range(in_scheme, look), palette, theme)], drawn, look, title, theme)
 
 
@@ -76,13 +76,13 @@ def token_bars(
     return _figure([_bars(drawn, look, limit, palette, theme)], drawn, look, title, theme)
 
 
-def null_bands(band: tuple[np.ndarray, np.ndarray] | None, theme: Theme) -> go.Bar:
+def null_bands(band: tuple[np.ndarray, np.ndarray] | None, look: Metric, theme: Theme) -> go.Bar:
     """Return the bands behind the bars, from first to last row; without a null a trace that draws nothing."""
     low, high = ([], []) if band is None else band
     return go.Bar(
         x=np.nan_to_num(np.subtract(high, low)), base=np.nan_to_num(low), y=list(range(len(low))), orientation="h",
         width=0.9, marker={"color": PAGE["band"][theme], "line": {"width": 0}}, hoverinfo="skip",
-        name="95% of random directions",
+        name=f"95% of {look.control}",
     )  # fmt: skip
 
 

@@ -153,7 +153,7 @@ def _further(heads: pd.DataFrame) -> list[str]:
 
     The mean of a null is left out where it is everywhere the value that means "no effect", as the page takes it to be.
     """
-    centres = {f"{metric.null}_null_mean": metric.centre for metric in METRICS.values() if metric.null}
+    centres = {f"{metric.name}_null_mean": metric.centre for metric in METRICS.values()}
     found = [name for name in heads if name not in NEEDED and (name in METRICS or str(name).endswith(FURTHER))]
     return [name for name in found if name not in centres or set(heads[name][heads[name].notna()]) - {centres[name]}]
 
