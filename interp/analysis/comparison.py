@@ -41,10 +41,13 @@ class Comparison:
         heads: one row per (layer, head, scheme, class): `n_tokens`, `n_documents`, `log2_amplification_a`, its interval
             `ci_low_a`, `ci_high_a`, the same three with `_b`, their `difference` in doublings with its paired interval over
             documents `ci_low, ci_high`, two-sided `p`, and `q`, p corrected over all heads and classes of the scheme.
+            Where both were split, `log2_amplification_position` and `log2_amplification_beyond` of both sides too, and the
+            same five for what is beyond position: `beyond_difference`, `beyond_ci_low` ... `beyond_q`.
             Empty for models of different numbers of layers or heads.
         classes: one row per (scheme, class, statistic), each over all heads of a model: `n_heads_a`, `n_heads_b`,
             `n_tokens`, `n_documents`, `statistic`, `value_a`, `value_b`, `difference`, `ci_low`, `ci_high`, and
-            `interval_over`, what the interval is over (`interp.analysis.comparison` has the statistics).
+            `interval_over`, what the interval is over (`interp.analysis.comparison` has the statistics); those that end in
+            "_beyond" are of the part of A that is beyond position.
         run: `a` and `b`, the runs compared, with everything in them; `shared`, what both have in common; `notes`, the
             sentences a reader must know, that heads do not correspond among them.
     """
@@ -88,8 +91,8 @@ class Pair:
     classes: pd.DataFrame  # scheme, token_class, n_tokens, n_documents
 
 
-def paired(a: Amplification, b: Amplification) -> Pair:
-    """Return two results as a pair.
+def paired(a: Amplification, b: Amplification, part: str = "") -> Pair:
+    """Return two results as a pair, of A or of the `part` of it that is "_beyond" position.
 
     Raises:
         InterpError: they are not of the same documents, tokenizer, schemes, seed and replicates, or have no replicates.
@@ -97,8 +100,8 @@ def paired(a: Amplification, b: Amplification) -> Pair:
     _refuse_unpaired(a, b)
     classes = _classes(a.heads)
     return Pair(
-        _values(a, classes), _values(b, classes),
-        _replicates(a, classes), _replicates(b, classes),
+        _values(a, classes, part), _values(b, classes, part),
+        _replicates(a, classes, part), _replicates(b, classes, part),
         np.asarray(a.tables["replicates"]["effective_documents"], dtype=np.float64)[: len(classes)], classes,
     )  # fmt: skip
 
@@ -132,12 +135,14 @@ def _classes(heads: pd.DataFrame) -> pd.DataFrame:
     return heads.loc[first, ["scheme", "token_class", "n_tokens", "n_documents"]].reset_index(drop=True)
 
 
-def _values(result: Amplification, classes: pd.DataFrame) -> Float[np.ndarray, "head token_class"]:
-    return np.asarray(result.heads["log2_amplification"], dtype=np.float64).reshape(-1, len(classes))
+def _values(result: Amplification, classes: pd.DataFrame, part: str) -> Float[np.ndarray, "head token_class"]:
+    return np.asarray(result.heads[f"log2_amplification{part}"], dtype=np.float64).reshape(-1, len(classes))
 
 
-def _replicates(result: Amplification, classes: pd.DataFrame) -> Float[np.ndarray, "head token_class replicate"]:
-    values = replicate_values(result.tables["replicates"])
+def _replicates(
+    result: Amplification, classes: pd.DataFrame, part: str
+) -> Float[np.ndarray, "head token_class replicate"]:
+    values = replicate_values(result.tables[f"replicates{part}"])
     return values.reshape(-1, len(classes), values.shape[1])
 
 
@@ -159,11 +164,12 @@ OfOthers = Float[np.ndarray, "other_head replicate"]
 PerReplicate = Float[np.ndarray, " replicate"]
 
 
-def classes_table(a: pd.DataFrame, b: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+def classes_table(a: pd.DataFrame, b: pd.DataFrame, pair: Pair, beyond: Pair | None = None) -> pd.DataFrame:
     """Return the table `classes` of `Comparison`; a and b are the tables `heads` of the two results."""
     rows = []
     for place, known in enumerate(pair.classes.to_dict("records")):
-        found = [*_over_documents(pair, place), *_surviving(a, b, len(pair.classes), place)]
+        parts = _over_documents(beyond, place, "_beyond") if beyond else ()
+        found = [*_over_documents(pair, place), *parts, *_surviving(a, b, len(pair.classes), place)]
         rows += [{**known, **row} for row in found]
     columns = [
         "scheme", "token_class", "statistic", "n_heads_a", "n_heads_b", "n_tokens", "n_documents", "value_a", "value_b",
@@ -198,7 +204,7 @@ def _both(a: OfHeads, b: OfOthers) -> dict[str, tuple[PerReplicate, PerReplicate
     return {**{name: (of_a[name], of_b[name]) for name in of_a}, "stronger": (1 - superior, superior)}
 
 
-def _over_documents(pair: Pair, place: int) -> Iterator[dict[str, Any]]:
+def _over_documents(pair: Pair, place: int, part: str = "") -> Iterator[dict[str, Any]]:
     values = _both(pair.a[:, [place]], pair.b[:, [place]])
     replicates = _both(*(of[:, place].astype(np.float64) for of in (pair.replicates_a, pair.replicates_b)))
     for statistic, (a, b) in values.items():
@@ -206,8 +212,9 @@ def _over_documents(pair: Pair, place: int) -> Iterator[dict[str, Any]]:
         sd = replicate_deviation((resampled[1] - resampled[0])[None])
         low, high = interval_over_documents(b - a, sd, pair.effective_documents[[place]])
         yield {
-            "statistic": statistic, "n_heads_a": len(pair.a), "n_heads_b": len(pair.b), "value_a": a[0], "value_b": b[0],
-            "difference": b[0] - a[0], "ci_low": low[0], "ci_high": high[0], "interval_over": OVER_DOCUMENTS,
+            "statistic": f"{statistic}{part}", "n_heads_a": len(pair.a), "n_heads_b": len(pair.b), "value_a": a[0],
+            "value_b": b[0], "difference": b[0] - a[0], "ci_low": low[0], "ci_high": high[0],
+            "interval_over": OVER_DOCUMENTS,
         }  # fmt: skip
 
 
@@ -261,20 +268,31 @@ def compare_results(a: Amplification, b: Amplification) -> Comparison:
         InterpError: as `interp.analysis.pairing.paired`.
     """
     pair = paired(a, b)
+    split = all("replicates_beyond" in side.tables for side in (a, b))
+    beyond = paired(a, b, "_beyond") if split else None
     run = {"a": a.run, "b": b.run, "shared": {name: a.run.get(name) for name in SHARED}, "notes": _notes(a.run, b.run)}
-    return Comparison(_heads_table(a.heads, b.heads, pair), classes_table(a.heads, b.heads, pair), run)
+    return Comparison(_heads_table(a.heads, b.heads, pair, beyond), classes_table(a.heads, b.heads, pair, beyond), run)
 
 
-def _heads_table(a: pd.DataFrame, b: pd.DataFrame, pair: Pair) -> pd.DataFrame:
-    columns = ["log2_amplification", "ci_low", "ci_high"]
+PARTS = ["log2_amplification_position", "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high"]
+
+
+def _heads_table(a: pd.DataFrame, b: pd.DataFrame, pair: Pair, beyond: Pair | None) -> pd.DataFrame:
+    columns = ["log2_amplification", "ci_low", "ci_high", *(PARTS if beyond else ())]
     frame = a.loc[:, [*KEY, "n_tokens", "n_documents"]]
     if not frame[["layer", "head"]].equals(b[["layer", "head"]]):
         frame, a, b = frame.iloc[:0], a.iloc[:0], b.iloc[:0]  # other sizes: no pair of heads has the same place
     for side, heads in (("a", a), ("b", b)):
         frame = frame.assign(**{f"{column}_{side}": heads[column] for column in columns})
-    numbers = differences(pair) if len(frame) else dict.fromkeys(("difference", "ci_low", "ci_high", "p"), np.empty(0))
-    frame = frame.assign(**{name: value.ravel() for name, value in numbers.items()})
-    return frame.assign(q=corrected_within(frame, ["scheme"]))
+    for each, stem in ((pair, ""), (beyond, "beyond_")):
+        if each:
+            numbers = differences(each) if len(frame) else dict.fromkeys(NUMBERS, np.empty(0))
+            frame = frame.assign(**{f"{stem}{name}": value.ravel() for name, value in numbers.items()})
+            frame[f"{stem}q"] = corrected_within(frame.assign(p=frame[f"{stem}p"]), ["scheme"])
+    return frame
+
+
+NUMBERS = ("difference", "ci_low", "ci_high", "p")
 
 
 def differences(pair: Pair) -> dict[str, Float[np.ndarray, "head token_class"]]:

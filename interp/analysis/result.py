@@ -75,7 +75,8 @@ class Amplification:
             frequency". Missing where classes share none.
         further: tables by name that only some runs have; with those above they are `tables`. They may be
             replicates: the bootstrap replicates of `log2_amplification`, in the rows of `heads` (`measurements.shares`):
-                what a comparison of two runs pairs, to first order in the documents' weights.
+                what a comparison of two runs pairs, to first order in the documents' weights; `replicates_beyond` of the
+                part beyond position.
             bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
                 statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
             explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
@@ -257,7 +258,7 @@ class Amplification:
 
 
 KNOWN_TABLES = frozenset({
-    *TABLES, *LATER_TABLES, "selectivity", "replicates", "bias_samples", "bias_draws", "static_tokens", "static_positions",
-    "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
+    *TABLES, *LATER_TABLES, "selectivity", "replicates", "replicates_beyond", "bias_samples", "bias_draws", "static_tokens",
+    "static_positions", "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

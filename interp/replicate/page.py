@@ -18,6 +18,7 @@ from interp.replicate.jobs import RATES, TRAINED, read_json
 from interp.replicate.plan import MATRIX, Plan
 from interp.replicate.results import (
     ENRICHMENT,
+    EVIDENCE,
     Kind,
     by_seed,
     cell_name,
@@ -132,6 +133,15 @@ def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
         "Runs whose mean b_Q is zero are read along the b_Q of the matrix: what such a bias would do."
     )
     yield markdown(means_of(table, ["rms_amplification", "spread", "significant"]))
+    if set(EVIDENCE) <= set(table):  # an earlier version did not measure it
+        yield (
+            "Root mean square of what position alone gives of A, of what is beyond position, and of A for labels shifted "
+            "along the documents, which mean nothing; share of pairs of head and class beyond directions that spread the "
+            "keys as much, position removed (q < 0.05): only there does the bias single a class out. How far keys spread "
+            "along the direction, as a ratio to random ones, and what explains the bias score (eta squared), median head."
+        )
+        yield markdown(means_of(table, list(EVIDENCE[:4])))
+        yield markdown(means_of(table, list(EVIDENCE[4:])))
     enrichments = [f"enrichment_{name}" for name in ("function", "frequent", "rare", "number")]
     yield markdown(means_of(table, [*enrichments, "amplification_function", "amplification_frequent"]))
 

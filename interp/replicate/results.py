@@ -24,6 +24,9 @@ AMPLIFICATION = (
     "rms_amplification", "significant", "spread", "amplification_function", "amplification_frequent", "amplification_rare",
     "amplification_number", "enrichment_function", "enrichment_frequent", "enrichment_rare", "enrichment_number",
 )  # fmt: skip
+EVIDENCE = (
+    "rms_position", "rms_beyond", "rms_shifted", "singled_out", "key_spread", "eta2_position", "eta2_type", "eta2_class",
+)  # fmt: skip
 PUZZLES = ("top1", "top5", "first_token_loss", "completion_loss", "accuracy", "log_ratio")
 
 PUBLISHED: dict[tuple[str, str, str], float] = {  # activation, optimizer, variant: nats per token
@@ -60,7 +63,8 @@ def results_table(plan: Plan, root: Path) -> pd.DataFrame:
 def save_results(table: pd.DataFrame, root: Path) -> list[Path]:
     """Write the table as `results.parquet` and `results.csv`, its contrasts as `contrasts.csv`, and return the files."""
     files = [root / "results.parquet", root / "results.csv", root / "contrasts.csv"]
-    metrics = ["validation_loss", *AMPLIFICATION, *(name for name in table if str(name).startswith("puzzles_"))]
+    metrics = ["validation_loss", *AMPLIFICATION]
+    metrics += [name for name in table if name in EVIDENCE or str(name).startswith("puzzles_")]
     with writing(files[2]) as beside:
         contrasts_table(table, [str(name) for name in metrics]).to_csv(beside, index=False)
     with writing(files[0]) as beside:
@@ -220,7 +224,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
     trained, measured = read_json(folder / TRAINED), read_json(folder / MEASURED)
-    loss = measured.get("loss", {})
+    loss, amplified = measured.get("loss", {}), measured.get("amplification", {})
     return {
         **{name: getattr(cell, name) for name in KEYS},
         "lr": _number(rates.get(cell.optimizer, {}).get("lr")),
@@ -231,7 +235,8 @@ def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
         "validation_low": _number(loss.get("low")),
         "validation_high": _number(loss.get("high")),
         "direction": measured.get("direction", ""),
-        **{name: _number(measured.get("amplification", {}).get(name)) for name in AMPLIFICATION},
+        **{name: _number(amplified.get(name)) for name in AMPLIFICATION},
+        **{name: _number(amplified[name]) for name in EVIDENCE if name in amplified},
         **_puzzles(measured.get("puzzles", [])),
     }
 

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from interp.analysis import findings as evidence
+from interp.analysis.findings import FEW_TOKENS
+from interp.analysis.measurements.explained import overview
 from interp.analysis.measurements.top_tokens import enrichment_table
 from interp.analysis.result import Amplification
 from interp.api import amplification
@@ -31,7 +34,6 @@ from interp.train.config import TrainConfig
 from interp.train.loop import Diverged, train
 from interp.train.records import CURVE, read_rows
 
-MIN_TOKENS = 100  # of a class, for its amplification to count
 MOST_ALIGNED = 50  # tokens of a head whose classes are counted
 SCHEMES = ("pos", "function", "freq")
 HEADS = "heads.parquet"
@@ -130,6 +132,11 @@ def summary(result: Amplification) -> dict[str, float]:
     """Return what the heads of a run do, over all heads and the parts of speech with at least 100 tokens.
 
     - rms_amplification: root mean square of A, in doublings;
+    - rms_position, rms_beyond: the same of what position alone gives and of what is beyond; rms_shifted of labels shifted
+      along the documents, which mean nothing;
+    - singled_out: share of the pairs whose contrast is beyond directions that spread the keys as much, position removed
+      (q < 0.05);
+    - key_spread, eta2_position, eta2_type, eta2_class: of the bias score, in the median head (`measurements.explained`);
     - significant: share of the pairs of head and class whose contrast of bias scores random directions of the same length
       do not reach (q < 0.05);
     - spread: how far the classes' mean keys lie apart along the direction, as a ratio to random directions (their root
@@ -140,14 +147,25 @@ def summary(result: Amplification) -> dict[str, float]:
       as log2 of an odds ratio (`interp.analysis.measurements.top_tokens`), in the median head.
     """
     heads = result.heads
-    enough = (heads["scheme"] == "pos") & (heads["token_class"] != "bos") & (heads["n_tokens"] >= MIN_TOKENS)
+    enough = (heads["scheme"] == "pos") & (heads["token_class"] != "bos") & (heads["n_tokens"] >= FEW_TOKENS)
     numbers = {"rms_amplification": np.sqrt(np.square(heads.loc[enough, "log2_amplification"]).mean())}
     for name, (scheme, classes) in CLASSES.items():
         own = heads.loc[(heads["scheme"] == scheme) & heads["token_class"].isin(classes)]
         shares = own.groupby(["layer", "head"])[["share", "share_unbiased"]].sum()
         numbers[f"amplification_{name}"] = np.log2(shares["share"] / shares["share_unbiased"]).mean()
-    found = {**numbers, **_against_nulls(result.nulls), **_enrichments(result.tokens)}
+    found = {**numbers, **_evidence(result), **_against_nulls(result.nulls), **_enrichments(result.tokens)}
     return {name: float(value) for name, value in found.items()}
+
+
+def _evidence(result: Amplification) -> dict[str, float]:
+    """What of A is beyond position and what its controls give, and what the bias score varies with."""
+    [sizes] = evidence.summary(result).query("scheme == 'pos'").to_dict("records")
+    varies = overview(result.tables["explained"])["pos"]
+    return {
+        **{name: sizes[name] for name in ("rms_position", "rms_beyond", "rms_shifted")},
+        "singled_out": sizes["beyond_equal_spread"] / sizes["pairs"] if sizes["pairs"] else np.nan,
+        **{name: varies[name] for name in ("key_spread", "eta2_position", "eta2_type", "eta2_class")},
+    }
 
 
 def _puzzles(plan: Plan, model: HookedSymmetryBrokenTransformer) -> list[dict[str, Any]]:
@@ -176,7 +194,7 @@ def _against_nulls(nulls: pd.DataFrame) -> dict[str, float]:
     """Contrasts of bias scores beside those along random directions; missing where there was no null."""
     tested = nulls.query(
         "null == 'direction' and statistic == 'contrast' and scheme == 'pos' and token_class != 'bos' "
-        f"and n_tokens >= {MIN_TOKENS}"
+        f"and n_tokens >= {FEW_TOKENS}"
     )
     if not len(tested):
         return {"significant": float("nan"), "spread": float("nan")}

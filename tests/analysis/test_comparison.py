@@ -14,6 +14,7 @@ from interp.analysis.comparison import (
     newcombe,
     stronger,
 )
+from interp.analysis.measurements.shares import replicate_values
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.errors import InterpError
@@ -254,3 +255,29 @@ def test_results_without_replicates_or_with_other_labels_are_refused(twins):
     relabelled = replace(twins[1], heads=twins[1].heads.assign(n_tokens=7))
     with pytest.raises(InterpError, match="label their tokens differently"):
         compare_results(twins[0], relabelled)
+
+
+def test_what_is_beyond_position_is_compared_like_a_itself(twins):
+    a, b = twins
+    found = compare_results(a, b)
+    heads = found.heads
+    for column in ("log2_amplification_position", "log2_amplification_beyond"):
+        np.testing.assert_array_equal(heads[f"{column}_a"], a.heads[column])
+    by_position = heads["log2_amplification_position_b"] - heads["log2_amplification_position_a"]
+    np.testing.assert_allclose(heads["difference"], by_position + heads["beyond_difference"], atol=1e-9)
+    drawn = [replicate_values(side.tables["replicates_beyond"]).astype(float) for side in twins]
+    sd, m = (drawn[1] - drawn[0]).std(1, ddof=1), a.heads["effective_documents"].to_numpy()
+    half = stats.t.ppf(0.975, m - 1) * sd * np.sqrt(m / (m - 1))
+    np.testing.assert_allclose(heads["beyond_ci_high"] - heads["beyond_difference"], half, rtol=1e-6)
+    of_one = stats.t.ppf(0.975, m - 1) * drawn[0].std(1, ddof=1) * np.sqrt(m / (m - 1))
+    np.testing.assert_allclose(a.heads["beyond_ci_high"] - a.heads["log2_amplification_beyond"], of_one, rtol=1e-5)
+    row = found.classes.query("statistic == 'mean_absolute_beyond' and token_class == 's1'").iloc[0]
+    mine = a.heads.query("token_class == 's1'")["log2_amplification_beyond"]
+    assert row["value_a"] == pytest.approx(mine.abs().mean()) and row["interval_over"] == OVER_DOCUMENTS
+
+
+def test_a_result_without_parts_is_compared_without_them(twins):
+    bare = [replace(side, further={"replicates": side.tables["replicates"]}) for side in twins]
+    found = compare_results(bare[0], twins[1])
+    assert "beyond_difference" not in found.heads and "mean_absolute_beyond" not in set(found.classes["statistic"])
+    np.testing.assert_array_equal(found.heads["difference"], compare_results(*twins).heads["difference"])

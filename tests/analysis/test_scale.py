@@ -25,7 +25,7 @@ from tests.analysis.blocks import KilledError, after, in_blocks, killed_after
 from tests.analysis.passes import measurement_of
 
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates",
-          "explained")  # fmt: skip
+          "replicates_beyond", "explained")  # fmt: skip
 
 
 def assert_alike(one, two, **how):

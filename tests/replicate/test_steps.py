@@ -24,6 +24,18 @@ def test_amplification_is_the_root_mean_square_over_heads_and_frequent_classes(r
     assert summary(result)["significant"] == pytest.approx(sum(r.contrast_q < 0.05 for r in rows) / len(rows))
 
 
+def test_parts_and_controls_are_those_of_the_tables(result):
+    heads, found = result.heads, summary(result)
+    rows = heads[(heads["scheme"] == "pos") & (heads["token_class"] != "bos") & (heads["n_tokens"] >= 100)]
+    for name, column in (("rms_position", "log2_amplification_position"), ("rms_beyond", "log2_amplification_beyond")):
+        assert found[name] == pytest.approx(np.sqrt(np.mean(rows[column] ** 2)))
+    assert found["singled_out"] == pytest.approx((rows["class_beyond_q"] < 0.05).mean())
+    explained = result.tables["explained"].query("scheme == 'pos'")
+    for name in ("key_spread", "eta2_position", "eta2_type", "eta2_class"):
+        assert found[name] == pytest.approx(np.median(explained[name]))
+    assert 0 < found["rms_shifted"] < found["rms_amplification"]
+
+
 def test_function_words_are_averaged_over_all_heads(result):
     values = [r.log2_amplification for r in result.heads.itertuples() if (r.scheme, r.token_class) == ("function",) * 2]
     assert len(values) == 24

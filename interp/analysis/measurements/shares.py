@@ -91,16 +91,21 @@ class Shares(Measurement):
         return columns
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
-        """Return the table `replicates`, in the rows of `heads`: what a comparison of two runs pairs.
+        """Return `replicates`, and `replicates_beyond` of what is beyond position: what a comparison of two runs pairs.
 
-        Columns: layer, head, scheme, token_class, the class's `effective_documents`, and A_c of every replicate in "0",
-        "1", ... as float32: 4 bytes * heads * classes * replicates, 19 MB for 1,200 heads, 20 classes and 200 replicates.
+        In the rows of `heads`; columns: layer, head, scheme, token_class, the class's `effective_documents`, and the value
+        of every replicate in "0", "1", ... as float32: 4 bytes * heads * classes * replicates each, 19 MB for 1,200 heads,
+        20 classes and 200 replicates.
         """
-        rows = self.resampled_amplification().flatten(1).T.float().cpu().numpy()  # [row, replicate]
+        parts = {"replicates": "none"} | ({"replicates_beyond": "position"} if "position" in self.readings else {})
+        return {name: self._replicates(found, start) for name, start in parts.items()}
+
+    def _replicates(self, found: Found, start: str) -> pd.DataFrame:
+        rows = self.resampled_amplification("bias", start).flatten(1).T.float().cpu().numpy()  # [row, replicate]
         effective = np.tile(found.counts.effective(), len(rows) // found.context.classes.number)
         named = found.index.loc[:, list(KEY)].assign(effective_documents=effective)
         numbers = pd.DataFrame(rows, columns=[str(replicate) for replicate in range(rows.shape[1])])
-        return {"replicates": pd.concat([named, numbers], axis=1)}
+        return pd.concat([named, numbers], axis=1)
 
 
 KEY = ("layer", "head", "scheme", "token_class")
