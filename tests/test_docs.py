@@ -1,5 +1,7 @@
 """What the README and the docs say of the house is so."""
 
+import copy
+import json
 import re
 import sys
 from pathlib import Path
@@ -8,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-import tree  # noqa: E402 - a script of the docs
+import results  # noqa: E402 - scripts of the docs
+import tree  # noqa: E402
 
 
 def test_the_readme_has_the_tree_as_it_is():
@@ -29,3 +32,42 @@ def test_paths_and_links_that_pages_name_are_there(page):
     linked = {page.parent / path for path in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)}
     missing = [str(path) for path in named | linked if not path.exists()]
     assert not missing
+
+
+RECORD = json.loads(results.RECORD.read_text(encoding="utf-8"))
+
+
+def test_the_readme_has_the_tables_and_sentences_of_the_record():
+    assert results.README.read_text(encoding="utf-8") == results.written(RECORD), "run python docs/results.py"
+
+
+def test_sentences_say_no_more_than_the_record_does():
+    said = " ".join(results.sentences(RECORD))
+    assert "position first: in all 3 models" in said and "9 of 384 pairs in `tiny-bq`" in said
+    other = copy.deepcopy(RECORD)
+    for of in other.values():
+        of["rms_amplification"] = 0.1
+        if "uses" in of:
+            of["uses"]["position"] = [0.1, -0.2, 0.4]
+            of["uses"]["control"][0] = 0.0
+    said = " ".join(results.sentences(other))
+    assert "position first" not in said and "in 0 of the 2 models that have one" in said
+    assert "In 0 of the 3 models removing scores" in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_cache")
+def test_the_record_is_what_is_measured():
+    """All of one model that needs no draws: intervals and shifted labels depend on a seed, these do not."""
+    import interp
+    from interp.analysis.findings import summary
+    from interp.analysis.measurements.explained import overview
+
+    found = interp.amplification(
+        "tiny-bqbv", "wikipedia-sample", (results.SCHEME,), nulls=0, passages=0, shifts=0, replicates=0, workers=0
+    )
+    [sizes] = summary(found).to_dict("records")
+    now, record = {**overview(found.tables["explained"])[results.SCHEME], **sizes}, RECORD["tiny-bqbv"]
+    assert found.run["n_tokens"] == record["n_tokens"]
+    for name in (*results.MEDIANS, "rms_amplification", "rms_position", "rms_beyond", "beyond_equal_spread"):
+        assert now[name] == pytest.approx(record[name], rel=1e-3), name
