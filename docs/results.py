@@ -68,8 +68,8 @@ def plain(value: Any) -> Any:
 
 
 HEADER = (
-    "| model | key spread | η² position, type, class | rms A | by position | beyond | shifted labels | findings | singled out |"
-    "\n| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
+    "| model | key spread | η² position, type, class | rms A | by position | beyond | shifted labels | findings "
+    "| singled out |\n| --- | --: | --: | --: | --: | --: | --: | --: | --: |"
 )
 USES_HEADER = (
     "| model | loss without b_Q | position gives back | type | class | loss without as widely spread scores |"
@@ -103,21 +103,21 @@ def sentences(record: dict[str, Any]) -> list[str]:
     largest = [max(of["eta2_position"], of["eta2_type"]) for of in broken.values()]
     classes = [of["eta2_class"] for of in broken.values()]
     found.append(
-        f"With b_Q, position or token type, whichever is more, explains {_range(largest)} of the bias score in the median head, "
-        f"the class {_range(classes)}; a class is mostly a set of token types, so what it explains, the type explains too."
+        f"With b_Q, position or token type, whichever is more, explains {_range(largest)} of the bias score in the median "
+        f"head, the class {_range(classes)}; a class is mostly a set of token types, so what it explains, the type does too."
     )
     larger = [name for name, twin in twins.items() if record[name]["rms_amplification"] > twin["rms_amplification"]]
+    times = min(of["rms_amplification"] / of["rms_shifted"] for of in broken.values())
+    alone = max(of["rms_position"] / of["rms_amplification"] for of in broken.values())
     found.append(
-        f"A is larger than in the symmetric twin, read along the same b_Q, in {_counted(larger, twins)} models that have one, "
-        "and many times as large as what labels that mean nothing give; nearly all of it is beyond position, because classes "
-        "lie at all positions alike."
+        f"A is larger than in the symmetric twin, read along the same b_Q, in {_counted(larger, twins)} models that have "
+        f"one, and at least {times:.0f} times as large as for labels that mean nothing; position alone would give at most "
+        f"{alone:.0%} of it, because classes lie at all positions alike."
     )
+    singled = [f"{of['beyond_equal_spread']:.0f} of {of['pairs']} pairs in `{name}`" for name, of in broken.items()]
     found.append(
         "But a class lies as far along any direction in which keys spread as much: beyond such directions are "
-        + ", ".join(
-            f"{of['beyond_equal_spread']:.0f} of {of['pairs']} pairs in `{name}`" for name, of in broken.items()
-        )
-        + "."
+        f"{', '.join(singled)}."
     )
     sure = [name for name, of in broken.items() if of["uses"]["position"][1] is not None]
     ahead = [
@@ -125,9 +125,9 @@ def sentences(record: dict[str, Any]) -> list[str]:
     ]
     if ahead:
         found.append(
-            f"What b_Q is used for is position first: in {_counted(ahead, broken)} models a bias that knows only the position "
-            "gives back more of what removing b_Q costs than one that knows only the type or only the class, their intervals "
-            "apart."
+            f"What b_Q is used for is position first: in {_counted(ahead, broken)} models a bias that knows only the "
+            "position gives back more of what removing b_Q costs than one that knows only the type or only the class, with "
+            "intervals apart."
         )
     dearer = [name for name, of in broken.items() if of["uses"]["control"][0] > of["uses"]["removed"][0]]
     found.append(

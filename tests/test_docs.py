@@ -56,7 +56,6 @@ def test_sentences_say_no_more_than_the_record_does():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_cache")
 def test_the_record_is_what_is_measured():
     """All of one model that needs no draws: intervals and shifted labels depend on a seed, these do not."""
     import interp
