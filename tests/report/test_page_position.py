@@ -64,8 +64,8 @@ def test_hatching_in_the_grid_follows_the_metric(open_page):
         seen.append(page.eval_on_selector_all("#grid td[data-head]", marks))
     assert seen[0] != seen[1] != seen[2]
     page.select_option("#metric", "bias_score_contrast")
-    assert "within 95% of random directions" in page.locator("#grid-legend").inner_text()
-    assert "95% of random directions" in page.locator("#band-key").inner_text()
+    assert "within 95% of directions of equal spread" in page.locator("#grid-legend").inner_text()
+    assert "95% of directions of equal spread" in page.locator("#band-key").inner_text()
     page.select_option("#metric", "share")
     assert not page.locator("#band-key").is_visible()
 

@@ -1,14 +1,16 @@
 """The panels of the page, in the order of a reader's questions."""
 
-from interp.report.panels import classes, compare, effect, heads, passages, position, tokens
+from interp.report.panels import classes, compare, effect, explained, heads, passages, position, tokens, uses
 from interp.report.panels.panel import Panel
 
 PANELS = (
     Panel("heads", figures=heads.figures, wide=False),
     Panel("classes", figures=classes.figures, wide=False),
     Panel("tokens", payload=tokens.payload),
+    Panel("explained", "variance", payload=explained.payload, figures=explained.figures, available=explained.available),
     Panel("position", payload=position.payload, figures=position.figures),
     Panel("passages", "text", payload=passages.payload),
+    Panel("uses", payload=uses.payload, figures=uses.figures, available=uses.available),
     Panel("effect", payload=effect.payload, figures=effect.figures),
     Panel("compare", payload=compare.payload, figures=compare.figures, available=compare.available),
 )

@@ -51,7 +51,7 @@ function spokenRow(row, metric) {
   if (!row.n_tokens) return lines[0];
   if (metric.name !== "log2_amplification") lines.push(`${metric.title} ${withInterval(row, metric)}`);
   const ends = nullBand(row, metric);
-  if (ends) lines.push(`95% of random directions ${ends.map((end) => printed(end, metric)).join(" to ")}`);
+  if (ends) lines.push(`95% of ${metric.control} ${ends.map((end) => printed(end, metric)).join(" to ")}`);
   lines.push(`A = ${signed(row.log2_amplification)} ${interval(row.ci_low, row.ci_high)}`);
   lines.push(`share ${percent(row.share_unbiased)} → ${percent(row.share)}`);
   return lines.join("<br>");
@@ -91,13 +91,14 @@ function drawWords(rows) {
     (measured ? " and its 95% interval." : "; this metric has no interval.") +
     (thin ? ` ${thin} with fewer than ${data.few} tokens.` : "");
   byId("band-key").hidden = !banded;
+  byId("band-of").textContent = metric.control;
   byId("band-none").hidden = banded || !metric.null;
 }
 
 // Every metric of every class, and a button that chooses the class.
 function table(rows) {
   const others = data.metrics.filter(({ name }) => !["log2_amplification", "share"].includes(name));
-  const titles = others.flatMap(({ title, null: control }) => [title, ...(control ? [`${title}, q`] : [])]);
+  const titles = others.flatMap(({ title, q }) => [title, ...(q ? [`${title}, q`] : [])]);
   return [
     ["class", "n", "documents", "A", "95% interval", "share", "without the bias", ...titles],
     rows.map((row) => [
@@ -110,7 +111,7 @@ function table(rows) {
       percent(row.share_unbiased),
       ...others.flatMap((metric) => [
         withInterval(row, metric),
-        ...(metric.null ? [chance(row[`${metric.null}_q`])] : []),
+        ...(metric.q ? [chance(row[metric.q])] : []),
       ]),
     ]),
   ];

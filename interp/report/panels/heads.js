@@ -108,8 +108,8 @@ function spoken(head) {
   const parts = [`${headLabel(head)}, ${visible(found.token_class)}`];
   if (!found.n_tokens) return `${parts[0]}: n = 0`;
   if (state.metric !== "log2_amplification") parts.push(`${metric.title} ${withInterval(found, metric)}`);
-  const q = found[`${metric.null}_q`];
-  const against = Number.isFinite(q) ? ` (q = ${chance(q)} against random directions)` : "";
+  const q = found[metric.q];
+  const against = Number.isFinite(q) ? ` (q = ${chance(q)} against ${metric.control})` : "";
   const way = found[state.metric] > metric.centre ? "amplified" : "suppressed";
   const side = indistinct(state.scheme, head, klass) ? "cannot be told from no effect" : way;
   parts.push(`A = ${signed(found.log2_amplification)} ${interval(found.ci_low, found.ci_high)}`, `${side}${against}`);
@@ -138,7 +138,7 @@ function drawWords(metric) {
 function hatchReason(metric) {
   const { values } = schemes[state.scheme];
   const whose = metric.low in values ? "95% interval covers no effect" : "95% interval of A covers 0";
-  return `${metric.null}_null_sd` in values ? `${whose}, or within 95% of random directions` : whose;
+  return `${metric.name}_null_sd` in values ? `${whose}, or within 95% of ${metric.control}` : whose;
 }
 
 // The chosen head is outlined; one cell of the grid is in the tab order.

@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent
 NEEDED = ("log2_amplification", "ci_low", "ci_high", "bias_score_contrast", "hedges_g", "auroc", "alignment", "share",
           "share_unbiased", "bias_score_mean")  # fmt: skip
 
-FURTHER = ("_low", "_high", "_q", "_null_mean", "_null_sd")
+FURTHER = ("_low", "_high", "_null_mean", "_null_sd")
 """How columns of intervals and nulls end. They are in half precision: three digits are more than their errors are worth."""
 
 CELLS = 20_000  # pairs of head and class whose first columns the page can afford in single precision
@@ -154,7 +154,8 @@ def _further(heads: pd.DataFrame) -> list[str]:
     The mean of a null is left out where it is everywhere the value that means "no effect", as the page takes it to be.
     """
     centres = {f"{metric.name}_null_mean": metric.centre for metric in METRICS.values()}
-    found = [name for name in heads if name not in NEEDED and (name in METRICS or str(name).endswith(FURTHER))]
+    known = {*METRICS, *(metric.q for metric in METRICS.values())} - set(NEEDED)
+    found = [name for name in heads if name not in NEEDED and (name in known or str(name).endswith(FURTHER))]
     return [name for name in found if name not in centres or set(heads[name][heads[name].notna()]) - {centres[name]}]
 
 

@@ -75,10 +75,10 @@ function value(scheme, head, klass, column) {
   return values[column][head * classes.length + klass];
 }
 
-// The ends of mean ± 1.96 sd of the metric under random directions, if they were measured.
+// The ends of mean ± 1.96 sd of the metric under its null, if that was measured.
 function nullBand(row, metric) {
-  const middle = row[`${metric.null}_null_mean`] ?? metric.centre;
-  const half = 1.96 * row[`${metric.null}_null_sd`];
+  const middle = row[`${metric.name}_null_mean`] ?? metric.centre;
+  const half = 1.96 * row[`${metric.name}_null_sd`];
   return metric.null && Number.isFinite(half) ? [middle - half, middle + half] : null;
 }
 
