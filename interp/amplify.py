@@ -9,6 +9,8 @@ python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o repo
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,6 +19,7 @@ import typer
 
 from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, help_of
 from interp.errors import InterpError, few
+from interp.files import owning, read_json
 from interp.options import argument, command_from, console, option, say_files
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ class AmplifyConfig(Settings):
         False, "Also write what b_V writes and meets (tables value_*); reads the beginning of the corpus once more."
     )
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
+    replace: bool = option(False, "Let the report take the place of another checkpoint's in the same folder.")
     png: bool = option(False, "Write the first pictures as PNG files too; needs the extra 'pictures', and Chrome.")
     open: bool = option(False, "Open the page in a browser.")
     quiet: bool = option(False, "No progress bar.", "-q", "--quiet")
@@ -79,9 +83,8 @@ class AmplifyConfig(Settings):
             )
 
     def settings(self) -> dict[str, Any]:
-        """Return the fields of `Settings`, with the schemes apart."""
-        own = {f.name: getattr(self, f.name) for f in fields(Settings)}
-        return {**own, "schemes": [name.strip() for name in self.schemes.split(",")]}
+        """Return the fields of `Settings`."""
+        return {f.name: getattr(self, f.name) for f in fields(Settings)}
 
     def to_intervene(self) -> InterventionSettings | None:
         """Return where and how the biases are scaled, None for not at all.
@@ -124,7 +127,8 @@ def run(config: AmplifyConfig) -> None:
     pages = []
     with processes(config.device) as world:
         for checkpoint in config.checkpoints:
-            page, files = report(config, checkpoint, world)
+            with _owned(_folder(config, Path(checkpoint).name), world):
+                page, files = report(config, checkpoint, world)
             if not world.first:
                 continue
             say_files(files)
@@ -164,6 +168,10 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     model = load_model(checkpoint, str(world.device))
     settings = {**config.settings(), "direction": _direction(config, checkpoint)}
     folder, shown = _folder(config, Path(checkpoint).name), not config.quiet
+    weights = find_checkpoint(checkpoint) / "model.safetensors"
+    digest = file_sha256(weights)
+    if not config.replace:
+        _refuse_another(folder, checkpoint, digest)
     intervening = config.to_intervene()
     if intervening:  # what is wrong with the words is told at once
         places(intervening.where, model.cfg.n_layers, model.cfg.n_heads)
@@ -190,10 +198,7 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     if config.values:
         text = Text.opened(model, config.corpus, Settings(**settings))
         result = result.with_tables(result.values(model, text.documents(workers=0), text.schemes))
-    weights = find_checkpoint(checkpoint) / "model.safetensors"
-    result.run.update(
-        checkpoint=checkpoint, weights_sha256=file_sha256(weights), command=command_line("interp.amplify")
-    )
+    result.run.update(checkpoint=checkpoint, weights_sha256=digest, command=command_line("interp.amplify"))
     files = result.save(folder)
     result.to_html(page)
     if config.png:
@@ -203,6 +208,34 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     world.gathered("written")
     remove_partial(folder / "partial")
     return page, [page, *files]
+
+
+@contextmanager
+def _owned(folder: Path, world: World) -> Iterator[None]:
+    """Hold the report's folder; all processes are told whether the first one got it."""
+    with ExitStack() as held:
+        refused = None
+        if world.first:
+            try:
+                held.enter_context(owning(folder))
+            except InterpError as error:
+                refused = str(error)
+        if refused := world.gathered(refused)[0]:
+            raise InterpError(refused)
+        yield
+
+
+def _refuse_another(folder: Path, checkpoint: str, weights_sha256: str) -> None:
+    """Refuse a folder that holds the report of another checkpoint, with other weights."""
+    if not (folder / "run.json").is_file():
+        return
+    run = read_json(folder / "run.json", remedy="choose another folder with -o, or remove it")
+    known = [run.get("checkpoint"), run.get("weights_sha256")]
+    if all(known) and checkpoint != known[0] and weights_sha256 != known[1]:
+        raise InterpError(
+            f"{folder} holds the report of {known[0]}, not of {checkpoint}; choose another folder with -o, or give "
+            "--replace."
+        )
 
 
 def _direction(config: AmplifyConfig, checkpoint: str) -> Any:

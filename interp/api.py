@@ -40,6 +40,9 @@ from interp.options import console, escaped
 from interp.provenance import now, versions
 from interp.vocabulary import load_tokenizer, tokenizer_sha256
 
+Schemes = str | Path | Scheme | Labeller | Sequence[str | Path | Scheme | Labeller]
+"""One scheme or several; a string may name several, with commas."""
+
 EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
     (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
     (True, False): "Read along the effective direction b_Q + beta_Q; the learned query bias is zero, so it is b_Q.",
@@ -92,7 +95,7 @@ class Text:
 def amplification(
     model: HookedSymmetryBrokenTransformer | str | Path,
     corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
-    schemes: Sequence[str | Path | Scheme | Labeller] = ("pos",),
+    schemes: Schemes = ("pos",),
     *,
     workers: int = 1,
     progress: bool = False,
@@ -212,7 +215,7 @@ def progress_bar(shown: bool, name: str, corpus: Corpus | None = None, max_token
 def interventions(
     model: HookedSymmetryBrokenTransformer | str | Path,
     corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
-    schemes: Sequence[str | Path | Scheme | Labeller] = ("pos",),
+    schemes: Schemes = ("pos",),
     *,
     workers: int = 1,
     progress: bool = False,
@@ -258,7 +261,7 @@ def interventions(
 def uses(
     model: HookedSymmetryBrokenTransformer | str | Path,
     corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
-    schemes: Sequence[str | Path | Scheme | Labeller] = ("pos",),
+    schemes: Schemes = ("pos",),
     *,
     workers: int = 1,
     progress: bool = False,
@@ -339,6 +342,8 @@ def _measured(side: Side, settings: dict[str, Any]) -> Amplification:
         return side
     if not isinstance(side, HookedSymmetryBrokenTransformer) and _is_measured(side):
         return Amplification.load(side)
+    if isinstance(other := settings.get("direction"), str | Path) and other not in ("bias", "effective"):
+        settings = {**settings, "direction": "bias" if str(other) == str(side) else load_model(other)}
     if settings.get("direction") is side:  # its own b_Q, no direction from elsewhere
         settings = {**settings, "direction": "bias"}
     return amplification(side, **settings)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from interp.errors import InterpError
 
@@ -43,6 +47,38 @@ def sweep(path: Path) -> None:
     """Remove what writers of `path` left beside it when they were killed."""
     for left in path.parent.glob(f".{path.name}.????????"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def owning(folder: str | Path) -> Iterator[None]:
+    """Hold a folder that only one process may write to; make it if it is not there.
+
+    A process that ends gives it back, also when it is killed. Who holds it stands in the file `.owner`, for whoever comes
+    second.
+
+    Raises:
+        InterpError: another process holds it, or it cannot be written (a file stands there, no permission, a full disk).
+    """
+    folder = Path(folder)
+    owner = folder / ".owner"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout as error:
+        told = owner.read_text(encoding="utf-8", errors="replace").strip() if owner.is_file() else "another process"
+        raise InterpError(
+            f"{folder} is being written by {told}; wait for it, stop it, or choose another folder."
+        ) from error
+    except OSError as error:
+        raise InterpError(f"Cannot write {folder}: {error.strerror}; choose a folder that can be written.") from error
+    with lock:
+        with suppress(OSError):  # it is only told
+            since = datetime.now().astimezone().isoformat(" ", "seconds")
+            owner.write_text(f"process {os.getpid()} on {platform.node()} since {since}\n", encoding="utf-8")
+        try:
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:

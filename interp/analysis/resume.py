@@ -59,9 +59,9 @@ class ResumeFile:
         started = time.monotonic()
         if started - self.saved_at < self.every_seconds:
             return
-        words = {"settings": self.settings, "block": block.number, "digest": block.digest}
+        tensors = {name: tensor.contiguous() for name, tensor in sums.state().items()}
+        words = {"settings": self.settings, "block": block.number, "digest": block.digest, "sha256": _sha256(tensors)}
         with writing(self.path) as path:
-            tensors = {name: tensor.contiguous() for name, tensor in sums.state().items()}
             save_file(tensors, path, metadata={"interp": json.dumps(words)})
         self.saved_at = time.monotonic()
         self.every_seconds = max(self.every_seconds, (self.saved_at - started) / SHARE)
@@ -70,16 +70,21 @@ class ResumeFile:
         """Put what was saved into fresh sums.
 
         Raises:
-            InterpError: the file is damaged.
+            InterpError: the file is damaged: its tensors are not those that were saved.
         """
         if self.done:
             with self._opened() as file:
-                sums.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if _sha256(state) != self.sha256:
+                raise InterpError(f"{self.path} is damaged (its checksum does not fit); remove it to start over.")
+            sums.restore(state)
 
     def _read_done(self) -> Done:
         with self._opened() as file:
             words = json.loads((file.metadata() or {}).get("interp", "{}"))
-        theirs = words.get("settings", {})
+        if not {"settings", "block", "digest", "sha256"} <= words.keys():
+            raise InterpError(f"{self.path} is not of this version's amplify; remove it to start over.")
+        theirs, self.sha256 = words["settings"], words["sha256"]
         names = sorted(self.settings.keys() | theirs.keys())
         other = [name for name in names if self.settings.get(name) != theirs.get(name)]
         if other:
@@ -108,6 +113,15 @@ def remove_partial(folder: Path) -> None:
 
 def _told(name: str, theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     return f"its {name} is {theirs.get(name)!r}, here it is {ours.get(name)!r}"
+
+
+def _sha256(tensors: dict[str, Tensor]) -> str:
+    """Return a checksum of names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def model_digest(model: HookedSymmetryBrokenTransformer, bias: BiasSource, direction: Direction) -> str:

@@ -46,6 +46,10 @@ class Reading:
     seed: int = option(0, "Seed of the bootstrap, the passages, random directions and draws of b.")
 
     def __post_init__(self) -> None:
+        if isinstance(self.schemes, str):  # one, or several as a command takes them
+            object.__setattr__(self, "schemes", tuple(name.strip() for name in self.schemes.split(",")))
+        elif not isinstance(self.schemes, Sequence):
+            object.__setattr__(self, "schemes", (self.schemes,))
         for name, least in self.LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from interp.analysis.measurements.passages import Passages
 from interp.analysis.result import Amplification
@@ -199,3 +201,21 @@ def sums_of(case, documents):
 
     run(case, documents, resume=Keeping())
     return kept[0]
+
+
+def test_partial_sums_whose_numbers_changed_are_refused(case, tmp_path):
+    """A flipped bit, NaN, another dtype: the file is readable, its checksum does not fit."""
+    interrupted(case, ResumeFile(tmp_path, {}, every_seconds=0.0), 20)
+    [file] = tmp_path.iterdir()
+    with safe_open(file, "pt") as opened:
+        words, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    name = max(tensors, key=lambda name: tensors[name].numel())
+    flipped = tensors[name].clone()
+    flipped.view(torch.uint8).flatten()[100] ^= 1
+    for changed in (flipped, tensors[name] * float("nan"), tensors[name].float()):
+        save_file(tensors | {name: changed}, file, metadata=words)
+        with pytest.raises(InterpError, match=r"rank-0.safetensors is damaged .*; remove it to start over"):
+            run(case, resume=ResumeFile(tmp_path, {}))
+    save_file(tensors, file, metadata={"interp": json.dumps({"settings": {}, "block": 1, "digest": ""})})
+    with pytest.raises(InterpError, match="not of this version's amplify; remove it"):
+        ResumeFile(tmp_path, {})
