@@ -12,7 +12,7 @@ from interp.train.curves.page import curves_page
 
 REPORT = Path("reports/tiny-bqbv/report.html")
 COMPARED = Path("reports/tiny-bqbv-vs-tiny-bq/report.html")
-REPORTS = "python -m interp.amplify tiny-bqbv tiny-bq --amplified-nulls 8 -o reports"
+REPORTS = "python -m interp.amplify tiny-bqbv tiny-bq -o reports"
 CURVES = Path("reports/curves.html")
 RUNS = ("tiny-symmetric", "tiny-bq", "tiny-symmetric-ecd", "tiny-bq-ecd")
 REPLICATION = Path("docs/replication/tiny/report.html")
@@ -27,7 +27,7 @@ VIEWS = {  # name: (page, width, height, colour scheme)
 }
 
 
-PANELS = ("heads", "classes", "tokens", "position", "passages", "effect", "compare")  # of the page that compares
+PANELS = ("heads", "classes", "tokens", "explained", "position", "passages", "uses", "effect", "compare")  # of the page that compares
 
 
 def main() -> None:

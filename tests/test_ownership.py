@@ -13,8 +13,8 @@ from interp.errors import InterpError
 from interp.files import owning
 from tests import commands
 
-AMPLIFY = [sys.executable, "-m", "interp.amplify", "tiny-bqbv", "--pipeline", "blank:en", "--schemes", "surface", "--workers", "0",
-           "--interventions", "none", "--no-uses", "-q", "--nulls", "0", "--shifts", "0"]  # fmt: skip
+AMPLIFY = [sys.executable, "-m", "interp.amplify", "tiny-bqbv", "--pipeline", "blank:en", "--schemes", "surface",
+           "--workers", "0", "--interventions", "none", "--no-uses", "-q", "--nulls", "0", "--shifts", "0"]  # fmt: skip
 
 
 @pytest.fixture
