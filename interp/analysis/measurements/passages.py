@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -24,7 +23,7 @@ class Passages(Measurement):
 
     def __init__(self, context: Context) -> None:
         self.size, self.seed = context.settings.passages, context.settings.seed
-        self.kept: list[tuple[float, int, Contexts]] = []  # a heap of (-key, number, one context)
+        self.kept: list[tuple[float, int, Contexts]] = []  # (key, number, one context), the smallest keys first
 
     @classmethod
     def wanted(cls, context: Context) -> Passages:
@@ -43,22 +42,19 @@ class Passages(Measurement):
                     contexts.documents[row : row + 1],
                     contexts.mask[row : row + 1],
                 )
-                self._keep([(-np.random.default_rng([self.seed, number]).random(), number + 1, one)])
+                self._keep([(np.random.default_rng([self.seed, number]).random(), number + 1, one)])
 
     def merge(self, other: Passages) -> None:
         """Keep the smallest keys of both samples, which are of different contexts of one corpus."""
         self._keep(other.kept)
 
     def _keep(self, offered: Iterable[tuple[float, int, Contexts]]) -> None:
-        for one in offered:
-            heapq.heappush(self.kept, one)
-            if len(self.kept) > self.size:
-                heapq.heappop(self.kept)
+        self.kept = sorted([*self.kept, *offered], key=lambda item: item[:2])[: self.size]
 
     def state(self) -> dict[str, Tensor]:
         """Return the sample as tensors, by name."""
         kept = self._in_order()
-        keys, numbers = [-key for key, _, _ in kept], [number for _, number, _ in kept]
+        keys, numbers = [key for key, _, _ in kept], [number for _, number, _ in kept]
         found = {"keys": torch.tensor(keys, dtype=torch.float64), "numbers": torch.tensor(numbers, dtype=torch.int64)}
         if kept:
             contexts = [one for _, _, one in kept]
@@ -74,7 +70,7 @@ class Passages(Measurement):
             one = {name: tensor[row : row + 1] for name, tensor in state.items()}
             classes = {name.removeprefix("classes."): one[name] for name in one if name.startswith("classes.")}
             mask = torch.ones_like(one["tokens"], dtype=torch.bool)
-            self._keep([(-key, number, Contexts(one["tokens"], classes, one["documents"], mask))])
+            self._keep([(key, number, Contexts(one["tokens"], classes, one["documents"], mask))])
 
     def contexts(self) -> list[Contexts]:
         """Return the contexts kept, in the order of the corpus."""

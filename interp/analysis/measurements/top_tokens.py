@@ -5,7 +5,7 @@ The counts of a run say which tokens are frequent enough to be listed. `Amplific
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,17 @@ from torch import Tensor
 
 from interp.analysis.significance import Z95
 from interp.errors import InterpError
-from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 EXTREMES = ("layer", "head", "end", "rank", "token_index", "token_string", "count")
 
+PerToken = Float[Tensor, "layer head_index d_vocab"]
+
+Counts = Int64[np.ndarray, " d_vocab"]
+
 
 def extreme_tokens(
-    alignment: Float[Tensor, " d_vocab"], count: Int64[np.ndarray, " d_vocab"], k: int = 50, min_count: int = 10
+    alignment: Float[Tensor, " d_vocab"], count: Counts, k: int = 50, min_count: int = 10
 ) -> tuple[Int64[np.ndarray, " top"], Int64[np.ndarray, " bottom"]]:
     """Return the k most and the k least aligned tokens of one head among those seen at least `min_count` times.
 
@@ -41,6 +44,17 @@ def extreme_tokens(
         )
     order = frequent[np.argsort(values[frequent], kind="stable")]
     return frequent[np.argsort(-values[frequent], kind="stable")][:k], order[:k]
+
+
+def ends_of_heads(
+    values: PerToken, count: Counts, k: int, min_count: int
+) -> Iterator[tuple[int, int, str, Int64[np.ndarray, " k"]]]:
+    """Yield layer, head, "top" or "bottom" and these `extreme_tokens` of every head that has values."""
+    for layer, head in np.ndindex(*values.shape[:2]):
+        own = values[layer, head]
+        if not own.isnan().all():
+            for end, tokens in zip(("top", "bottom"), extreme_tokens(own, count, k, min_count), strict=True):
+                yield layer, head, end, tokens
 
 
 COLUMNS = ("token_class", "n_chosen", "n_pool", "log2_odds", "ci_low", "ci_high")
@@ -80,12 +94,7 @@ def enrichment(
 
 
 def enrichment_table(
-    alignment: Float[Tensor, "layer head_index d_vocab"],
-    count: Int64[np.ndarray, " d_vocab"],
-    classes: Int64[np.ndarray, " d_vocab"],
-    names: Sequence[str],
-    k: int = 50,
-    min_count: int = 10,
+    alignment: PerToken, count: Counts, classes: Counts, names: Sequence[str], k: int = 50, min_count: int = 10
 ) -> pd.DataFrame:
     """Return the enrichment of every class among the k most and least aligned tokens of every head.
 
@@ -95,14 +104,11 @@ def enrichment_table(
     Raises:
         InterpError: fewer than 2 k tokens are that frequent.
     """
-    frames = []
     pool = np.flatnonzero(count >= min_count)
-    for layer, head in np.ndindex(*alignment.shape[:2]):
-        values = alignment[layer, head]
-        if values.isnan().all():
-            continue
-        for end, chosen in zip(("top", "bottom"), extreme_tokens(values, count, k, min_count), strict=True):
-            frames.append(enrichment(chosen, pool, classes, names).assign(layer=layer, head=head, end=end))
+    frames = [
+        enrichment(chosen, pool, classes, names).assign(layer=layer, head=head, end=end)
+        for layer, head, end, chosen in ends_of_heads(alignment, count, k, min_count)
+    ]
     columns = ["layer", "head", "end", *COLUMNS]
     return pd.concat(frames, ignore_index=True).loc[:, columns] if frames else pd.DataFrame(columns=columns)
 
@@ -124,10 +130,6 @@ VALUE_COLUMNS = {
         *HEAD, "scheme", "token_class", "n_tokens", "bias_norm", "component_mean", "component_sd", "component_contrast",
     ],
 }  # fmt: skip
-
-PerToken = Float[Tensor, "layer head_index d_vocab"]
-
-Counts = Int64[np.ndarray, " d_vocab"]
 
 
 def token_counts(tokens: pd.DataFrame, d_vocab: int) -> Counts:
@@ -165,10 +167,6 @@ def _one_head(tokens: pd.DataFrame) -> pd.DataFrame:
     """Tokens occur as often for every head."""
     first = tokens.iloc[0]
     return tokens.loc[(tokens["layer"] == first["layer"]) & (tokens["head"] == first["head"])]
-
-
-def _mean_of(bias: BiasSource) -> BiasSource:
-    return "none" if bias == "none" else "mean"
 
 
 def _named(

@@ -18,18 +18,8 @@ from transformer_lens.hook_points import HookPoint
 from interp.analysis.accumulators import GroupedMoments, Sums
 from interp.analysis.batch import Batch, Classes, DocumentCounts
 from interp.analysis.measurement import as_numpy, per_head
-from interp.analysis.measurements.static_alignment import (
-    extremes_table,
-)
-from interp.analysis.measurements.top_tokens import (
-    MIN_COUNT,
-    VALUE_COLUMNS,
-    K,
-    _mean_of,
-    _named,
-    fitting_k,
-    token_counts,
-)
+from interp.analysis.measurements.static_alignment import extremes_table
+from interp.analysis.measurements.top_tokens import MIN_COUNT, VALUE_COLUMNS, K, _named, fitting_k, token_counts
 from interp.data.classes.scheme import Scheme
 from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.errors import InterpError
@@ -60,9 +50,9 @@ class ValueSums(Sums):
     PARTS = ("components", "inverse_scale")
 
     def __init__(self, model: HookedSymmetryBrokenTransformer, classes: Classes) -> None:
-        cfg, device = model.cfg, model.W_E.device
+        device = model.W_E.device
         self.model, self.numbering = model, classes
-        self.components = GroupedMoments(cfg.n_layers, cfg.n_heads, classes.number, device)
+        self.components = GroupedMoments(model.cfg.n_layers, model.cfg.n_heads, classes.number, device)
         self.inverse_scale = torch.zeros(2, dtype=torch.float64, device=device)  # sum, tokens
 
     @torch.no_grad()
@@ -132,12 +122,11 @@ def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"]) -
     layers, heads, _ = overall.shape
     frame = per_head(layers, heads, "place", len(labels))
     place = frame.pop("place").to_numpy()
-    frame = frame.assign(
+    shown = {name: as_numpy(torch.where(norms > 0, value, torch.nan)).ravel() for name, value in values.items()}
+    return frame.assign(
         scheme=schemes[place], token_class=labels[place], n_tokens=as_numpy(moments.count)[place],
-        bias_norm=as_numpy(norms).ravel(),
+        bias_norm=as_numpy(norms).ravel(), **shown,
     )  # fmt: skip
-    shown = {name: torch.where(norms > 0, value, torch.nan).flatten().cpu().numpy() for name, value in values.items()}
-    return frame.assign(**shown)
 
 
 @torch.no_grad()
@@ -185,7 +174,7 @@ def value_tables(
     Raises:
         InterpError: no document.
     """
-    with model.bias(bias=_mean_of(bias)):
+    with model.bias(bias="none" if bias == "none" else "mean"):
         if not model.biases_in_force()[1].any():
             return _named(model, VALUE_COLUMNS, {})
         measured = measure_value_bias(model, documents, schemes, max_tokens=max_tokens, batch_size=batch_size)
