@@ -92,13 +92,12 @@ class Passages(Measurement):
             window = range(start, min(start + LENGTH, ids.shape[1]))
             tokens.append(_described(context, sampled, number, window))
             scores.append(_scored(context, sampled, ids, number, window))
-        if not tokens:
-            named = ["passage", "document", "place", "token_index", "token_string", *names]
-            scored = ["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
-            return {"passages": pd.DataFrame(columns=named), "passage_scores": pd.DataFrame(columns=scored)}
+        named = ["passage", "document", "place", "token_index", "token_string", *names]
+        scored = ["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
         return {
-            "passages": pd.concat(tokens, ignore_index=True), "passage_scores": pd.concat(scores, ignore_index=True)
-        }  # fmt: skip
+            "passages": pd.concat(tokens or [pd.DataFrame(columns=named)], ignore_index=True),
+            "passage_scores": pd.concat(scores or [pd.DataFrame(columns=scored)], ignore_index=True),
+        }
 
 
 def _described(context: Context, sampled: Contexts, number: int, window: range) -> pd.DataFrame:

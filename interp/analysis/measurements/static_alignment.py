@@ -22,9 +22,9 @@ from interp.analysis.measurements.top_tokens import (
     EXTREMES,
     MIN_COUNT,
     STATIC_COLUMNS,
-    Counts,
     K,
     PerToken,
+    PerType,
     _enrichment,
     _named,
     ends_of_heads,
@@ -75,10 +75,8 @@ def _cosines(
     """Cosines a layer at a time: all heads' keys of all rows are one product, and no more than it is held."""
     layers = []
     for weights, bias in zip(W_K, vector, strict=True):
-        keys = (embeddings @ weights.transpose(0, 1).flatten(1)).unflatten(
-            1, (len(bias), -1)
-        )  # [row, head_index, d_head]
-        products = torch.einsum("vhd,hd->hv", keys, bias)
+        keys = (embeddings @ weights.transpose(0, 1).flatten(1)).unflatten(1, (len(bias), -1))
+        products = torch.einsum("vhd,hd->hv", keys, bias)  # keys: [row, head_index, d_head]
         lengths = torch.linalg.vector_norm(keys, dim=-1).T * bias.norm(dim=-1)[:, None]
         layers.append(torch.where(lengths > 0, products / lengths, torch.nan))
     return torch.stack(layers)
@@ -87,7 +85,7 @@ def _cosines(
 def extremes_table(
     model: HookedSymmetryBrokenTransformer,
     alignment: PerToken,
-    count: Counts,
+    count: PerType,
     k: int = 50,
     min_count: int = 10,
     column: str = "alignment",
@@ -177,17 +175,14 @@ def static_tables(
     if k:
         extremes = extremes_table(model, alignment, count, k, min_count, "static_alignment")
         extremes = extremes.merge(in_context.drop(columns="count"), "left", ["layer", "head", "token_index"])
+    positions = pd.DataFrame()
+    if found.positions is not None:
+        places = np.indices(found.positions.shape, dtype=np.int32).reshape(3, -1)
+        positions = pd.DataFrame(dict(zip(("layer", "head", "pos"), places, strict=True)))
+        positions = positions.assign(static_alignment=found.positions.detach().cpu().numpy().ravel()).dropna()
     return _named(model, STATIC_COLUMNS, {
         "static_tokens": extremes,
-        "static_positions": _positions(found),
+        "static_positions": positions,
         "static_agreement": agreement(with_static_alignment(in_context, found), min_count),
         "static_enrichment": _enrichment(alignment, tokens, count, schemes, k, min_count),
     })  # fmt: skip
-
-
-def _positions(found: StaticAlignment) -> pd.DataFrame:
-    if found.positions is None:
-        return pd.DataFrame()
-    layer, head, pos = (axis.ravel() for axis in np.indices(found.positions.shape, dtype=np.int32))
-    values = found.positions.detach().cpu().numpy().ravel()
-    return pd.DataFrame({"layer": layer, "head": head, "pos": pos, "static_alignment": values}).dropna()

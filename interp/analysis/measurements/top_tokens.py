@@ -22,11 +22,11 @@ EXTREMES = ("layer", "head", "end", "rank", "token_index", "token_string", "coun
 
 PerToken = Float[Tensor, "layer head_index d_vocab"]
 
-Counts = Int64[np.ndarray, " d_vocab"]
+PerType = Int64[np.ndarray, " d_vocab"]
 
 
 def extreme_tokens(
-    alignment: Float[Tensor, " d_vocab"], count: Counts, k: int = 50, min_count: int = 10
+    alignment: Float[Tensor, " d_vocab"], count: PerType, k: int = 50, min_count: int = 10
 ) -> tuple[Int64[np.ndarray, " top"], Int64[np.ndarray, " bottom"]]:
     """Return the k most and the k least aligned tokens of one head among those seen at least `min_count` times.
 
@@ -47,7 +47,7 @@ def extreme_tokens(
 
 
 def ends_of_heads(
-    values: PerToken, count: Counts, k: int, min_count: int
+    values: PerToken, count: PerType, k: int, min_count: int
 ) -> Iterator[tuple[int, int, str, Int64[np.ndarray, " k"]]]:
     """Yield layer, head, "top" or "bottom" and these `extreme_tokens` of every head that has values."""
     for layer, head in np.ndindex(*values.shape[:2]):
@@ -61,10 +61,7 @@ COLUMNS = ("token_class", "n_chosen", "n_pool", "log2_odds", "ci_low", "ci_high"
 
 
 def enrichment(
-    chosen: Int64[np.ndarray, " chosen"],
-    pool: Int64[np.ndarray, " pool"],
-    classes: Int64[np.ndarray, " d_vocab"],
-    names: Sequence[str],
+    chosen: Int64[np.ndarray, " chosen"], pool: Int64[np.ndarray, " pool"], classes: PerType, names: Sequence[str]
 ) -> pd.DataFrame:
     """Return how much more often each class is met among the chosen tokens than among the rest of the pool.
 
@@ -94,7 +91,7 @@ def enrichment(
 
 
 def enrichment_table(
-    alignment: PerToken, count: Counts, classes: Counts, names: Sequence[str], k: int = 50, min_count: int = 10
+    alignment: PerToken, count: PerType, classes: PerType, names: Sequence[str], k: int = 50, min_count: int = 10
 ) -> pd.DataFrame:
     """Return the enrichment of every class among the k most and least aligned tokens of every head.
 
@@ -132,15 +129,13 @@ VALUE_COLUMNS = {
 }  # fmt: skip
 
 
-def token_counts(tokens: pd.DataFrame, d_vocab: int) -> Counts:
+def token_counts(tokens: pd.DataFrame, d_vocab: int) -> PerType:
     """Return how often each token of the vocabulary occurs, from `Amplification.tokens`."""
-    seen = _one_head(tokens)
-    count = np.zeros(d_vocab, dtype=np.int64)
-    count[seen["token_index"].to_numpy()] = seen["count"]
-    return count
+    counts = _one_head(tokens).set_index("token_index")["count"]
+    return counts.reindex(range(d_vocab), fill_value=0).to_numpy(np.int64)
 
 
-def fitting_k(values: PerToken, count: Counts, k: int, min_count: int) -> int:
+def fitting_k(values: PerToken, count: PerType, k: int, min_count: int) -> int:
     """Return k, or less where a head has fewer than 2 k tokens with a value that occur `min_count` times; 0 for none."""
     known = ~values.isnan().flatten(0, 1)
     known = known[known.any(-1)]  # heads without a bias have no values at all
@@ -149,17 +144,17 @@ def fitting_k(values: PerToken, count: Counts, k: int, min_count: int) -> int:
 
 
 def _enrichment(
-    alignment: PerToken, tokens: pd.DataFrame, count: Counts, schemes: Sequence[str], k: int, min_count: int
+    alignment: PerToken, tokens: pd.DataFrame, count: PerType, schemes: Sequence[str], k: int, min_count: int
 ) -> pd.DataFrame:
     if not k:
         return pd.DataFrame()
     seen, frames = _one_head(tokens), []
     for scheme in schemes:
         usual = pd.Categorical(seen[scheme])
-        classes = np.zeros(len(count), dtype=np.int64)
+        classes = np.zeros_like(count)
         classes[seen["token_index"].to_numpy()] = usual.codes
-        names = list(usual.categories)
-        frames.append(enrichment_table(alignment, count, classes, names, k, min_count).assign(scheme=scheme))
+        table = enrichment_table(alignment, count, classes, list(usual.categories), k, min_count)
+        frames.append(table.assign(scheme=scheme))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -107,13 +107,8 @@ def measure_value_bias(
         bias_norm = model.biases_in_force()[1].norm(dim=-1)
     if not counts.documents:
         raise InterpError("The corpus has no document to measure; give one that is not empty.")
-    inverse, tokens = sums.inverse_scale.tolist()
-    return ValueBias(_components(sums, bias_norm), inverse / tokens)
-
-
-def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"]) -> pd.DataFrame:
-    moments, (schemes, labels) = sums.components, sums.numbering.labels()
-    overall = moments.overall(sums.numbering.spans)
+    moments, (names, labels) = sums.components, classes.labels()
+    overall = moments.overall(classes.spans)
     norms = bias_norm.double()[..., None].expand_as(overall)
     values = {
         "component_mean": moments.mean(), "component_sd": moments.variance().sqrt(),
@@ -123,10 +118,12 @@ def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"]) -
     frame = per_head(layers, heads, "place", len(labels))
     place = frame.pop("place").to_numpy()
     shown = {name: as_numpy(torch.where(norms > 0, value, torch.nan)).ravel() for name, value in values.items()}
-    return frame.assign(
-        scheme=schemes[place], token_class=labels[place], n_tokens=as_numpy(moments.count)[place],
+    frame = frame.assign(
+        scheme=names[place], token_class=labels[place], n_tokens=as_numpy(moments.count)[place],
         bias_norm=as_numpy(norms).ravel(), **shown,
     )  # fmt: skip
+    inverse, tokens = sums.inverse_scale.tolist()
+    return ValueBias(frame, inverse / tokens)
 
 
 @torch.no_grad()
@@ -164,12 +161,9 @@ def value_tables(
     Args:
         model: run over the documents in evaluation mode, for the components and for the scale of the final norm.
         tokens: `Amplification.tokens` of the model, from which tokens are listed.
-        documents: tagged with exactly these schemes; not read where there is no value bias.
-        schemes: partitions of the tokens.
+        documents, schemes, max_tokens, batch_size: as in `measure_value_bias`; not read where there is no value bias.
         bias: "none" leaves b_V out; else its mean is taken, for "sample" too.
         k, min_count: as in `static_tables`.
-        max_tokens: stop before the document that would exceed it.
-        batch_size: contexts per forward pass.
 
     Raises:
         InterpError: no document.
