@@ -104,12 +104,11 @@ def changes(
     # [2, layer, head, draw, d_head]
     drawn = random_directions(kept.flatten(0, 1), draws, seed).unflatten(0, biases.shape[:2])
     found = []
-    for intervention in interventions:
-        _, layer, head = intervention.place
-        vector = kept if intervention.direction == "bias" else drawn[..., intervention.draw, :]
-        change = torch.zeros_like(biases)
+    for (_, layer, head), scale, direction, draw in interventions:
+        vector = kept if direction == "bias" else drawn[..., draw, :]
         here = (slice(None), slice(None) if layer is None else layer, slice(None) if head is None else head)
-        change[here] = (intervention.scale - 1) * vector[here]
+        change = torch.zeros_like(biases)
+        change[here] = (scale - 1) * vector[here]
         found.append(change)
     return found
 

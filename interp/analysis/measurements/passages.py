@@ -33,16 +33,11 @@ class Passages(Measurement):
     def start(self, batch: Batch) -> None:
         """Offer the contexts of a batch; padded ones are passed over."""
         contexts = batch.source
-        for row in range(len(contexts.tokens)):
-            number = batch.first_row + row
-            if self.size and bool(contexts.mask[row].all()):
-                one = Contexts(
-                    contexts.tokens[row : row + 1],
-                    {name: contexts.classes[name][row : row + 1] for name in batch.numbering.names},
-                    contexts.documents[row : row + 1],
-                    contexts.mask[row : row + 1],
-                )
-                self._keep([(np.random.default_rng([self.seed, number]).random(), number + 1, one)])
+        for row in contexts.mask.all(1).nonzero().flatten().tolist() if self.size else ():
+            number, own = batch.first_row + row, slice(row, row + 1)
+            classes = {name: contexts.classes[name][own] for name in batch.numbering.names}
+            one = Contexts(contexts.tokens[own], classes, contexts.documents[own], contexts.mask[own])
+            self._keep([(np.random.default_rng([self.seed, number]).random(), number + 1, one)])
 
     def merge(self, other: Passages) -> None:
         """Keep the smallest keys of both samples, which are of different contexts of one corpus."""
@@ -53,11 +48,10 @@ class Passages(Measurement):
 
     def state(self) -> dict[str, Tensor]:
         """Return the sample as tensors, by name."""
-        kept = self._in_order()
+        kept, contexts = self._in_order(), self.contexts()
         keys, numbers = [key for key, _, _ in kept], [number for _, number, _ in kept]
         found = {"keys": torch.tensor(keys, dtype=torch.float64), "numbers": torch.tensor(numbers, dtype=torch.int64)}
         if kept:
-            contexts = [one for _, _, one in kept]
             found |= {name: torch.cat([getattr(one, name) for one in contexts]) for name in ("tokens", "documents")}
             for name in contexts[0].classes:
                 found[f"classes.{name}"] = torch.cat([one.classes[name] for one in contexts])

@@ -161,7 +161,7 @@ def value_tables(
     Args:
         model: run over the documents in evaluation mode, for the components and for the scale of the final norm.
         tokens: `Amplification.tokens` of the model, from which tokens are listed.
-        documents, schemes, max_tokens, batch_size: as in `measure_value_bias`; not read where there is no value bias.
+        documents, schemes, max_tokens, batch_size: as in `measure_value_bias`; nothing is read where there is no value bias.
         bias: "none" leaves b_V out; else its mean is taken, for "sample" too.
         k, min_count: as in `static_tables`.
 

@@ -29,7 +29,7 @@ def attention_change(
 
     Args:
         attention: the table of `result.interventions`.
-        layer, head: of the head.
+        layer, head: which head.
         scheme: whose classes are drawn.
         intervention: where the bias is scaled: "all", "L3" or "L3H7".
         scale: what it is multiplied by; 0 removes it.
@@ -155,7 +155,7 @@ def _packed(
     """
     own = [(table.loc[table["scheme"] == scheme], list(columns)) for table, columns in tables]
     blocks = [block(mean_of_draws(rows, columns, list(axes)), axes, columns) for rows, columns in own]
-    first, classes = own[0][0].drop_duplicates("token_class"), axes["token_class"]
-    counts = first.set_index(first["token_class"].astype(str))["n_tokens"].reindex(classes, fill_value=0)
+    first = own[0][0].drop_duplicates("token_class")
+    counts = first.set_index(first["token_class"].astype(str))["n_tokens"].reindex(axes["token_class"], fill_value=0)
     values = {name: packed for each in blocks for name, packed in each["values"].items()}
     return {"n_tokens": counts.astype(int).to_list(), "shape": blocks[0]["shape"], "values": values}
