@@ -27,7 +27,17 @@ VIEWS = {  # name: (page, width, height, colour scheme)
 }
 
 
-PANELS = ("heads", "classes", "tokens", "explained", "position", "passages", "uses", "effect", "compare")  # of the page that compares
+PANELS = (
+    "heads",
+    "classes",
+    "tokens",
+    "explained",
+    "position",
+    "passages",
+    "uses",
+    "effect",
+    "compare",
+)  # of the page that compares
 
 
 def main() -> None:

@@ -54,7 +54,12 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
     if isinstance(direction, HookedSymmetryBrokenTransformer):
         direction = direction.mean_biases()[0].detach()
     if isinstance(direction, Tensor):
-        return QueryShifts(_fitting(direction.to(bias_q), bias_q.shape), torch.zeros_like(bias_q))
+        try:
+            return QueryShifts(direction.to(bias_q).expand_as(bias_q), torch.zeros_like(bias_q))
+        except RuntimeError as error:
+            raise InterpError(
+                f"The direction has shape {list(direction.shape)}, expected {list(bias_q.shape)}."
+            ) from error
     if direction == "bias":
         return QueryShifts(bias_q, torch.zeros_like(bias_q))
     if direction != "effective":
@@ -69,13 +74,6 @@ def direction_name(direction: Direction) -> str:
     if isinstance(direction, HookedSymmetryBrokenTransformer):
         return f"b_Q of {direction.cfg.model_name}"
     return direction if isinstance(direction, str) else "given vector"
-
-
-def _fitting(direction: Tensor, shape: torch.Size) -> Tensor:
-    try:
-        return direction.expand(shape)
-    except RuntimeError as error:
-        raise InterpError(f"The direction has shape {list(direction.shape)}, expected {list(shape)}.") from error
 
 
 def random_directions(vector: PerHead, count: int, seed: int) -> Float[Tensor, "layer head_index direction d_head"]:

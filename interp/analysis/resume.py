@@ -89,9 +89,9 @@ class ResumeFile:
         other = [name for name in names if self.settings.get(name) != theirs.get(name)]
         if other:
             raise InterpError(
-                f"{self.path.parent} holds partial results of another run: {_told(other[0], theirs, self.settings)}"
-                f"{f' (and {len(other) - 1} more)' if other[1:] else ''}; give the same settings to go on with it, or "
-                "remove the folder to start over."
+                f"{self.path.parent} holds partial results of another run: its {other[0]} is {theirs.get(other[0])!r}, "
+                f"here it is {self.settings.get(other[0])!r}{f' (and {len(other) - 1} more)' if other[1:] else ''}; "
+                "give the same settings to go on with it, or remove the folder to start over."
             )
         return Done(words["block"], words["digest"])
 
@@ -109,10 +109,6 @@ def remove_partial(folder: Path) -> None:
         sweep(path)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _told(name: str, theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    return f"its {name} is {theirs.get(name)!r}, here it is {ours.get(name)!r}"
 
 
 def _sha256(tensors: dict[str, Tensor]) -> str:
@@ -138,7 +134,7 @@ def model_digest(model: HookedSymmetryBrokenTransformer, bias: BiasSource, direc
 def all_reduce_sums(own: Kind, fresh: Callable[[], Kind], world: World) -> Kind:
     """Return the merged sums in every process; all must call it.
 
-    The first process receives the others' one after another and adds them in the order of ranks, so memory holds two of them
+    They are sent round one after another and the first process adds them in the order of ranks, so memory holds two of them
     at most; then all get the merged sums. Against one process only the order of float64 additions differs.
 
     Args:
@@ -149,52 +145,25 @@ def all_reduce_sums(own: Kind, fresh: Callable[[], Kind], world: World) -> Kind:
     if world.size == 1:
         return own
     for rank in range(1, world.size):
-        if world.rank == rank:
-            _send(own.state())
-        elif world.first:
+        theirs = _broadcast(own.state() if world.rank == rank else {}, rank)
+        if world.first:
             other = fresh()
-            other.restore(_receive(rank))
+            other.restore(theirs)
             own.merge(other)
-    merged = _broadcast(own.state() if world.first else {})
+    merged = _broadcast(own.state() if world.first else {}, 0)
     if not world.first:
         own = fresh()
         own.restore(merged)
     return own
 
 
-Layout = list[tuple[str, tuple[int, ...], torch.dtype]]
-
-
-def _layout(state: dict[str, Tensor]) -> Layout:
-    return [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()]
-
-
-def _empty(layout: Layout) -> dict[str, Tensor]:
-    return {name: torch.empty(shape, dtype=dtype) for name, shape, dtype in layout}
-
-
-def _send(state: dict[str, Tensor]) -> None:
-    dist.send_object_list([_layout(state)], 0)
+def _broadcast(state: dict[str, Tensor], source: int) -> dict[str, Tensor]:
+    """The state of the process `source`, in every process; the others give an empty one."""
+    layout = [[(name, tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()]]
+    dist.broadcast_object_list(layout, source)
+    received = {name: torch.empty(shape, dtype=dtype) for name, shape, dtype in layout[0] if name not in state}
+    state = {name: tensor.contiguous() for name, tensor in state.items()} | received
     for tensor in state.values():
         if tensor.numel():
-            dist.send(tensor.contiguous(), 0)
-
-
-def _receive(rank: int) -> dict[str, Tensor]:
-    layout: list[Layout] = [[]]
-    dist.recv_object_list(layout, rank)
-    state = _empty(layout[0])
-    for tensor in state.values():
-        if tensor.numel():
-            dist.recv(tensor, rank)
-    return state
-
-
-def _broadcast(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    layout = [_layout(state)]
-    dist.broadcast_object_list(layout, 0)
-    state = {name: tensor.contiguous() for name, tensor in state.items()} or _empty(layout[0])
-    for tensor in state.values():
-        if tensor.numel():
-            dist.broadcast(tensor, 0)
+            dist.broadcast(tensor, source)
     return state

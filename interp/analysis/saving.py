@@ -54,9 +54,8 @@ def load_tables(
         InterpError: a file is missing or unreadable.
     """
     folder = Path(folder)
-    missing = [
-        name for name in (*(f"{table}.parquet" for table in needed), "run.json") if not (folder / name).is_file()
-    ]
+    files = [*(f"{table}.parquet" for table in needed), "run.json"]
+    missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise InterpError(f"{folder} lacks {', '.join(missing)}; expected a folder written by {writer}.")
     try:

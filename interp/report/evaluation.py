@@ -15,26 +15,27 @@ from rich.table import Column, Table
 from interp.page.document import panels_of, render, write_page
 from interp.page.look import colour_of, layout
 from interp.report.metrics import escaped
+from interp.report.panels.packing import codes_of
 
-TITLES = {
-    "top1": ("Top-1: the first token of the answer is the likeliest", "share of items"),
-    "top5": ("Top-5: it is among the five likeliest", "share of items"),
-    "exact": ("Exact: every token of the answer is the likeliest", "share of items"),
-    "rank": ("Rank of the first token, median", "rank"),
-    "first_token_loss": ("Loss of the first token", "nats"),
-    "completion_loss": ("Loss of the whole answer", "nats per token"),
-    "accuracy": ("Comparisons: the better continuation is preferred", "share of items"),
-    "ratio": ("Comparisons: perplexity of the worse over that of the better", "ratio, geometric mean"),
+METRICS = {  # title, unit, how a number is printed
+    "top1": ("Top-1: the first token of the answer is the likeliest", "share of items", ".1%"),
+    "top5": ("Top-5: it is among the five likeliest", "share of items", ".1%"),
+    "exact": ("Exact: every token of the answer is the likeliest", "share of items", ".1%"),
+    "rank": ("Rank of the first token, median", "rank", ",.0f"),
+    "first_token_loss": ("Loss of the first token", "nats", ".2f"),
+    "completion_loss": ("Loss of the whole answer", "nats per token", ".2f"),
+    "accuracy": ("Comparisons: the better continuation is preferred", "share of items", ".1%"),
+    "ratio": ("Comparisons: perplexity of the worse over that of the better", "ratio, geometric mean", ".3f"),
 }
 
-CHANCE = "#8a93a1"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
     """Draw one metric of every family that has it, with chance."""
     own = families.dropna(subset=metric)
     names = list(dict.fromkeys(own["family"]))
-    title, unit = TITLES[metric]
+    title, unit, _ = METRICS[metric]
     figure = _dots(own, "family", names, (metric, f"{metric}_low", f"{metric}_high"), f"{metric}_chance")
     figure.update_layout(title_text=title).update_xaxes(title_text=unit)
     if unit == "share of items":
@@ -66,56 +67,32 @@ def position_figure(positions: pd.DataFrame) -> go.Figure:
 def _dots(
     table: pd.DataFrame, rows: str, names: Sequence[str], columns: tuple[str, str, str], chance: str | None
 ) -> go.Figure:
-    models = list(dict.fromkeys(table["model"]))
-    height = 110 + len(names) * (14 + 11 * len(models))
+    groups = list(table.groupby("model", sort=False))
+    height = 110 + len(names) * (14 + 11 * len(groups))
     figure = go.Figure(layout=layout("", "light", height, showlegend=False))
-    for number, model in enumerate(models):
-        own = table.query("model == @model")
-        places = np.array([names.index(name) for name in own[rows]]) + _offset(number, len(models))
-        figure.add_trace(_trace(own, places, str(model), colour_of(number), rows, columns))
-    if chance:
-        figure.add_traces(_chances(table.drop_duplicates([rows, chance]), rows, names, chance))
+    for number, (model, own) in enumerate(groups):
+        value, low, high = (own[column].to_numpy(float) for column in columns)
+        size, name = own["n"] if "n" in own else own["n_tokens"], escaped(str(model))
+        told = [
+            f"{escaped(str(row))}, {name}: {v:.4g} [{a:.4g}, {b:.4g}], n = {n:,}"
+            for row, v, a, b, n in zip(own[rows], value, low, high, size, strict=True)
+        ]
+        figure.add_scatter(
+            x=value, y=codes_of(own, rows, names) + 0.7 * ((number + 0.5) / len(groups) - 0.5), mode="markers",
+            name=name, legendgroup=name, marker={"color": colour_of(number), "size": 7}, text=told,
+            hovertemplate="%{text}<extra></extra>",
+            error_x={"type": "data", "array": high - value, "arrayminus": value - low, "width": 0, "thickness": 1.5},
+        )  # fmt: skip
+    if chance:  # a short line across each row, and none between one and the next
+        once = table.drop_duplicates([rows, chance])
+        ends = codes_of(once, rows, names)[:, None] + [-0.42, 0.42, np.nan]
+        figure.add_scatter(
+            x=np.repeat(once[chance].to_numpy(float), 3), y=ends.ravel(), mode="lines", name="chance", hoverinfo="skip",
+            legendgroup="chance", line={"color": "#8a93a1", "width": 2},
+        )  # fmt: skip
     labels = [escaped(str(name)) for name in names]
     axis = {"tickvals": list(range(len(names))), "ticktext": labels, "range": [len(names) - 0.5, -0.5]}
     return figure.update_yaxes(automargin=True, zeroline=False, showgrid=False, **axis)
-
-
-def _trace(
-    own: pd.DataFrame, places: np.ndarray, model: str, colour: str, rows: str, columns: tuple[str, str, str]
-) -> go.Scatter:
-    value, low, high = (own[column].to_numpy(float) for column in columns)
-    size = own["n"] if "n" in own else own["n_tokens"]
-    told = [
-        f"{escaped(str(name))}, {escaped(model)}: {v:.4g} [{a:.4g}, {b:.4g}], n = {n:,}"
-        for name, v, a, b, n in zip(own[rows], value, low, high, size, strict=True)
-    ]
-    bars: dict[str, Any] = {
-        "type": "data",
-        "array": high - value,
-        "arrayminus": value - low,
-        "width": 0,
-        "thickness": 1.5,
-    }
-    return go.Scatter(
-        x=value, y=places, mode="markers", name=escaped(model), legendgroup=escaped(model), error_x=bars,
-        marker={"color": colour, "size": 7}, text=told, hovertemplate="%{text}<extra></extra>",
-    )  # fmt: skip
-
-
-def _chances(table: pd.DataFrame, rows: str, names: Sequence[str], chance: str) -> list[go.Scatter]:
-    """A short line across each row, and None between one and the next."""
-    places = np.array([names.index(name) for name in table[rows]], dtype=float)
-    y = np.stack([places - 0.42, places + 0.42, np.full_like(places, np.nan)], axis=1).ravel()
-    x = np.repeat(table[chance].to_numpy(float), 3)
-    line = {"color": CHANCE, "width": 2}
-    return [go.Scatter(x=x, y=y, mode="lines", name="chance", line=line, hoverinfo="skip", legendgroup="chance")]
-
-
-def _offset(number: int, count: int) -> float:
-    return 0.7 * ((number + 0.5) / count - 0.5)
-
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def evaluation_page(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
@@ -138,7 +115,7 @@ def evaluation_page(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[s
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
     """Return every picture that has something to show, by name."""
     families = tables["families"]
-    drawn = {name: puzzle_figure(families, name) for name in TITLES if len(families.dropna(subset=name))}
+    drawn = {name: puzzle_figure(families, name) for name in METRICS if len(families.dropna(subset=name))}
     if "positions" in tables:
         drawn["position"] = position_figure(tables["positions"])
         for scheme in tables["classes"]["scheme"].unique():
@@ -146,51 +123,41 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
     return {name: figure.update_layout(title_x=0.01, title_xanchor="left") for name, figure in drawn.items()}
 
 
-SHOWN = {"top1": ".1%", "top5": ".1%", "exact": ".1%", "rank": ",.0f", "first_token_loss": ".2f", "completion_loss": ".2f",
-         "accuracy": ".1%", "ratio": ".3f"}  # fmt: skip
-
-
 def screen_tables(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
     """Yield a table per metric with intervals in brackets and chance beside them, and one of the held-out loss."""
     families = tables["families"]
-    for metric, form in SHOWN.items():
+    for metric in METRICS:
         own = families.dropna(subset=metric)
         if len(own):
-            yield _metric_table(own, metric, form)
+            yield _metric_table(own, metric)
     if "overall" in tables:
-        yield _loss_table(tables["overall"])
+        table = Table("model", "loss", "95% interval", "tokens", "documents", title="Held-out loss, nats per token")
+        for row in tables["overall"].to_dict("records"):
+            interval = f"{row['low']:.4f} to {row['high']:.4f}"
+            counts = f"{row['n_tokens']:,}", f"{row['n_documents']:,}"
+            table.add_row(escape(str(row["model"])), f"{row['loss']:.4f}", interval, *counts)
+        yield table
 
 
-def _metric_table(families: pd.DataFrame, metric: str, form: str) -> Table:
+def _metric_table(families: pd.DataFrame, metric: str) -> Table:
+    title, _, form = METRICS[metric]
     models = list(dict.fromkeys(families["model"]))
     columns = [Column(escape(str(name)), overflow="fold", min_width=14) for name in ("family", *models)]
-    table = Table(columns[0], "n", *columns[1:], title=TITLES[metric][0])
+    table = Table(columns[0], "n", *columns[1:], title=title)
     table.add_column("chance", justify="right")
-    by_guess = metric == "top1"
-    if by_guess:
+    if metric == "top1":
         table.add_column("best constant answer", justify="right")
     for family, own in families.groupby("family", sort=False):
         rows: dict[Any, Any] = {row["model"]: row for row in own.to_dict("records")}
         cells = [_cell(rows[model], metric, form) if model in rows else "" for model in models]
         first = next(iter(rows.values()))
-        constant = [format(first["constant"], ".1%")] if by_guess else []
-        table.add_row(escape(str(family)), str(first["n"]), *cells, _chance(first[f"{metric}_chance"], form), *constant)
-    return table
-
-
-def _loss_table(overall: pd.DataFrame) -> Table:
-    table = Table("model", "loss", "95% interval", "tokens", "documents", title="Held-out loss, nats per token")
-    for row in overall.to_dict("records"):
-        interval = f"{row['low']:.4f} to {row['high']:.4f}"
-        counts = f"{row['n_tokens']:,}", f"{row['n_documents']:,}"
-        table.add_row(escape(str(row["model"])), f"{row['loss']:.4f}", interval, *counts)
+        guess = first[f"{metric}_chance"]
+        chance = f"{guess:.2g}" if form == ".1%" and guess < 0.001 else format(guess, form)
+        constant = [format(first["constant"], ".1%")] if metric == "top1" else []
+        table.add_row(escape(str(family)), str(first["n"]), *cells, chance, *constant)
     return table
 
 
 def _cell(row: Mapping[Any, Any], metric: str, form: str) -> str:
     value, low, high = (format(row[f"{metric}{end}"], form) for end in ("", "_low", "_high"))
     return f"{value} [dim]{low} to {high}[/]"
-
-
-def _chance(value: float, form: str) -> str:
-    return f"{value:.2g}" if form == ".1%" and value < 0.001 else format(value, form)

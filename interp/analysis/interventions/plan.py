@@ -9,6 +9,7 @@ r - b, about sqrt(2) |b| at alpha = 0 where the intervention moves them by |b|. 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -49,18 +50,13 @@ def places(where: str | Sequence[str], n_layers: int, n_heads: int) -> list[Plac
     return list(found)
 
 
-def _named(word: str, n_layers: int, n_heads: int) -> Iterator[Place]:
+def _named(word: str, n_layers: int, n_heads: int) -> list[Place]:
     if word == "all":
-        yield Place("all")
-    elif word == "layers":
-        yield from (Place(f"L{layer}", layer) for layer in range(n_layers))
-    elif word == "heads":
-        yield from (Place(f"L{layer}H{head}", layer, head) for layer in range(n_layers) for head in range(n_heads))
-    else:
-        yield _one(word, n_layers, n_heads)
-
-
-def _one(word: str, n_layers: int, n_heads: int) -> Place:
+        return [Place("all")]
+    if word == "layers":
+        return [Place(f"L{layer}", layer) for layer in range(n_layers)]
+    if word == "heads":
+        return [Place(f"L{layer}H{head}", layer, head) for layer in range(n_layers) for head in range(n_heads)]
     match = re.fullmatch(r"L(\d+)(?:H(\d+))?", word, re.IGNORECASE)
     if match is None:
         raise InterpError(
@@ -71,7 +67,7 @@ def _one(word: str, n_layers: int, n_heads: int) -> Place:
         raise InterpError(
             f"There is no {word}; this model has layers 0 to {n_layers - 1} with heads 0 to {n_heads - 1}."
         )
-    return Place(f"L{layer}" if head is None else f"L{layer}H{head}", layer, head)
+    return [Place(f"L{layer}" if head is None else f"L{layer}H{head}", layer, head)]
 
 
 Biases = Float[Tensor, "2 layer head_index d_head"]
@@ -89,15 +85,11 @@ class Intervention(NamedTuple):
 
 def planned(places: Sequence[Place], settings: InterventionSettings) -> list[Intervention]:
     """Return every place at every scale, each followed by its controls along random directions."""
-    return [
-        intervention
-        for place in places
-        for scale in dict.fromkeys(map(float, settings.scales))
-        for intervention in (
-            Intervention(place, scale),
-            *(Intervention(place, scale, "random", draw) for draw in range(settings.random_directions)),
-        )
-    ]
+    found = []
+    for place, scale in itertools.product(places, dict.fromkeys(map(float, settings.scales))):
+        found.append(Intervention(place, scale))
+        found += [Intervention(place, scale, "random", draw) for draw in range(settings.random_directions)]
+    return found
 
 
 def changes(
@@ -109,27 +101,23 @@ def changes(
     """
     kept = only(biases, part)
     draws = 1 + max((i.draw for i in interventions if i.direction == "random"), default=-1)
-    drawn = random_directions(kept.flatten(0, 1), draws, seed).unflatten(
-        0, biases.shape[:2]
-    )  # [2, layer, head, draw, d_head]
+    # [2, layer, head, draw, d_head]
+    drawn = random_directions(kept.flatten(0, 1), draws, seed).unflatten(0, biases.shape[:2])
     found = []
-    for intervention in interventions:
-        _, layer, head = intervention.place
-        vector = kept if intervention.direction == "bias" else drawn[..., intervention.draw, :]
-        change = torch.zeros_like(biases)
+    for (_, layer, head), scale, direction, draw in interventions:
+        vector = kept if direction == "bias" else drawn[..., draw, :]
         here = (slice(None), slice(None) if layer is None else layer, slice(None) if head is None else head)
-        change[here] = (intervention.scale - 1) * vector[here]
+        change = torch.zeros_like(biases)
+        change[here] = (scale - 1) * vector[here]
         found.append(change)
     return found
 
 
 def only(biases: Biases, part: Part) -> Biases:
     """Return the biases of one part, the other being 0."""
-    kept = biases.clone()
-    for which, name in enumerate("qv"):
-        if name not in part:
-            kept[which] = 0
-    return kept
+    return torch.stack(
+        [bias if name in part else torch.zeros_like(bias) for name, bias in zip("qv", biases, strict=True)]
+    )
 
 
 class Path(NamedTuple):
@@ -144,12 +132,8 @@ class Path(NamedTuple):
 
 def without_layers_from(biases: Biases) -> list[Float[Tensor, "2 layer head_index d_head"]]:
     """Return, for k = 0 .. n_layers - 1, the change that removes the biases of layer k and of all after it."""
-    found = []
-    for layer in range(biases.shape[1]):
-        change = torch.zeros_like(biases)
-        change[:, layer:] = -biases[:, layer:]
-        found.append(change)
-    return found
+    layers = torch.arange(biases.shape[1], device=biases.device)[:, None, None]
+    return [torch.where(layers >= layer, -biases, 0.0) for layer in range(len(layers))]
 
 
 def paths_to(layer: int) -> Iterator[Path]:

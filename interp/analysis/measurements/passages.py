@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -24,7 +23,7 @@ class Passages(Measurement):
 
     def __init__(self, context: Context) -> None:
         self.size, self.seed = context.settings.passages, context.settings.seed
-        self.kept: list[tuple[float, int, Contexts]] = []  # a heap of (-key, number, one context)
+        self.kept: list[tuple[float, int, Contexts]] = []  # (key, number, one context), the smallest keys first
 
     @classmethod
     def wanted(cls, context: Context) -> Passages:
@@ -34,34 +33,25 @@ class Passages(Measurement):
     def start(self, batch: Batch) -> None:
         """Offer the contexts of a batch; padded ones are passed over."""
         contexts = batch.source
-        for row in range(len(contexts.tokens)):
-            number = batch.first_row + row
-            if self.size and bool(contexts.mask[row].all()):
-                one = Contexts(
-                    contexts.tokens[row : row + 1],
-                    {name: contexts.classes[name][row : row + 1] for name in batch.numbering.names},
-                    contexts.documents[row : row + 1],
-                    contexts.mask[row : row + 1],
-                )
-                self._keep([(-np.random.default_rng([self.seed, number]).random(), number + 1, one)])
+        for row in contexts.mask.all(1).nonzero().flatten().tolist() if self.size else ():
+            number, own = batch.first_row + row, slice(row, row + 1)
+            classes = {name: contexts.classes[name][own] for name in batch.numbering.names}
+            one = Contexts(contexts.tokens[own], classes, contexts.documents[own], contexts.mask[own])
+            self._keep([(np.random.default_rng([self.seed, number]).random(), number + 1, one)])
 
     def merge(self, other: Passages) -> None:
         """Keep the smallest keys of both samples, which are of different contexts of one corpus."""
         self._keep(other.kept)
 
     def _keep(self, offered: Iterable[tuple[float, int, Contexts]]) -> None:
-        for one in offered:
-            heapq.heappush(self.kept, one)
-            if len(self.kept) > self.size:
-                heapq.heappop(self.kept)
+        self.kept = sorted([*self.kept, *offered], key=lambda item: item[:2])[: self.size]
 
     def state(self) -> dict[str, Tensor]:
         """Return the sample as tensors, by name."""
-        kept = self._in_order()
-        keys, numbers = [-key for key, _, _ in kept], [number for _, number, _ in kept]
+        kept, contexts = self._in_order(), self.contexts()
+        keys, numbers = [key for key, _, _ in kept], [number for _, number, _ in kept]
         found = {"keys": torch.tensor(keys, dtype=torch.float64), "numbers": torch.tensor(numbers, dtype=torch.int64)}
         if kept:
-            contexts = [one for _, _, one in kept]
             found |= {name: torch.cat([getattr(one, name) for one in contexts]) for name in ("tokens", "documents")}
             for name in contexts[0].classes:
                 found[f"classes.{name}"] = torch.cat([one.classes[name] for one in contexts])
@@ -74,7 +64,7 @@ class Passages(Measurement):
             one = {name: tensor[row : row + 1] for name, tensor in state.items()}
             classes = {name.removeprefix("classes."): one[name] for name in one if name.startswith("classes.")}
             mask = torch.ones_like(one["tokens"], dtype=torch.bool)
-            self._keep([(-key, number, Contexts(one["tokens"], classes, one["documents"], mask))])
+            self._keep([(key, number, Contexts(one["tokens"], classes, one["documents"], mask))])
 
     def contexts(self) -> list[Contexts]:
         """Return the contexts kept, in the order of the corpus."""
@@ -96,13 +86,12 @@ class Passages(Measurement):
             window = range(start, min(start + LENGTH, ids.shape[1]))
             tokens.append(_described(context, sampled, number, window))
             scores.append(_scored(context, sampled, ids, number, window))
-        if not tokens:
-            named = ["passage", "document", "place", "token_index", "token_string", *names]
-            scored = ["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
-            return {"passages": pd.DataFrame(columns=named), "passage_scores": pd.DataFrame(columns=scored)}
+        named = ["passage", "document", "place", "token_index", "token_string", *names]
+        scored = ["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
         return {
-            "passages": pd.concat(tokens, ignore_index=True), "passage_scores": pd.concat(scores, ignore_index=True)
-        }  # fmt: skip
+            "passages": pd.concat(tokens or [pd.DataFrame(columns=named)], ignore_index=True),
+            "passage_scores": pd.concat(scores or [pd.DataFrame(columns=scored)], ignore_index=True),
+        }
 
 
 def _described(context: Context, sampled: Contexts, number: int, window: range) -> pd.DataFrame:

@@ -71,14 +71,9 @@ def profile_clusters(heads: pd.DataFrame, clusters: int = 8, min_tokens: int = F
     wide = wide[np.ptp(wide.to_numpy(), axis=1) > 1e-9] if wide.shape[1] > 1 else wide.iloc[:0]
     if len(wide) < 2:
         return names.assign(cluster=np.nan, order=np.nan)
-    tree = _tree(wide.to_numpy())
+    tree = hierarchy.linkage(wide.to_numpy(), "average", "correlation", optimal_ordering=True)
+    tree[:, 2] = tree[:, 2].clip(min=0)  # rounding takes equal profiles a hair below distance 0
     found = wide.index.to_frame(index=False)
     order = np.argsort(hierarchy.leaves_list(tree))
     label = hierarchy.fcluster(tree, clusters, "maxclust")
     return names.merge(found.assign(cluster=label.astype(float), order=order.astype(float)), on=HEAD, how="left")
-
-
-def _tree(profiles: Float[np.ndarray, "head token_class"]) -> Float[np.ndarray, "merge 4"]:
-    tree = hierarchy.linkage(profiles, "average", "correlation", optimal_ordering=True)
-    tree[:, 2] = tree[:, 2].clip(min=0)  # rounding takes equal profiles a hair below distance 0
-    return tree

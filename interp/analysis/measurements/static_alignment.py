@@ -13,20 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from interp.analysis.direction import Direction, query_shifts
+from interp.analysis.direction import Direction, PerHead, query_shifts
 from interp.analysis.measurements.top_tokens import (
     EXTREMES,
     MIN_COUNT,
     STATIC_COLUMNS,
     K,
+    PerToken,
+    PerType,
     _enrichment,
-    _mean_of,
     _named,
-    extreme_tokens,
+    ends_of_heads,
     fitting_k,
     token_counts,
 )
@@ -64,22 +65,18 @@ def static_alignment(model: HookedSymmetryBrokenTransformer, direction: Directio
     with model.bias(bias="mean"):
         vector = query_shifts(model, direction).vector
     learned = model.cfg.positional == "learned"
-    return StaticAlignment(
-        _cosines(model.W_E, model.W_K, vector), _cosines(model.W_pos, model.W_K, vector) if learned else None
-    )
+    positions = _cosines(model.W_pos, model.W_K, vector) if learned else None
+    return StaticAlignment(_cosines(model.W_E, model.W_K, vector), positions)
 
 
 def _cosines(
-    embeddings: Float[Tensor, "row d_model"],
-    W_K: Float[Tensor, "layer head_index d_model d_head"],
-    vector: Float[Tensor, "layer head_index d_head"],
+    embeddings: Float[Tensor, "row d_model"], W_K: Float[Tensor, "layer head_index d_model d_head"], vector: PerHead
 ) -> Float[Tensor, "layer head_index row"]:
     """Cosines a layer at a time: all heads' keys of all rows are one product, and no more than it is held."""
     layers = []
     for weights, bias in zip(W_K, vector, strict=True):
-        keys = embeddings @ weights.transpose(0, 1).flatten(1)  # [row, head_index * d_head]
-        keys = keys.unflatten(1, (len(bias), -1))
-        products = torch.einsum("vhd,hd->hv", keys, bias)
+        keys = (embeddings @ weights.transpose(0, 1).flatten(1)).unflatten(1, (len(bias), -1))
+        products = torch.einsum("vhd,hd->hv", keys, bias)  # keys: [row, head_index, d_head]
         lengths = torch.linalg.vector_norm(keys, dim=-1).T * bias.norm(dim=-1)[:, None]
         layers.append(torch.where(lengths > 0, products / lengths, torch.nan))
     return torch.stack(layers)
@@ -87,8 +84,8 @@ def _cosines(
 
 def extremes_table(
     model: HookedSymmetryBrokenTransformer,
-    alignment: Float[Tensor, "layer head_index d_vocab"],
-    count: Int64[np.ndarray, " d_vocab"],
+    alignment: PerToken,
+    count: PerType,
     k: int = 50,
     min_count: int = 10,
     column: str = "alignment",
@@ -98,17 +95,15 @@ def extremes_table(
     Anything else that a head has for every token will do too, such as `value_bias_logits`; `column` names it. `end` is
     "top" or "bottom"; rank 0 is the most extreme. Heads without a bias have no rows.
     """
-    frames = []
-    for layer, head in np.ndindex(*alignment.shape[:2]):
-        values = alignment[layer, head].detach().cpu()
-        if values.isnan().all():
-            continue
-        for end, tokens in zip(("top", "bottom"), extreme_tokens(values, count, k, min_count), strict=True):
-            frames.append(pd.DataFrame({
-                "layer": layer, "head": head, "end": end, "rank": range(k), "token_index": tokens,
-                "token_string": model.to_str_tokens(torch.from_numpy(tokens)), "count": count[tokens],
-                column: values[tokens].double().numpy(),
-            }))  # fmt: skip
+    alignment = alignment.detach().cpu()
+    frames = [
+        pd.DataFrame({
+            "layer": layer, "head": head, "end": end, "rank": range(k), "token_index": tokens,
+            "token_string": model.to_str_tokens(torch.from_numpy(tokens)), "count": count[tokens],
+            column: alignment[layer, head, tokens].double().numpy(),
+        })
+        for layer, head, end, tokens in ends_of_heads(alignment, count, k, min_count)
+    ]  # fmt: skip
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*EXTREMES, column])
 
 
@@ -168,7 +163,7 @@ def static_tables(
     Raises:
         InterpError: as `query_shifts`, or a table of a model of other sizes.
     """
-    with model.bias(bias=_mean_of(bias)):
+    with model.bias(bias="none" if bias == "none" else "mean"):
         found = static_alignment(model, query_shifts(model, direction).vector)
     if found.tokens.isnan().all():  # no head has a direction
         return _named(model, STATIC_COLUMNS, {})
@@ -176,19 +171,18 @@ def static_tables(
     alignment = found.tokens.cpu()
     k = fitting_k(alignment, count, k, min_count)
     in_context = tokens.loc[:, ["layer", "head", "token_index", "count", "alignment"]]
-    extremes = extremes_table(model, alignment, count, k, min_count, "static_alignment") if k else pd.DataFrame()
-    beside = in_context.drop(columns="count")
+    extremes = pd.DataFrame()
+    if k:
+        extremes = extremes_table(model, alignment, count, k, min_count, "static_alignment")
+        extremes = extremes.merge(in_context.drop(columns="count"), "left", ["layer", "head", "token_index"])
+    positions = pd.DataFrame()
+    if found.positions is not None:
+        places = np.indices(found.positions.shape, dtype=np.int32).reshape(3, -1)
+        positions = pd.DataFrame(dict(zip(("layer", "head", "pos"), places, strict=True)))
+        positions = positions.assign(static_alignment=found.positions.detach().cpu().numpy().ravel()).dropna()
     return _named(model, STATIC_COLUMNS, {
-        "static_tokens": extremes.merge(beside, "left", ["layer", "head", "token_index"]) if k else extremes,
-        "static_positions": _positions(found),
+        "static_tokens": extremes,
+        "static_positions": positions,
         "static_agreement": agreement(with_static_alignment(in_context, found), min_count),
         "static_enrichment": _enrichment(alignment, tokens, count, schemes, k, min_count),
     })  # fmt: skip
-
-
-def _positions(found: StaticAlignment) -> pd.DataFrame:
-    if found.positions is None:
-        return pd.DataFrame()
-    layer, head, pos = (axis.ravel() for axis in np.indices(found.positions.shape, dtype=np.int32))
-    values = found.positions.detach().cpu().numpy().ravel()
-    return pd.DataFrame({"layer": layer, "head": head, "pos": pos, "static_alignment": values}).dropna()

@@ -54,9 +54,8 @@ class Tokens(Measurement):
         # a layer at a time and in narrow types, because every token stands here once for every head
         values = np.empty((5, layers, heads, n_seen), dtype=np.float32)
         for layer in range(layers):
-            values[:4, layer] = _with_interval(
-                count, self.scores.sum[layer, :, seen], self.scores.squares[layer, :, seen]
-            )
+            total, squares = self.scores.sum[layer, :, seen], self.scores.squares[layer, :, seen]
+            values[:4, layer] = _with_interval(count, total, squares)
             values[4, layer] = as_numpy(self.cosines.sum[layer, :, seen] / count)
         names = ("bias_score_mean", "bias_score_contrast", "ci_low", "ci_high", "alignment")
         n_heads = layers * heads
@@ -66,7 +65,10 @@ class Tokens(Measurement):
             "head": np.tile(np.repeat(np.arange(heads, dtype=np.int32), n_seen), layers),
             "token_index": np.tile(as_numpy(seen).astype(np.int32), n_heads),
             "count": np.tile(as_numpy(count).astype(np.int32), n_heads),
-            **{name: _tiled(label, n_heads) for name, label in labels.items()},
+            **{
+                name: pd.Categorical.from_codes(np.tile(label.codes, n_heads), dtype=label.dtype)
+                for name, label in labels.items()
+            },
             **{name: value.ravel() for name, value in zip(names, values, strict=True)},
         })}  # fmt: skip
 
@@ -77,7 +79,3 @@ def _with_interval(count: Tensor, total: Tensor, squares: Tensor) -> np.ndarray:
     contrast = mean - total.sum(-1, keepdim=True) / count.sum()
     half = Z95 * (variance(count, total, squares) / count).sqrt()
     return np.stack([as_numpy(value) for value in (mean, contrast, contrast - half, contrast + half)])
-
-
-def _tiled(labels: pd.Categorical, times: int) -> pd.Categorical:
-    return pd.Categorical.from_codes(np.tile(labels.codes, times), dtype=labels.dtype)

@@ -5,7 +5,7 @@ The counts of a run say which tokens are frequent enough to be listed. `Amplific
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,17 @@ from torch import Tensor
 
 from interp.analysis.significance import Z95
 from interp.errors import InterpError
-from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 EXTREMES = ("layer", "head", "end", "rank", "token_index", "token_string", "count")
 
+PerToken = Float[Tensor, "layer head_index d_vocab"]
+
+PerType = Int64[np.ndarray, " d_vocab"]
+
 
 def extreme_tokens(
-    alignment: Float[Tensor, " d_vocab"], count: Int64[np.ndarray, " d_vocab"], k: int = 50, min_count: int = 10
+    alignment: Float[Tensor, " d_vocab"], count: PerType, k: int = 50, min_count: int = 10
 ) -> tuple[Int64[np.ndarray, " top"], Int64[np.ndarray, " bottom"]]:
     """Return the k most and the k least aligned tokens of one head among those seen at least `min_count` times.
 
@@ -43,14 +46,22 @@ def extreme_tokens(
     return frequent[np.argsort(-values[frequent], kind="stable")][:k], order[:k]
 
 
+def ends_of_heads(
+    values: PerToken, count: PerType, k: int, min_count: int
+) -> Iterator[tuple[int, int, str, Int64[np.ndarray, " k"]]]:
+    """Yield layer, head, "top" or "bottom" and these `extreme_tokens` of every head that has values."""
+    for layer, head in np.ndindex(*values.shape[:2]):
+        own = values[layer, head]
+        if not own.isnan().all():
+            for end, tokens in zip(("top", "bottom"), extreme_tokens(own, count, k, min_count), strict=True):
+                yield layer, head, end, tokens
+
+
 COLUMNS = ("token_class", "n_chosen", "n_pool", "log2_odds", "ci_low", "ci_high")
 
 
 def enrichment(
-    chosen: Int64[np.ndarray, " chosen"],
-    pool: Int64[np.ndarray, " pool"],
-    classes: Int64[np.ndarray, " d_vocab"],
-    names: Sequence[str],
+    chosen: Int64[np.ndarray, " chosen"], pool: Int64[np.ndarray, " pool"], classes: PerType, names: Sequence[str]
 ) -> pd.DataFrame:
     """Return how much more often each class is met among the chosen tokens than among the rest of the pool.
 
@@ -80,12 +91,7 @@ def enrichment(
 
 
 def enrichment_table(
-    alignment: Float[Tensor, "layer head_index d_vocab"],
-    count: Int64[np.ndarray, " d_vocab"],
-    classes: Int64[np.ndarray, " d_vocab"],
-    names: Sequence[str],
-    k: int = 50,
-    min_count: int = 10,
+    alignment: PerToken, count: PerType, classes: PerType, names: Sequence[str], k: int = 50, min_count: int = 10
 ) -> pd.DataFrame:
     """Return the enrichment of every class among the k most and least aligned tokens of every head.
 
@@ -95,14 +101,11 @@ def enrichment_table(
     Raises:
         InterpError: fewer than 2 k tokens are that frequent.
     """
-    frames = []
     pool = np.flatnonzero(count >= min_count)
-    for layer, head in np.ndindex(*alignment.shape[:2]):
-        values = alignment[layer, head]
-        if values.isnan().all():
-            continue
-        for end, chosen in zip(("top", "bottom"), extreme_tokens(values, count, k, min_count), strict=True):
-            frames.append(enrichment(chosen, pool, classes, names).assign(layer=layer, head=head, end=end))
+    frames = [
+        enrichment(chosen, pool, classes, names).assign(layer=layer, head=head, end=end)
+        for layer, head, end, chosen in ends_of_heads(alignment, count, k, min_count)
+    ]
     columns = ["layer", "head", "end", *COLUMNS]
     return pd.concat(frames, ignore_index=True).loc[:, columns] if frames else pd.DataFrame(columns=columns)
 
@@ -125,20 +128,14 @@ VALUE_COLUMNS = {
     ],
 }  # fmt: skip
 
-PerToken = Float[Tensor, "layer head_index d_vocab"]
 
-Counts = Int64[np.ndarray, " d_vocab"]
-
-
-def token_counts(tokens: pd.DataFrame, d_vocab: int) -> Counts:
+def token_counts(tokens: pd.DataFrame, d_vocab: int) -> PerType:
     """Return how often each token of the vocabulary occurs, from `Amplification.tokens`."""
-    seen = _one_head(tokens)
-    count = np.zeros(d_vocab, dtype=np.int64)
-    count[seen["token_index"].to_numpy()] = seen["count"]
-    return count
+    counts = _one_head(tokens).set_index("token_index")["count"]
+    return counts.reindex(range(d_vocab), fill_value=0).to_numpy(np.int64)
 
 
-def fitting_k(values: PerToken, count: Counts, k: int, min_count: int) -> int:
+def fitting_k(values: PerToken, count: PerType, k: int, min_count: int) -> int:
     """Return k, or less where a head has fewer than 2 k tokens with a value that occur `min_count` times; 0 for none."""
     known = ~values.isnan().flatten(0, 1)
     known = known[known.any(-1)]  # heads without a bias have no values at all
@@ -147,17 +144,17 @@ def fitting_k(values: PerToken, count: Counts, k: int, min_count: int) -> int:
 
 
 def _enrichment(
-    alignment: PerToken, tokens: pd.DataFrame, count: Counts, schemes: Sequence[str], k: int, min_count: int
+    alignment: PerToken, tokens: pd.DataFrame, count: PerType, schemes: Sequence[str], k: int, min_count: int
 ) -> pd.DataFrame:
     if not k:
         return pd.DataFrame()
     seen, frames = _one_head(tokens), []
     for scheme in schemes:
         usual = pd.Categorical(seen[scheme])
-        classes = np.zeros(len(count), dtype=np.int64)
+        classes = np.zeros_like(count)
         classes[seen["token_index"].to_numpy()] = usual.codes
-        names = list(usual.categories)
-        frames.append(enrichment_table(alignment, count, classes, names, k, min_count).assign(scheme=scheme))
+        table = enrichment_table(alignment, count, classes, list(usual.categories), k, min_count)
+        frames.append(table.assign(scheme=scheme))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -165,10 +162,6 @@ def _one_head(tokens: pd.DataFrame) -> pd.DataFrame:
     """Tokens occur as often for every head."""
     first = tokens.iloc[0]
     return tokens.loc[(tokens["layer"] == first["layer"]) & (tokens["head"] == first["head"])]
-
-
-def _mean_of(bias: BiasSource) -> BiasSource:
-    return "none" if bias == "none" else "mean"
 
 
 def _named(

@@ -18,18 +18,8 @@ from transformer_lens.hook_points import HookPoint
 from interp.analysis.accumulators import GroupedMoments, Sums
 from interp.analysis.batch import Batch, Classes, DocumentCounts
 from interp.analysis.measurement import as_numpy, per_head
-from interp.analysis.measurements.static_alignment import (
-    extremes_table,
-)
-from interp.analysis.measurements.top_tokens import (
-    MIN_COUNT,
-    VALUE_COLUMNS,
-    K,
-    _mean_of,
-    _named,
-    fitting_k,
-    token_counts,
-)
+from interp.analysis.measurements.static_alignment import extremes_table
+from interp.analysis.measurements.top_tokens import MIN_COUNT, VALUE_COLUMNS, K, _named, fitting_k, token_counts
 from interp.data.classes.scheme import Scheme
 from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.errors import InterpError
@@ -60,9 +50,9 @@ class ValueSums(Sums):
     PARTS = ("components", "inverse_scale")
 
     def __init__(self, model: HookedSymmetryBrokenTransformer, classes: Classes) -> None:
-        cfg, device = model.cfg, model.W_E.device
+        device = model.W_E.device
         self.model, self.numbering = model, classes
-        self.components = GroupedMoments(cfg.n_layers, cfg.n_heads, classes.number, device)
+        self.components = GroupedMoments(model.cfg.n_layers, model.cfg.n_heads, classes.number, device)
         self.inverse_scale = torch.zeros(2, dtype=torch.float64, device=device)  # sum, tokens
 
     @torch.no_grad()
@@ -117,13 +107,8 @@ def measure_value_bias(
         bias_norm = model.biases_in_force()[1].norm(dim=-1)
     if not counts.documents:
         raise InterpError("The corpus has no document to measure; give one that is not empty.")
-    inverse, tokens = sums.inverse_scale.tolist()
-    return ValueBias(_components(sums, bias_norm), inverse / tokens)
-
-
-def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"]) -> pd.DataFrame:
-    moments, (schemes, labels) = sums.components, sums.numbering.labels()
-    overall = moments.overall(sums.numbering.spans)
+    moments, (names, labels) = sums.components, classes.labels()
+    overall = moments.overall(classes.spans)
     norms = bias_norm.double()[..., None].expand_as(overall)
     values = {
         "component_mean": moments.mean(), "component_sd": moments.variance().sqrt(),
@@ -132,12 +117,13 @@ def _components(sums: ValueSums, bias_norm: Float[Tensor, "layer head_index"]) -
     layers, heads, _ = overall.shape
     frame = per_head(layers, heads, "place", len(labels))
     place = frame.pop("place").to_numpy()
+    shown = {name: as_numpy(torch.where(norms > 0, value, torch.nan)).ravel() for name, value in values.items()}
     frame = frame.assign(
-        scheme=schemes[place], token_class=labels[place], n_tokens=as_numpy(moments.count)[place],
-        bias_norm=as_numpy(norms).ravel(),
+        scheme=names[place], token_class=labels[place], n_tokens=as_numpy(moments.count)[place],
+        bias_norm=as_numpy(norms).ravel(), **shown,
     )  # fmt: skip
-    shown = {name: torch.where(norms > 0, value, torch.nan).flatten().cpu().numpy() for name, value in values.items()}
-    return frame.assign(**shown)
+    inverse, tokens = sums.inverse_scale.tolist()
+    return ValueBias(frame, inverse / tokens)
 
 
 @torch.no_grad()
@@ -175,17 +161,14 @@ def value_tables(
     Args:
         model: run over the documents in evaluation mode, for the components and for the scale of the final norm.
         tokens: `Amplification.tokens` of the model, from which tokens are listed.
-        documents: tagged with exactly these schemes; not read where there is no value bias.
-        schemes: partitions of the tokens.
+        documents, schemes, max_tokens, batch_size: as in `measure_value_bias`; nothing is read where there is no value bias.
         bias: "none" leaves b_V out; else its mean is taken, for "sample" too.
         k, min_count: as in `static_tables`.
-        max_tokens: stop before the document that would exceed it.
-        batch_size: contexts per forward pass.
 
     Raises:
         InterpError: no document.
     """
-    with model.bias(bias=_mean_of(bias)):
+    with model.bias(bias="none" if bias == "none" else "mean"):
         if not model.biases_in_force()[1].any():
             return _named(model, VALUE_COLUMNS, {})
         measured = measure_value_bias(model, documents, schemes, max_tokens=max_tokens, batch_size=batch_size)

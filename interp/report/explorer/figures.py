@@ -21,8 +21,9 @@ from interp.report.look import PALETTES, colours_of
 from interp.report.metrics import METRICS, escaped, number, require
 
 LONGEST_LABEL = 14
-
 SCALED, UNCHANGED = "biases scaled", "as trained"
+LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+SHARES = {"tickformat": ".0%", "rangemode": "tozero"}
 
 
 def attention_received(
@@ -42,14 +43,19 @@ def attention_received(
     Raises:
         InterpError: a column is missing.
     """
-    columns = {"attention_unchanged": UNCHANGED, "attention": scaled, "attention_unbiased": "without its own b_Q"}
-    require(rows, ["place", "token_string", *columns], "sentence's")
+    require(rows, ["place", "token_string", "attention_unchanged", "attention", "attention_unbiased"], "sentence's")
+    unbiased = "without its own b_Q"
     rows = rows if first_token else rows.loc[rows["place"] > 0]
     figure = go.Figure([
-        *_pair(rows, ("attention_unchanged", "attention"), (UNCHANGED, scaled), ":.1%", theme),
-        _crosses(rows, "attention_unbiased", columns["attention_unbiased"], theme),
+        *_pair(rows, "attention", scaled, ":.1%", theme),
+        go.Scatter(
+            x=list(range(len(rows))), y=rows["attention_unbiased"].to_numpy(float), mode="markers",
+            name=unbiased, customdata=_labels(rows),
+            marker={"symbol": "line-ew-open", "size": 13, "color": PAGE["text"][theme], "line": {"width": 2}},
+            hovertemplate=f"%{{customdata}}: %{{y:.1%}}<extra>{unbiased}</extra>",
+        ),
     ])  # fmt: skip
-    axis = number_axis("mean attention received", theme) | {"tickformat": ".0%", "rangemode": "tozero"}
+    axis = number_axis("mean attention received", theme) | SHARES
     return _finished(figure, rows, f"{escaped(title)} · attention to each token", axis, marked, theme)
 
 
@@ -60,16 +66,14 @@ def loss_per_token(
 
     Args:
         tokens: `Sentence.tokens`.
-        scaled: what the second reading is called.
-        marked: places of tokens in bold.
-        theme: "light" or "dark".
+        scaled, marked, theme: as in `attention_received`.
 
     Raises:
         InterpError: a column is missing.
     """
     require(tokens, ["place", "token_string", "loss", "loss_unchanged"], "sentence's")
     rows = tokens.loc[tokens["place"] > 0]
-    figure = go.Figure(_pair(rows, ("loss_unchanged", "loss"), (UNCHANGED, scaled), ":.2f", theme))
+    figure = go.Figure(_pair(rows, "loss", scaled, ":.2f", theme))
     before, after = (float(np.mean(rows[name].to_numpy(float))) for name in ("loss_unchanged", "loss"))
     title = f"Loss per token · mean {before:.2f} → {after:.2f} nats ({number(after - before)})"
     return _finished(figure, rows, title, number_axis("loss (nats)", theme), marked, theme)
@@ -86,38 +90,29 @@ def next_token(predictions: pd.DataFrame, place: int, scaled: str = SCALED, them
     if rows.empty:
         raise InterpError(f"There is no place {place}; the text has places 0 to {predictions['place'].max()}.")
     rows = rows.iloc[::-1]  # the most probable on top
-    names = ("probability_unchanged", "probability")
-    bars = _pair(rows, names, (UNCHANGED, scaled), ":.1%", theme, sideways=True)[::-1]  # Plotly stacks upwards
+    bars = _pair(rows, "probability", scaled, ":.1%", theme, sideways=True)[::-1]  # Plotly stacks upwards
     axis = {"tickvals": list(range(len(rows))), "ticktext": _labels(rows), "automargin": True, "showgrid": False}
-    more = _legend() | {
-        "xaxis": number_axis("probability", theme) | {"tickformat": ".0%", "rangemode": "tozero"}, "yaxis": axis,
-        "bargap": 0.3, "legend": {**_legend()["legend"], "traceorder": "reversed"},
+    more = {
+        "xaxis": number_axis("probability", theme) | SHARES, "yaxis": axis, "bargap": 0.3,
+        "legend": LEGEND | {"traceorder": "reversed"},
         "margin": {"l": 16, "r": 16, "t": 100, "b": 16},  # beside another figure the legend takes two lines
     }  # fmt: skip
     return go.Figure(bars, layout("Most probable next tokens", theme, 174 + 26 * len(rows), **more))
 
 
 def _pair(
-    rows: pd.DataFrame, columns: tuple[str, str], names: tuple[str, str], form: str, theme: Theme, sideways: bool = False
-) -> list[go.Bar]:  # fmt: skip
-    colours, places = (PAGE["soft"][theme], PAGE["accent"][theme]), list(range(len(rows)))
+    rows: pd.DataFrame, column: str, scaled: str, form: str, theme: Theme, sideways: bool = False
+) -> list[go.Bar]:
     value, tokens = ("x", "y") if sideways else ("y", "x")
+    readings = ((f"{column}_unchanged", UNCHANGED, "soft", 0.55), (column, scaled, "accent", 1))
     return [
         go.Bar(
-            **{value: rows[column].to_numpy(float), tokens: places}, orientation="h" if sideways else "v",
-            name=escaped(name), marker={"color": colour}, customdata=_labels(rows), opacity=0.55 if first else 1,
-            hovertemplate=f"%{{customdata}}: %{{{value}{form}}}<extra>{escaped(name)}</extra>",
+            **{value: rows[name].to_numpy(float), tokens: list(range(len(rows)))}, orientation="h" if sideways else "v",
+            name=escaped(title), marker={"color": PAGE[colour][theme]}, customdata=_labels(rows), opacity=opacity,
+            hovertemplate=f"%{{customdata}}: %{{{value}{form}}}<extra>{escaped(title)}</extra>",
         )
-        for column, name, colour, first in zip(columns, names, colours, (True, False), strict=True)
+        for name, title, colour, opacity in readings
     ]  # fmt: skip
-
-
-def _crosses(rows: pd.DataFrame, column: str, name: str, theme: Theme) -> go.Scatter:
-    return go.Scatter(
-        x=list(range(len(rows))), y=rows[column].to_numpy(float), mode="markers", name=name, customdata=_labels(rows),
-        marker={"symbol": "line-ew-open", "size": 13, "color": PAGE["text"][theme], "line": {"width": 2}},
-        hovertemplate=f"%{{customdata}}: %{{y:.1%}}<extra>{name}</extra>",
-    )  # fmt: skip
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:
@@ -132,19 +127,11 @@ def _finished(
     places = rows["place"].tolist()
     ticks = [f"<b>{text}</b>" if place in marked else text for text, place in zip(_labels(rows), places, strict=True)]
     tokens = {"tickvals": list(range(len(rows))), "ticktext": ticks, "tickangle": -45, "automargin": True,
-              "range": [-0.6, len(rows) - 0.4]}  # fmt: skip
-    more = _legend() | {"xaxis": tokens | {"showgrid": False, "zeroline": False}, "yaxis": axis, "bargap": 0.25}
-    return figure.update_layout(layout(title, theme, 320, **more))
-
-
-def _legend() -> dict[str, Any]:
-    return {
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "margin": {"l": 16, "r": 16, "t": 76, "b": 16},
-    }
-
-
-LOOK = METRICS["bias_score_contrast"]
+              "range": [-0.6, len(rows) - 0.4], "showgrid": False, "zeroline": False}  # fmt: skip
+    margin = {"l": 16, "r": 16, "t": 76, "b": 16}
+    return figure.update_layout(
+        layout(title, theme, 320, xaxis=tokens, yaxis=axis, bargap=0.25, legend=LEGEND, margin=margin)
+    )
 
 
 def coloured_text(
@@ -166,17 +153,22 @@ def coloured_text(
     """
     columns = ["token_string", scheme, "bias_score_contrast", "attention_unchanged", "attention"]
     require(rows, columns, "sentence's")
-    limit = limit or float(np.abs(rows["bias_score_contrast"].to_numpy()[1:]).max(initial=0)) or 1.0
-    colours = colours_of(rows["bias_score_contrast"].to_numpy(float), LOOK, limit, palette, theme)
+    scores = rows["bias_score_contrast"].to_numpy(float)
+    limit = limit or float(np.abs(scores[1:]).max(initial=0)) or 1.0
+    colours = colours_of(scores, METRICS["bias_score_contrast"], limit, palette, theme)
     told = rows[columns].to_numpy(object)
     tokens = "".join(
         _token(*told[row], colour=colour, framed=told[row, 1] == token_class, theme=theme)
         for row, colour in enumerate(colours)
     )
-    text = f'<div style="line-height:1.2;white-space:pre-wrap;overflow-wrap:anywhere">{tokens}</div>'
     return (
         f'<div style="background:{PAGE["panel"][theme]};color:{PAGE["text"][theme]};padding:10px 12px;'
-        f'font:14px system-ui,sans-serif">{text}{_colour_legend(limit, palette, theme)}</div>'
+        'font:14px system-ui,sans-serif">'
+        f'<div style="line-height:1.2;white-space:pre-wrap;overflow-wrap:anywhere">{tokens}</div>'
+        f'<div style="font-size:12px;color:{PAGE["soft"][theme]};margin-top:2px">bias score against the mean of the text: '
+        f'{number(-limit, 1)} nats, suppressed <span style="display:inline-block;width:120px;height:10px;vertical-align:'
+        f'middle;background:linear-gradient(to right, {", ".join(PALETTES[palette][theme])})"></span> amplified, '
+        f"{number(limit, 1)} nats</div></div>"
     )
 
 
@@ -203,13 +195,3 @@ def _ink(colour: str) -> str:
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#111" if luminance > 0.179 else "#fff"
-
-
-def _colour_legend(limit: float, palette: str, theme: Theme) -> str:
-    stops = ", ".join(PALETTES[palette][theme])
-    return (
-        f'<div style="font-size:12px;color:{PAGE["soft"][theme]};margin-top:2px">bias score against the mean of the text: '
-        f'{number(-limit, 1)} nats, suppressed <span style="display:inline-block;width:120px;height:10px;'
-        f'vertical-align:middle;background:linear-gradient(to right, {stops})"></span> amplified, {number(limit, 1)} nats'
-        "</div>"
-    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # not "responsive": JupyterLab sizes figures itself, and with it the first one drawn has no height
 CONFIG = {"displaylogo": False, "showSendToCloud": False}
-HALF = {"heads": "50%", "classes": "50%", "loss": "62%", "predictions": "38%"}
+WIDTHS = {"heads": "50%", "classes": "50%", "attention": "100%", "loss": "62%", "predictions": "100%"}
 
 
 class Panel:
@@ -27,8 +27,7 @@ class Panel:
         self.explorer = explorer
         self.controls = _controls(explorer)
         self.message, self.text, self.code = (widgets.HTML() for _ in range(3))
-        names = ("heads", "classes", "attention", "loss", "predictions")
-        self.figures = {name: widgets.Output(layout={"width": HALF.get(name, "100%")}) for name in names}
+        self.figures = {name: widgets.Output(layout={"width": width}) for name, width in WIDTHS.items()}
         self.errors = widgets.Output()
         self.box = self._arranged()
         self._drawing = False
@@ -40,17 +39,21 @@ class Panel:
 
     def draw(self) -> None:
         """Show the explorer's view."""
+        explorer, view = self.explorer, self.explorer.view
         self._drawing = True  # setting a control is no click
         try:
-            self._set_controls()
+            self.controls["token_class"].options = explorer.schemes[view.scheme].classes
+            tokens = enumerate(explorer.sentence.tokens["token_string"])
+            self.controls["place"].options = [(f"{place} · {token!r}"[:40], place) for place, token in tokens]
+            for name, control in self.controls.items():
+                control.value = explorer.place if name == "place" else getattr(view, name)
         finally:
             self._drawing = False
-        self.message.value = _sentence(self.explorer.summary())
-        self.text.value = self.explorer.text_html()
-        self.code.value = (
-            f"<details><summary>The same in Python</summary><pre>{html.escape(self.explorer.python)}</pre></details>"
-        )
-        drawn = self.explorer.figures()
+        self.message.value = _sentence(explorer.summary())
+        self.text.value = explorer.text_html()
+        python = f"<pre>{html.escape(explorer.python)}</pre>"
+        self.code.value = f"<details><summary>The same in Python</summary>{python}</details>"
+        drawn = explorer.figures()
         for name, output in self.figures.items():
             output.layout.display = None if name in drawn else "none"
             output.outputs = (_shown(name, drawn[name]),) if name in drawn else ()
@@ -63,20 +66,12 @@ class Panel:
         except InterpError as error:  # of what was typed: one sentence for who typed it
             self.message.value = _sentence(str(error), wrong=True)
 
-    def _set_controls(self) -> None:
-        explorer, view = self.explorer, self.explorer.view
-        self.controls["token_class"].options = explorer.schemes[view.scheme].classes
-        tokens = explorer.sentence.tokens["token_string"]
-        self.controls["place"].options = [(f"{place} · {token!r}"[:40], place) for place, token in enumerate(tokens)]
-        for name, control in self.controls.items():
-            control.value = explorer.place if name == "place" else getattr(view, name)
-
     def _arranged(self) -> widgets.VBox:
         rows = [("head", "scheme", "token_class"), ("text",), ("scale", "where", "part")]
-        controls = [_row([self.controls[name] for name in row]) for row in rows]
+        wrap = {"flex_flow": "row wrap"}
+        controls = [widgets.HBox([self.controls[name] for name in row], layout=wrap) for row in rows]
         result = widgets.HBox([self.figures["heads"], self.figures["classes"]])
         predictions = widgets.VBox([self.controls["place"], self.figures["predictions"]], layout={"width": "38%"})
-        self.figures["predictions"].layout.width = "100%"
         below = widgets.HBox([self.figures["loss"], predictions])
         parts = [*controls, self.message, self.errors, self.text, self.figures["attention"], below, result, self.code]
         return widgets.VBox(parts)
@@ -97,15 +92,11 @@ def _controls(explorer: Explorer) -> dict[str, Any]:
             style={"button_width": "84px"},
         ),
         "part": widgets.Dropdown(options=[(name, part) for part, name in BIASES.items()], description="of", layout=narrow),
-        "place": widgets.Dropdown(description="Next after", layout={"width": "98%"}),
+        "place": widgets.Dropdown(description="Next after", layout=wide),
     }  # fmt: skip
-    for name in ("head", "scheme", "token_class", "text", "scale", "where", "part", "place"):
-        controls[name].add_class(f"interp-{name.replace('_', '-')}")
+    for name, control in controls.items():
+        control.add_class(f"interp-{name.replace('_', '-')}")
     return controls
-
-
-def _row(controls: list[Any]) -> widgets.HBox:
-    return widgets.HBox(controls, layout={"flex_flow": "row wrap"})
 
 
 def _sentence(text: str, wrong: bool = False) -> str:

@@ -1,9 +1,8 @@
 // What does this head favour? A bar per class; a click on a bar colours the grid by its class.
 
 function sortedClasses() {
-  const { classes, n_tokens } = schemes[state.scheme];
-  const { centre } = metrics[state.metric];
-  const number = (klass) => value(state.scheme, state.head, klass, state.metric) - centre;
+  const { classes, n_tokens } = shownScheme();
+  const number = (klass) => value(state.head, klass) - shownMetric().centre;
   const orders = {
     value: (a, b) => Number.isFinite(number(b)) - Number.isFinite(number(a)) || number(b) - number(a),
     n: (a, b) => n_tokens[b] - n_tokens[a],
@@ -15,8 +14,8 @@ function sortedClasses() {
 // The Python figure's traces, null band and bars, with this head's numbers in them.
 function barTraces(rows) {
   const [band, trace] = look("bars").data;
-  const metric = metrics[state.metric];
-  const paint = painter(metric, schemes[state.scheme].ranges[state.metric]);
+  const metric = shownMetric();
+  const paint = painter(metric, shownRange());
   const { text, band: shade } = paintBox();
   const bands = rows.map((row) => nullBand(row, metric));
   Object.assign(band, {
@@ -35,7 +34,7 @@ function barTraces(rows) {
   });
   Object.assign(trace.error_x, errorsOf(rows, metric), { color: text });
   trace.marker.color = rows.map((row) =>
-    row.n_tokens < data.few ? data.colours.grey : paint(row[state.metric]).fill || data.colours.grey,
+    row.n_tokens < data.few ? data.colours.grey : paint(row[state.metric]).backgroundColor || data.colours.grey,
   );
   Object.assign(trace.marker.pattern, {
     shape: rows.map((row) => (indistinctRow(row, metric) ? "/" : "")),
@@ -63,26 +62,19 @@ function barLabel(row) {
 }
 
 function barLayout(rows) {
-  const layout = themed(look("bars").layout);
-  const metric = metrics[state.metric];
-  Object.assign(layout.yaxis, classAxis(rows, barLabel));
-  const reach = schemes[state.scheme].ranges[state.metric] / 3; // a head that does little looks as if it does little
-  Object.assign(layout.xaxis, {
-    title: { text: `${metric.title} (${metric.unit})`, standoff: 8 },
-    fixedrange: true,
-    tickformat: metric.signed ? "" : ".0%",
-    autorangeoptions: { include: metric.signed ? [metric.centre - reach, metric.centre + reach] : [0, reach] },
-  });
-  Object.assign(layout.shapes[0], { x0: metric.centre, x1: metric.centre });
-  const widest = Math.max(...rows.map((row) => textWidth(`▸ ${dotLabel(row)}`)));
-  return Object.assign(layout, {
-    height: 76 + 22 * rows.length,
-    margin: { l: Math.ceil(widest) + 14, r: 12, t: 8, b: 44 },
-  });
+  const { title, unit, centre, signed } = shownMetric();
+  const layout = classLayout("bars", rows, `${title} (${unit})`, "▸ ");
+  layout.yaxis.ticktext = rows.map(barLabel);
+  const reach = shownRange() / 3; // a head that does little looks as if it does little
+  layout.xaxis.tickformat = signed ? "" : ".0%";
+  layout.xaxis.autorangeoptions = { include: signed ? [centre - reach, centre + reach] : [0, reach] };
+  Object.assign(layout.shapes[0], { x0: centre, x1: centre });
+  layout.margin.t = 8;
+  return Object.assign(layout, { height: 76 + 22 * rows.length });
 }
 
 function drawWords(rows) {
-  const metric = metrics[state.metric];
+  const metric = shownMetric();
   const thin = rows.filter((row) => row.n_tokens < data.few).length;
   const banded = rows.some((row) => nullBand(row, metric));
   const measured = rows.some((row) => Number.isFinite(row[metric.low]));
@@ -123,9 +115,9 @@ panel({
   soon: true,
   state: { sort: { first: "value", input: "sort", among: () => ["value", "n", "name"] } },
   watch: ["head", "scheme", "class", "metric", "palette", "theme", "sort"],
-  rows: () => sortedClasses().map((klass) => cell(state.scheme, state.head, klass)),
+  rows: () => sortedClasses().map((klass) => cell(state.head, klass)),
   draw: drawWords,
-  chart: (rows) => ({ data: barTraces(rows), layout: barLayout(rows), subject: metrics[state.metric].title }),
+  chart: (rows) => ({ data: barTraces(rows), layout: barLayout(rows), subject: shownMetric().title }),
   table,
   click({ pointIndex }) {
     const clicked = classesOf()[sortedClasses()[pointIndex]];

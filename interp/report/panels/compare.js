@@ -2,24 +2,23 @@
 
 const compared = data.panels.compare;
 const SIDES = ["log2_amplification_a", "log2_amplification_b", "difference"];
-const wide = data.heads.length;
 const comparable = () => compared.heads[state.scheme];
 
 const comparedRow = (head, klass) => ({
   ...headColumns(head),
   scheme: state.scheme,
   token_class: classesOf()[klass],
-  n_tokens: schemes[state.scheme].n_tokens[klass],
+  n_tokens: shownScheme().n_tokens[klass],
   ...columnsAt(comparable(), head, klass),
 });
 
 // The chosen class, or the one whose heads differ most.
 function comparedClass() {
   if (chosenClass() >= 0) return chosenClass();
-  const { classes } = schemes[state.scheme];
+  const classes = classesOf();
   const { difference } = comparable().values;
   const size = (klass) => {
-    if (few(state.scheme, klass) || classes[klass] === data.sink) return -1;
+    if (few(klass) || classes[klass] === data.sink) return -1;
     return headNumbers.reduce((sum, head) => sum + (difference[head * classes.length + klass] ** 2 || 0), 0);
   };
   return classes.map((_, klass) => klass).reduce((best, klass) => (size(klass) > size(best) ? klass : best), 0);
@@ -31,23 +30,20 @@ function comparedInOrder() {
 }
 
 const comparedRows = () =>
-  comparable()
-    ? comparedInOrder().sort((a, b) => Math.abs(b.difference || 0) - Math.abs(a.difference || 0))
-    : [];
+  comparable() ? comparedInOrder().sort((a, b) => Math.abs(b.difference || 0) - Math.abs(a.difference || 0)) : [];
 
 function comparedTraces() {
   const rows = comparedInOrder();
   return look("compared").data.map((trace, i) => {
     const side = Math.floor(i / 2);
     if (trace.type === "heatmap") {
-      const plane = (read) =>
-        data.layers.map((_, layer) => rows.slice(layer * wide, (layer + 1) * wide).map((row) => read(row[SIDES[side]])));
+      const plane = (read) => byLayer(rows).map((heads) => heads.map((row) => read(row[SIDES[side]])));
       const roomy = Boolean(trace.texttemplate) && comparedWidth() >= 90 + 36 * wide;
       return { ...trace, z: plane(known), text: plane(roomy ? (x) => signed(x) : signOf), texttemplate: "%{text}" };
     }
     const end = ["_a", "_b", ""][side];
     const covered = headNumbers.filter((head) => !(rows[head][`ci_low${end}`] > 0 || rows[head][`ci_high${end}`] < 0));
-    return { ...trace, x: covered.map((head) => head % wide), y: covered.map((head) => Math.floor(head / wide)) };
+    return { ...trace, ...gridPlaces(covered) };
   });
 }
 
@@ -108,20 +104,14 @@ function drawCompared(rows) {
 }
 
 function comparedTable(rows) {
-  const button = ({ layer, head }) => {
-    const label = `L${layer}H${head}`;
-    return linkButton(label, () => change({ head: headByLabel.get(label) }));
-  };
   return [
     ["head", "A", "B", "B − A", "95% interval", "q"],
-    rows
-      .slice(0, LISTED)
-      .map((row) => [
-        button(row),
-        ...SIDES.map((side) => signed(row[side])),
-        interval(row.ci_low, row.ci_high),
-        chance(row.q),
-      ]),
+    rows.slice(0, LISTED).map((row) => [
+      linkButton(labelOf(row), () => change({ head: headByLabel.get(labelOf(row)) })),
+      ...SIDES.map((side) => signed(row[side])),
+      interval(row.ci_low, row.ci_high),
+      chance(row.q),
+    ]),
   ];
 }
 
@@ -146,16 +136,13 @@ function differenceChart(rows) {
   const columns = { name: "difference", low: "ci_low", high: "ci_high", title: "B − A", unit: "" };
   return {
     data: [dots(trace, rows, columns, paintBox().accent, 0)],
-    layout: dotLayout("differences", rows, "B − A"),
+    layout: classLayout("differences", rows, "B − A"),
     subject: state.statistic,
   };
 }
 
 const statistics = [...new Set(compared.classes.statistic)];
-options(
-  byId("statistic"),
-  statistics.map((name) => [name, name.replaceAll("_", " ")]),
-);
+options(byId("statistic"), statistics.map((name) => [name, name.replaceAll("_", " ")]));
 const WATCHED = ["class", "scheme", "theme", "palette", "statistic"];
 const grids = panel({
   name: "compared",

@@ -6,16 +6,10 @@ const PLACES = ["all", "layer", "head"];
 const PATHS = ["total", "direct", "indirect"];
 
 // Where the bias is scaled, as the tables name it: everywhere, in the chosen head's layer, or in this head.
-function interventionName() {
-  return { all: "all", layer: headLabel(state.head).split("H")[0], head: headLabel(state.head) }[state.place];
-}
+const interventionName = () =>
+  ({ all: "all", layer: headLabel(state.head).split("H")[0], head: headLabel(state.head) })[state.place];
 
 const way = (direction) => [effect.scales.indexOf(state.scale), DIRECTIONS.indexOf(direction)];
-
-function attentionAt(klass, direction) {
-  const where = PLACES.indexOf(state.place);
-  return columnsAt(effect.attention[state.scheme], where, ...way(direction), state.head, klass);
-}
 
 function lossAt(scheme, klass, direction) {
   return columnsAt(effect.loss[scheme], effect.names.indexOf(interventionName()), ...way(direction), klass);
@@ -27,7 +21,8 @@ const kinds = {
     column: "log2_change",
     title: "change of attention (log₂ ratio)",
     unit: "doublings",
-    at: attentionAt,
+    at: (klass, direction) =>
+      columnsAt(effect.attention[state.scheme], PLACES.indexOf(state.place), ...way(direction), state.head, klass),
     about: () => headColumns(state.head),
   },
   loss: {
@@ -62,17 +57,14 @@ function effectChart(kind, rows) {
   const found = dots(diamond, rows, part(""), accent, -0.16);
   return {
     data: effect.draws ? [dots(ring, rows, part("_random"), soft, 0.16), found] : [found],
-    layout: dotLayout("effect", rows, title),
+    layout: classLayout("effect", rows, title),
     subject: `${interventionName()} × ${state.scale}`,
   };
 }
 
 function effectTable(kind, rows) {
   const { column, title } = kinds[kind];
-  const numbers = (row, end) => [
-    signed(row[`${column}${end}`], 3),
-    interval(row[`ci_low${end}`], row[`ci_high${end}`], 3),
-  ];
+  const numbers = (row, end) => [signed(row[column + end], 3), interval(row[`ci_low${end}`], row[`ci_high${end}`], 3)];
   return [
     ["class", "n", title, "95% interval", "random direction", "95% interval"],
     rows.map((row) => [visible(row.token_class), count(row.n_tokens), ...numbers(row, ""), ...numbers(row, "_random")]),
@@ -121,13 +113,11 @@ function pathTable(rows) {
   ];
 }
 
-options(
-  byId("scale"),
-  effect.scales.map((scale) => [scale, scale === 0 ? "removed (× 0)" : `× ${scale}`]),
-);
+options(byId("scale"), effect.scales.map((scale) => [scale, scale === 0 ? "removed (× 0)" : `× ${scale}`]));
 for (const [place, pattern] of Object.entries({ layer: /^L\d+$/, head: /^L\d+H/ })) {
   byId("place").querySelector(`[value=${place}]`).disabled = !effect.names.some((name) => pattern.test(name));
 }
+const WATCHED = ["head", "scheme", "theme", "place", "scale"];
 remember({
   place: { first: "all", input: "place", among: () => PLACES },
   scale: { first: effect.scales[0], input: "scale", among: () => effect.scales },
@@ -135,14 +125,14 @@ remember({
 for (const kind of Object.keys(kinds))
   panel({
     name: `effect-${kind}`,
-    watch: ["head", "scheme", "theme", "place", "scale"],
+    watch: WATCHED,
     rows: () => effectRows(kind),
     chart: (rows) => effectChart(kind, rows),
     table: (rows) => effectTable(kind, rows),
   });
 panel({
   name: "paths",
-  watch: ["head", "scheme", "theme", "place", "scale"],
+  watch: WATCHED,
   rows: pathRows,
   draw(rows) {
     byId("effect-words").textContent = effectWords();

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.analysis.interventions.result import Interventions
 from interp.errors import InterpError
 from interp.page.look import Theme
 from interp.report.metrics import escaped, require, rows_of_head, rows_of_scheme
@@ -30,8 +29,7 @@ def attention_change(
 
     Args:
         attention: the table of `result.interventions`.
-        layer: of the head.
-        head: its number.
+        layer, head: which head.
         scheme: whose classes are drawn.
         intervention: where the bias is scaled: "all", "L3" or "L3H7".
         scale: what it is multiplied by; 0 removes it.
@@ -54,9 +52,7 @@ def loss_change(
     Args:
         loss: the table of `result.interventions`.
         scheme: whose classes are drawn; "overall" is all tokens together.
-        intervention: where the bias is scaled: "all", "L3" or "L3H7".
-        scale: what it is multiplied by; 0 removes it.
-        theme: "light" or "dark".
+        intervention, scale, theme: as in `attention_change`.
 
     Raises:
         InterpError: a column, the scheme, the place or the scale does not exist.
@@ -96,9 +92,13 @@ PLACES = ("all", "layer", "head")
 
 PATHS = ("total", "direct", "indirect")
 
+ATTENTION = ("log2_change", "ci_low", "ci_high")
+
 LOSS = ("difference", "ci_low", "ci_high")
 
 PREDICTIONS = ("kl", "kl_ci_low", "kl_ci_high", "top1_changed", "top1_ci_low", "top1_ci_high")
+
+SHARES = ("log2_amplification", "ci_low", "ci_high")
 
 
 def figures(view: View) -> dict[str, go.Figure]:
@@ -119,50 +119,43 @@ def payload(view: View) -> dict[str, Any] | None:
         return None
     scales = [float(scale) for scale in sorted(set(found.loss["scale"]) - {1.0})]  # a scale of 1 changes nothing
     names = list(dict.fromkeys(found.loss["intervention"]))
-    ways = {"scale": scales, "direction": list(KINDS)}
-    overall = {**view.schemes, "overall": ["overall"]}
+    heads, ways = {"head_number": view.head_numbers}, {"scale": scales, "direction": list(KINDS)}
+    in_head = [(_placed(view.numbered(found.attention)), ATTENTION)]
+    of_tokens = [(found.loss, LOSS), (found.predictions, PREDICTIONS)]
+    through = [(view.numbered(found.paths), SHARES)]
+    schemes = [(name, {"token_class": known}) for name, known in view.schemes.items()]
+    overall = [*schemes, ("overall", {"token_class": ["overall"]})]
     return {
         "part": str(found.run.get("part", "q")),
         "draws": found.loss.loc[found.loss["direction"] == "random", "draw"].nunique(),
         "scales": scales,
         "names": names,
-        "attention": {name: _attention(found.attention, view, name, ways) for name in view.schemes},
-        "loss": {name: _loss(found, name, known, {"intervention": names, **ways}) for name, known in overall.items()},
-        "paths": {name: _paths(found.paths, view, name) for name in view.schemes},
+        "attention": {
+            name: _packed(in_head, name, {"where": PLACES, **ways, **heads, **known}) for name, known in schemes
+        },
+        "loss": {name: _packed(of_tokens, name, {"intervention": names, **ways, **known}) for name, known in overall},
+        "paths": {name: _packed(through, name, {"path": PATHS, **heads, **known}) for name, known in schemes},
     }
 
 
-def _attention(table: pd.DataFrame, view: View, scheme: str, ways: Mapping[str, Sequence]) -> dict[str, Any]:
-    known = view.schemes[scheme]
-    rows = table.loc[table["scheme"] == scheme]
-    own_layer = (rows["changed_layer"] == rows["layer"]) & rows["changed_head"].isna()
-    own_head = (rows["changed_layer"] == rows["layer"]) & (rows["changed_head"] == rows["head"])
-    rows = rows.assign(where=np.select([rows["intervention"] == "all", own_layer, own_head], list(PLACES), ""))
-    columns = ["log2_change", "ci_low", "ci_high"]
-    rows = mean_of_draws(rows, columns, ["where", *ways, "layer", "head", "token_class"])
-    axes = {"where": PLACES, **ways, "head_number": view.head_numbers, "token_class": known}
-    return {"n_tokens": _counts(table, scheme, known), **block(view.numbered(rows), axes, columns)}
+def _placed(attention: pd.DataFrame) -> pd.DataFrame:
+    """Add `where` the biases are scaled, as a head sees it: one of `PLACES`, or elsewhere."""
+    own_layer = attention["changed_layer"] == attention["layer"]
+    own_head = own_layer & (attention["changed_head"] == attention["head"])
+    seen = [attention["intervention"] == "all", own_layer & attention["changed_head"].isna(), own_head]
+    return attention.assign(where=np.select(seen, list(PLACES), ""))
 
 
-def _loss(found: Interventions, scheme: str, known: list[str], ways: Mapping[str, Sequence]) -> dict[str, Any]:
-    axes, parts = {**ways, "token_class": known}, []
-    for table, columns in ((found.loss, LOSS), (found.predictions, PREDICTIONS)):
-        rows = mean_of_draws(table.loc[table["scheme"] == scheme], list(columns), list(axes))
-        parts.append(block(rows, axes, columns))
-    values = {name: packed for part in parts for name, packed in part["values"].items()}
-    return {"n_tokens": _counts(found.loss, scheme, known), "shape": parts[0]["shape"], "values": values}
+def _packed(
+    tables: Sequence[tuple[pd.DataFrame, Sequence[str]]], scheme: str, axes: Mapping[str, Sequence]
+) -> dict[str, Any]:
+    """Return columns of tables along axes, the last of classes, and `n_tokens` that the interventions read of each class.
 
-
-def _paths(table: pd.DataFrame, view: View, scheme: str) -> dict[str, Any]:
-    known = view.schemes[scheme]
-    rows = view.numbered(table.loc[table["scheme"] == scheme])
-    axes = {"path": PATHS, "head_number": view.head_numbers, "token_class": known}
-    return {"n_tokens": _counts(table, scheme, known), **block(rows, axes, ("log2_amplification", "ci_low", "ci_high"))}
-
-
-def _counts(table: pd.DataFrame, scheme: str, known: list[str]) -> list[int]:
-    """Return the tokens of each class that the interventions read: fewer than the rest of the page is about."""
-    rows = table.loc[table["scheme"] == scheme].drop_duplicates("token_class")
-    return (
-        rows.set_index(rows["token_class"].astype(str))["n_tokens"].reindex(known, fill_value=0).astype(int).to_list()
-    )
+    These are fewer than the rest of the page is about.
+    """
+    own = [(table.loc[table["scheme"] == scheme], list(columns)) for table, columns in tables]
+    blocks = [block(mean_of_draws(rows, columns, list(axes)), axes, columns) for rows, columns in own]
+    first = own[0][0].drop_duplicates("token_class")
+    counts = first.set_index(first["token_class"].astype(str))["n_tokens"].reindex(axes["token_class"], fill_value=0)
+    values = {name: packed for each in blocks for name, packed in each["values"].items()}
+    return {"n_tokens": counts.astype(int).to_list(), "shape": blocks[0]["shape"], "values": values}

@@ -2,7 +2,6 @@
 
 const grid = byId("grid");
 const ranking = byId("ranking");
-const wide = data.heads.length;
 let focused = 0; // the cell in the tab order
 let marked = 0; // the cell of the chosen head
 
@@ -15,11 +14,9 @@ const cells = headNumbers.map((head) => {
 });
 
 function buildGrid() {
-  const heads = data.heads.map((head) =>
-    make("th", { scope: "col" }, make("i", { textContent: "H" }), String(head)),
-  );
-  const rows = data.layers.map((layer, i) =>
-    make("tr", {}, make("th", { scope: "row", textContent: `L${layer}` }), ...ofLayer(cells, i)),
+  const heads = data.heads.map((head) => make("th", { scope: "col" }, make("i", { textContent: "H" }), String(head)));
+  const rows = byLayer(cells).map((own, i) =>
+    make("tr", {}, make("th", { scope: "row", textContent: `L${data.layers[i]}` }), ...own),
   );
   grid.replaceChildren(make("thead", {}, make("tr", {}, make("td"), ...heads)), make("tbody", {}, ...rows));
   for (const row of grid.querySelectorAll("tr")) row.setAttribute("role", "row");
@@ -29,20 +26,18 @@ function buildGrid() {
   grid.style.setProperty("--cell", `${Math.min(Math.max(460 / data.layers.length, 38), 76)}px`);
 }
 
-const ofLayer = (list, layer) => list.slice(layer * wide, (layer + 1) * wide);
-
 // What the grid shows of a head: the chosen class, or the class it changes most.
 const shownClass = (head) => (chosenClass() >= 0 ? chosenClass() : strongestClass(head));
 
 function strongestClass(head) {
-  const { classes } = schemes[state.scheme];
-  const { centre } = metrics[state.metric];
+  const classes = classesOf();
+  const { centre } = shownMetric();
   let best = -1;
   let most = -1;
   for (let klass = 0; klass < classes.length; klass++) {
-    if (few(state.scheme, klass) || classes[klass] === data.sink) continue;
-    const distance = Math.abs(value(state.scheme, head, klass, state.metric) - centre);
-    const score = distance + (indistinct(state.scheme, head, klass) ? 0 : 1e6); // what is sure goes first
+    if (few(klass) || classes[klass] === data.sink) continue;
+    const distance = Math.abs(value(head, klass) - centre);
+    const score = distance + (indistinct(head, klass) ? 0 : 1e6); // what is sure goes first
     if (Number.isFinite(distance) && score > most) [best, most] = [klass, score];
   }
   return best;
@@ -52,25 +47,24 @@ function strongestClass(head) {
 const shownOf = () =>
   headNumbers.map((head) => {
     const klass = shownClass(head);
-    return { head, klass, number: klass < 0 ? NaN : value(state.scheme, head, klass, state.metric) };
+    return { head, klass, number: klass < 0 ? NaN : value(head, klass) };
   });
 
 function drawGrid() {
-  const metric = metrics[state.metric];
-  const paint = painter(metric, schemes[state.scheme].ranges[state.metric]);
+  const metric = shownMetric();
+  const paint = painter(metric, shownRange());
   const overview = chosenClass() < 0;
   const shown = shownOf();
   grid.classList.toggle("overview", overview);
   for (const { head, klass, number } of shown) {
     const element = cells[head];
-    const thin = klass >= 0 && few(state.scheme, klass);
-    const { fill, ink } = paint(thin ? NaN : number);
+    const thin = klass >= 0 && few(klass);
     const [name, text] = element.children;
     name.textContent = overview && klass >= 0 ? visible(classesOf()[klass]) : "";
     text.textContent = printed(number, metric);
-    Object.assign(element.style, { backgroundColor: fill, color: ink });
+    Object.assign(element.style, paint(thin ? NaN : number));
     element.dataset.sign = metric.signed ? signOf(number - metric.centre) : "·";
-    element.className = klass < 0 || indistinct(state.scheme, head, klass) ? "hatched" : "";
+    element.className = klass < 0 || indistinct(head, klass) ? "hatched" : "";
     if (thin) element.classList.add("few");
   }
   markHead();
@@ -88,13 +82,13 @@ function drawRanking(shown, metric, paint) {
   const items = ranked.slice(0, LISTED).map(({ head, klass, number }) => {
     const button = make(
       "button",
-      { type: "button", className: indistinct(state.scheme, head, klass) ? "unsure" : "" },
+      { type: "button", className: indistinct(head, klass) ? "unsure" : "" },
       make("b", { textContent: headLabel(head) }),
       make("bdi", { textContent: visible(classesOf()[klass]) }),
       make("span", { className: "number", textContent: printed(number, metric) }),
     );
     button.dataset.head = head;
-    button.style.setProperty("--mark", paint(number).fill);
+    button.style.setProperty("--mark", paint(number).backgroundColor);
     return make("li", {}, button);
   });
   ranking.replaceChildren(...items);
@@ -102,16 +96,16 @@ function drawRanking(shown, metric, paint) {
 
 function spoken(head) {
   const klass = shownClass(head);
-  const metric = metrics[state.metric];
+  const metric = shownMetric();
   if (klass < 0) return `${headLabel(head)}: no class with ${data.few} tokens or more`;
-  const found = cell(state.scheme, head, klass);
+  const found = cell(head, klass);
   const parts = [`${headLabel(head)}, ${visible(found.token_class)}`];
   if (!found.n_tokens) return `${parts[0]}: n = 0`;
   if (state.metric !== "log2_amplification") parts.push(`${metric.title} ${withInterval(found, metric)}`);
   const q = found[metric.q];
   const against = Number.isFinite(q) ? ` (q = ${chance(q)} against ${metric.control})` : "";
   const way = found[state.metric] > metric.centre ? "amplified" : "suppressed";
-  const side = indistinct(state.scheme, head, klass) ? "cannot be told from no effect" : way;
+  const side = indistinct(head, klass) ? "cannot be told from no effect" : way;
   parts.push(`A = ${signed(found.log2_amplification)} ${interval(found.ci_low, found.ci_high)}`, `${side}${against}`);
   parts.push(
     `share ${percent(found.share_unbiased)} → ${percent(found.share)}`,
@@ -122,13 +116,13 @@ function spoken(head) {
 
 function drawWords(metric) {
   const klass = chosenClass();
-  const { n_tokens, n_documents, ranges } = schemes[state.scheme];
+  const { n_tokens, n_documents } = shownScheme();
   const subject =
     klass < 0
       ? `Each head's strongest class (at least ${data.few} tokens, ${data.sink} left out) by ${metric.title}.`
       : `Class ${visible(state.class)}: n = ${count(n_tokens[klass])} in ${plural(n_documents[klass], "document")}.`;
   byId("heads-sub").textContent = `${subject} ${metric.meaning}`;
-  legend(byId("grid-legend"), metric, ranges[state.metric], metric.signed ? metric.unit : "", [
+  legend(byId("grid-legend"), metric, shownRange(), metric.signed ? metric.unit : "", [
     note("hatched", `hatched: ${hatchReason(metric)}`),
     note("few", `grey: n < ${data.few}`),
     make("span", { className: "key", textContent: "same colours for every head and class of this scheme" }),
@@ -136,7 +130,7 @@ function drawWords(metric) {
 }
 
 function hatchReason(metric) {
-  const { values } = schemes[state.scheme];
+  const { values } = shownScheme();
   const whose = metric.low in values ? "95% interval covers no effect" : "95% interval of A covers 0";
   return `${metric.name}_null_sd` in values ? `${whose}, or within 95% of ${metric.control}` : whose;
 }
@@ -196,10 +190,10 @@ new ResizeObserver(([{ contentRect }]) => {
 function picture() {
   const { data: traces, layout } = look("grid");
   const [cellTrace, hatchTrace] = traces;
-  const metric = metrics[state.metric];
-  const limit = schemes[state.scheme].ranges[state.metric];
+  const metric = shownMetric();
+  const limit = shownRange();
   const shown = shownOf();
-  const plane = (read) => data.layers.map((_, i) => ofLayer(shown, i).map(read));
+  const plane = (read) => byLayer(shown).map((heads) => heads.map(read));
   const words = ({ head }) => {
     const [name, number] = [...cells[head].children].map((part) => plain(part.textContent));
     if (grid.dataset.room === "sign") return cells[head].dataset.sign;
@@ -213,11 +207,8 @@ function picture() {
     zmax: metric.centre + limit,
     hovertext: null,
   });
-  const covered = shown.filter(({ head, klass }) => klass < 0 || indistinct(state.scheme, head, klass));
-  Object.assign(hatchTrace, {
-    x: covered.map(({ head }) => head % wide),
-    y: covered.map(({ head }) => Math.floor(head / wide)),
-  });
+  const covered = shown.filter(({ head, klass }) => klass < 0 || indistinct(head, klass));
+  Object.assign(hatchTrace, gridPlaces(covered.map(({ head }) => head)));
   const subject = chosenClass() < 0 ? "strongest class" : plain(state.class);
   const { text, panel: ground } = paintBox();
   Object.assign(layout, {
@@ -241,7 +232,7 @@ panel({
   rows: () =>
     shownOf()
       .filter(({ klass }) => klass >= 0)
-      .map(({ head, klass }) => cell(state.scheme, head, klass)),
+      .map(({ head, klass }) => cell(head, klass)),
   draw: drawGrid,
   picture,
 });

@@ -43,8 +43,7 @@ def head_grid(
     rows = rows_of_class(heads, scheme, token_class)
     limit = colour_range(rows_of_scheme(heads, scheme), look)
     layers, columns = sorted(rows["layer"].unique()), sorted(rows["head"].unique())
-    cells = _cells(rows, look, limit, layers, columns)
-    cells.colorscale = colorscale(look, palette, theme)
+    cells = _cells(rows, look, limit, layers, columns).update(colorscale=colorscale(look, palette, theme))
     figure = go.Figure([cells, hatch(rows.loc[indistinct(rows, look)], layers, columns)])
     title = f"{escaped(token_class)} · {look.title} ({look.unit})"
     more = {
@@ -53,8 +52,7 @@ def head_grid(
         "legend": {"orientation": "h", "y": -0.12},
         "margin": {"l": 48, "r": 16, "t": 48, "b": 40},
     }
-    figure.update_layout(layout(title, theme, 150 + 34 * len(layers), **more))
-    return figure
+    return figure.update_layout(layout(title, theme, 150 + 34 * len(layers), **more))
 
 
 def axis(letter: str, numbers: list) -> dict:

@@ -74,7 +74,13 @@ class View:
 
     @cached_property
     def _counts(self) -> dict[str, pd.DataFrame]:
-        return {name: _counts(self.heads, name) for name in dict.fromkeys(self.heads["scheme"])}
+        """`n_tokens` and `n_documents` of the classes of each scheme, which all heads have read alike."""
+        found = {}
+        for name, rows in self.heads.groupby("scheme", sort=False):
+            counts = {column: one_each(rows, column, "token_class", f"{column} of a class of {name!r}")
+                      for column in ("n_tokens", "n_documents")}  # fmt: skip
+            found[str(name)] = pd.DataFrame(counts).sort_values("n_tokens", ascending=False, kind="stable")
+        return found
 
     @property
     def first(self) -> dict[str, Any]:
@@ -105,11 +111,8 @@ class View:
         Raises:
             InterpError: a class has different counts for different heads.
         """
-        return {
-            "layers": self.layers,
-            "heads": self.heads_each,
-            "schemes": [self._scheme(name) for name in self.schemes],
-        }
+        schemes = [self._scheme(name) for name in self.schemes]
+        return {"layers": self.layers, "heads": self.heads_each, "schemes": schemes}
 
     def _scheme(self, name: str) -> dict[str, Any]:
         rows, counts = self.numbered(rows_of_scheme(self.heads, name)), self._counts[name]
@@ -124,14 +127,6 @@ class View:
             "shape": first["shape"],
             "values": first["values"] | further["values"],
         }
-
-
-def _counts(heads: pd.DataFrame, scheme: str) -> pd.DataFrame:
-    """Return `n_tokens` and `n_documents` of the classes of a scheme, which all heads have read alike."""
-    rows = rows_of_scheme(heads, scheme)
-    counts = {name: one_each(rows, name, "token_class", f"{name} of a class of {scheme!r}")
-              for name in ("n_tokens", "n_documents")}  # fmt: skip
-    return pd.DataFrame(counts).sort_values("n_tokens", ascending=False, kind="stable")
 
 
 def one_each(table: pd.DataFrame, column: str, group: str, name: str) -> pd.Series:

@@ -77,10 +77,9 @@ function limitOf() {
 }
 
 function paintWord(word, number, strong, paint) {
-  const { fill, ink } = paint(number);
   const side = Math.abs(number) < 0.2 * strong ? "" : number > 0 ? " over" : " under";
   word.className = `word${side}`;
-  Object.assign(word.firstChild.style, { backgroundColor: fill, color: ink });
+  Object.assign(word.firstChild.style, paint(number));
 }
 
 function drawTags() {

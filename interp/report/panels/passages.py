@@ -33,7 +33,10 @@ def payload(view: View) -> dict[str, Any] | None:
     axes = {"head_number": view.head_numbers, "token": range(len(rows))}
     return {
         "total": passages["passage"].nunique(),
-        "document": [_plain(name) for name in rows.drop_duplicates("passage")["document"]],
+        "document": [
+            int(name) if isinstance(name, int | np.integer) else str(name)
+            for name in rows.drop_duplicates("passage")["document"]
+        ],
         "strings": readable(rows["token_string"]),
         "classes": columns(rows, {}, view.schemes),
         **columns(rows, {"passage": "i4", "token_index": "i4"}),
@@ -53,11 +56,5 @@ def _sample(passages: pd.DataFrame, n_heads: int) -> pd.DataFrame:
 def _head_means(view: View) -> pd.Series:
     """Return each head's mean bias score over all tokens, which every class gives as its mean minus its contrast."""
     heads = view.numbered(view.heads)
-    means = (
-        heads.assign(mean=heads["bias_score_mean"] - heads["bias_score_contrast"]).groupby("head_number")["mean"].mean()
-    )
+    means = (heads["bias_score_mean"] - heads["bias_score_contrast"]).groupby(heads["head_number"]).mean()
     return pd.Series(means).reindex(list(view.head_numbers))
-
-
-def _plain(name: object) -> int | str:
-    return int(name) if isinstance(name, int | np.integer) else str(name)

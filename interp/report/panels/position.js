@@ -80,7 +80,7 @@ function adjustedRows() {
   const columns = shown.flatMap((name) => [name, metrics[name].low, metrics[name].high]);
   return classesOf()
     .map((_, klass) => {
-      const row = cell(state.scheme, state.head, klass);
+      const row = cell(state.head, klass);
       const kept = ["layer", "head", "scheme", "token_class", "n_tokens", ...columns];
       return Object.fromEntries(kept.map((name) => [name, row[name]]));
     })
@@ -96,7 +96,7 @@ function adjustedChart(rows) {
     const named = { ...after, name: removedName(state.removed) };
     traces.push(dots(named, rows, metrics[state.removed], accent, -0.16));
   }
-  return { data: traces, layout: dotLayout("adjusted", rows, "bias score contrast (nats)"), subject: "contrasts" };
+  return { data: traces, layout: classLayout("adjusted", rows, "bias score contrast (nats)"), subject: "contrasts" };
 }
 
 // How much of the contrasts is left, in one sentence.

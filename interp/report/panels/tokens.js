@@ -37,25 +37,17 @@ const amplified = (row) => row.bias_score_contrast > 0;
 const suppressed = (row) => row.bias_score_contrast < 0;
 
 function fillTokens(id, rows, paint) {
-  const body = rows.slice(0, SHOWN).map((row) => {
-    const { fill, ink } = paint(row.bias_score_contrast);
-    const number = make("td", { className: "number", textContent: signed(row.bias_score_contrast) });
-    Object.assign(number.style, { backgroundColor: fill, color: ink });
+  const number = (textContent) => make("td", { className: "number", textContent });
+  const shown = rows.slice(0, SHOWN).map((row) => {
     const token = make("bdi", { className: "token", textContent: visible(row.token_string) });
-    return make(
-      "tr",
-      {},
-      make("th", { scope: "row" }, token),
-      make("td", { textContent: visible(row[state.scheme]) || "–" }),
-      number,
-      make("td", { className: "number", textContent: interval(row.ci_low, row.ci_high) }),
-      make("td", { className: "number", textContent: count(row.count) }),
-    );
+    const score = number(signed(row.bias_score_contrast));
+    Object.assign(score.style, paint(row.bias_score_contrast));
+    const rest = [number(interval(row.ci_low, row.ci_high)), number(count(row.count))];
+    return [token, visible(row[state.scheme]) || "–", score, ...rest];
   });
   byId(`${id}-count`).textContent =
     rows.length > SHOWN ? `first ${SHOWN} of ${rows.length}` : rows.length ? "" : "no token matches";
-  const heads = headerRow(["token", "class", "score − mean", "95% interval", "count"]);
-  byId(id).replaceChildren(heads, make("tbody", {}, ...body));
+  fillTable(byId(id), ["token", "class", "score − mean", "95% interval", "count"], shown);
 }
 
 function drawTokenFilter() {

@@ -48,6 +48,5 @@ def payload(view: View) -> dict[str, Any] | None:
 
 def _ends(tokens: pd.DataFrame, each: int) -> pd.DataFrame:
     ordered = tokens.loc[tokens["head_number"] >= 0].sort_values(["head_number", "bias_score_contrast"], kind="stable")
-    _, starts, sizes = np.unique(ordered["head_number"].to_numpy(), return_index=True, return_counts=True)
-    rank, size = np.arange(len(ordered)) - np.repeat(starts, sizes), np.repeat(sizes, sizes)
-    return ordered.loc[(rank < each) | (rank >= size - each)]
+    heads = ordered.groupby("head_number")
+    return ordered.loc[(heads.cumcount() < each) | (heads.cumcount(ascending=False) < each)]

@@ -23,7 +23,7 @@ function usesChart(rows) {
   const columns = { name: "difference", low: "ci_low", high: "ci_high", title: "change of loss", unit: "nats" };
   return {
     data: [dots(trace, named, columns, paintBox().accent, 0)],
-    layout: Object.assign(dotLayout("uses", named, "change of loss (nats)"), { showlegend: false }),
+    layout: Object.assign(classLayout("uses", named, "change of loss (nats)"), { showlegend: false }),
     subject: `${state.predicted} of the predicted token`,
   };
 }

@@ -13,9 +13,8 @@ const known = (length) => (Number.isFinite(length) ? length : null);
 
 // The page's colours in the theme that is on.
 function paintBox() {
-  return Object.fromEntries(
-    Object.entries(data.colours.page).map(([name, pair]) => [name, pair[dark() ? "dark" : "light"]]),
-  );
+  const theme = dark() ? "dark" : "light";
+  return Object.fromEntries(Object.entries(data.colours.page).map(([name, pair]) => [name, pair[theme]]));
 }
 
 function themed(layout) {
@@ -36,16 +35,6 @@ function themed(layout) {
 
 // The Python figure called `name`, to be filled with numbers.
 const look = (name) => structuredClone(data.figures[name]);
-
-// Names one row each, first on top.
-function classAxis(rows, label) {
-  return {
-    tickvals: rows.map((_, i) => i),
-    ticktext: rows.map(label),
-    range: [rows.length - 0.4, -0.6],
-    fixedrange: true,
-  };
-}
 
 // Letting Plotly measure its labels would draw every chart twice.
 const pen = document.createElement("canvas").getContext("2d");
@@ -84,14 +73,17 @@ function dots(trace, rows, columns, colour, down) {
   return trace;
 }
 
-// The layout of a chart of dots, a line per class; `figure` names the Python figure whose look it has.
-function dotLayout(figure, rows, title) {
+// The layout of a chart with a line per class, first on top; `figure` names the Python figure whose look it has, `mark` is
+// what a label has room for besides.
+function classLayout(figure, rows, title, mark = "") {
   const layout = themed(look(figure).layout);
-  const widest = Math.max(0, ...rows.map((row) => textWidth(dotLabel(row))));
-  Object.assign(
-    layout.yaxis,
-    classAxis(rows, (row) => plain(dotLabel(row))),
-  );
+  const widest = Math.max(0, ...rows.map((row) => textWidth(mark + dotLabel(row))));
+  Object.assign(layout.yaxis, {
+    tickvals: rows.map((_, i) => i),
+    ticktext: rows.map((row) => plain(dotLabel(row))),
+    range: [rows.length - 0.4, -0.6],
+    fixedrange: true,
+  });
   Object.assign(layout.xaxis, { fixedrange: true, title: { text: title, standoff: 8 } });
   return Object.assign(layout, {
     height: 100 + 22 * rows.length,

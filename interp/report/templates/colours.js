@@ -5,26 +5,22 @@ const dark = () => (state.theme === "auto" ? systemDark.matches : state.theme ==
 
 function stops(metric) {
   const set = metric.signed ? data.colours.palettes[state.palette] : data.colours.plain;
-  return (dark() ? set.dark : set.light).map((hex) =>
-    [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)),
-  );
+  return set[dark() ? "dark" : "light"].map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 }
 
 const plotlyScale = (metric) => stops(metric).map((rgb, i, list) => [i / (list.length - 1), `rgb(${rgb})`]);
 
-// Return a function from a value to {fill, ink}; the ink is black or white, whichever reads better.
+// Return a function from a value to a style; the ink is black or white, whichever reads better.
 function painter(metric, limit) {
   const colours = stops(metric);
   const last = colours.length - 1;
   return (number) => {
-    if (!Number.isFinite(number)) return { fill: "", ink: "" };
+    if (!Number.isFinite(number)) return { backgroundColor: "", color: "" };
     const share = metric.signed ? (number - metric.centre) / limit / 2 + 0.5 : number / limit;
     const place = Math.min(Math.max(share, 0), 1) * last;
     const left = Math.min(Math.floor(place), last - 1);
-    const mixed = colours[left].map((part, i) =>
-      Math.round(part + (place - left) * (colours[left + 1][i] - part)),
-    );
-    return { fill: `rgb(${mixed})`, ink: luminance(mixed) > 0.179 ? "#000" : "#fff" };
+    const mixed = colours[left].map((part, i) => Math.round(part + (place - left) * (colours[left + 1][i] - part)));
+    return { backgroundColor: `rgb(${mixed})`, color: luminance(mixed) > 0.179 ? "#000" : "#fff" };
   };
 }
 
@@ -43,6 +39,5 @@ function legend(box, metric, limit, unit, notes) {
   box.replaceChildren(make("span", { className: "scale" }, low, ramp, high), ...notes);
 }
 
-function note(kind, text) {
-  return make("span", { className: "key" }, make("span", { className: `swatch ${kind}` }), text);
-}
+const note = (kind, text) =>
+  make("span", { className: "key" }, make("span", { className: `swatch ${kind}` }), text);

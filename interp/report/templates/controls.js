@@ -27,12 +27,10 @@ function listenToControls() {
   }
 }
 
-function drawTheme() {
-  document.documentElement.dataset.theme = state.theme;
-}
+const drawTheme = () => (document.documentElement.dataset.theme = state.theme);
 
 function drawClassChoice() {
-  const { classes, n_tokens } = schemes[state.scheme];
+  const { classes, n_tokens } = shownScheme();
   options(byId("class"), [
     [OVERVIEW, "strongest of each head"],
     ...classes.map((name, i) => [name, `${visible(name)} (n = ${count(n_tokens[i])})`]),

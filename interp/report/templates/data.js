@@ -27,15 +27,15 @@ function unpacked(part) {
 }
 
 const data = unpacked(JSON.parse(byId("data").textContent));
-const nHeads = data.layers.length * data.heads.length;
+const wide = data.heads.length;
+const nHeads = data.layers.length * wide;
 const headNumbers = Array.from({ length: nHeads }, (_, head) => head);
 const metrics = Object.fromEntries(data.metrics.map((metric) => [metric.name, metric]));
 const schemes = Object.fromEntries(data.schemes.map((scheme) => [scheme.name, scheme]));
 
 // The columns of a block at a place along its axes, back to the shortest decimals that they were stored as.
 function columnsAt({ shape, values }, ...places) {
-  const at = places.reduce((sum, place, axis) => sum * shape[axis] + place, 0);
-  return numbersAt(values, at);
+  return numbersAt(values, places.reduce((sum, place, axis) => sum * shape[axis] + place, 0));
 }
 
 function numbersAt(columns, at) {
@@ -43,37 +43,29 @@ function numbersAt(columns, at) {
 }
 
 // A head is a number on this page, and a layer and a head to the reader.
-function headColumns(head) {
-  return {
-    layer: data.layers[Math.floor(head / data.heads.length)],
-    head: data.heads[head % data.heads.length],
-  };
-}
-
-function headLabel(number) {
-  const { layer, head } = headColumns(number);
-  return `L${layer}H${head}`;
-}
-
+const layerOf = (head) => Math.floor(head / wide);
+const headColumns = (head) => ({ layer: data.layers[layerOf(head)], head: data.heads[head % wide] });
+const labelOf = ({ layer, head }) => `L${layer}H${head}`;
+const headLabel = (head) => labelOf(headColumns(head));
+const byLayer = (list) => data.layers.map((_, layer) => list.slice(layer * wide, (layer + 1) * wide));
+const gridPlaces = (heads) => ({ x: heads.map((head) => head % wide), y: heads.map(layerOf) });
 const headByLabel = new Map(headNumbers.map((head) => [headLabel(head), head]));
 
-// What a head does to a class, under the column names of heads.parquet.
-function cell(scheme, head, klass) {
-  const { classes, n_tokens, n_documents } = schemes[scheme];
+// What a head does to a class of the shown scheme, under the column names of heads.parquet.
+function cell(head, klass) {
+  const { classes, n_tokens, n_documents } = shownScheme();
   return {
     ...headColumns(head),
-    scheme,
+    scheme: state.scheme,
     token_class: classes[klass],
     n_tokens: n_tokens[klass],
     n_documents: n_documents[klass],
-    ...columnsAt(schemes[scheme], head, klass),
+    ...columnsAt(shownScheme(), head, klass),
   };
 }
 
-function value(scheme, head, klass, column) {
-  const { classes, values } = schemes[scheme];
-  return values[column][head * classes.length + klass];
-}
+// The same in the shown metric alone.
+const value = (head, klass) => shownScheme().values[state.metric][head * classesOf().length + klass];
 
 // The ends of mean ± 1.96 sd of the metric under its null, if that was measured.
 function nullBand(row, metric) {
@@ -92,20 +84,18 @@ function indistinctRow(row, metric) {
 }
 
 const hatched = {}; // per scheme and metric one mark per head and class, because the grid asks for all of them
-function indistinct(scheme, head, klass, name = state.metric) {
-  const { classes } = schemes[scheme];
-  const marks = (hatched[`${scheme} ${name}`] ??= Uint8Array.from({ length: nHeads * classes.length }, (_, at) =>
-    indistinctRow(cell(scheme, Math.floor(at / classes.length), at % classes.length), metrics[name]),
+function indistinct(head, klass) {
+  const each = classesOf().length;
+  const marks = (hatched[`${state.scheme} ${state.metric}`] ??= Uint8Array.from({ length: nHeads * each }, (_, at) =>
+    indistinctRow(cell(Math.floor(at / each), at % each), shownMetric()),
   ));
-  return Boolean(marks[head * classes.length + klass]);
+  return Boolean(marks[head * each + klass]);
 }
 
-const few = (scheme, klass) => schemes[scheme].n_tokens[klass] < data.few;
+const few = (klass) => shownScheme().n_tokens[klass] < data.few;
 
 // Stored precision back to the shortest decimal, for exports.
-function exact(number, digits) {
-  return Number.isFinite(number) ? Number(number.toPrecision(digits)) : NaN;
-}
+const exact = (number, digits) => (Number.isFinite(number) ? Number(number.toPrecision(digits)) : NaN);
 
 function signed(number, digits = 2) {
   if (!Number.isFinite(number)) return "–";
@@ -156,25 +146,17 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-function headerRow(texts) {
-  const cells = texts.map((textContent) => make("th", { scope: "col", textContent }));
-  return make("thead", {}, make("tr", {}, ...cells));
-}
-
 // A word that does something when it is pressed.
 function linkButton(textContent, onclick) {
   return make("button", { type: "button", className: "link", textContent, onclick });
 }
 
-// "View as table": the first cell of a row is its name.
-function fillTable(place, heads, rows) {
-  const body = rows.map(([name, ...texts]) =>
-    make(
-      "tr",
-      {},
-      make("th", { scope: "row" }, name),
-      ...texts.map((textContent) => make("td", { textContent })),
-    ),
+// Cells are texts or elements; the first of a row is its name.
+function fillTable(table, heads, rows) {
+  const cellOf = (content) => (content instanceof Element ? content : make("td", { textContent: content }));
+  const body = rows.map(([name, ...others]) =>
+    make("tr", {}, make("th", { scope: "row" }, name), ...others.map(cellOf)),
   );
-  place.querySelector("table").replaceChildren(headerRow(heads), make("tbody", {}, ...body));
+  const header = make("tr", {}, ...heads.map((textContent) => make("th", { scope: "col", textContent })));
+  table.replaceChildren(make("thead", {}, header), make("tbody", {}, ...body));
 }

@@ -30,7 +30,7 @@ function drawPanel(one) {
   for (const button of buttonsOf(one).querySelectorAll("[data-kind]"))
     button.textContent = `${button.dataset.kind.toUpperCase()} · ${plural(one.total?.() ?? rows.length, "row")}`;
   const place = one.table && byId(`${one.name}-table`);
-  if (place && place.open !== false) fillTable(place, ...one.table(rows));
+  if (place && place.open !== false) fillTable(place.querySelector("table"), ...one.table(rows));
 }
 
 function drawChart(one, rows) {

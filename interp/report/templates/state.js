@@ -34,9 +34,7 @@ const readers = { boolean: (text) => text === "true", number: Number, string: (t
 const readAs = (key, text) => (fields[key].read ?? readers[typeof fields[key].first])(text);
 
 const watchers = []; // without keys: after every change
-function watch(keys, draw) {
-  watchers.push({ keys, draw });
-}
+const watch = (keys, draw) => watchers.push({ keys, draw });
 
 // For panels below the fold: drawn after the browser has painted what the reader looks at, one at a time, so that no
 // click waits for more than one of them.
@@ -58,9 +56,7 @@ function drawNext() {
   if (waiting.size) requestAnimationFrame(() => setTimeout(drawNext));
 }
 
-function markWaiting() {
-  document.documentElement.dataset.waiting = waiting.size;
-}
+const markWaiting = () => (document.documentElement.dataset.waiting = waiting.size);
 
 // Change some of the state, then redraw the panels that look at what changed.
 function change(part) {
@@ -86,7 +82,10 @@ function repair() {
   }
 }
 
-const classesOf = () => schemes[state.scheme].classes;
+const shownScheme = () => schemes[state.scheme];
+const shownMetric = () => metrics[state.metric];
+const shownRange = () => shownScheme().ranges[state.metric];
+const classesOf = () => shownScheme().classes;
 const chosenClass = () => classesOf().indexOf(state.class);
 
 function hash() {
