@@ -32,20 +32,24 @@ class WeightAccessors:
     embed: nn.Embedding
     pos_embed: nn.Embedding  # only with learned positions
 
-    @property
-    def W_Q(self) -> Float[Tensor, "layer head_index d_model d_head"]:
-        """Query projections."""
-        return self._stack_heads(0)[0]
-
-    @property
-    def W_K(self) -> Float[Tensor, "layer head_index d_model d_head"]:
-        """Key projections."""
-        return self._stack_heads(1)[0]
-
-    @property
-    def W_V(self) -> Float[Tensor, "layer head_index d_model d_head"]:
-        """Value projections."""
-        return self._stack_heads(2)[0]
+    W_Q = property(lambda self: self._heads(0)[0], doc="Query projections, [layer, head_index, d_model, d_head].")
+    W_K = property(lambda self: self._heads(1)[0], doc="Key projections, [layer, head_index, d_model, d_head].")
+    W_V = property(lambda self: self._heads(2)[0], doc="Value projections, [layer, head_index, d_model, d_head].")
+    b_Q = property(lambda self: self._heads(0)[1], doc="Learned query biases beta_Q, [layer, head_index, d_head].")
+    b_K = property(lambda self: self._heads(1)[1], doc="Learned key biases, alike; they cancel in the softmax.")
+    b_V = property(lambda self: self._heads(2)[1], doc="Learned value biases beta_V, [layer, head_index, d_head].")
+    b_O = property(lambda self: self._stack("attn.out.bias"), doc="Output biases of attention, [layer, d_model].")
+    W_in = property(
+        lambda self: self._stack("mlp.fc_in.weight").mT, doc="First maps of the MLPs, [layer, d_model, d_mlp]."
+    )
+    W_out = property(lambda self: self._stack("mlp.fc_out.weight").mT, doc="Second maps, [layer, d_mlp, d_model].")
+    b_in = property(lambda self: self._stack("mlp.fc_in.bias"), doc="Biases of the first maps, [layer, d_mlp].")
+    b_out = property(lambda self: self._stack("mlp.fc_out.bias"), doc="Biases of the second maps, [layer, d_model].")
+    W_E = property(lambda self: self.embed.weight, doc="Token embeddings, [d_vocab, d_model].")
+    W_U = property(lambda self: self.W_E.T, doc="Unembedding, tied to the token embeddings, [d_model, d_vocab].")
+    b_U = property(
+        lambda self: self.W_E.new_zeros(len(self.W_E)), doc="Unembedding bias, [d_vocab]; there is none: zeros."
+    )
 
     @property
     def W_O(self) -> Float[Tensor, "layer head_index d_head d_model"]:
@@ -53,61 +57,6 @@ class WeightAccessors:
         cfg = self.cfg
         weight = self._stack("attn.out.weight").view(cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.d_head)
         return weight.permute(0, 2, 3, 1)
-
-    @property
-    def b_Q(self) -> Float[Tensor, "layer head_index d_head"]:
-        """Learned query biases beta_Q."""
-        return self._stack_heads(0)[1]
-
-    @property
-    def b_K(self) -> Float[Tensor, "layer head_index d_head"]:
-        """Learned key biases; they cancel in the softmax."""
-        return self._stack_heads(1)[1]
-
-    @property
-    def b_V(self) -> Float[Tensor, "layer head_index d_head"]:
-        """Learned value biases beta_V."""
-        return self._stack_heads(2)[1]
-
-    @property
-    def b_O(self) -> Float[Tensor, "layer d_model"]:
-        """Output biases of attention."""
-        return self._stack("attn.out.bias")
-
-    @property
-    def W_in(self) -> Float[Tensor, "layer d_model d_mlp"]:
-        """First maps of the MLPs."""
-        return self._stack("mlp.fc_in.weight").transpose(-1, -2)
-
-    @property
-    def W_out(self) -> Float[Tensor, "layer d_mlp d_model"]:
-        """Second maps of the MLPs."""
-        return self._stack("mlp.fc_out.weight").transpose(-1, -2)
-
-    @property
-    def b_in(self) -> Float[Tensor, "layer d_mlp"]:
-        """Biases of the first maps."""
-        return self._stack("mlp.fc_in.bias")
-
-    @property
-    def b_out(self) -> Float[Tensor, "layer d_model"]:
-        """Biases of the second maps."""
-        return self._stack("mlp.fc_out.bias")
-
-    @property
-    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
-        """Token embeddings."""
-        return self.embed.weight
-
-    @property
-    def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
-        """Unembedding, tied to the token embeddings."""
-        return self.W_E.T
-
-    @property
-    def b_U(self) -> Float[Tensor, " d_vocab"]:
-        """Unembedding bias; this architecture has none."""
-        return self.W_E.new_zeros(self.W_E.shape[0])
 
     @property
     def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
@@ -119,15 +68,11 @@ class WeightAccessors:
     def _stack(self, path: str) -> Tensor:
         return shared_stack([block.get_parameter(path) for block in self.blocks])
 
-    def _stack_heads(self, part: int) -> tuple[Tensor, Tensor]:
+    def _heads(self, part: int) -> tuple[Tensor, Tensor]:
         """Return the projections of queries (0), keys (1) or values (2) and their learned biases."""
-        cfg = self.cfg
+        cfg, weight, bias = self.cfg, self._stack("attn.qkv.weight"), self._stack("attn.qkv.bias")
         shape = (cfg.n_layers, 3, cfg.n_heads, cfg.d_head)
-        weight, bias = (
-            self._stack("attn.qkv.weight").view(*shape, cfg.d_model),
-            self._stack("attn.qkv.bias").view(shape),
-        )
-        return weight[:, part].transpose(-1, -2), bias[:, part]
+        return weight.view(*shape, cfg.d_model)[:, part].mT, bias.view(shape)[:, part]
 
 
 def shared_stack(parameters: list[nn.Parameter]) -> Tensor:
@@ -205,8 +150,7 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
         """
         norms = [block.get_submodule("ln1") for block in self.blocks]
         embedded = torch.stack([norm.normalize(self.W_E) for norm in norms if isinstance(norm, LayerNorm)])
-        scores = torch.einsum("lhm,lvm->lhv", self.bias_QK, embedded)
-        return scores / self.cfg.attn_scale
+        return torch.einsum("lhm,lvm->lhv", self.bias_QK, embedded) / self.cfg.attn_scale
 
     def bias_top_tokens(self, layer: int, head: int, k: int = 10) -> pd.DataFrame:
         """Return the k tokens a head's bias raises most and the k it lowers most, by `bias_QK_embed`.
@@ -220,11 +164,9 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
         scores = self.bias_QK_embed()[layer, head].detach().float()
         scores, order = (scores - scores.mean()).sort(descending=True)
         k = min(k, len(order) // 2)
-        chosen = torch.cat([order[:k], order[len(order) - k :]])
-        values = torch.cat([scores[:k], scores[len(order) - k :]])
-        return pd.DataFrame(
-            {"token": self._str_tokens(chosen), "token_index": chosen.tolist(), "score": values.tolist()}
-        )
+        chosen, values = (torch.cat([both[:k], both[len(order) - k :]]) for both in (order, scores))
+        tokens = self._str_tokens(chosen)
+        return pd.DataFrame({"token": tokens, "token_index": chosen.tolist(), "score": values.tolist()})
 
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
 from typing import Any, Literal, get_args
 
 import torch
@@ -97,8 +98,10 @@ class ModelConfig:
         _check_choice("activation", self.activation, get_args(Activation))
         _check_choice("positional", self.positional, get_args(Positional))
         self._check_rotary()
-        for name in ("q", "v"):
-            self._check_profiles(name, getattr(self, name))
+        for name, part in product(("q", "v"), ("mean", "std")):
+            found = len(getattr(self, name).profile(part, self.d_head))
+            if found != self.d_head:
+                raise InterpError(f"The {part} of the {name} bias has {found} numbers; d_head is {self.d_head}.")
 
     @property
     def d_head(self) -> int:
@@ -159,12 +162,6 @@ class ModelConfig:
             raise InterpError(
                 f"rotary_dim is {self.rotary_dim}; it must be even and between 2 and d_head {self.d_head}."
             )
-
-    def _check_profiles(self, name: str, bias: BiasConfig) -> None:
-        for part in ("mean", "std"):
-            found = len(bias.profile(part, self.d_head))
-            if found != self.d_head:
-                raise InterpError(f"The {part} of the {name} bias has {found} numbers; d_head is {self.d_head}.")
 
 
 def _numbers(value: Profile) -> tuple[float, ...]:

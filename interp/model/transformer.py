@@ -130,25 +130,18 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         if start_at_layer is None:
             tokens, known = self._tokens_of(input, prepend_bos, padding_side)
             attention_mask = known if attention_mask is None else attention_mask
-            positions = self._positions(tokens, attention_mask, past_kv_cache)
+            positions = positions_of(tokens, attention_mask, past_kv_cache, self.cfg.n_ctx)
             residual = self._embed(tokens, positions)
         elif isinstance(input, Tensor):
-            residual, positions = input, self._positions(input, attention_mask, past_kv_cache)
+            residual, positions = input, positions_of(input, attention_mask, past_kv_cache, self.cfg.n_ctx)
         else:
             raise InterpError("start_at_layer takes the residual stream [batch, pos, d_model], not text.")
-        residual = self._run_blocks(
-            residual, slice(start_at_layer, stop_at_layer), positions, past_kv_cache, bias_scale
-        )
+        layers = slice(start_at_layer, stop_at_layer)
+        residual = self._run_blocks(residual, layers, positions, past_kv_cache, bias_scale)
         if stop_at_layer is not None:
             return residual
         logits = self.unembed(self.ln_final(residual))  # [batch, pos, d_vocab]
         return self._returned(logits, tokens, attention_mask, return_type, loss_per_token)
-
-    def _positions(
-        self, input: Tensor, mask: Mask | None, past: TransformerLensKeyValueCache | None
-    ) -> Positions | None:
-        batch, pos = input.shape[:2]
-        return positions_of(batch, pos, input.device, mask, past, self.cfg.n_ctx)
 
     def _embed(self, tokens: Tensor, positions: Positions | None) -> Float[Tensor, "batch pos d_model"]:
         embedded = self.hook_embed(self.embed(tokens))

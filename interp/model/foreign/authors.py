@@ -15,8 +15,9 @@ from torch import Tensor
 
 from interp.errors import InterpError, few
 from interp.model.config import SIZES, BiasConfig, ModelConfig, Profile
+from interp.model.export.huggingface import parameter_names
 from interp.model.foreign.fit import agree, whole_number
-from interp.model.foreign.gpt2 import load_gpt2_layout, parameter_names, sizes, tied
+from interp.model.foreign.gpt2 import load_gpt2_layout, sizes, tied
 from interp.model.foreign.source import Source
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -68,9 +69,8 @@ def release_biases(
         value = _bias_config(where, mean_v, _buffer(where, tensors, "std_V", d_head), "V")
     else:
         value = BiasConfig()
-    query = _bias_config(
-        where, _buffer(where, tensors, "mean_Q", d_head), _buffer(where, tensors, "std_Q", d_head), "Q"
-    )
+    mean_q, std_q = (_buffer(where, tensors, name, d_head) for name in ("mean_Q", "std_Q"))
+    query = _bias_config(where, mean_q, std_q, "Q")
     notes = []
     if any(bool(value.any()) for part in ("bK", "mean_K") for value in _layers(tensors, part).values()):
         notes.append("bK is left out: it adds the same to all scores of a query and cancels in the softmax.")

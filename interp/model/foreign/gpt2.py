@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import product
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from transformers import GPT2Config
 from interp.errors import InterpError
 from interp.model.config import Activation, ModelConfig
 from interp.model.export.huggingface import ACTIVATIONS as EXPORTED
+from interp.model.export.huggingface import parameter_names
 from interp.model.foreign.fit import agree, fitted, whole_number
 from interp.model.foreign.source import Source
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -70,45 +70,14 @@ def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedS
     )  # fmt: skip
     names, notes = parameter_names(model.cfg), []
     if arguments.get("bias") is False:
-        tensors = _zero_biases(model, names) | tensors
+        state, biases = model.state_dict(), {our: name for our, name in names.items() if name.endswith(".bias")}
+        tensors = {name: torch.zeros_like(state[our]) for our, name in biases.items()} | tensors
     if activation is None:
         notes.append(
             "nanoGPT's GELU is taken to be the exact one; for files from before June 2023 say --activation gelu."
         )
     load_gpt2_layout(model, where, tensors, names, MASK)
     return model, notes
-
-
-def parameter_names(
-    cfg: ModelConfig, root: str = "transformer.", attention: str = "attn", norm: str = "ln_"
-) -> dict[str, str]:
-    """Return GPT-2's name for each parameter of ours.
-
-    Args:
-        cfg: of the model.
-        root: what all names begin with.
-        attention, norm: what attention and the norms of a block are called (`norm` without its number).
-    """
-    names = {"embed.weight": f"{root}wte.weight"}
-    if cfg.positional == "learned":
-        names["pos_embed.weight"] = f"{root}wpe.weight"
-    names |= _affine("ln_final", f"{root}ln_f")
-    linear = {
-        "attn.qkv": f"{attention}.c_attn", "attn.out": f"{attention}.c_proj",
-        "mlp.fc_in": "mlp.c_fc", "mlp.fc_out": "mlp.c_proj",
-    }  # fmt: skip
-    for layer in range(cfg.n_layers):
-        ours, theirs = f"blocks.{layer}.", f"{root}h.{layer}."
-        names |= _affine(f"{ours}ln1", f"{theirs}{norm}1") | _affine(f"{ours}ln2", f"{theirs}{norm}2")
-        pairs = product(linear.items(), ("weight", "bias"))
-        names |= {f"{ours}{our}.{kind}": f"{theirs}{their}.{kind}" for (our, their), kind in pairs}
-        if cfg.activation == "prelu":
-            names[f"{ours}mlp.slope"] = f"{theirs}mlp.act.weight"
-    return names
-
-
-def _affine(ours: str, theirs: str) -> dict[str, str]:
-    return {f"{ours}.w": f"{theirs}.weight", f"{ours}.b": f"{theirs}.bias"}
 
 
 def sizes(where: str, tensors: Mapping[str, Tensor], context: str, root: str = "transformer.") -> dict[str, int]:
@@ -174,11 +143,6 @@ def load_gpt2_layout(
     wanted = {their: shapes[our][::-1] if our in turned else shapes[our] for our, their in names.items()}
     found = fitted(where, tensors, wanted, ignored)
     model.load_state_dict({our: found[their].T if our in turned else found[their] for our, their in names.items()})
-
-
-def _zero_biases(model: HookedSymmetryBrokenTransformer, names: dict[str, str]) -> dict[str, Tensor]:
-    state = model.state_dict()
-    return {their: torch.zeros_like(state[our]) for our, their in names.items() if their.endswith(".bias")}
 
 
 def _config(source: Source) -> Any:
