@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import pandas as pd
@@ -100,6 +101,7 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
 
     ln_final: LayerNorm
     blocks: nn.ModuleList
+    get_parameter: Callable[[str], nn.Parameter]
 
     @property
     def QK(self) -> FactoredMatrix:

@@ -117,9 +117,9 @@ class TokenMethods:
     ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
         """Return rows of tokens as a rectangle, and its attention mask."""
         tokenizer, texts = self.need_tokenizer(), [torch.tensor(row, dtype=torch.long) for row in rows]
-        pad, side = special_index(tokenizer.pad_token_id), side or tokenizer.padding_side
-        mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True, padding_side=side)
-        return pad_sequence(texts, batch_first=True, padding_value=pad, padding_side=side), mask
+        pad, at = special_index(tokenizer.pad_token_id), side or tokenizer.padding_side
+        mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True, padding_side=at)
+        return pad_sequence(texts, batch_first=True, padding_value=pad, padding_side=at), mask
 
     def _tokens_of(
         self, input: str | list[str] | Tensor, prepend_bos: bool | None, side: PaddingSide | None

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 OUTSIDE_BRACKETS = re.compile(r",(?![^(\[]*[)\]])")  # a comma that no closing bracket follows before an opening one
-
 ELSEWHERE = ("self", "params", "lr", "weight_decay", "maximize")  # given in other ways, or without meaning in training
-
 WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -94,12 +92,19 @@ def build_optimizer(
         raise InterpError(f"There is no optimizer {name!r}, only {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
     spec, arguments = OPTIMIZERS[name], dict(arguments or {})
     groups = parameter_groups(parameters, spec.defaults["weight_decay"] if weight_decay is None else weight_decay)
+    together = [parameter for group in groups for parameter in group["params"]]
     if name == "soap":
-        _refuse_sharded(groups)
+        from interp.train.optim.mechanics import as_sharded  # late: imports torch
+
+        if any(as_sharded(parameter) is not None for parameter in together):
+            raise InterpError(
+                "SOAP needs whole matrices for its eigenbases, these are sharded over processes; "
+                "use --distribute ddp, or another --optimizer."
+            )
     kind = resolve_name(spec.target)
     check_arguments(name, kind, arguments)
     settings = {key: value for key, value in spec.defaults.items() if key not in ELSEWHERE}
-    if name == "sgdm" and any(_is_half_on_cpu(p) for group in groups for p in group["params"]):
+    if name == "sgdm" and any(p.device.type == "cpu" and p.element_size() == 2 for p in together):
         settings["fused"] = False  # torch 2.12 and 2.13 leave most of such a tensor as it is (pytorch#191763)
     try:
         return kind(groups, lr=lr, **{**settings, **arguments})
@@ -182,17 +187,3 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _said(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-def _is_half_on_cpu(parameter: torch.Tensor) -> bool:
-    return parameter.device.type == "cpu" and parameter.element_size() == 2
-
-
-def _refuse_sharded(groups: list[dict[str, Any]]) -> None:
-    from interp.train.optim.mechanics import as_sharded  # imports torch
-
-    if any(as_sharded(parameter) is not None for group in groups for parameter in group["params"]):
-        raise InterpError(
-            "SOAP needs whole matrices for its eigenbases, these are sharded over processes; "
-            "use --distribute ddp, or another --optimizer."
-        )
