@@ -51,6 +51,6 @@ def _batches(
     tokens: Integer[np.ndarray, " stream"], n_ctx: int, batch_size: int
 ) -> list[Integer[np.ndarray, "batch pos"]]:
     whole = len(tokens) // n_ctx * n_ctx
-    batches = [*np.array_split(tokens[:whole].reshape(-1, n_ctx), range(batch_size, whole // n_ctx, batch_size))]
-    batches = [batch for batch in batches if len(batch)]
+    parts = np.array_split(tokens[:whole].reshape(-1, n_ctx), range(batch_size, whole // n_ctx, batch_size))
+    batches = [batch for batch in parts if len(batch)]
     return batches + ([tokens[None, whole:]] if len(tokens) - whole > 1 else [])

@@ -73,7 +73,10 @@ class Generation(TokenMethods):
             if seed is not None:
                 torch.manual_seed(seed)
             tokens = self._continue(tokens, mask, steps, sampling, stop, use_past_kv_cache)
-        return self._as_asked(tokens, input, return_type)
+        if return_type == "tokens" or (return_type == "input" and isinstance(input, Tensor)):
+            return tokens
+        texts = [str(self.need_tokenizer().decode(row, skip_special_tokens=True)) for row in tokens]
+        return texts if isinstance(input, list) or len(texts) > 1 else texts[0]
 
     def _continue(
         self, tokens: Tensor, mask: Tensor, steps: Iterable[int], sampling: dict[str, Any], stop: Tensor | None,
@@ -114,9 +117,3 @@ class Generation(TokenMethods):
             )
         found = self.need_tokenizer().eos_token_id if eos_token_id is None else eos_token_id
         return torch.tensor(found if isinstance(found, list) else [found])
-
-    def _as_asked(self, tokens: Tensor, input: str | list[str] | Tensor, return_type: str) -> str | list[str] | Tensor:
-        if return_type == "tokens" or (return_type == "input" and isinstance(input, Tensor)):
-            return tokens
-        texts = [str(self.need_tokenizer().decode(row, skip_special_tokens=True)) for row in tokens]
-        return texts if isinstance(input, list) or len(texts) > 1 else texts[0]

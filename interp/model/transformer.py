@@ -136,8 +136,12 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             residual, positions = input, positions_of(input, attention_mask, past_kv_cache, self.cfg.n_ctx)
         else:
             raise InterpError("start_at_layer takes the residual stream [batch, pos, d_model], not text.")
-        layers = slice(start_at_layer, stop_at_layer)
-        residual = self._run_blocks(residual, layers, positions, past_kv_cache, bias_scale)
+        bias_q, bias_v = self.biases_in_force()
+        if bias_scale is not None:
+            bias_q, bias_v = bias_q * bias_scale, bias_v * bias_scale
+        for index in range(self.cfg.n_layers)[start_at_layer:stop_at_layer]:
+            past = None if past_kv_cache is None else past_kv_cache[index]
+            residual = self.blocks[index](residual, bias_q[index], bias_v[index], positions, past)
         if stop_at_layer is not None:
             return residual
         logits = self.unembed(self.ln_final(residual))  # [batch, pos, d_vocab]
@@ -154,22 +158,6 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             places = places.clone() if is_hooked(self.hook_pos_embed) else places
             embedded = embedded + self.hook_pos_embed(places)
         return F.dropout(embedded, self.cfg.dropout, self.training and self.cfg.dropout > 0)
-
-    def _run_blocks(
-        self,
-        residual: Float[Tensor, "batch pos d_model"],
-        layers: slice,
-        positions: Positions | None,
-        past: TransformerLensKeyValueCache | None,
-        bias_scale: float | Tensor | None,
-    ) -> Float[Tensor, "batch pos d_model"]:
-        bias_q, bias_v = self.biases_in_force()
-        if bias_scale is not None:
-            bias_q, bias_v = bias_q * bias_scale, bias_v * bias_scale
-        for index in range(self.cfg.n_layers)[layers]:
-            entry = None if past is None else past[index]
-            residual = self.blocks[index](residual, bias_q[index], bias_v[index], positions, entry)
-        return residual
 
     def _returned(
         self, logits: Tensor, tokens: Tensor | None, mask: Mask | None, return_type: ReturnType, loss_per_token: bool

@@ -114,7 +114,6 @@ def _item(family: str, values: Any) -> Item:
 
 
 def _compared(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the better and the worse continuation, if an item has them."""
     found = values.get("compare", values)
     if isinstance(found, Mapping):
         pairs = [(found[better], found[worse]) for better, worse in COMPARED if better in found and worse in found]

@@ -76,7 +76,6 @@ def _config(model: Circuits) -> GPT2Config:
 
 @torch.no_grad()
 def _weights(model: Circuits) -> dict[str, Tensor]:
-    """Return the weights by GPT-2's names."""
     weights = {"transformer.wpe.weight": model.W_pos}
     for our, their in parameter_names(model.cfg).items():
         value = model.get_parameter(our)
@@ -94,10 +93,7 @@ def parameter_names(
 ) -> dict[str, str]:
     """Return GPT-2's name for each parameter of ours.
 
-    Args:
-        cfg: of the model.
-        root: what all names begin with.
-        attention, norm: what attention and the norms of a block are called (`norm` without its number).
+    All names begin with `root`; `attention` and `norm` are what these are called in a block (`norm` without its number).
     """
     names = {"embed.weight": f"{root}wte.weight"}
     if cfg.positional == "learned":

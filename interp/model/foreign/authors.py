@@ -53,13 +53,9 @@ def from_release(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[
 def release_biases(
     where: str, tensors: Mapping[str, Tensor], recorded: Mapping[str, Any], d_head: int
 ) -> tuple[BiasConfig, BiasConfig, list[str]]:
-    """Return the configs of b_Q and b_V, and notes for the reader.
+    """Return the configs of b_Q and b_V of the file `where`, and notes for the reader.
 
-    Args:
-        where: the file, for messages.
-        tensors: of the checkpoint.
-        recorded: what it says of its biases under "symmetry_breaking"; may be empty.
-        d_head: size of a head.
+    `recorded` is what it says of its biases under "symmetry_breaking"; it may be empty.
 
     Raises:
         InterpError: buffers are incomplete, of another shape, or differ from layer to layer.

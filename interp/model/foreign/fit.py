@@ -22,13 +22,9 @@ PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # Hugging
 
 
 def fitted(where: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], ignored: str) -> dict[str, Tensor]:
-    """Return the tensors named in `shapes`, in float32.
+    """Return the tensors of the file `where` that are named in `shapes`, in float32.
 
-    Args:
-        where: the file, for messages.
-        tensors: what it holds.
-        shapes: what is needed.
-        ignored: a regular expression for whole names that may be there too.
+    Names that the regular expression `ignored` matches as a whole may be there too.
 
     Raises:
         InterpError: names that are missing or unknown, or tensors that are of another shape, no floating-point numbers, or

@@ -81,13 +81,10 @@ def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedS
 
 
 def sizes(where: str, tensors: Mapping[str, Tensor], context: str, root: str = "transformer.") -> dict[str, int]:
-    """Return the sizes that the tensors have, by the names of GPT-2's config.
+    """Return the sizes that the tensors of the file `where` have, by the names of GPT-2's config.
 
-    Args:
-        where: the file, for messages.
-        tensors: named in GPT-2's way.
-        context: the config's name for the number of positions; left out where there are no position embeddings.
-        root: what all names begin with.
+    `context` is the config's name for the number of positions, left out where there are no position embeddings; `root` is
+    what all names of tensors begin with.
 
     Raises:
         InterpError: there is no token embedding.
@@ -125,12 +122,9 @@ def load_gpt2_layout(
     ignored: str,
     conv1d: bool = False,
 ) -> None:
-    """Copy tensors named in GPT-2's way into a model.
+    """Copy the tensors of the file `where`, named in GPT-2's way, into a model.
 
     Args:
-        model: what they go to.
-        where: the file, for messages.
-        tensors: what it holds.
         names: as `parameter_names` returns them.
         ignored: a regular expression for names that may be there too.
         conv1d: the linear maps are stored as [in, out], as OpenAI's and Hugging Face's are.

@@ -75,7 +75,7 @@ class BBI(EnergyConservingOptimizer):
         v = loss - run["v0"]
         allowed = self.above(v)
         energy = self.remembered("start", v, allowed) + run["deltaEn"]
-        if self.first:
+        if run["step"] == 1:
             norm = (energy**2 / v - v).clamp(min=0).sqrt()
             launch(space, torch.where(allowed, norm, 0.0), each=True)
         squares = square_momentum(space)
@@ -91,9 +91,7 @@ class BBI(EnergyConservingOptimizer):
 
     def _bounce(self, space: PhaseSpace, v: Scalar, allowed: Tensor) -> None:
         run, step = self.trajectory, self.trajectory["step"]
-        best, idle = (
-            run[name].to(v.device) for name in ("best", "idle")
-        )  # idle: steps without a lower loss since a bounce
+        best, idle = (run[name].to(v.device) for name in ("best", "idle"))  # idle: steps since a bounce or a lower loss
         idle = torch.where(allowed & (v < best), 0.0, idle + 1)
         fixed = step % run["threshold0"] == 0 and step // run["threshold0"] <= run["n_fixed_bounces"]
         bounce = allowed & (fixed | (idle >= run["threshold"]))

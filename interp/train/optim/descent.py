@@ -107,11 +107,6 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
         """Return `rate` of each group."""
         return [rate(group) for group in self.param_groups]
 
-    @property
-    def first(self) -> bool:
-        """Whether the step under way is the first."""
-        return self.trajectory["step"] == 1
-
     def above(self, v: Scalar) -> Tensor:
         """Return whether V allows a step, as a 0-dim tensor, and count a skipped one."""
         allowed = (v > SMALLEST_V) & v.isfinite()

@@ -74,7 +74,7 @@ class ECD(EnergyConservingOptimizer):
         if space.dimension < 2:
             raise InterpError("ECD turns its momentum, so it needs at least two parameters with gradients, not one.")
         run = self.trajectory
-        if self.first:
+        if run["step"] == 1:
             launch(space, torch.ones_like(loss))
         measure, advance = self._passes()
         total = measure(space)

@@ -66,7 +66,7 @@ class ECDSep(EnergyConservingOptimizer):
         """Scale, kick, drift, turn."""
         run = self.trajectory
         s, excess = run["s"], run["deltaEn"] if run["s"] == 1 else 1.0
-        if self.first:
+        if run["step"] == 1:
             launch(space, torch.full_like(loss, excess**0.5))
         total = sums(space)
         height = loss + total.decay - run["F0"]

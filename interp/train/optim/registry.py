@@ -156,8 +156,9 @@ def check_arguments(name: str, kind: type, arguments: Mapping[str, Any]) -> None
                 f"{name} has no argument {key!r}, only {', '.join(known)} (lr and weight_decay have options of their own)"
                 f"{nearest(key, known)}"
             )
-        if not _fits(value, known[key]):
-            raise InterpError(f"{key}={value!r} does not fit {name}; {key} is {_said(known[key])}.")
+        if not _fits(value, hint := known[key]):
+            said = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+            raise InterpError(f"{key}={value!r} does not fit {name}; {key} is {said}.")
 
 
 def _value(name: str, text: str) -> Any:
@@ -183,7 +184,3 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _said(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
