@@ -100,7 +100,6 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
     """`QK`, `OV`, `bias_QK`, `bias_OV`, `accumulated_bias`, ... of a model with weight accessors and biases."""
 
     ln_final: LayerNorm
-    blocks: nn.ModuleList
     get_parameter: Callable[[str], nn.Parameter]
 
     @property

@@ -61,10 +61,9 @@ def release_biases(
         InterpError: buffers are incomplete, of another shape, or differ from layer to layer.
     """
     mean_v = _buffer(where, tensors, "mean_V", d_head)
-    if used := _value_bias_is_used(tensors, recorded, mean_v):
+    used, value = _value_bias_is_used(tensors, recorded, mean_v), BiasConfig()
+    if used:
         value = _bias_config(where, mean_v, _buffer(where, tensors, "std_V", d_head), "V")
-    else:
-        value = BiasConfig()
     mean_q, std_q = (_buffer(where, tensors, name, d_head) for name in ("mean_Q", "std_Q"))
     query = _bias_config(where, mean_q, std_q, "Q")
     notes = []
