@@ -1,7 +1,5 @@
 """How likely a model finds given continuations of given tokens, in batches; puzzles and lm-eval both stand on it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -8,8 +8,6 @@
 Importing this module also registers the model as "interp", so that the harness' own command finds it where it is imported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

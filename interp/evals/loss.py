@@ -1,7 +1,5 @@
 """Validation loss over a fixed held-out stream of tokens."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from jaxtyping import Float64, Integer

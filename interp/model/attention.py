@@ -4,8 +4,6 @@ Axes: batch; pos (query_pos, key_pos in scores); head_index; d_model, d_head, d_
 A part computes an intermediate value in the open only while a hook is attached to it: you pay for what you hook.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int

@@ -5,8 +5,6 @@ break, every rank of a distributed run has the same bias, and a resumed run draw
 Source: Silverstein, Kunin, Shyam, arXiv 2601.22257.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeVar

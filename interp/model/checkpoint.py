@@ -4,8 +4,6 @@ One lies anywhere, in `checkpoints/` under its name, or on the Hugging Face hub 
 place and moved there when it is whole. Reading validates everything before a model exists.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

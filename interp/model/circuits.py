@@ -1,7 +1,5 @@
 """What the weights alone say: per head and stacked over layers, TransformerLens' circuits, and those of the biases."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 
@@ -193,7 +191,7 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
         return [f"L{layer}H{head}" for layer in range(self.cfg.n_layers) for head in range(self.cfg.n_heads)]
 
     def tokens_to_residual_directions(
-        self, tokens: str | int | Int[Tensor, ...]
+        self, tokens: str | int | Int[Tensor, "..."]
     ) -> Float[Tensor, " d_model"] | Float[Tensor, "*tokens d_model"]:
         """Return the directions whose product with the normalized residual stream are these tokens' logits.
 

@@ -3,8 +3,6 @@
 Axes as in `attention`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

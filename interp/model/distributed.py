@@ -1,7 +1,5 @@
 """This process among others: `torchrun` and `accelerate launch` tell each its number through the environment."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

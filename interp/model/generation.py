@@ -1,7 +1,5 @@
 """Text out of a model: greedy or sampled continuation, with cached keys and values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Running with hooks and caches: TransformerLens' methods, with wrong names refused and switched hook points named."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar

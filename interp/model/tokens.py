@@ -53,7 +53,7 @@ class TokenMethods:
         tokens = self._padded(rows, padding_side)[0]
         return tokens.to(self.embed.weight.device) if move_to_device else tokens
 
-    def to_string(self, tokens: Int[Tensor, ...] | list[int]) -> str | list[str]:
+    def to_string(self, tokens: Int[Tensor, "..."] | list[int]) -> str | list[str]:
         """Return the text of one row of tokens, or a list of texts for [batch, pos]."""
         rows = torch.as_tensor(tokens)
         if rows.ndim == 2:
@@ -61,7 +61,7 @@ class TokenMethods:
         return str(self.need_tokenizer().decode(rows.flatten()))
 
     def to_str_tokens(
-        self, input: str | list[str] | Int[Tensor, ...], prepend_bos: bool | None = None
+        self, input: str | list[str] | Int[Tensor, "..."], prepend_bos: bool | None = None
     ) -> list[str] | list[list[str]]:
         """Return each token of a text, or of one row of tokens, as a string; of a list of texts, a list for each."""
         if isinstance(input, list):
@@ -102,7 +102,7 @@ class TokenMethods:
             raise InterpError(f"{single_token!r} does not occur in these {len(row)} tokens; see model.to_str_tokens.")
         return found[0] if mode == "first" else found[-1]
 
-    def _str_tokens(self, tokens: Int[Tensor, ...]) -> list[str]:
+    def _str_tokens(self, tokens: Int[Tensor, "..."]) -> list[str]:
         return [str(self.need_tokenizer().decode([index])) for index in tokens.flatten().tolist()]
 
     def _rows(self, texts: list[str], prepend_bos: bool | None) -> list[list[int]]:

@@ -21,8 +21,6 @@ among the dimensions that do not rotate. Only those components of J are conserve
 Source: Silverstein, Kunin, Shyam, arXiv 2601.22257; Noether's theorem.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ Batches and biases are functions of (seed, step), so model, optimizer, the rando
 are the whole state. A folder appears under its name only when it is whole; the newest that can be read is used.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The settings of a training run; each field's text is also the command's help."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import asdict, dataclass
 from functools import partial

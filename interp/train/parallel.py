@@ -4,8 +4,6 @@
 model and read the same corpus from disk; each computes its own part of every batch.
 """
 
-from __future__ import annotations
-
 from inspect import signature
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Where the curve of a run goes: `training.jsonl` always, TensorBoard and Weights & Biases on request."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from collections.abc import Iterable

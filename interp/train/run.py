@@ -1,7 +1,5 @@
 """What a training run holds while it goes, and how it begins: fresh, or from a saved state."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """What a run leaves on the disk: the best weights as a checkpoint with its model card, and states to go on from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

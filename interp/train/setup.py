@@ -1,7 +1,5 @@
 """From settings to what a run is made of: the model's configuration, tokens and tokenizer, the optimizer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a puzzle is: a prompt with its one right continuation, or with two of which one is better; one's own from files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

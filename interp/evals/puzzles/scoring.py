@@ -1,7 +1,5 @@
 """Puzzles put to a model: one row per item with its scores, one row per family with intervals and chance."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A model as Hugging Face's GPT-2, its mean biases folded into the learned ones."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import torch

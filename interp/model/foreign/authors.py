@@ -3,8 +3,6 @@
 Their GELU is the exact one. With RoPE the first half of each head rotates, before b_Q is added, as in our model.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

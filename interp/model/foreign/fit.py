@@ -1,7 +1,5 @@
 """Does it fit? Tensors, sizes and tokenizer of a foreign model against ours; all that is wrong is said in one sentence."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Models in GPT-2's layout: Hugging Face's and nanoGPT's, and the names and shapes that the authors' release shares."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

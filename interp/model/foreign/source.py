@@ -1,7 +1,5 @@
 """Find the files of a foreign model, and read its tensors and what stands beside them, without running anything."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """State dicts of TransformerLens' HookedTransformer: weights by head, LayerNorm not folded into them."""
 
-from __future__ import annotations
-
 import re
 
 import torch

@@ -6,8 +6,6 @@ A run has one colour in every picture and is one legend group. Faint lines are w
 spike stays; strong lines are running means over 1% of a run's rows.
 """
 
-from __future__ import annotations
-
 import html
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping

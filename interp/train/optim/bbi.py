@@ -4,8 +4,6 @@ Source: De Luca, Silverstein, "Born-Infeld (BI) for AI: Energy-Conserving Descen
 arXiv 2201.11137, 2022.
 """
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 import torch

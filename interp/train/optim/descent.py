@@ -1,7 +1,5 @@
 """What the optimizers of the ECD family have in common: groups, the loss, skipped steps, momenta, the noise's key."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -4,8 +4,6 @@ Source: Silverstein, Kunin, Shyam, "Symmetry Breaking in Transformers for Effici
 arXiv 2601.22257, 2026.
 """
 
-from __future__ import annotations
-
 from types import MappingProxyType
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ Source: De Luca, Gatti, Silverstein, "Improving Energy Conserving Descent for Ma
 arXiv 2306.00352, 2023.
 """
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 import torch
