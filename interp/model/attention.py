@@ -115,7 +115,10 @@ class Attention(nn.Module):
         v = self.hook_v_biased(through_aligned_hook(v, bias_v, self.hook_v_aligned) + bias_v)
         if past is not None:
             k, v = past.append(k, v)
-        return self._write(self.hook_z(self._attend(q, k, v, bias_q, positions)))
+        z = self.hook_z(self._attend(q, k, v, bias_q, positions))
+        if self.cfg.use_attn_result:
+            return self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O)).sum(2) + self.b_O
+        return self.out(z.flatten(2))
 
     def _project(self, x: AttentionInput) -> tuple[Tensor, Tensor, Tensor]:
         if isinstance(x, Tensor):
@@ -141,11 +144,6 @@ class Attention(nn.Module):
         else:
             pattern = positions.softmax(self.hook_attn_scores(scores.masked_fill(~positions.visible, -torch.inf)))
         return (self.hook_pattern(pattern) @ v).transpose(1, 2)  # [batch, pos, head_index, d_head]
-
-    def _write(self, z: HeadVectors) -> Residual:
-        if not self.cfg.use_attn_result:
-            return self.out(z.flatten(2))
-        return self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O)).sum(2) + self.b_O
 
     def heads_in(self, part: int) -> tuple[Tensor, Tensor]:
         """Return views of the projection of queries (0), keys (1) or values (2) and of its learned bias.

@@ -20,13 +20,15 @@ HEAD_WEIGHTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
 MLP_WEIGHTS = ("W_in", "b_in", "W_out", "b_out")
 
 
-class WeightAccessors:
-    """The accessors of a model with `blocks`, `embed`, `cfg`; per head and stacked over layers.
+class Circuits(BiasControl, TokenMethods):
+    """The weights of a model, per head and stacked over layers, its circuits `QK`, `OV`, and those of its biases.
 
     `b_Q`, `b_K`, `b_V` are the *learned* biases of the projections (beta_Q ...); the unlearned ones are `bias_q`, `bias_v`.
     """
 
     cfg: ModelConfig
+    ln_final: LayerNorm
+    get_parameter: Callable[[str], nn.Parameter]
     blocks: nn.ModuleList
     embed: nn.Embedding
     pos_embed: nn.Embedding  # only with learned positions
@@ -65,40 +67,30 @@ class WeightAccessors:
         return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)
 
     def _stack(self, path: str) -> Tensor:
-        return shared_stack([block.get_parameter(path) for block in self.blocks])
+        """Return a parameter of every block as one tensor [layer, ...] that shares their memory.
+
+        The first call lays them out side by side; training, checkpoints and optimizers keep seeing the same parameters.
+        The result takes no part in autograd.
+        """
+        parameters = [block.get_parameter(path) for block in self.blocks]
+        first, size = parameters[0].data, parameters[0].numel()
+        storage = first.untyped_storage().data_ptr()
+        side_by_side = all(
+            p.untyped_storage().data_ptr() == storage and p.storage_offset() == first.storage_offset() + index * size
+            for index, p in enumerate(parameters)
+        )
+        if not side_by_side:
+            together = torch.stack([p.data for p in parameters])
+            for parameter, row in zip(parameters, together, strict=True):
+                parameter.data = row
+            return together
+        return first.as_strided((len(parameters), *first.shape), (size, *first.stride()))
 
     def _heads(self, part: int) -> tuple[Tensor, Tensor]:
         """Return the projections of queries (0), keys (1) or values (2) and their learned biases."""
         cfg, weight, bias = self.cfg, self._stack("attn.qkv.weight"), self._stack("attn.qkv.bias")
         shape = (cfg.n_layers, 3, cfg.n_heads, cfg.d_head)
         return weight.view(*shape, cfg.d_model)[:, part].mT, bias.view(shape)[:, part]
-
-
-def shared_stack(parameters: list[nn.Parameter]) -> Tensor:
-    """Return equally shaped parameters as one tensor [layer, ...] that shares their memory.
-
-    The first call lays them out side by side; training, checkpoints and optimizers keep seeing the same parameters.
-    The result takes no part in autograd.
-    """
-    first, size = parameters[0].data, parameters[0].numel()
-    storage = first.untyped_storage().data_ptr()
-    side_by_side = all(
-        p.untyped_storage().data_ptr() == storage and p.storage_offset() == first.storage_offset() + index * size
-        for index, p in enumerate(parameters)
-    )
-    if not side_by_side:
-        together = torch.stack([p.data for p in parameters])
-        for parameter, row in zip(parameters, together, strict=True):
-            parameter.data = row
-        return together
-    return first.as_strided((len(parameters), *first.shape), (size, *first.stride()))
-
-
-class Circuits(BiasControl, WeightAccessors, TokenMethods):
-    """`QK`, `OV`, `bias_QK`, `bias_OV`, `accumulated_bias`, ... of a model with weight accessors and biases."""
-
-    ln_final: LayerNorm
-    get_parameter: Callable[[str], nn.Parameter]
 
     @property
     def QK(self) -> FactoredMatrix:

@@ -145,7 +145,12 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         if stop_at_layer is not None:
             return residual
         logits = self.unembed(self.ln_final(residual))  # [batch, pos, d_vocab]
-        return self._returned(logits, tokens, attention_mask, return_type, loss_per_token)
+        if return_type in (None, "logits"):
+            return logits if return_type else None
+        if tokens is None:
+            raise InterpError("A loss needs to know the tokens; pass tokens=... beside the residual stream.")
+        loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)
+        return loss if return_type == "loss" else (logits, loss)
 
     def _embed(self, tokens: Tensor, positions: Positions | None) -> Float[Tensor, "batch pos d_model"]:
         embedded = self.hook_embed(self.embed(tokens))
@@ -158,16 +163,6 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             places = places.clone() if is_hooked(self.hook_pos_embed) else places
             embedded = embedded + self.hook_pos_embed(places)
         return F.dropout(embedded, self.cfg.dropout, self.training and self.cfg.dropout > 0)
-
-    def _returned(
-        self, logits: Tensor, tokens: Tensor | None, mask: Mask | None, return_type: ReturnType, loss_per_token: bool
-    ) -> Any:
-        if return_type in (None, "logits"):
-            return logits if return_type else None
-        if tokens is None:
-            raise InterpError("A loss needs to know the tokens; pass tokens=... beside the residual stream.")
-        loss = self.loss_fn(logits, tokens, mask, loss_per_token)
-        return loss if return_type == "loss" else (logits, loss)
 
     def loss_fn(
         self,

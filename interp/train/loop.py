@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from interp.train.config import TrainConfig
 from interp.train.measures import Measures
 from interp.train.optim.descent import EnergyConservingOptimizer
 from interp.train.records import Row, open_records
-from interp.train.run import Run, prepare, resume_command
+from interp.train.run import Run, prepare
 from interp.train.saving import save_best, save_card, save_state
 from interp.train.step import learning_rate, optimizer_step
 
@@ -40,7 +41,7 @@ class Stopped(InterpError):  # noqa: N818 - says what happened; nothing went wro
         self.exit_status = 128 + number  # as a shell reports it
         super().__init__(
             f"stopped after step {run.progress.step:,} of {run.steps:,}; everything is saved. "
-            f"Go on with: {resume_command(run.config)}"
+            f"Go on with: python -m interp.train --resume -o {shlex.quote(str(run.config.output))}"
         )
 
 

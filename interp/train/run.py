@@ -1,7 +1,6 @@
 """What a training run holds while it goes, and how it begins: fresh, or from a saved state."""
 
 import os
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,11 +86,6 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
         checkpoints.prune(config.output, 0)  # late, so that bad input costs an old run nothing
     _describe(run)
     return run
-
-
-def resume_command(config: TrainConfig) -> str:
-    """Return the command that goes on with a stopped run."""
-    return f"python -m interp.train --resume -o {shlex.quote(str(config.output))}"
 
 
 def _enter(config: TrainConfig, world: World) -> dict[str, Any] | None:

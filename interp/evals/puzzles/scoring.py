@@ -170,23 +170,17 @@ def _row(
         "n_prompt_tokens": len(rows[0].prefix), "n_tokens": len(rows[0].tokens),
         "first_token": rows[0].tokens[0], "guess": model.to_single_str_token(own[0].guess),
     }  # fmt: skip
-    return known | (_comparison(*own) if item.compare else _completion(own[0]))
-
-
-def _completion(scores: TokenScores) -> dict[str, float]:
-    return {
-        "top1": float(scores.within(1)[0]),
-        "top5": float(scores.within(5)[0]),
-        "exact": float(scores.within(1).prod()),
-        "rank": scores.rank,
-        "first_token_loss": float(scores.losses[0]),
-        "completion_loss": float(scores.losses.mean()),
+    if item.compare:
+        ratio = float(own[1].losses.mean() - own[0].losses.mean())
+        return known | {"accuracy": 1.0 if ratio > 0 else 0.5 if ratio == 0 else 0.0, "log_ratio": ratio}
+    return known | {
+        "top1": float(own[0].within(1)[0]),
+        "top5": float(own[0].within(5)[0]),
+        "exact": float(own[0].within(1).prod()),
+        "rank": own[0].rank,
+        "first_token_loss": float(own[0].losses[0]),
+        "completion_loss": float(own[0].losses.mean()),
     }
-
-
-def _comparison(better: TokenScores, worse: TokenScores) -> dict[str, float]:
-    ratio = float(worse.losses.mean() - better.losses.mean())
-    return {"accuracy": 1.0 if ratio > 0 else 0.5 if ratio == 0 else 0.0, "log_ratio": ratio}
 
 
 def _summaries(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:

@@ -123,8 +123,7 @@ def _config_of(source: Source) -> dict[str, Any]:
     config = source.beside.get("config")
     config = config if isinstance(config, dict) else {}
     n_layers, n_heads, d_model, *_ = SIZES.get(f"gpt2-{config.get('model')}", (None, None, None))
-    named = {"n_layer": n_layers, "n_head": n_heads, "n_embd": d_model} if n_layers else {}
-    return {**named, **config}
+    return ({"n_layer": n_layers, "n_head": n_heads, "n_embd": d_model} if n_layers else {}) | config
 
 
 def _n_heads(source: Source, claimed: dict[str, Any]) -> int:

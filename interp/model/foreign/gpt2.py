@@ -46,11 +46,9 @@ def from_hugging_face(source: Source) -> tuple[HookedSymmetryBrokenTransformer, 
 
 
 def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
-    """Return the model of a checkpoint file, and notes for the reader.
+    """Return the model of a checkpoint file with "model_args" beside the weights, and notes for the reader.
 
-    Args:
-        source: with "model_args" beside the weights.
-        activation: which GELU; by default the exact one, which nanoGPT has used since June 2023.
+    `activation` is which GELU; by default the exact one, which nanoGPT has used since June 2023.
 
     Raises:
         InterpError: its sizes, names or shapes do not fit together.

@@ -44,7 +44,10 @@ def open_source(name: str | Path) -> Source:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        return _from_file(path)
+        content = _tensors_in(path)
+        state = next((content[key] for key in STATE_DICT if isinstance(content.get(key), Mapping)), content)
+        beside = {} if state is content else {str(key): value for key, value in content.items() if value is not state}
+        return Source(str(path), _named(str(path), state), beside)
     if path.is_dir():
         return _from_folder(path, str(path))
     if is_hub_id(name) or (str(name) == path.name and not path.suffix):
@@ -56,13 +59,6 @@ def open_source(name: str | Path) -> Source:
     raise InterpError(
         f"There is no file or folder {name}; give a checkpoint file, a model folder or a hub id (owner/name)."
     )
-
-
-def _from_file(path: Path) -> Source:
-    content = _tensors_in(path)
-    state = next((content[key] for key in STATE_DICT if isinstance(content.get(key), Mapping)), content)
-    beside = {} if state is content else {str(key): value for key, value in content.items() if value is not state}
-    return Source(str(path), _named(str(path), state), beside)
 
 
 def _from_folder(folder: Path, where: str) -> Source:

@@ -18,11 +18,9 @@ UNPROCESSED = "save the state dict of HookedTransformer.from_pretrained_no_proce
 def from_transformer_lens(
     source: Source, activation: Activation | None
 ) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
-    """Return the model of a state dict, and notes for the reader.
+    """Return the model of a state dict with TransformerLens' names, and notes for the reader.
 
-    Args:
-        source: with TransformerLens' names.
-        activation: which GELU; by default GPT-2's.
+    `activation` is which GELU; by default GPT-2's.
 
     Raises:
         InterpError: LayerNorm is folded, the unembedding is not the embedding, or names or shapes do not fit.

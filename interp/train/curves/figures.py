@@ -134,8 +134,7 @@ def axis_title(histories: Histories, x: Axis) -> str:
 def running_mean(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
     """Return the mean over a window of 1% of the rows around each row, shorter at both ends; all rows count."""
     window = len(values) // 100 | 1  # odd, so that it has a middle
-    means = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
-    return np.asarray(means)
+    return np.asarray(pd.Series(values).rolling(window, center=True, min_periods=1).mean())
 
 
 def extremes(values: Float[np.ndarray, " row"], limit: int = 2000) -> Int[np.ndarray, " shown"]:

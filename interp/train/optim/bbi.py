@@ -82,7 +82,7 @@ class BBI(EnergyConservingOptimizer):
         unit = ratio_or(1.0, allowed & run["conserve_energy"], square, squares.sum())
         pull = torch.where(allowed, v / energy + energy / v, 0.0) / 2
         speed = torch.where(allowed, v / energy, 0.0)
-        impulses, rates = (self.per_group(lambda group, f=factor: group["lr"] * f) for factor in (-pull, speed))
+        impulses, rates = ([group["lr"] * factor for group in self.param_groups] for factor in (-pull, speed))
         for block in space.blocks:
             kick_and_drift(block, unit.expand_as(squares), impulses[block.group], rates[block.group])
         self._bounce(space, v, allowed)

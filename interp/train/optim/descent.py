@@ -101,10 +101,6 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
         """Move momenta and positions."""
         raise NotImplementedError
 
-    def per_group(self, rate: Callable[[dict[str, Any]], Scalar]) -> list[Scalar]:
-        """Return `rate` of each group."""
-        return [rate(group) for group in self.param_groups]
-
     def above(self, v: Scalar) -> Tensor:
         """Return whether V allows a step, as a 0-dim tensor, and count a skipped one."""
         allowed = (v > SMALLEST_V) & v.isfinite()

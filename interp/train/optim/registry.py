@@ -90,9 +90,12 @@ def build_optimizer(
     """
     if name not in OPTIMIZERS:
         raise InterpError(f"There is no optimizer {name!r}, only {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
-    spec, arguments = OPTIMIZERS[name], dict(arguments or {})
-    groups = parameter_groups(parameters, spec.defaults["weight_decay"] if weight_decay is None else weight_decay)
-    together = [parameter for group in groups for parameter in group["params"]]
+    spec, arguments, together = OPTIMIZERS[name], dict(arguments or {}), list(parameters)
+    decay = spec.defaults["weight_decay"] if weight_decay is None else weight_decay
+    groups = [  # matrices; and vectors: biases, norms, slopes
+        {"params": [p for p in together if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in together if p.ndim < 2], "weight_decay": 0.0},
+    ]
     if name == "soap":
         from interp.train.optim.mechanics import as_sharded  # late: imports torch
 
@@ -111,15 +114,6 @@ def build_optimizer(
     except (ValueError, RuntimeError) as error:  # how torch and SOAP refuse, say, a number out of range
         problem = str(error).rstrip(".")
         raise InterpError(f"{name} cannot be built with lr {lr:g} and {arguments}: {problem}.") from error
-
-
-def parameter_groups(parameters: Iterable[torch.Tensor], weight_decay: float) -> list[dict[str, Any]]:
-    """Return two groups: matrices with weight decay, vectors (biases, norms, slopes) without."""
-    together = list(parameters)
-    return [
-        {"params": [p for p in together if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in together if p.ndim < 2], "weight_decay": 0.0},
-    ]
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
