@@ -90,7 +90,11 @@ def evaluate_checkpoints(config: EvaluateConfig) -> tuple[dict[str, pd.DataFrame
     """
     import pandas as pd
 
-    items, parts, runs = _items(config), [], []
+    from interp.evals.puzzles import generate, read_items
+
+    families = [name.strip() for name in config.families.split(",")] if config.families else None
+    items = read_items(config.items) if config.items else generate(families, seed=config.seed, n_items=config.n_items)
+    parts, runs = [], []
     for checkpoint in config.checkpoints:
         tables, told = _evaluated(config, checkpoint, items)
         for table in tables.values():
@@ -98,15 +102,6 @@ def evaluate_checkpoints(config: EvaluateConfig) -> tuple[dict[str, pd.DataFrame
         parts.append(tables)
         runs.append(told | {"model": Path(checkpoint).name})
     return {name: pd.concat([tables[name] for tables in parts], ignore_index=True) for name in parts[0]}, runs
-
-
-def _items(config: EvaluateConfig) -> list[Item]:
-    from interp.evals.puzzles import generate, read_items
-
-    if config.items is not None:
-        return read_items(config.items)
-    families = [name.strip() for name in config.families.split(",")] if config.families else None
-    return generate(families, seed=config.seed, n_items=config.n_items)
 
 
 def _evaluated(

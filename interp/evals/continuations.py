@@ -1,7 +1,5 @@
 """How likely a model finds given continuations of given tokens, in batches; puzzles and lm-eval both stand on it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -63,7 +61,15 @@ def score_continuations(
         InterpError: an empty prefix or continuation, more tokens than n_ctx, logits that are not finite.
     """
     for number, one in enumerate(continuations, start=1):
-        _check(one, number, model.cfg.n_ctx)
+        if not one.prefix or not one.tokens:
+            raise InterpError(
+                f"Continuation {number} has no token to score or none before it; give at least one of each."
+            )
+        length, n_ctx = len(one.prefix) + len(one.tokens) - 1, model.cfg.n_ctx
+        if length > n_ctx:
+            raise InterpError(
+                f"Continuation {number} needs {length} positions; this model has n_ctx {n_ctx}: shorten it."
+            )
     order = sorted(range(len(continuations)), key=lambda i: sum(map(len, continuations[i])))  # little padding
     scores: dict[int, TokenScores] = {}
     with model.evaluating():
@@ -72,14 +78,6 @@ def score_continuations(
             scores.update(zip(batch, _scored(model, [continuations[i] for i in batch]), strict=True))
             on_scored(len(batch))
     return [scores[i] for i in range(len(continuations))]
-
-
-def _check(one: Continuation, number: int, n_ctx: int) -> None:
-    if not one.prefix or not one.tokens:
-        raise InterpError(f"Continuation {number} has no token to score or none before it; give at least one of each.")
-    length = len(one.prefix) + len(one.tokens) - 1
-    if length > n_ctx:
-        raise InterpError(f"Continuation {number} needs {length} positions; this model has n_ctx {n_ctx}: shorten it.")
 
 
 def _scored(model: HookedSymmetryBrokenTransformer, batch: Sequence[Continuation]) -> list[TokenScores]:

@@ -8,8 +8,6 @@
 Importing this module also registers the model as "interp", so that the harness' own command finds it where it is imported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -97,18 +95,11 @@ class HarnessLM(TemplateLM):
 
     def loglikelihood_rolling(self, requests: Iterable[Any], disable_tqdm: bool = False) -> list[float]:
         """Return the log-likelihood of whole texts, each cut into windows in which every token is predicted once."""
-        windows = [self._windows(request.args[0]) for request in requests]
+        texts = [self.tok_encode(request.args[0], add_special_tokens=False) for request in requests]
+        how = {"prefix_token": self.prefix_token_id, "max_seq_len": self.max_length, "context_len": 1}
+        windows = [list(map(make_disjoint_window, get_rolling_token_windows(tokens, **how))) for tokens in texts]
         scored = iter(self._loglikelihood_tokens([(None, *one) for own in windows for one in own]))
         return [float(sum(next(scored)[0] for _ in own)) for own in windows]
-
-    def _windows(self, text: str) -> list[tuple[list[int], list[int]]]:
-        return [
-            make_disjoint_window(window)
-            for window in get_rolling_token_windows(
-                self.tok_encode(text, add_special_tokens=False), prefix_token=self.prefix_token_id,
-                max_seq_len=self.max_length, context_len=1,
-            )
-        ]  # fmt: skip
 
     def generate_until(self, requests: Iterable[Any], disable_tqdm: bool = False) -> list[str]:
         """Continue texts until one of their stop words, the end of the document, or `max_gen_toks` tokens.

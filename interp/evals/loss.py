@@ -1,7 +1,5 @@
 """Validation loss over a fixed held-out stream of tokens."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from jaxtyping import Float64, Integer
@@ -51,6 +49,6 @@ def _batches(
     tokens: Integer[np.ndarray, " stream"], n_ctx: int, batch_size: int
 ) -> list[Integer[np.ndarray, "batch pos"]]:
     whole = len(tokens) // n_ctx * n_ctx
-    batches = [*np.array_split(tokens[:whole].reshape(-1, n_ctx), range(batch_size, whole // n_ctx, batch_size))]
-    batches = [batch for batch in batches if len(batch)]
+    parts = np.array_split(tokens[:whole].reshape(-1, n_ctx), range(batch_size, whole // n_ctx, batch_size))
+    batches = [batch for batch in parts if len(batch)]
     return batches + ([tokens[None, whole:]] if len(tokens) - whole > 1 else [])

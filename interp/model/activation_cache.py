@@ -9,6 +9,8 @@ norm to a stack multiplies by w; its shift b is no component's, and `logit_bias`
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,24 +53,23 @@ class SymmetryBrokenCache(ActivationCache):
 
     def remove_batch_dim(self, batch_size: int | None = None) -> SymmetryBrokenCache:
         """Remove the batch dimension of a single row; the biases have none."""
-        biases = self._without_biases()
-        try:
+        with self._biases_aside():
             super().remove_batch_dim(batch_size)
-        finally:
-            self.cache_dict.update(biases)
         return self
 
     def apply_slice_to_batch_dim(self, batch_slice: Any) -> SymmetryBrokenCache:
         """Return a cache of some rows of the batch."""
-        biases = self._without_biases()
-        try:
+        with self._biases_aside() as biases:
             sliced = super().apply_slice_to_batch_dim(batch_slice)
-        finally:
-            self.cache_dict.update(biases)
         return SymmetryBrokenCache({**sliced.cache_dict, **biases}, self.model, sliced.has_batch_dim)
 
-    def _without_biases(self) -> dict[str, Tensor]:
-        return {name: self.cache_dict.pop(name) for name in list(self.cache_dict) if name.endswith(UNBATCHED)}
+    @contextmanager
+    def _biases_aside(self) -> Iterator[dict[str, Tensor]]:
+        biases = {name: self.cache_dict.pop(name) for name in list(self.cache_dict) if name.endswith(UNBATCHED)}
+        try:
+            yield biases
+        finally:
+            self.cache_dict.update(biases)
 
     def bias_constants(self, layer: int) -> Float[Tensor, "head_index d_model"] | None:
         """Return b_V W_O of a layer as this run added it; None if the run did not cache `hook_bias_v`."""
@@ -138,24 +139,22 @@ class SymmetryBrokenCache(ActivationCache):
         rows = self.apply_ln_to_stack(rows, layer, mlp_input, pos_slice) if apply_ln else rows
         return rows if project_output_onto is None else rows @ project_output_onto
 
-    def apply_ln_to_stack(self, residual_stack: Tensor, layer: int | None = None, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def apply_ln_to_stack(  # type: ignore[override]
+        self, residual_stack: Tensor, layer: int | None = None, mlp_input: bool = False, pos_slice: Any = None,
+        batch_slice: Any = None, has_batch_dim: bool = True, recompute_ln: bool = False,
+    ) -> Tensor:  # fmt: skip
         """Apply a norm to components, with the scale of the run and the norm's weight; arguments are TransformerLens'.
 
         The shift of the norm is left out, for it belongs to no component (with `recompute_ln` it is not: then each
         component is put through the norm as it is).
         """
-        normalized = super().apply_ln_to_stack(residual_stack, layer, *args, **kwargs)
-        if self._recomputes(layer, *args, **kwargs):
-            return normalized
-        return normalized * self._norm(layer, *args, **kwargs).w
+        normalized = super().apply_ln_to_stack(
+            residual_stack, layer, mlp_input, pos_slice, batch_slice, has_batch_dim, recompute_ln
+        )
+        norm = self._norm(layer, mlp_input)
+        return normalized if recompute_ln and norm is self.model.ln_final else normalized * norm.w
 
-    def _recomputes(
-        self, layer: int | None, mlp_input: bool = False, pos_slice: Any = None, batch_slice: Any = None,
-        has_batch_dim: bool = True, recompute_ln: bool = False,
-    ) -> bool:  # fmt: skip
-        return recompute_ln and layer in (None, -1, self.model.cfg.n_layers)
-
-    def _norm(self, layer: int | None, mlp_input: bool = False, *_: Any, **__: Any) -> Any:
+    def _norm(self, layer: int | None, mlp_input: bool = False) -> Any:
         if layer in (None, -1, self.model.cfg.n_layers):
             return self.model.ln_final
         block = self.model.blocks[layer]

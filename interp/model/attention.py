@@ -4,8 +4,6 @@ Axes: batch; pos (query_pos, key_pos in scores); head_index; d_model, d_head, d_
 A part computes an intermediate value in the open only while a hook is attached to it: you pay for what you hook.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -107,14 +105,20 @@ class Attention(nn.Module):
             past: keys and values of earlier positions, which grows by these; keys as scored, values with their bias.
         """
         q, k, v = self._project(x)
-        q, k, v = self._rotated(self.hook_q(q), self.hook_k(k), self.hook_v(v), positions)
+        q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
+        if self.cfg.positional == "rope":
+            how = self.cfg.rotary_dim, self.cfg.rotary_base, None if positions is None else positions.ids
+            q, k = self.hook_rot_q(rotate(q, *how)), self.hook_rot_k(rotate(k, *how))
         bias_q, bias_v = self.hook_bias_q(bias_q.to(q.dtype)), self.hook_bias_v(bias_v.to(v.dtype))
         k = through_aligned_hook(k, bias_q, self.hook_k_aligned)
         q = self.hook_q_biased(through_aligned_hook(q, bias_q, self.hook_q_aligned) + bias_q)
         v = self.hook_v_biased(through_aligned_hook(v, bias_v, self.hook_v_aligned) + bias_v)
         if past is not None:
             k, v = past.append(k, v)
-        return self._write(self.hook_z(self._attend(q, k, v, bias_q, positions)))
+        z = self.hook_z(self._attend(q, k, v, bias_q, positions))
+        if self.cfg.use_attn_result:
+            return self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O)).sum(2) + self.b_O
+        return self.out(z.flatten(2))
 
     def _project(self, x: AttentionInput) -> tuple[Tensor, Tensor, Tensor]:
         if isinstance(x, Tensor):
@@ -125,19 +129,11 @@ class Attention(nn.Module):
             q, k, v = (part + self.heads_in(i)[1] for i, part in enumerate(parts))
         return q, k, v
 
-    def _rotated(self, q: Tensor, k: Tensor, v: Tensor, positions: Positions | None) -> tuple[Tensor, Tensor, Tensor]:
-        if self.cfg.positional == "rope":
-            ids = None if positions is None else positions.ids
-            q = self.hook_rot_q(rotate(q, self.cfg.rotary_dim, self.cfg.rotary_base, ids))
-            k = self.hook_rot_k(rotate(k, self.cfg.rotary_dim, self.cfg.rotary_base, ids))
-        return q, k, v
-
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias_q: HeadBiases, positions: Positions | None) -> HeadVectors:
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [batch, head_index, pos, d_head]
         if not is_hooked(self.hook_bias_scores, self.hook_attn_scores, self.hook_pattern):
-            if positions is None:
-                return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=positions.visible).transpose(1, 2)
+            mask = None if positions is None else positions.visible
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None).transpose(1, 2)
         scores = q @ k.transpose(-1, -2) / self.cfg.attn_scale  # [batch, head_index, query_pos, key_pos]
         if is_hooked(self.hook_bias_scores):
             bias_scores = (k * bias_q[:, None]).sum(-1) / self.cfg.attn_scale  # [batch, head_index, key_pos]
@@ -148,11 +144,6 @@ class Attention(nn.Module):
         else:
             pattern = positions.softmax(self.hook_attn_scores(scores.masked_fill(~positions.visible, -torch.inf)))
         return (self.hook_pattern(pattern) @ v).transpose(1, 2)  # [batch, pos, head_index, d_head]
-
-    def _write(self, z: HeadVectors) -> Residual:
-        if not self.cfg.use_attn_result:
-            return self.out(z.flatten(2))
-        return self.hook_result(torch.einsum("bphd,hdm->bphm", z, self.W_O)).sum(2) + self.b_O
 
     def heads_in(self, part: int) -> tuple[Tensor, Tensor]:
         """Return views of the projection of queries (0), keys (1) or values (2) and of its learned bias.

@@ -5,8 +5,6 @@ break, every rank of a distributed run has the same bias, and a resumed run draw
 Source: Silverstein, Kunin, Shyam, arXiv 2601.22257.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, TypeVar
@@ -77,8 +75,7 @@ class Change(NamedTuple):
     """What `bias` put in the place of the biases: b_Q and b_V (None: left alone) of the heads in `where`."""
 
     where: Heads
-    source: BiasSource | None
-    values: tuple[Tensor | None, Tensor | None]
+    values: tuple[BiasSource | Tensor | None, BiasSource | Tensor | None]
 
 
 class BiasControl:
@@ -136,10 +133,13 @@ class BiasControl:
             InterpError: a layer or head that is not there, or a tensor of another shape.
         """
         where = self._heads_at(layers, heads)
-        change = self._change(where, bias)
+        query, value = (
+            (bias, bias) if isinstance(bias, str | None) else (bias, None) if isinstance(bias, Tensor) else bias
+        )
+        change = Change(where, (self._fitting(query), self._fitting(value)))
         before = self.bias_changes, self.bias_scale.clone()
         try:
-            self.bias_changes = (*self.bias_changes, change) if change else self.bias_changes
+            self.bias_changes = (*self.bias_changes, change)
             self.bias_scale.copy_(torch.where(where, self.bias_scale * scale, self.bias_scale))
             yield self
         finally:
@@ -148,9 +148,10 @@ class BiasControl:
 
     def _in_force(self, which: int, head_bias: HeadBias, source: BiasSource) -> Biases:
         bias = head_bias(source)
-        for change in self.bias_changes:
-            value = head_bias(change.source) if change.source else change.values[which]
-            bias = bias if value is None else torch.where(change.where, value, bias)
+        for where, values in self.bias_changes:
+            value = values[which]
+            if value is not None:
+                bias = torch.where(where, head_bias(value) if isinstance(value, str) else value, bias)
         return bias * self.bias_scale
 
     def _heads_at(self, layers: Sequence[int] | None, heads: Sequence[int] | None) -> Heads:
@@ -165,17 +166,9 @@ class BiasControl:
         where[rows[:, None], columns[None, :]] = True
         return where
 
-    def _change(self, where: Heads, bias: Replacement | None) -> Change | None:
-        if bias is None:
-            return None
-        if isinstance(bias, str):
-            return Change(where, bias, (None, None))
-        query, value = (bias, None) if isinstance(bias, Tensor) else bias
-        return Change(where, None, (self._fitting(query), self._fitting(value)))
-
-    def _fitting(self, bias: Tensor | None) -> Tensor | None:
-        if bias is None:
-            return None
+    def _fitting(self, bias: BiasSource | Tensor | None) -> BiasSource | Tensor | None:
+        if not isinstance(bias, Tensor):
+            return bias
         shape = (self.cfg.n_layers, self.cfg.n_heads, self.cfg.d_head)
         try:
             return bias.to(self.bias_scale).expand(shape)

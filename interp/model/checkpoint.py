@@ -4,8 +4,6 @@ One lies anywhere, in `checkpoints/` under its name, or on the Hugging Face hub 
 place and moved there when it is whole. Reading validates everything before a model exists.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError, few, nearest
 from interp.files import read_json, writing
@@ -85,10 +82,15 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
     """
     target, folder = choose_device(device), find_checkpoint(path_or_name)
     config = _read_config(folder)
-    model = HookedSymmetryBrokenTransformer(ModelConfig.from_dict(config["model"]), _read_tokenizer(folder))
-    _check_vocabulary(model, folder)
-    weights = _read_weights(folder / "model.safetensors", model.state_dict())
-    model.load_state_dict(weights)
+    cfg, vocabulary = ModelConfig.from_dict(config["model"]), folder / "tokenizer.json"
+    tokenizer = load_tokenizer(vocabulary) if vocabulary.is_file() else None
+    if tokenizer is not None and len(tokenizer) > cfg.d_vocab:
+        raise InterpError(
+            f"The tokenizer in {folder} has {len(tokenizer)} tokens, the model only {cfg.d_vocab}; they do not belong "
+            "together."
+        )
+    model = HookedSymmetryBrokenTransformer(cfg, tokenizer)
+    model.load_state_dict(_read_weights(folder / "model.safetensors", model.state_dict()))
     return model.to(target).eval()
 
 
@@ -156,19 +158,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} has format {config['format']}; this version reads up to {FORMAT}: install a newer version of interp."
         )
     return config
-
-
-def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
-    path = folder / "tokenizer.json"
-    return load_tokenizer(path) if path.is_file() else None
-
-
-def _check_vocabulary(model: HookedSymmetryBrokenTransformer, folder: Path) -> None:
-    if model.tokenizer is not None and len(model.tokenizer) > model.cfg.d_vocab:
-        raise InterpError(
-            f"The tokenizer in {folder} has {len(model.tokenizer)} tokens, the model only {model.cfg.d_vocab}; "
-            "they do not belong together."
-        )
 
 
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """What the weights alone say: per head and stacked over layers, TransformerLens' circuits, and those of the biases."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from typing import Literal
 
 import pandas as pd
@@ -21,31 +20,37 @@ HEAD_WEIGHTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
 MLP_WEIGHTS = ("W_in", "b_in", "W_out", "b_out")
 
 
-class WeightAccessors:
-    """The accessors of a model with `blocks`, `embed`, `cfg`; per head and stacked over layers.
+class Circuits(BiasControl, TokenMethods):
+    """The weights of a model, per head and stacked over layers, its circuits `QK`, `OV`, and those of its biases.
 
     `b_Q`, `b_K`, `b_V` are the *learned* biases of the projections (beta_Q ...); the unlearned ones are `bias_q`, `bias_v`.
     """
 
     cfg: ModelConfig
+    ln_final: LayerNorm
+    get_parameter: Callable[[str], nn.Parameter]
     blocks: nn.ModuleList
     embed: nn.Embedding
     pos_embed: nn.Embedding  # only with learned positions
 
-    @property
-    def W_Q(self) -> Float[Tensor, "layer head_index d_model d_head"]:
-        """Query projections."""
-        return self._stack_heads(0)[0]
-
-    @property
-    def W_K(self) -> Float[Tensor, "layer head_index d_model d_head"]:
-        """Key projections."""
-        return self._stack_heads(1)[0]
-
-    @property
-    def W_V(self) -> Float[Tensor, "layer head_index d_model d_head"]:
-        """Value projections."""
-        return self._stack_heads(2)[0]
+    W_Q = property(lambda self: self._heads(0)[0], doc="Query projections, [layer, head_index, d_model, d_head].")
+    W_K = property(lambda self: self._heads(1)[0], doc="Key projections, [layer, head_index, d_model, d_head].")
+    W_V = property(lambda self: self._heads(2)[0], doc="Value projections, [layer, head_index, d_model, d_head].")
+    b_Q = property(lambda self: self._heads(0)[1], doc="Learned query biases beta_Q, [layer, head_index, d_head].")
+    b_K = property(lambda self: self._heads(1)[1], doc="Learned key biases, alike; they cancel in the softmax.")
+    b_V = property(lambda self: self._heads(2)[1], doc="Learned value biases beta_V, [layer, head_index, d_head].")
+    b_O = property(lambda self: self._stack("attn.out.bias"), doc="Output biases of attention, [layer, d_model].")
+    W_in = property(
+        lambda self: self._stack("mlp.fc_in.weight").mT, doc="First maps of the MLPs, [layer, d_model, d_mlp]."
+    )
+    W_out = property(lambda self: self._stack("mlp.fc_out.weight").mT, doc="Second maps, [layer, d_mlp, d_model].")
+    b_in = property(lambda self: self._stack("mlp.fc_in.bias"), doc="Biases of the first maps, [layer, d_mlp].")
+    b_out = property(lambda self: self._stack("mlp.fc_out.bias"), doc="Biases of the second maps, [layer, d_model].")
+    W_E = property(lambda self: self.embed.weight, doc="Token embeddings, [d_vocab, d_model].")
+    W_U = property(lambda self: self.W_E.T, doc="Unembedding, tied to the token embeddings, [d_model, d_vocab].")
+    b_U = property(
+        lambda self: self.W_E.new_zeros(len(self.W_E)), doc="Unembedding bias, [d_vocab]; there is none: zeros."
+    )
 
     @property
     def W_O(self) -> Float[Tensor, "layer head_index d_head d_model"]:
@@ -55,61 +60,6 @@ class WeightAccessors:
         return weight.permute(0, 2, 3, 1)
 
     @property
-    def b_Q(self) -> Float[Tensor, "layer head_index d_head"]:
-        """Learned query biases beta_Q."""
-        return self._stack_heads(0)[1]
-
-    @property
-    def b_K(self) -> Float[Tensor, "layer head_index d_head"]:
-        """Learned key biases; they cancel in the softmax."""
-        return self._stack_heads(1)[1]
-
-    @property
-    def b_V(self) -> Float[Tensor, "layer head_index d_head"]:
-        """Learned value biases beta_V."""
-        return self._stack_heads(2)[1]
-
-    @property
-    def b_O(self) -> Float[Tensor, "layer d_model"]:
-        """Output biases of attention."""
-        return self._stack("attn.out.bias")
-
-    @property
-    def W_in(self) -> Float[Tensor, "layer d_model d_mlp"]:
-        """First maps of the MLPs."""
-        return self._stack("mlp.fc_in.weight").transpose(-1, -2)
-
-    @property
-    def W_out(self) -> Float[Tensor, "layer d_mlp d_model"]:
-        """Second maps of the MLPs."""
-        return self._stack("mlp.fc_out.weight").transpose(-1, -2)
-
-    @property
-    def b_in(self) -> Float[Tensor, "layer d_mlp"]:
-        """Biases of the first maps."""
-        return self._stack("mlp.fc_in.bias")
-
-    @property
-    def b_out(self) -> Float[Tensor, "layer d_model"]:
-        """Biases of the second maps."""
-        return self._stack("mlp.fc_out.bias")
-
-    @property
-    def W_E(self) -> Float[Tensor, "d_vocab d_model"]:
-        """Token embeddings."""
-        return self.embed.weight
-
-    @property
-    def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
-        """Unembedding, tied to the token embeddings."""
-        return self.W_E.T
-
-    @property
-    def b_U(self) -> Float[Tensor, " d_vocab"]:
-        """Unembedding bias; this architecture has none."""
-        return self.W_E.new_zeros(self.W_E.shape[0])
-
-    @property
     def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
         """Learned position embeddings; zeros with RoPE."""
         if self.cfg.positional == "learned":
@@ -117,44 +67,30 @@ class WeightAccessors:
         return self.W_E.new_zeros(self.cfg.n_ctx, self.cfg.d_model)
 
     def _stack(self, path: str) -> Tensor:
-        return shared_stack([block.get_parameter(path) for block in self.blocks])
+        """Return a parameter of every block as one tensor [layer, ...] that shares their memory.
 
-    def _stack_heads(self, part: int) -> tuple[Tensor, Tensor]:
-        """Return the projections of queries (0), keys (1) or values (2) and their learned biases."""
-        cfg = self.cfg
-        shape = (cfg.n_layers, 3, cfg.n_heads, cfg.d_head)
-        weight, bias = (
-            self._stack("attn.qkv.weight").view(*shape, cfg.d_model),
-            self._stack("attn.qkv.bias").view(shape),
+        The first call lays them out side by side; training, checkpoints and optimizers keep seeing the same parameters.
+        The result takes no part in autograd.
+        """
+        parameters = [block.get_parameter(path) for block in self.blocks]
+        first, size = parameters[0].data, parameters[0].numel()
+        storage = first.untyped_storage().data_ptr()
+        side_by_side = all(
+            p.untyped_storage().data_ptr() == storage and p.storage_offset() == first.storage_offset() + index * size
+            for index, p in enumerate(parameters)
         )
-        return weight[:, part].transpose(-1, -2), bias[:, part]
+        if not side_by_side:
+            together = torch.stack([p.data for p in parameters])
+            for parameter, row in zip(parameters, together, strict=True):
+                parameter.data = row
+            return together
+        return first.as_strided((len(parameters), *first.shape), (size, *first.stride()))
 
-
-def shared_stack(parameters: list[nn.Parameter]) -> Tensor:
-    """Return equally shaped parameters as one tensor [layer, ...] that shares their memory.
-
-    The first call lays them out side by side; training, checkpoints and optimizers keep seeing the same parameters.
-    The result takes no part in autograd.
-    """
-    first, size = parameters[0].data, parameters[0].numel()
-    storage = first.untyped_storage().data_ptr()
-    side_by_side = all(
-        p.untyped_storage().data_ptr() == storage and p.storage_offset() == first.storage_offset() + index * size
-        for index, p in enumerate(parameters)
-    )
-    if not side_by_side:
-        together = torch.stack([p.data for p in parameters])
-        for parameter, row in zip(parameters, together, strict=True):
-            parameter.data = row
-        return together
-    return first.as_strided((len(parameters), *first.shape), (size, *first.stride()))
-
-
-class Circuits(BiasControl, WeightAccessors, TokenMethods):
-    """`QK`, `OV`, `bias_QK`, `bias_OV`, `accumulated_bias`, ... of a model with weight accessors and biases."""
-
-    ln_final: LayerNorm
-    blocks: nn.ModuleList
+    def _heads(self, part: int) -> tuple[Tensor, Tensor]:
+        """Return the projections of queries (0), keys (1) or values (2) and their learned biases."""
+        cfg, weight, bias = self.cfg, self._stack("attn.qkv.weight"), self._stack("attn.qkv.bias")
+        shape = (cfg.n_layers, 3, cfg.n_heads, cfg.d_head)
+        return weight.view(*shape, cfg.d_model)[:, part].mT, bias.view(shape)[:, part]
 
     @property
     def QK(self) -> FactoredMatrix:
@@ -205,8 +141,7 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
         """
         norms = [block.get_submodule("ln1") for block in self.blocks]
         embedded = torch.stack([norm.normalize(self.W_E) for norm in norms if isinstance(norm, LayerNorm)])
-        scores = torch.einsum("lhm,lvm->lhv", self.bias_QK, embedded)
-        return scores / self.cfg.attn_scale
+        return torch.einsum("lhm,lvm->lhv", self.bias_QK, embedded) / self.cfg.attn_scale
 
     def bias_top_tokens(self, layer: int, head: int, k: int = 10) -> pd.DataFrame:
         """Return the k tokens a head's bias raises most and the k it lowers most, by `bias_QK_embed`.
@@ -220,11 +155,9 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
         scores = self.bias_QK_embed()[layer, head].detach().float()
         scores, order = (scores - scores.mean()).sort(descending=True)
         k = min(k, len(order) // 2)
-        chosen = torch.cat([order[:k], order[len(order) - k :]])
-        values = torch.cat([scores[:k], scores[len(order) - k :]])
-        return pd.DataFrame(
-            {"token": self._str_tokens(chosen), "token_index": chosen.tolist(), "score": values.tolist()}
-        )
+        chosen, values = (torch.cat([both[:k], both[len(order) - k :]]) for both in (order, scores))
+        tokens = self._str_tokens(chosen)
+        return pd.DataFrame({"token": tokens, "token_index": chosen.tolist(), "score": values.tolist()})
 
     def accumulated_bias(
         self, layer: int, mlp_input: bool = False, include_mlp_biases: bool = True
@@ -250,7 +183,7 @@ class Circuits(BiasControl, WeightAccessors, TokenMethods):
         return [f"L{layer}H{head}" for layer in range(self.cfg.n_layers) for head in range(self.cfg.n_heads)]
 
     def tokens_to_residual_directions(
-        self, tokens: str | int | Int[Tensor, ...]
+        self, tokens: str | int | Int[Tensor, "..."]
     ) -> Float[Tensor, " d_model"] | Float[Tensor, "*tokens d_model"]:
         """Return the directions whose product with the normalized residual stream are these tokens' logits.
 

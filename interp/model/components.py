@@ -3,8 +3,6 @@
 Axes as in `attention`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -80,12 +78,8 @@ class MLP(nn.Module):
     def forward(self, x: Residual) -> Residual:
         """Return what the layer writes to the residual stream; x is the normalized residual stream."""
         pre = self.hook_pre(self.fc_in(x))
-        return self.fc_out(self.hook_post(self._activate(pre)))
-
-    def _activate(self, pre: Float[Tensor, "batch pos d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
-        if self.slope is None:
-            return F.gelu(pre, approximate=self.approximate)
-        return prelu(pre, self.slope)
+        post = F.gelu(pre, approximate=self.approximate) if self.slope is None else prelu(pre, self.slope)
+        return self.fc_out(self.hook_post(post))
 
     W_in = property(lambda self: self.fc_in.weight.T, doc="[d_model, d_mlp], a view")
     W_out = property(lambda self: self.fc_out.weight.T, doc="[d_mlp, d_model], a view")

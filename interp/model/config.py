@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
 from typing import Any, Literal, get_args
 
 import torch
@@ -96,9 +97,15 @@ class ModelConfig:
             raise InterpError(f"{self.n_heads} heads do not divide d_model {self.d_model}; choose n_heads that does.")
         _check_choice("activation", self.activation, get_args(Activation))
         _check_choice("positional", self.positional, get_args(Positional))
-        self._check_rotary()
-        for name in ("q", "v"):
-            self._check_profiles(name, getattr(self, name))
+        if self.positional == "rope":
+            self.rotary_dim = self.rotary_dim or self.d_head // 2
+            if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.d_head:
+                limit = f"it must be even and between 2 and d_head {self.d_head}"
+                raise InterpError(f"rotary_dim is {self.rotary_dim}; {limit}.")
+        for name, part in product(("q", "v"), ("mean", "std")):
+            found = len(getattr(self, name).profile(part, self.d_head))
+            if found != self.d_head:
+                raise InterpError(f"The {part} of the {name} bias has {found} numbers; d_head is {self.d_head}.")
 
     @property
     def d_head(self) -> int:
@@ -151,21 +158,6 @@ class ModelConfig:
         biases = {name: _bias_from(name, values[name]) for name in ("q", "v") if name in values}
         return _build(cls, {**values, **biases})
 
-    def _check_rotary(self) -> None:
-        if self.positional != "rope":
-            return
-        self.rotary_dim = self.rotary_dim or self.d_head // 2
-        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.d_head:
-            raise InterpError(
-                f"rotary_dim is {self.rotary_dim}; it must be even and between 2 and d_head {self.d_head}."
-            )
-
-    def _check_profiles(self, name: str, bias: BiasConfig) -> None:
-        for part in ("mean", "std"):
-            found = len(bias.profile(part, self.d_head))
-            if found != self.d_head:
-                raise InterpError(f"The {part} of the {name} bias has {found} numbers; d_head is {self.d_head}.")
-
 
 def _numbers(value: Profile) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
@@ -212,11 +204,9 @@ def preset(name: str, variant: str = "symmetric", **changes: Any) -> ModelConfig
     Raises:
         InterpError: an unknown size or variant, with the nearest known name.
     """
-    if name not in SIZES:
-        raise InterpError(f"There is no preset {name!r}; choose one of {', '.join(SIZES)}{nearest(name, SIZES)}")
-    if variant not in VARIANTS:
-        known = ", ".join(VARIANTS)
-        raise InterpError(f"There is no variant {variant!r}; choose one of {known}{nearest(variant, VARIANTS)}")
+    for kind, given, known in (("preset", name, tuple(SIZES)), ("variant", variant, tuple(VARIANTS))):
+        if given not in known:
+            raise InterpError(f"There is no {kind} {given!r}; choose one of {', '.join(known)}{nearest(given, known)}")
     n_layers, n_heads, d_model, n_ctx, d_vocab = SIZES[name]
     query, value = VARIANTS[variant]
     config = ModelConfig(

@@ -1,7 +1,5 @@
 """This process among others: `torchrun` and `accelerate launch` tell each its number through the environment."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,10 +54,7 @@ class World:
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of `values` over the processes."""
-        if self.size > 1:
-            dist.all_reduce(values)
-            values = values / self.size
-        return values
+        return self.sum(values) / self.size if self.size > 1 else values
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over the processes."""

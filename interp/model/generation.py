@@ -1,7 +1,5 @@
 """Text out of a model: greedy or sampled continuation, with cached keys and values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -65,7 +63,14 @@ class Generation(TokenMethods):
         self._check_prompt(tokens, mask, max_new_tokens)
         sampling = {"top_k": top_k, "top_p": top_p, "freq_penalty": freq_penalty}
         sampling["temperature"] = temperature if do_sample else 0.0
-        stop = self._stop_tokens(eos_token_id).to(tokens) if stop_at_eos else None
+        stop = None
+        if stop_at_eos:
+            if eos_token_id is None and self.tokenizer is None:
+                raise InterpError(
+                    "This model has no tokenizer to say what ends a text; give eos_token_id, or stop_at_eos=False."
+                )
+            ends = self.need_tokenizer().eos_token_id if eos_token_id is None else eos_token_id
+            stop = torch.tensor(ends if isinstance(ends, list) else [ends]).to(tokens)
         steps = track(
             range(max_new_tokens), "Generating", console=Console(stderr=True), disable=not verbose, transient=True
         )
@@ -73,7 +78,10 @@ class Generation(TokenMethods):
             if seed is not None:
                 torch.manual_seed(seed)
             tokens = self._continue(tokens, mask, steps, sampling, stop, use_past_kv_cache)
-        return self._as_asked(tokens, input, return_type)
+        if return_type == "tokens" or (return_type == "input" and isinstance(input, Tensor)):
+            return tokens
+        texts = [str(self.need_tokenizer().decode(row, skip_special_tokens=True)) for row in tokens]
+        return texts if isinstance(input, list) or len(texts) > 1 else texts[0]
 
     def _continue(
         self, tokens: Tensor, mask: Tensor, steps: Iterable[int], sampling: dict[str, Any], stop: Tensor | None,
@@ -106,17 +114,3 @@ class Generation(TokenMethods):
                 f"The prompt has {length} tokens, and {max_new_tokens} more exceed n_ctx {n_ctx}; shorten the prompt or "
                 f"give max_new_tokens of at most {max(n_ctx - length, 0)}."
             )
-
-    def _stop_tokens(self, eos_token_id: int | list[int] | None) -> Int[Tensor, " token"]:
-        if eos_token_id is None and self.tokenizer is None:
-            raise InterpError(
-                "This model has no tokenizer to say what ends a text; give eos_token_id, or stop_at_eos=False."
-            )
-        found = self.need_tokenizer().eos_token_id if eos_token_id is None else eos_token_id
-        return torch.tensor(found if isinstance(found, list) else [found])
-
-    def _as_asked(self, tokens: Tensor, input: str | list[str] | Tensor, return_type: str) -> str | list[str] | Tensor:
-        if return_type == "tokens" or (return_type == "input" and isinstance(input, Tensor)):
-            return tokens
-        texts = [str(self.need_tokenizer().decode(row, skip_special_tokens=True)) for row in tokens]
-        return texts if isinstance(input, list) or len(texts) > 1 else texts[0]

@@ -1,7 +1,5 @@
 """Running with hooks and caches: TransformerLens' methods, with wrong names refused and switched hook points named."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -135,28 +133,23 @@ class HookMethods(HookedRootModule):
         return switch if switch and not getattr(self.cfg, switch) else None
 
     def _checked(self, names: Any) -> Any:
-        """Return names or filters with short names written out.
-
-        Raises:
-            InterpError: one of them cannot fire.
-        """
+        """Return names or filters with short names written out, refusing one that cannot fire."""
         if names is None:
             return None
         if isinstance(names, str):
-            return self._checked_name(full_name(names))
+            name = full_name(names)
+            if name not in self.hook_dict:
+                raise InterpError(
+                    f"There is no hook point {name!r}{nearest(name, self.hook_dict)} See model.hook_dict."
+                )
+            if switch := self._switched_off(name):
+                raise InterpError(f"{name!r} does not fire while {switch} is off; call model.set_{switch}(True) first.")
+            return name
         if callable(names):
             if not any(map(names, self.hook_dict)):
                 raise InterpError("The names filter matches no hook point; see model.hook_dict for the names.")
             return names
         return [self._checked(name) for name in names]
-
-    def _checked_name(self, name: str) -> str:
-        if name not in self.hook_dict:
-            raise InterpError(f"There is no hook point {name!r}{nearest(name, self.hook_dict)} See model.hook_dict.")
-        switch = self._switched_off(name)
-        if switch:
-            raise InterpError(f"{name!r} does not fire while {switch} is off; call model.set_{switch}(True) first.")
-        return name
 
 
 def is_hooked(*hooks: HookPoint) -> bool:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 from transformer_lens.utilities.tokenize_utils import get_attention_mask
@@ -52,7 +53,7 @@ class TokenMethods:
         tokens = self._padded(rows, padding_side)[0]
         return tokens.to(self.embed.weight.device) if move_to_device else tokens
 
-    def to_string(self, tokens: Int[Tensor, ...] | list[int]) -> str | list[str]:
+    def to_string(self, tokens: Int[Tensor, "..."] | list[int]) -> str | list[str]:
         """Return the text of one row of tokens, or a list of texts for [batch, pos]."""
         rows = torch.as_tensor(tokens)
         if rows.ndim == 2:
@@ -60,7 +61,7 @@ class TokenMethods:
         return str(self.need_tokenizer().decode(rows.flatten()))
 
     def to_str_tokens(
-        self, input: str | list[str] | Int[Tensor, ...], prepend_bos: bool | None = None
+        self, input: str | list[str] | Int[Tensor, "..."], prepend_bos: bool | None = None
     ) -> list[str] | list[list[str]]:
         """Return each token of a text, or of one row of tokens, as a string; of a list of texts, a list for each."""
         if isinstance(input, list):
@@ -101,7 +102,7 @@ class TokenMethods:
             raise InterpError(f"{single_token!r} does not occur in these {len(row)} tokens; see model.to_str_tokens.")
         return found[0] if mode == "first" else found[-1]
 
-    def _str_tokens(self, tokens: Int[Tensor, ...]) -> list[str]:
+    def _str_tokens(self, tokens: Int[Tensor, "..."]) -> list[str]:
         return [str(self.need_tokenizer().decode([index])) for index in tokens.flatten().tolist()]
 
     def _rows(self, texts: list[str], prepend_bos: bool | None) -> list[list[int]]:
@@ -115,15 +116,10 @@ class TokenMethods:
         self, rows: list[list[int]], side: PaddingSide | None
     ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
         """Return rows of tokens as a rectangle, and its attention mask."""
-        tokenizer = self.need_tokenizer()
-        pos = max(map(len, rows))
-        tokens = torch.full((len(rows), pos), special_index(tokenizer.pad_token_id), dtype=torch.long)
-        mask = torch.zeros(len(rows), pos, dtype=torch.long)
-        for index, row in enumerate(rows):
-            left = pos - len(row) if (side or tokenizer.padding_side) == "left" else 0
-            tokens[index, left : left + len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[index, left : left + len(row)] = 1
-        return tokens, mask
+        tokenizer, texts = self.need_tokenizer(), [torch.tensor(row, dtype=torch.long) for row in rows]
+        pad, at = special_index(tokenizer.pad_token_id), side or tokenizer.padding_side
+        mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True, padding_side=at)
+        return pad_sequence(texts, batch_first=True, padding_value=pad, padding_side=at), mask
 
     def _tokens_of(
         self, input: str | list[str] | Tensor, prepend_bos: bool | None, side: PaddingSide | None
@@ -194,13 +190,14 @@ def init_cache(cfg: ModelConfig, batch: int, device: torch.device, dtype: torch.
 
 
 def positions_of(
-    batch: int, pos: int, device: torch.device, mask: Mask | None, past: TransformerLensKeyValueCache | None, n_ctx: int
+    input: Tensor, mask: Mask | None, past: TransformerLensKeyValueCache | None, n_ctx: int
 ) -> Positions | None:
-    """Return where the tokens stand; None stands for the plain case, no padding and no past.
+    """Return where the tokens of an input [batch, pos, ...] stand; None is the plain case, no padding and no past.
 
     Raises:
         InterpError: a mask of another shape, or more positions than n_ctx with the past.
     """
+    batch, pos = input.shape[:2]
     if mask is not None and mask.shape != (batch, pos):
         raise InterpError(f"attention_mask has shape {list(mask.shape)}; the tokens have {[batch, pos]}.")
     before = 0 if past is None else past.previous_attention_mask.shape[1]
@@ -209,7 +206,7 @@ def positions_of(
         raise InterpError(f"The input has {before + pos} positions{history}; this model has n_ctx {n_ctx}: pass fewer.")
     if mask is None and past is None:
         return None
-    mask = torch.ones(batch, pos, dtype=torch.int, device=device) if mask is None else mask
+    mask = torch.ones(batch, pos, dtype=torch.int, device=input.device) if mask is None else mask
     if past is None:
         return Positions.of(mask)
     return Positions.of(past.append_attention_mask(mask)).last(pos)

@@ -130,25 +130,27 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         if start_at_layer is None:
             tokens, known = self._tokens_of(input, prepend_bos, padding_side)
             attention_mask = known if attention_mask is None else attention_mask
-            positions = self._positions(tokens, attention_mask, past_kv_cache)
+            positions = positions_of(tokens, attention_mask, past_kv_cache, self.cfg.n_ctx)
             residual = self._embed(tokens, positions)
         elif isinstance(input, Tensor):
-            residual, positions = input, self._positions(input, attention_mask, past_kv_cache)
+            residual, positions = input, positions_of(input, attention_mask, past_kv_cache, self.cfg.n_ctx)
         else:
             raise InterpError("start_at_layer takes the residual stream [batch, pos, d_model], not text.")
-        residual = self._run_blocks(
-            residual, slice(start_at_layer, stop_at_layer), positions, past_kv_cache, bias_scale
-        )
+        bias_q, bias_v = self.biases_in_force()
+        if bias_scale is not None:
+            bias_q, bias_v = bias_q * bias_scale, bias_v * bias_scale
+        for index in range(self.cfg.n_layers)[start_at_layer:stop_at_layer]:
+            past = None if past_kv_cache is None else past_kv_cache[index]
+            residual = self.blocks[index](residual, bias_q[index], bias_v[index], positions, past)
         if stop_at_layer is not None:
             return residual
         logits = self.unembed(self.ln_final(residual))  # [batch, pos, d_vocab]
-        return self._returned(logits, tokens, attention_mask, return_type, loss_per_token)
-
-    def _positions(
-        self, input: Tensor, mask: Mask | None, past: TransformerLensKeyValueCache | None
-    ) -> Positions | None:
-        batch, pos = input.shape[:2]
-        return positions_of(batch, pos, input.device, mask, past, self.cfg.n_ctx)
+        if return_type in (None, "logits"):
+            return logits if return_type else None
+        if tokens is None:
+            raise InterpError("A loss needs to know the tokens; pass tokens=... beside the residual stream.")
+        loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)
+        return loss if return_type == "loss" else (logits, loss)
 
     def _embed(self, tokens: Tensor, positions: Positions | None) -> Float[Tensor, "batch pos d_model"]:
         embedded = self.hook_embed(self.embed(tokens))
@@ -161,32 +163,6 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             places = places.clone() if is_hooked(self.hook_pos_embed) else places
             embedded = embedded + self.hook_pos_embed(places)
         return F.dropout(embedded, self.cfg.dropout, self.training and self.cfg.dropout > 0)
-
-    def _run_blocks(
-        self,
-        residual: Float[Tensor, "batch pos d_model"],
-        layers: slice,
-        positions: Positions | None,
-        past: TransformerLensKeyValueCache | None,
-        bias_scale: float | Tensor | None,
-    ) -> Float[Tensor, "batch pos d_model"]:
-        bias_q, bias_v = self.biases_in_force()
-        if bias_scale is not None:
-            bias_q, bias_v = bias_q * bias_scale, bias_v * bias_scale
-        for index in range(self.cfg.n_layers)[layers]:
-            entry = None if past is None else past[index]
-            residual = self.blocks[index](residual, bias_q[index], bias_v[index], positions, entry)
-        return residual
-
-    def _returned(
-        self, logits: Tensor, tokens: Tensor | None, mask: Mask | None, return_type: ReturnType, loss_per_token: bool
-    ) -> Any:
-        if return_type in (None, "logits"):
-            return logits if return_type else None
-        if tokens is None:
-            raise InterpError("A loss needs to know the tokens; pass tokens=... beside the residual stream.")
-        loss = self.loss_fn(logits, tokens, mask, loss_per_token)
-        return loss if return_type == "loss" else (logits, loss)
 
     def loss_fn(
         self,

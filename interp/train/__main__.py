@@ -9,8 +9,6 @@ torchrun --nproc-per-node 8 -m interp.train --preset gpt2-124m --corpus shards/ 
 python -m interp.train plot runs/mine runs/tiny-bqbv
 """
 
-from __future__ import annotations
-
 import webbrowser
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Training batches as a pure function of (seed, step), so that a run can start at any step."""
 
-from __future__ import annotations
-
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np

@@ -21,8 +21,6 @@ among the dimensions that do not rotate. Only those components of J are conserve
 Source: Silverstein, Kunin, Shyam, arXiv 2601.22257; Noether's theorem.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,11 +38,7 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 BUFFERS = ("momentum_buffer", "exp_avg")  # what optimizers call their momentum
 
 Charge = Float[Tensor, "layer head_index d_head d_head"]
-
-HeadMatrices = Float[Tensor, "head_index d_head d_head"]
-
 HeadRows = Float[Tensor, "head_index d_head _"]
-
 Read = Callable[[str], Tensor]  # from a parameter's name to its value or momentum
 
 
@@ -88,19 +82,22 @@ def noether_charges(model: HookedSymmetryBrokenTransformer, momenta: Mapping[str
     def position(name: str) -> Tensor:
         return _whole(parameters[name])
 
-    layers = [_charges(model.cfg, layer, velocity, position) for layer in range(model.cfg.n_layers)]
+    layers = []
+    for layer in range(model.cfg.n_layers):
+        pairs = zip(_sectors(model.cfg, layer, velocity), _sectors(model.cfg, layer, position), strict=True)
+        products = [p @ x.mT for p, x in pairs]
+        layers.append([product - product.mT for product in products])
     qk, vo = (torch.stack(sector) for sector in zip(*layers, strict=True))
     return NoetherCharges(qk * conserved_components(model.cfg).to(qk.device), vo)
 
 
 def conserved_components(cfg: ModelConfig) -> Bool[Tensor, "d_head d_head"]:
     """Return which components of a Q-K charge the symmetric model conserves; with RoPE not all."""
-    if cfg.positional != "rope":
-        return torch.ones(cfg.d_head, cfg.d_head, dtype=torch.bool)
+    rotary_dim = cfg.rotary_dim if cfg.positional == "rope" else 0
     mask = torch.zeros(cfg.d_head, cfg.d_head, dtype=torch.bool)
-    mask[cfg.rotary_dim :, cfg.rotary_dim :] = True
-    first = torch.arange(cfg.rotary_dim // 2)
-    second = first + cfg.rotary_dim // 2
+    mask[rotary_dim:, rotary_dim:] = True
+    first = torch.arange(rotary_dim // 2)
+    second = first + rotary_dim // 2
     mask[first, second] = mask[second, first] = True
     return mask
 
@@ -121,8 +118,7 @@ def charge_row(model: HookedSymmetryBrokenTransformer, optimizer: torch.optim.Op
     Call it after a step. Numbers have 6 significant digits. With AdamW and SOAP they come from the averaged gradient: a
     quantity to watch, but one that no symmetry conserves.
     """
-    buffers = _buffers(model, optimizer)  # whose sign no norm depends on
-    if not buffers:
+    if not (buffers := _buffers(model, optimizer)):  # whose sign no norm depends on
         return {}
     charges = noether_charges(model, buffers)
     return {"qk": _compact(charges.qk), "vo": _compact(charges.vo)}
@@ -136,13 +132,6 @@ def _buffers(model: HookedSymmetryBrokenTransformer, optimizer: torch.optim.Opti
     key = _momentum_name(optimizer)
     states = {name: optimizer.state.get(parameter, {}) for name, parameter in model.named_parameters()}
     return {name: state[key] for name, state in states.items() if state.get(key) is not None}
-
-
-def _charges(cfg: ModelConfig, layer: int, velocity: Read, position: Read) -> list[HeadMatrices]:
-    """Return P X^T - X P^T of both sectors of a layer."""
-    pairs = zip(_sectors(cfg, layer, velocity), _sectors(cfg, layer, position), strict=True)
-    products = [p @ x.mT for p, x in pairs]
-    return [product - product.mT for product in products]
 
 
 def _sectors(cfg: ModelConfig, layer: int, value: Read) -> tuple[HeadRows, HeadRows]:

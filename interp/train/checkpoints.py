@@ -4,8 +4,6 @@ Batches and biases are functions of (seed, step), so model, optimizer, the rando
 are the whole state. A folder appears under its name only when it is whole; the newest that can be read is used.
 """
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any
@@ -55,14 +53,11 @@ def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Opti
     targets = model.state_dict()
     model.load_state_dict({name: like(value, targets[name]) for name, value in state["model"].items()})
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    saved = state["optimizer"]
-    optimizer.load_state_dict({
-        **saved,
-        "state": {
-            index: {key: like(v, parameters[index]) if torch.is_tensor(v) else v for key, v in values.items()}
-            for index, values in saved["state"].items()
-        },
-    })  # fmt: skip
+    laid_out = {
+        index: {key: like(v, parameters[index]) if torch.is_tensor(v) else v for key, v in values.items()}
+        for index, values in state["optimizer"]["state"].items()
+    }
+    optimizer.load_state_dict({**state["optimizer"], "state": laid_out})
     if len(state["random"]) == world.size:
         torch.set_rng_state(state["random"][world.rank][0])
         if world.device.type == "cuda" and len(state["random"][world.rank]) > 1:

@@ -1,9 +1,8 @@
 """The settings of a training run; each field's text is also the command's help."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 else:
     OptimizerName = Literal[tuple(OPTIMIZERS)]
 
-DATA, MODEL, BIASES, OPTIMIZER = "Data", "Model", "Biases", "Optimizer"
-LENGTH, MACHINE, RECORD = "Length and evaluation", "Machine", "Output and records"
+PANELS = ("Data", "Model", "Biases", "Optimizer", "Length and evaluation", "Machine", "Output and records")
+data_, model_, biases_, optimizer_, length_, machine_, record_ = (partial(option, panel=panel) for panel in PANELS)
 # What may differ between the two parts of a resumed run: where and how long, not what is computed.
 FREE = {"output", "resume", "overwrite", "steps", "tokens", "patience", "save_every", "keep", "store", "device",
         "distribute", "micro_batch_size", "tensorboard", "wandb", "charges_every"}  # fmt: skip
@@ -32,86 +31,75 @@ class TrainConfig:
         InterpError: both or neither of steps and tokens, a size below 1, a share outside 0 to 1.
     """
 
-    corpus: str = option(
-        "wikipedia-sample", "A text, JSONL, CSV, Parquet file or folder, token shards, hf:NAME, or a corpus' name.",
-        panel=DATA,
-    )  # fmt: skip
-    tokenizer: str | None = option(
-        None, "A tokenizer.json or a hub name (default: the shards' own, else train one).", panel=DATA
+    corpus: str = data_(
+        "wikipedia-sample", "A text, JSONL, CSV, Parquet file or folder, token shards, hf:NAME, or a corpus' name."
     )
-    context: int | None = option(None, "Tokens per context (default: the preset's n_ctx).", panel=DATA)
+    tokenizer: str | None = data_(None, "A tokenizer.json or a hub name (default: the shards' own, else train one).")
+    context: int | None = data_(None, "Tokens per context (default: the preset's n_ctx).")
 
-    preset: str = option("tiny", "Size: mini, tiny, small, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1.3b.", panel=MODEL)
-    activation: Literal["prelu", "gelu", "gelu_exact"] = option(
-        "prelu", "Activation of the MLPs: PReLU, GELU by its tanh formula as in GPT-2, or exact GELU.", panel=MODEL
+    preset: str = model_("tiny", "Size: mini, tiny, small, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1.3b.")
+    activation: Literal["prelu", "gelu", "gelu_exact"] = model_(
+        "prelu", "Activation of the MLPs: PReLU, GELU by its tanh formula as in GPT-2, or exact GELU."
     )
-    positional: Literal["learned", "rope"] = option("learned", "Position embeddings.", panel=MODEL)
-    dropout: float = option(0.0, "Dropout of embeddings and of what each layer writes.", panel=MODEL)
+    positional: Literal["learned", "rope"] = model_("learned", "Position embeddings.")
+    dropout: float = model_(0.0, "Dropout of embeddings and of what each layer writes.")
 
-    variant: Literal["symmetric", "bq", "bqbv", "bv"] = option("bq", "Biases that break the symmetry.", panel=BIASES)
-    bias_mode: Literal["batch", "fixed", "learned"] = option(
-        "batch", "batch: drawn for every batch; fixed: drawn once; learned: drawn once and trained.", panel=BIASES
+    variant: Literal["symmetric", "bq", "bqbv", "bv"] = biases_("bq", "Biases that break the symmetry.")
+    bias_mode: Literal["batch", "fixed", "learned"] = biases_(
+        "batch", "batch: drawn for every batch; fixed: drawn once; learned: drawn once and trained."
     )
-    bias_draws: Literal["step", "micro-batch"] = option(
-        "step", "Draw once per optimizer step, or for every micro-batch as the authors' release.", panel=BIASES
+    bias_draws: Literal["step", "micro-batch"] = biases_(
+        "step", "Draw once per optimizer step, or for every micro-batch as the authors' release."
     )
-    bias_per_head: bool = option(False, "A bias for every head, instead of one a layer.", panel=BIASES)
-    mean_q: str | None = option(
-        None, "Mean of b_Q: a number, START:END, or d_head numbers (default 0.5).", panel=BIASES
-    )
-    std_q: str | None = option(None, "Standard deviation of b_Q, in the same form (default 0.05:0.15).", panel=BIASES)
-    mean_v: str | None = option(None, "Mean of b_V, in the same form (default 0.5).", panel=BIASES)
-    std_v: str | None = option(None, "Standard deviation of b_V, in the same form (default 0.05).", panel=BIASES)
+    bias_per_head: bool = biases_(False, "A bias for every head, instead of one a layer.")
+    mean_q: str | None = biases_(None, "Mean of b_Q: a number, START:END, or d_head numbers (default 0.5).")
+    std_q: str | None = biases_(None, "Standard deviation of b_Q, in the same form (default 0.05:0.15).")
+    mean_v: str | None = biases_(None, "Mean of b_V, in the same form (default 0.5).")
+    std_v: str | None = biases_(None, "Standard deviation of b_V, in the same form (default 0.05).")
 
-    optimizer: OptimizerName = option(
-        "adamw", "adamw, sgdm (Nesterov momentum), soap, or the energy-conserving ecd, ecdsep, bbi.", panel=OPTIMIZER
+    optimizer: OptimizerName = optimizer_(
+        "adamw", "adamw, sgdm (Nesterov momentum), soap, or the energy-conserving ecd, ecdsep, bbi."
     )
-    optimizer_args: str = option("", 'Its other settings, as in "eta=50,F0=1.5".', panel=OPTIMIZER)
-    lr: float | None = option(
-        None,
-        "Peak learning rate (default: the paper's; for mini, tiny and small one that suits them).",
-        panel=OPTIMIZER,
+    optimizer_args: str = optimizer_("", 'Its other settings, as in "eta=50,F0=1.5".')
+    lr: float | None = optimizer_(
+        None, "Peak learning rate (default: the paper's; for mini, tiny and small one that suits them)."
     )
-    weight_decay: float | None = option(None, "Weight decay of matrices (default: the optimizer's).", panel=OPTIMIZER)
-    schedule: Schedule = option(
-        "cosine", "Learning rate after the warm-up; wsd is stable, then linear decay.", panel=OPTIMIZER
-    )
-    warmup: float = option(0.05, "Share of the steps in which the learning rate rises to its peak.", panel=OPTIMIZER)
-    decay: float = option(0.2, "Share of the steps that wsd decays in, at the end.", panel=OPTIMIZER)
-    final_lr: float = option(0.1, "Learning rate at the end, as a share of the peak.", panel=OPTIMIZER)
-    clip: float | None = option(
-        None, "Largest norm of the gradient; 0 does not clip (default: 1; ecd, ecdsep, bbi: 0).", panel=OPTIMIZER
+    weight_decay: float | None = optimizer_(None, "Weight decay of matrices (default: the optimizer's).")
+    schedule: Schedule = optimizer_("cosine", "Learning rate after the warm-up; wsd is stable, then linear decay.")
+    warmup: float = optimizer_(0.05, "Share of the steps in which the learning rate rises to its peak.")
+    decay: float = optimizer_(0.2, "Share of the steps that wsd decays in, at the end.")
+    final_lr: float = optimizer_(0.1, "Learning rate at the end, as a share of the peak.")
+    clip: float | None = optimizer_(
+        None, "Largest norm of the gradient; 0 does not clip (default: 1; ecd, ecdsep, bbi: 0)."
     )
 
-    steps: int | None = option(None, "Optimizer steps (default: 2,000, unless --tokens is given).", panel=LENGTH)
-    tokens: int | None = option(None, "Tokens to train on, instead of --steps.", panel=LENGTH)
-    batch_size: int = option(32, "Contexts per optimizer step, over all processes.", panel=LENGTH)
-    micro_batch_size: int | None = option(
-        None, "Contexts per forward pass and process; smaller ones need less memory (default: all).", panel=LENGTH
+    steps: int | None = length_(None, "Optimizer steps (default: 2,000, unless --tokens is given).")
+    tokens: int | None = length_(None, "Tokens to train on, instead of --steps.")
+    batch_size: int = length_(32, "Contexts per optimizer step, over all processes.")
+    micro_batch_size: int | None = length_(
+        None, "Contexts per forward pass and process; smaller ones need less memory (default: all)."
     )
-    seed: int = option(0, "Seed of weights, bias draws and batches.", panel=LENGTH)
-    evaluate_every: int = option(100, "Steps between evaluations on held-out documents.", panel=LENGTH)
-    validation_tokens: int = option(1_000_000, "How many held-out tokens to evaluate on, at most.", panel=LENGTH)
-    patience: int = option(0, "Stop after so many evaluations without a lower loss; 0 never stops.", panel=LENGTH)
+    seed: int = length_(0, "Seed of weights, bias draws and batches.")
+    evaluate_every: int = length_(100, "Steps between evaluations on held-out documents.")
+    validation_tokens: int = length_(1_000_000, "How many held-out tokens to evaluate on, at most.")
+    patience: int = length_(0, "Stop after so many evaluations without a lower loss; 0 never stops.")
 
-    precision: Literal["float32", "bfloat16"] = option(
-        "float32", "Arithmetic of matrix products (autocast).", panel=MACHINE
-    )
-    compile: bool = option(False, "Compile the model, and ECD's step, with torch.compile.", panel=MACHINE)
-    device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.", panel=MACHINE)
-    distribute: Literal["auto", "ddp", "fsdp"] = option(
-        "auto", "Under torchrun: whole copies, or sharded weights (auto: fsdp for gpt2-1.3b).", panel=MACHINE
+    precision: Literal["float32", "bfloat16"] = machine_("float32", "Arithmetic of matrix products (autocast).")
+    compile: bool = machine_(False, "Compile the model, and ECD's step, with torch.compile.")
+    device: str = machine_("auto", "auto (a GPU if there is one), cpu or cuda.")
+    distribute: Literal["auto", "ddp", "fsdp"] = machine_(
+        "auto", "Under torchrun: whole copies, or sharded weights (auto: fsdp for gpt2-1.3b)."
     )
 
-    output: Path = option(Path("runs/latest"), "Folder of the run.", "-o", "--output", panel=RECORD)
-    resume: bool = option(False, "Go on from the newest state in the output folder, if there is one.", panel=RECORD)
-    overwrite: bool = option(False, "Replace a run that is already in the output folder.", panel=RECORD)
-    store: Literal["float32", "float16"] = option("float32", "Precision of the stored weights.", panel=RECORD)
-    save_every: int | None = option(None, "Steps between saved states (default: every evaluation).", panel=RECORD)
-    keep: int = option(2, "How many saved states to keep, beside the best weights.", panel=RECORD)
-    charges_every: int = option(0, "Steps between records of the Noether charges; 0 records none.", panel=RECORD)
-    tensorboard: bool = option(False, "Also write the curve for TensorBoard.", panel=RECORD)
-    wandb: str | None = option(None, "Also send the curve to this Weights & Biases project.", panel=RECORD)
+    output: Path = record_(Path("runs/latest"), "Folder of the run.", "-o", "--output")
+    resume: bool = record_(False, "Go on from the newest state in the output folder, if there is one.")
+    overwrite: bool = record_(False, "Replace a run that is already in the output folder.")
+    store: Literal["float32", "float16"] = record_("float32", "Precision of the stored weights.")
+    save_every: int | None = record_(None, "Steps between saved states (default: every evaluation).")
+    keep: int = record_(2, "How many saved states to keep, beside the best weights.")
+    charges_every: int = record_(0, "Steps between records of the Noether charges; 0 records none.")
+    tensorboard: bool = record_(False, "Also write the curve for TensorBoard.")
+    wandb: str | None = record_(None, "Also send the curve to this Weights & Biases project.")
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.tokens is not None:

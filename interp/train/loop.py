@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,8 +22,8 @@ from interp.train.batches import Prefetcher
 from interp.train.config import TrainConfig
 from interp.train.measures import Measures
 from interp.train.optim.descent import EnergyConservingOptimizer
-from interp.train.records import Record, Row, open_records
-from interp.train.run import Run, prepare, resume_command
+from interp.train.records import Row, open_records
+from interp.train.run import Run, prepare
 from interp.train.saving import save_best, save_card, save_state
 from interp.train.step import learning_rate, optimizer_step
 
@@ -40,7 +41,7 @@ class Stopped(InterpError):  # noqa: N818 - says what happened; nothing went wro
         self.exit_status = 128 + number  # as a shell reports it
         super().__init__(
             f"stopped after step {run.progress.step:,} of {run.steps:,}; everything is saved. "
-            f"Go on with: {resume_command(run.config)}"
+            f"Go on with: python -m interp.train --resume -o {shlex.quote(str(run.config.output))}"
         )
 
 
@@ -57,7 +58,10 @@ def train(config: TrainConfig) -> Path:
     """
     with processes(config.device) as world, StopSignals() as signals:
         run = prepare(config, world)
-        with _records(run) as records:
+        with ExitStack() as leaving:
+            records = open_records(run.config, run.progress.step) if world.first else []
+            for record in records:
+                leaving.callback(record.close)
             for row in steps(run, signals):
                 for record in records:
                     record.write(row)
@@ -78,7 +82,7 @@ def steps(run: Run, signals: StopSignals) -> Iterator[Row]:
                     evaluate(run, row)
                 show(row)
                 yield row
-                stopped = _received(run, signals)
+                stopped = run.world.largest(int(signals.received or 0))  # also where another process got the signal
                 plateau = on_a_plateau([r["validation_loss"] for r in run.progress.evaluations], config.patience)
                 last = stopped or plateau or run.progress.step == run.steps
                 if last or run.progress.step % (config.save_every or config.evaluate_every) == 0:
@@ -129,11 +133,6 @@ def _step(run: Run, measures: Measures, batches: Prefetcher) -> Row:
     return row
 
 
-def _received(run: Run, signals: StopSignals) -> int:
-    """Return the signal that asked any of the processes to stop, or 0."""
-    return run.world.largest(int(signals.received or 0))
-
-
 def _tell_of_skipped(run: Run, row: Row) -> None:
     """Say once that a loss fell to the floor of an energy-conserving optimizer."""
     optimizer = run.optimizer
@@ -145,17 +144,6 @@ def _tell_of_skipped(run: Run, row: Row) -> None:
         f"{optimizer.trajectory[optimizer.floor]:g}, which is too high: steps at such losses are skipped, the best "
         f"checkpoint is kept; stop, and use a lower {optimizer.floor} or adamw."
     )
-
-
-@contextmanager
-def _records(run: Run) -> Iterator[list[Record]]:
-    """The records of the first process; the others keep none."""
-    records = open_records(run.config, run.progress.step) if run.world.first else []
-    try:
-        yield records
-    finally:
-        for record in records:
-            record.close()
 
 
 @contextmanager
@@ -189,14 +177,11 @@ class StopSignals:
             self.before = {number: signal.signal(number, self._receive) for number in SIGNALS}
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._restore()
-
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        self._restore()
+        self.__exit__()
 
-    def _restore(self) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}

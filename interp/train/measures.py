@@ -1,7 +1,5 @@
 """What is measured at every step, the row of the curve, and what share of the device's arithmetic that takes."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,10 +1,7 @@
 """One process or many: `torchrun -m interp.train` copies (DDP) or shards (FSDP2) the model, nothing else changes.
 
-`torchrun` and `accelerate launch` tell each process its number through the environment. All processes build the same
-model and read the same corpus from disk; each computes its own part of every batch.
+All processes build the same model and read the same corpus from disk; each computes its own part of every batch.
 """
-
-from __future__ import annotations
 
 from inspect import signature
 from typing import Any

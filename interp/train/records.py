@@ -1,12 +1,10 @@
 """Where the curve of a run goes: `training.jsonl` always, TensorBoard and Weights & Biases on request."""
 
-from __future__ import annotations
-
 import json
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from interp.errors import InterpError
 from interp.files import writing
@@ -14,17 +12,6 @@ from interp.train.config import TrainConfig
 
 CURVE = "training.jsonl"
 Row = dict[str, Any]
-
-
-@runtime_checkable
-class Record(Protocol):
-    """Something that keeps rows."""
-
-    def write(self, row: Row) -> None:
-        """Keep one row: step, tokens, loss and what else was measured at this step."""
-
-    def close(self) -> None:
-        """Finish writing."""
 
 
 class Lines:
@@ -91,6 +78,9 @@ class WeightsAndBiases:
     def write(self, row: Row) -> None:
         """Send the scalars of a row."""
         self.run.log(dict(_scalars(row)), step=row["step"])
+
+
+Record = Lines | TensorBoard | WeightsAndBiases  # keeps rows: step, tokens, loss and what else was measured
 
 
 def open_records(config: TrainConfig, steps: int) -> list[Record]:

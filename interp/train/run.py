@@ -1,9 +1,6 @@
 """What a training run holds while it goes, and how it begins: fresh, or from a saved state."""
 
-from __future__ import annotations
-
 import os
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +62,12 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
         InterpError: the output folder is in use, or bad input.
     """
     config, world = resolved(config), world or World(0, 1, choose_device(config.device))
-    _check_batch(config, world)
+    micro = config.micro_batch_size or config.batch_size // world.size
+    if config.batch_size % (world.size * max(1, micro)):
+        raise InterpError(
+            f"--batch-size {config.batch_size} is no multiple of {world.size} processes x {micro} contexts; choose sizes "
+            "that divide it."
+        )
     saved = _enter(config, world)
     cfg = model_config(config)
     tokens = open_tokens(config, cfg.d_vocab)
@@ -86,20 +88,6 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
     return run
 
 
-def resume_command(config: TrainConfig) -> str:
-    """Return the command that goes on with a stopped run."""
-    return f"python -m interp.train --resume -o {shlex.quote(str(config.output))}"
-
-
-def _check_batch(config: TrainConfig, world: World) -> None:
-    micro = config.micro_batch_size or config.batch_size // world.size
-    if config.batch_size % (world.size * max(1, micro)):
-        raise InterpError(
-            f"--batch-size {config.batch_size} is no multiple of {world.size} processes x {micro} contexts; choose sizes "
-            "that divide it."
-        )
-
-
 def _enter(config: TrainConfig, world: World) -> dict[str, Any] | None:
     """Return the state to go on from, or make sure that the folder is free and can be written."""
     begun = config.output.exists() and (config.output.is_file() or any(config.output.iterdir()))
@@ -108,7 +96,13 @@ def _enter(config: TrainConfig, world: World) -> dict[str, Any] | None:
             f"{config.output} is not empty; choose another --output, --resume the run in it, or --overwrite it."
         )
     if world.first:
-        _make(config.output)
+        try:
+            config.output.mkdir(parents=True, exist_ok=True)
+            writable = os.access(config.output, os.W_OK | os.X_OK)
+        except OSError as error:
+            raise InterpError(f"Cannot make {config.output}: {error.strerror}; choose another --output.") from error
+        if not writable:
+            raise InterpError(f"{config.output} cannot be written; choose another --output, or change its permissions.")
         checkpoints.sweep_run(config.output)
     if config.resume and (newest := checkpoints.read_newest(config.output)):
         folder, saved = newest
@@ -118,16 +112,6 @@ def _enter(config: TrainConfig, world: World) -> dict[str, Any] | None:
         # killed before its first state, or another run
         _check_settings(config, read_training(config.output), config.output)
     return None
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError as error:
-        raise InterpError(f"Cannot make {folder}: {error.strerror}; choose another --output.") from error
-    if not writable:
-        raise InterpError(f"{folder} cannot be written; choose another --output, or change its permissions.")
 
 
 def _check_settings(config: TrainConfig, stored: dict[str, Any], run: Path) -> None:

@@ -1,7 +1,5 @@
 """What a run leaves on the disk: the best weights as a checkpoint with its model card, and states to go on from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -60,7 +58,7 @@ def model_card(
 ) -> str:
     """Return the text of README.md: what the model is, how it was trained, how well it does at every evaluation."""
     cfg = model.cfg
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters, best = sum(p.numel() for p in model.parameters()), training["best_validation_loss"]
     return f"""# {cfg.model_name}
 
 A {cfg.n_layers}-layer transformer ({cfg.n_heads} heads, d_model {cfg.d_model}, context {cfg.n_ctx}, vocabulary
@@ -69,7 +67,7 @@ A {cfg.n_layers}-layer transformer ({cfg.n_heads} heads, d_model {cfg.d_model}, 
 
 - query bias b_Q: {_bias(cfg.q)}
 - value bias b_V: {_bias(cfg.v)}
-- best validation loss: {_loss(training["best_validation_loss"])}
+- best validation loss: {"not measured yet" if best is None else f"{best:.4f} nats per token"}
 
 ```bash
 {training["command"]}
@@ -97,10 +95,6 @@ def _bias(bias: BiasConfig) -> str:
         return "none"
     shared = "one vector a layer" if bias.shared_across_heads else "one vector a head"
     return f"mode {bias.mode}, mean {bias.mean}, std {bias.std}, {shared}"
-
-
-def _loss(value: float | None) -> str:
-    return "not measured yet" if value is None else f"{value:.4f} nats per token"
 
 
 def _curve(evaluations: list[dict[str, Any]]) -> str:

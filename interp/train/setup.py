@@ -1,7 +1,5 @@
 """From settings to what a run is made of: the model's configuration, tokens and tokenizer, the optimizer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,14 +33,10 @@ class Tokens:
 
 def resolved(config: TrainConfig) -> TrainConfig:
     """Return the settings with the optimizer's own where none were given."""
-    spec, given = OPTIMIZERS[config.optimizer], config
+    spec = OPTIMIZERS[config.optimizer]
     lr = spec.small_lr if config.preset in SMALL_PRESETS else spec.defaults["lr"]
-    return replace(
-        config,
-        lr=lr if given.lr is None else given.lr,
-        weight_decay=spec.defaults["weight_decay"] if given.weight_decay is None else given.weight_decay,
-        clip=spec.clip if given.clip is None else given.clip,
-    )
+    usual = {"lr": lr, "weight_decay": spec.defaults["weight_decay"], "clip": spec.clip}
+    return replace(config, **{name: value for name, value in usual.items() if getattr(config, name) is None})
 
 
 def model_config(config: TrainConfig) -> ModelConfig:

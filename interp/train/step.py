@@ -1,7 +1,5 @@
 """One optimizer step: its learning rate, biases, micro-batches, the mean over processes, clipping, the update."""
 
-from __future__ import annotations
-
 import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any

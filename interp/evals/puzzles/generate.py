@@ -1,7 +1,5 @@
 """The families of generated puzzles, from sequences to syntax, and how as many different items as wanted are drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from zlib import crc32

@@ -1,7 +1,5 @@
 """What a puzzle is: a prompt with its one right continuation, or with two of which one is better; one's own from files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,7 +112,6 @@ def _item(family: str, values: Any) -> Item:
 
 
 def _compared(values: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the better and the worse continuation, if an item has them."""
     found = values.get("compare", values)
     if isinstance(found, Mapping):
         pairs = [(found[better], found[worse]) for better, worse in COMPARED if better in found and worse in found]

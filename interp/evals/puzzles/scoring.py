@@ -1,7 +1,5 @@
 """Puzzles put to a model: one row per item with its scores, one row per family with intervals and chance."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -75,8 +73,6 @@ def evaluate(
     for text in told:
         warnings.warn(text, stacklevel=2)
     rows = [_continuations(model, item) for item in asked]
-    for item, own in zip(asked, rows, strict=True):
-        _check_length(item, own, model.cfg.n_ctx)
     scores = iter(score_continuations(model, [one for own in rows for one in own], batch_size, on_scored))
     table = pd.DataFrame([_row(model, item, own, scores) for item, own in zip(asked, rows, strict=True)])
     table.insert(1, "number", table.groupby("family").cumcount() + 1)
@@ -96,10 +92,11 @@ def mean_in_force(model: HookedSymmetryBrokenTransformer) -> bool:
 
 def families_table(items: pd.DataFrame, d_vocab: int) -> pd.DataFrame:
     """Return a row per family and kind of item, in the order of the items; metrics of the other kind are missing."""
-    rows = [
-        {"family": family, "kind": kind, "n": len(own), **_constant(own, str(kind)), **_summaries(own, d_vocab)}
-        for (family, kind), own in items.groupby(["family", "kind"], sort=False)  # type: ignore[misc] # a pair, not a scalar
-    ]
+    rows = []
+    for (family, kind), own in items.groupby(["family", "kind"], sort=False):  # type: ignore[misc] # a pair, not a scalar
+        most = own["first_token"].value_counts().iloc[0] / len(own)
+        known = {"family": family, "kind": kind, "n": len(own)}
+        rows.append(known | {"constant": float(most) if kind == "completion" else np.nan} | _summaries(own, d_vocab))
     return pd.DataFrame(rows)
 
 
@@ -150,18 +147,16 @@ METRICS: dict[str, Callable[..., Interval]] = {
 
 def _continuations(model: HookedSymmetryBrokenTransformer, item: Item) -> list[Continuation]:
     """Tokenize prompt and continuation apart, so that what the model sees does not depend on the answer."""
-    tokenizer = model.need_tokenizer()
+    tokenizer, n_ctx = model.need_tokenizer(), model.cfg.n_ctx
     prefix = [special_index(tokenizer.bos_token_id), *tokenizer.encode(item.prompt, add_special_tokens=False)]
-    return [Continuation(prefix, list(tokenizer.encode(text, add_special_tokens=False))) for text in item.continuations]
-
-
-def _check_length(item: Item, rows: Sequence[Continuation], n_ctx: int) -> None:
-    longest = max(len(one.prefix) + len(one.tokens) - 1 for one in rows)
+    continuations = [list(tokenizer.encode(text, add_special_tokens=False)) for text in item.continuations]
+    longest = len(prefix) + max(map(len, continuations)) - 1
     if longest > n_ctx:
         raise InterpError(
             f"An item of the family {item.family!r} needs {longest} positions; this model has n_ctx {n_ctx}: shorten it. "
             f"It begins {item.prompt[:40]!r}."
         )
+    return [Continuation(prefix, tokens) for tokens in continuations]
 
 
 def _row(
@@ -175,45 +170,30 @@ def _row(
         "n_prompt_tokens": len(rows[0].prefix), "n_tokens": len(rows[0].tokens),
         "first_token": rows[0].tokens[0], "guess": model.to_single_str_token(own[0].guess),
     }  # fmt: skip
-    return known | (_comparison(*own) if item.compare else _completion(own[0]))
-
-
-def _completion(scores: TokenScores) -> dict[str, float]:
-    return {
-        "top1": float(scores.within(1)[0]),
-        "top5": float(scores.within(5)[0]),
-        "exact": float(scores.within(1).prod()),
-        "rank": scores.rank,
-        "first_token_loss": float(scores.losses[0]),
-        "completion_loss": float(scores.losses.mean()),
+    if item.compare:
+        ratio = float(own[1].losses.mean() - own[0].losses.mean())
+        return known | {"accuracy": 1.0 if ratio > 0 else 0.5 if ratio == 0 else 0.0, "log_ratio": ratio}
+    return known | {
+        "top1": float(own[0].within(1)[0]),
+        "top5": float(own[0].within(5)[0]),
+        "exact": float(own[0].within(1).prod()),
+        "rank": own[0].rank,
+        "first_token_loss": float(own[0].losses[0]),
+        "completion_loss": float(own[0].losses.mean()),
     }
 
 
-def _comparison(better: TokenScores, worse: TokenScores) -> dict[str, float]:
-    ratio = float(worse.losses.mean() - better.losses.mean())
-    return {"accuracy": 1.0 if ratio > 0 else 0.5 if ratio == 0 else 0.0, "log_ratio": ratio}
-
-
-def _constant(items: pd.DataFrame, kind: str) -> dict[str, float]:
-    most = items["first_token"].value_counts().iloc[0] / len(items)
-    return {"constant": float(most) if kind == "completion" else np.nan}
-
-
 def _summaries(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:
-    chances, row = _chances(items, d_vocab), {}
+    chances, ends, missing = _chances(items, d_vocab), ("", "_low", "_high", "_chance"), (np.nan,) * 4
+    found = {}
     for name, summary in METRICS.items():
         values = items[name].to_numpy(float) if name in items else np.full(len(items), np.nan)
-        found = (np.nan,) * 4 if np.isnan(values).any() else (*summary(values), chances[name])
-        row.update(zip(_columns(name), found, strict=True))
-    ratio = (np.nan,) * 4
+        found[name] = missing if np.isnan(values).any() else (*summary(values), chances[name])
+    found["log_ratio"] = missing
     if items["kind"].iloc[0] == "comparison":
-        ratio = (*grouped_mean(items["log_ratio"].to_numpy(float), items["group"].to_numpy(float)), 0.0)
-    row.update(zip(_columns("log_ratio"), ratio, strict=True))
-    return row | {f"ratio{end}": float(np.exp(row[f"log_ratio{end}"])) for end in ("", "_low", "_high", "_chance")}
-
-
-def _columns(metric: str) -> tuple[str, str, str, str]:
-    return metric, f"{metric}_low", f"{metric}_high", f"{metric}_chance"
+        found["log_ratio"] = (*grouped_mean(items["log_ratio"].to_numpy(float), items["group"].to_numpy(float)), 0.0)
+    row = {name + end: value for name, values in found.items() for end, value in zip(ends, values, strict=True)}
+    return row | {f"ratio{end}": float(np.exp(row[f"log_ratio{end}"])) for end in ends}
 
 
 def _chances(items: pd.DataFrame, d_vocab: int) -> dict[str, float]:

@@ -5,8 +5,6 @@ the MLPs, and with RoPE the attention bridge rotates queries and keys and adds b
 (before it, b_Q would turn with the position and be no bias).
 """
 
-from __future__ import annotations
-
 from copy import deepcopy
 from typing import Any
 

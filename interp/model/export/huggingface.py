@@ -1,6 +1,6 @@
 """A model as Hugging Face's GPT-2, its mean biases folded into the learned ones."""
 
-from __future__ import annotations
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.errors import InterpError
 from interp.model.circuits import Circuits
-from interp.model.components import TransformerBlock, prelu
+from interp.model.components import prelu
+from interp.model.config import ModelConfig
 from interp.model.tokens import special_index
 
 ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu"}  # Hugging Face's names; a PReLU has none
@@ -73,31 +74,42 @@ def _config(model: Circuits) -> GPT2Config:
 
 @torch.no_grad()
 def _weights(model: Circuits) -> dict[str, Tensor]:
-    """Return the weights by GPT-2's names."""
-    embedding = model.embed.weight
-    weights = {"wte.weight": embedding, "wpe.weight": model.W_pos}
-    weights |= {"ln_f.weight": model.ln_final.w, "ln_f.bias": model.ln_final.b}
+    weights = {"transformer.wpe.weight": model.W_pos}
+    for our, their in parameter_names(model.cfg).items():
+        value = model.get_parameter(our)
+        weights[their] = value.T if our.startswith("blocks.") and value.ndim == 2 else value
     bias_q, bias_v = model.mean_biases()
-    if model.cfg.positional == "rope":
-        bias_q = torch.zeros_like(bias_q)
-    for index, block in enumerate(model.blocks):
-        assert isinstance(block, TransformerBlock)
-        layer = _block_weights(block, bias_q[index], bias_v[index])
-        weights |= {f"h.{index}.{name}": value for name, value in layer.items()}
-    return {f"transformer.{name}": value.detach().clone() for name, value in weights.items()} | {
-        "lm_head.weight": embedding.detach().clone()
-    }
+    for layer, (query, value) in enumerate(zip(bias_q.flatten(1), bias_v.flatten(1), strict=True)):
+        query = torch.zeros_like(query) if model.cfg.positional == "rope" else query
+        name = f"transformer.h.{layer}.attn.c_attn.bias"
+        weights[name] = weights[name] + torch.cat([query, torch.zeros_like(query), value])
+    return {name: value.detach().clone() for name, value in (weights | {"lm_head.weight": model.W_E}).items()}
 
 
-def _block_weights(block: TransformerBlock, bias_q: Tensor, bias_v: Tensor) -> dict[str, Tensor]:
-    attn, mlp = block.attn, block.mlp
-    slope = {} if mlp.slope is None else {"mlp.act.weight": mlp.slope}
-    folded = torch.cat([bias_q.flatten(), torch.zeros_like(bias_q).flatten(), bias_v.flatten()])
-    weights = {f"ln_{i}.{name}": value for i, norm in ((1, block.ln1), (2, block.ln2)) for name, value in _affine(norm)}
-    for name, linear in (("attn.c_proj", attn.out), ("mlp.c_fc", mlp.fc_in), ("mlp.c_proj", mlp.fc_out)):
-        weights |= {f"{name}.weight": linear.weight.T, f"{name}.bias": linear.bias}
-    return weights | slope | {"attn.c_attn.weight": attn.qkv.weight.T, "attn.c_attn.bias": attn.qkv.bias + folded}
+def parameter_names(
+    cfg: ModelConfig, root: str = "transformer.", attention: str = "attn", norm: str = "ln_"
+) -> dict[str, str]:
+    """Return GPT-2's name for each parameter of ours.
+
+    All names begin with `root`; `attention` and `norm` are what these are called in a block (`norm` without its number).
+    """
+    names = {"embed.weight": f"{root}wte.weight"}
+    if cfg.positional == "learned":
+        names["pos_embed.weight"] = f"{root}wpe.weight"
+    names |= _affine("ln_final", f"{root}ln_f")
+    linear = {
+        "attn.qkv": f"{attention}.c_attn", "attn.out": f"{attention}.c_proj",
+        "mlp.fc_in": "mlp.c_fc", "mlp.fc_out": "mlp.c_proj",
+    }  # fmt: skip
+    for layer in range(cfg.n_layers):
+        ours, theirs = f"blocks.{layer}.", f"{root}h.{layer}."
+        names |= _affine(f"{ours}ln1", f"{theirs}{norm}1") | _affine(f"{ours}ln2", f"{theirs}{norm}2")
+        pairs = product(linear.items(), ("weight", "bias"))
+        names |= {f"{ours}{our}.{kind}": f"{theirs}{their}.{kind}" for (our, their), kind in pairs}
+        if cfg.activation == "prelu":
+            names[f"{ours}mlp.slope"] = f"{theirs}mlp.act.weight"
+    return names
 
 
-def _affine(norm: nn.Module) -> list[tuple[str, Tensor]]:
-    return [("weight", norm.get_parameter("w")), ("bias", norm.get_parameter("b"))]
+def _affine(ours: str, theirs: str) -> dict[str, str]:
+    return {f"{ours}.w": f"{theirs}.weight", f"{ours}.b": f"{theirs}.bias"}

@@ -3,8 +3,6 @@
 Their GELU is the exact one. With RoPE the first half of each head rotates, before b_Q is added, as in our model.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,8 +13,9 @@ from torch import Tensor
 
 from interp.errors import InterpError, few
 from interp.model.config import SIZES, BiasConfig, ModelConfig, Profile
+from interp.model.export.huggingface import parameter_names
 from interp.model.foreign.fit import agree, whole_number
-from interp.model.foreign.gpt2 import load_gpt2_layout, parameter_names, sizes, tied
+from interp.model.foreign.gpt2 import load_gpt2_layout, sizes, tied
 from interp.model.foreign.source import Source
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -52,25 +51,19 @@ def from_release(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[
 def release_biases(
     where: str, tensors: Mapping[str, Tensor], recorded: Mapping[str, Any], d_head: int
 ) -> tuple[BiasConfig, BiasConfig, list[str]]:
-    """Return the configs of b_Q and b_V, and notes for the reader.
+    """Return the configs of b_Q and b_V of the file `where`, and notes for the reader.
 
-    Args:
-        where: the file, for messages.
-        tensors: of the checkpoint.
-        recorded: what it says of its biases under "symmetry_breaking"; may be empty.
-        d_head: size of a head.
+    `recorded` is what it says of its biases under "symmetry_breaking"; it may be empty.
 
     Raises:
         InterpError: buffers are incomplete, of another shape, or differ from layer to layer.
     """
     mean_v = _buffer(where, tensors, "mean_V", d_head)
-    if used := _value_bias_is_used(tensors, recorded, mean_v):
+    used, value = _value_bias_is_used(tensors, recorded, mean_v), BiasConfig()
+    if used:
         value = _bias_config(where, mean_v, _buffer(where, tensors, "std_V", d_head), "V")
-    else:
-        value = BiasConfig()
-    query = _bias_config(
-        where, _buffer(where, tensors, "mean_Q", d_head), _buffer(where, tensors, "std_Q", d_head), "Q"
-    )
+    mean_q, std_q = (_buffer(where, tensors, name, d_head) for name in ("mean_Q", "std_Q"))
+    query = _bias_config(where, mean_q, std_q, "Q")
     notes = []
     if any(bool(value.any()) for part in ("bK", "mean_K") for value in _layers(tensors, part).values()):
         notes.append("bK is left out: it adds the same to all scores of a query and cancels in the softmax.")
@@ -130,8 +123,7 @@ def _config_of(source: Source) -> dict[str, Any]:
     config = source.beside.get("config")
     config = config if isinstance(config, dict) else {}
     n_layers, n_heads, d_model, *_ = SIZES.get(f"gpt2-{config.get('model')}", (None, None, None))
-    named = {"n_layer": n_layers, "n_head": n_heads, "n_embd": d_model} if n_layers else {}
-    return {**named, **config}
+    return ({"n_layer": n_layers, "n_head": n_heads, "n_embd": d_model} if n_layers else {}) | config
 
 
 def _n_heads(source: Source, claimed: dict[str, Any]) -> int:

@@ -1,7 +1,5 @@
 """Does it fit? Tensors, sizes and tokenizer of a foreign model against ours; all that is wrong is said in one sentence."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +20,9 @@ PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # Hugging
 
 
 def fitted(where: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], ignored: str) -> dict[str, Tensor]:
-    """Return the tensors named in `shapes`, in float32.
+    """Return the tensors of the file `where` that are named in `shapes`, in float32.
 
-    Args:
-        where: the file, for messages.
-        tensors: what it holds.
-        shapes: what is needed.
-        ignored: a regular expression for whole names that may be there too.
+    Names that the regular expression `ignored` matches as a whole may be there too.
 
     Raises:
         InterpError: names that are missing or unknown, or tensors that are of another shape, no floating-point numbers, or

@@ -1,7 +1,5 @@
 """Recognise a foreign model by its contents, and make a model of ours from it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,10 +1,7 @@
 """Models in GPT-2's layout: Hugging Face's and nanoGPT's, and the names and shapes that the authors' release shares."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
-from itertools import product
 from typing import Any
 
 import torch
@@ -14,6 +11,7 @@ from transformers import GPT2Config
 from interp.errors import InterpError
 from interp.model.config import Activation, ModelConfig
 from interp.model.export.huggingface import ACTIVATIONS as EXPORTED
+from interp.model.export.huggingface import parameter_names
 from interp.model.foreign.fit import agree, fitted, whole_number
 from interp.model.foreign.source import Source
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -48,11 +46,9 @@ def from_hugging_face(source: Source) -> tuple[HookedSymmetryBrokenTransformer, 
 
 
 def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
-    """Return the model of a checkpoint file, and notes for the reader.
+    """Return the model of a checkpoint file with "model_args" beside the weights, and notes for the reader.
 
-    Args:
-        source: with "model_args" beside the weights.
-        activation: which GELU; by default the exact one, which nanoGPT has used since June 2023.
+    `activation` is which GELU; by default the exact one, which nanoGPT has used since June 2023.
 
     Raises:
         InterpError: its sizes, names or shapes do not fit together.
@@ -70,7 +66,8 @@ def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedS
     )  # fmt: skip
     names, notes = parameter_names(model.cfg), []
     if arguments.get("bias") is False:
-        tensors = _zero_biases(model, names) | tensors
+        state, biases = model.state_dict(), {our: name for our, name in names.items() if name.endswith(".bias")}
+        tensors = {name: torch.zeros_like(state[our]) for our, name in biases.items()} | tensors
     if activation is None:
         notes.append(
             "nanoGPT's GELU is taken to be the exact one; for files from before June 2023 say --activation gelu."
@@ -79,46 +76,11 @@ def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedS
     return model, notes
 
 
-def parameter_names(
-    cfg: ModelConfig, root: str = "transformer.", attention: str = "attn", norm: str = "ln_"
-) -> dict[str, str]:
-    """Return GPT-2's name for each parameter of ours.
-
-    Args:
-        cfg: of the model.
-        root: what all names begin with.
-        attention, norm: what attention and the norms of a block are called (`norm` without its number).
-    """
-    names = {"embed.weight": f"{root}wte.weight"}
-    if cfg.positional == "learned":
-        names["pos_embed.weight"] = f"{root}wpe.weight"
-    names |= _affine("ln_final", f"{root}ln_f")
-    linear = {
-        "attn.qkv": f"{attention}.c_attn", "attn.out": f"{attention}.c_proj",
-        "mlp.fc_in": "mlp.c_fc", "mlp.fc_out": "mlp.c_proj",
-    }  # fmt: skip
-    for layer in range(cfg.n_layers):
-        ours, theirs = f"blocks.{layer}.", f"{root}h.{layer}."
-        names |= _affine(f"{ours}ln1", f"{theirs}{norm}1") | _affine(f"{ours}ln2", f"{theirs}{norm}2")
-        pairs = product(linear.items(), ("weight", "bias"))
-        names |= {f"{ours}{our}.{kind}": f"{theirs}{their}.{kind}" for (our, their), kind in pairs}
-        if cfg.activation == "prelu":
-            names[f"{ours}mlp.slope"] = f"{theirs}mlp.act.weight"
-    return names
-
-
-def _affine(ours: str, theirs: str) -> dict[str, str]:
-    return {f"{ours}.w": f"{theirs}.weight", f"{ours}.b": f"{theirs}.bias"}
-
-
 def sizes(where: str, tensors: Mapping[str, Tensor], context: str, root: str = "transformer.") -> dict[str, int]:
-    """Return the sizes that the tensors have, by the names of GPT-2's config.
+    """Return the sizes that the tensors of the file `where` have, by the names of GPT-2's config.
 
-    Args:
-        where: the file, for messages.
-        tensors: named in GPT-2's way.
-        context: the config's name for the number of positions; left out where there are no position embeddings.
-        root: what all names begin with.
+    `context` is the config's name for the number of positions, left out where there are no position embeddings; `root` is
+    what all names of tensors begin with.
 
     Raises:
         InterpError: there is no token embedding.
@@ -156,12 +118,9 @@ def load_gpt2_layout(
     ignored: str,
     conv1d: bool = False,
 ) -> None:
-    """Copy tensors named in GPT-2's way into a model.
+    """Copy the tensors of the file `where`, named in GPT-2's way, into a model.
 
     Args:
-        model: what they go to.
-        where: the file, for messages.
-        tensors: what it holds.
         names: as `parameter_names` returns them.
         ignored: a regular expression for names that may be there too.
         conv1d: the linear maps are stored as [in, out], as OpenAI's and Hugging Face's are.
@@ -174,11 +133,6 @@ def load_gpt2_layout(
     wanted = {their: shapes[our][::-1] if our in turned else shapes[our] for our, their in names.items()}
     found = fitted(where, tensors, wanted, ignored)
     model.load_state_dict({our: found[their].T if our in turned else found[their] for our, their in names.items()})
-
-
-def _zero_biases(model: HookedSymmetryBrokenTransformer, names: dict[str, str]) -> dict[str, Tensor]:
-    state = model.state_dict()
-    return {their: torch.zeros_like(state[our]) for our, their in names.items() if their.endswith(".bias")}
 
 
 def _config(source: Source) -> Any:

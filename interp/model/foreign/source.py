@@ -1,7 +1,5 @@
 """Find the files of a foreign model, and read its tensors and what stands beside them, without running anything."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping
@@ -46,29 +44,21 @@ def open_source(name: str | Path) -> Source:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        return _from_file(path)
+        content = _tensors_in(path)
+        state = next((content[key] for key in STATE_DICT if isinstance(content.get(key), Mapping)), content)
+        beside = {} if state is content else {str(key): value for key, value in content.items() if value is not state}
+        return Source(str(path), _named(str(path), state), beside)
     if path.is_dir():
         return _from_folder(path, str(path))
     if is_hub_id(name) or (str(name) == path.name and not path.suffix):
-        return _from_folder(_downloaded(str(name)), str(name))
+        wanted = [f"{WEIGHTS[0]}*", "model-*.safetensors", "config.json", *TOKENIZER]
+        folder = download(str(name), wanted)
+        if not any(folder.glob("*.safetensors")):
+            folder = download(str(name), ["pytorch_model*.bin*", "config.json", *TOKENIZER])
+        return _from_folder(folder, str(name))
     raise InterpError(
         f"There is no file or folder {name}; give a checkpoint file, a model folder or a hub id (owner/name)."
     )
-
-
-def _downloaded(hub_id: str) -> Path:
-    names = [f"{WEIGHTS[0]}*", "model-*.safetensors", "config.json", *TOKENIZER]
-    folder = download(hub_id, names)
-    if any(folder.glob("*.safetensors")):
-        return folder
-    return download(hub_id, ["pytorch_model*.bin*", "config.json", *TOKENIZER])
-
-
-def _from_file(path: Path) -> Source:
-    content = _tensors_in(path)
-    state = next((content[key] for key in STATE_DICT if isinstance(content.get(key), Mapping)), content)
-    beside = {} if state is content else {str(key): value for key, value in content.items() if value is not state}
-    return Source(str(path), _named(str(path), state), beside)
 
 
 def _from_folder(folder: Path, where: str) -> Source:
@@ -140,7 +130,9 @@ def read_pickled(path: Path) -> Any:
         raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
     except Exception as error:  # a hostile file may fail in any way
         raise InterpError(_refusal(path, error)) from error
-    return _without_config_objects(content)
+    if not isinstance(content, dict):
+        return content
+    return {k: getattr(v, "fields", {}) if isinstance(v, InertConfig) else v for k, v in content.items()}
 
 
 def _refusal(path: Path, error: Exception) -> str:
@@ -151,9 +143,3 @@ def _refusal(path: Path, error: Exception) -> str:
         )
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     return f"{path} cannot be read as a PyTorch file of tensors and plain values ({reason}); copy it or save it again."
-
-
-def _without_config_objects(content: Any) -> Any:
-    if not isinstance(content, dict):
-        return content
-    return {k: getattr(v, "fields", {}) if isinstance(v, InertConfig) else v for k, v in content.items()}

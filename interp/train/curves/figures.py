@@ -6,8 +6,6 @@ A run has one colour in every picture and is one legend group. Faint lines are w
 spike stays; strong lines are running means over 1% of a run's rows.
 """
 
-from __future__ import annotations
-
 import html
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,19 +22,13 @@ from interp.page.look import COLOURS, FONT, GRID, colour_of
 from interp.train.records import CURVE
 
 Histories = Mapping[str, pd.DataFrame]
-
 Axis = Literal["tokens", "seconds", "step"]
 
 DASHES = ("solid", "dash", "dot", "dashdot")  # for more runs than colours
-
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
-
 LOGARITHMIC = {"type": "log", "tickformat": "", "exponentformat": "power"}
-
 SECTORS = {"qk": "Q-K", "vo": "V-O"}
-
 NEEDED = ("step", "tokens", "loss", "seconds")
-
 OPTIONAL = ("validation_loss", "lr", "grad_norm", "energy", "tokens_per_second")
 
 
@@ -57,13 +49,17 @@ def read_history(run: Path) -> pd.DataFrame:
         raise InterpError(f"There is no {path}; give the folder of a training run or of a checkpoint.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InterpError(f"{path} cannot be read as text ({error}); a {CURVE} is expected.") from error
-    unfinished = lines.pop()  # nothing, if the last line ends in a newline
+    if not _whole(lines[-1]):  # nothing, if the last line ends in a newline
+        lines.pop()
     rows = [_row(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
-    if _whole(unfinished):
-        rows.append(_row(unfinished, path, len(lines) + 1))
     if not rows:
         raise InterpError(f"{path} has no finished row yet; wait for the first optimizer step.")
-    return _table(rows)
+    table = pd.DataFrame(rows).reindex(columns=[*NEEDED, *OPTIONAL, "charges"])
+    numbers = [name for name in table if name not in ("step", "tokens", "charges")]
+    table[numbers] = table[numbers].astype(float)
+    seconds = table["seconds"].diff()  # not of the first row, whose time holds the preparation
+    rate = table["tokens"].diff() / seconds.where(seconds > 0)
+    return table.assign(tokens_per_second=table["tokens_per_second"].fillna(rate))
 
 
 def loss_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
@@ -138,8 +134,7 @@ def axis_title(histories: Histories, x: Axis) -> str:
 def running_mean(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
     """Return the mean over a window of 1% of the rows around each row, shorter at both ends; all rows count."""
     window = len(values) // 100 | 1  # odd, so that it has a middle
-    means = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
-    return np.asarray(means)
+    return np.asarray(pd.Series(values).rolling(window, center=True, min_periods=1).mean())
 
 
 def extremes(values: Float[np.ndarray, " row"], limit: int = 2000) -> Int[np.ndarray, " shown"]:
@@ -156,39 +151,37 @@ def evenly(length: int, limit: int = 500) -> Int[np.ndarray, " shown"]:
     return np.unique(np.linspace(0, length - 1, min(length, limit)).round().astype(np.int64))
 
 
-def _lines(histories: Histories, x: Axis, column: str, smooth: bool = True) -> Iterator[go.Scatter]:
+def _logged(histories: Histories, x: Axis, column: str) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+    """Yield number and name of each run that has values of a column, the values, and their places on the axis."""
     for number, (name, history) in enumerate(histories.items()):
         rows = history.loc[history[column].notna()]
-        if rows.empty:
-            continue
-        values, places = rows[column].to_numpy(), _place(rows, x, histories)
+        if not rows.empty:
+            yield number, name, rows[column].to_numpy(), _place(rows, x, histories)
+
+
+def _lines(histories: Histories, x: Axis, column: str, smooth: bool = True) -> Iterator[go.Scatter]:
+    for number, name, values, places in _logged(histories, x, column):
         shown = extremes(values)
-        if not smooth or len(rows) < 200:  # a window of one row
+        if not smooth or len(values) < 200:  # a window of one row
             yield _line(number, name, places[shown], values[shown])
             continue
         yield _line(number, name, places[shown], values[shown], faint=True)
-        some = evenly(len(rows))
+        some = evenly(len(values))
         yield _line(number, name, places[some], running_mean(values)[some])
 
 
 def _line(number: int, name: str, x: np.ndarray, y: np.ndarray, faint: bool = False) -> go.Scatter:
-    line = {
-        "color": colour_of(number),
-        "width": 1 if faint else 2,
-        "dash": DASHES[number // len(COLOURS) % len(DASHES)],
-    }
+    dash = DASHES[number // len(COLOURS) % len(DASHES)]
+    line = {"color": colour_of(number), "width": 1 if faint else 2, "dash": dash}
     look: dict[str, Any] = {"opacity": 0.25, "hoverinfo": "skip"} if faint else {"hovertemplate": "%{y:.5~g}"}
     return go.Scatter(x=x, y=_short(y), mode="lines", line=line, **_group(name, shown=not faint), **look)
 
 
 def _validation(histories: Histories, x: Axis) -> Iterator[go.Scatter]:
-    for number, (name, history) in enumerate(histories.items()):
-        rows = history.loc[history["validation_loss"].notna()]
-        if rows.empty:
-            continue
-        shown = extremes(rows["validation_loss"].to_numpy())
+    for number, name, values, places in _logged(histories, x, "validation_loss"):
+        shown = extremes(values)
         yield go.Scatter(
-            x=_place(rows, x, histories)[shown], y=_short(rows["validation_loss"].to_numpy()[shown]), mode="markers",
+            x=places[shown], y=_short(values[shown]), mode="markers",
             marker={"symbol": "diamond", "size": 6, "color": colour_of(number), "line": {"width": 1, "color": "#fff"}},
             hovertemplate="%{y:.4f} validation", **_group(name, shown=False),
         )  # fmt: skip
@@ -196,10 +189,8 @@ def _validation(histories: Histories, x: Axis) -> Iterator[go.Scatter]:
 
 def _charge_figure(histories: Histories, x: Axis, sector: str) -> go.Figure:
     traces = [trace for number, name in enumerate(histories) for trace in _band(histories, x, number, name, sector)]
-    positive = any(np.any(np.asarray(trace.y) > 0) for trace in traces)
-    return _figure(
-        f"Noether charge, {SECTORS[sector]}", "|J|", histories, x, traces, **(LOGARITHMIC if positive else {})
-    )
+    scale = LOGARITHMIC if any(np.any(np.asarray(trace.y) > 0) for trace in traces) else {}
+    return _figure(f"Noether charge, {SECTORS[sector]}", "|J|", histories, x, traces, **scale)
 
 
 def _band(histories: Histories, x: Axis, number: int, name: str, sector: str) -> Iterator[go.Scatter]:
@@ -281,13 +272,3 @@ def _are_charges(charges: Any) -> bool:
         return isinstance(charges, dict) and all(np.array(heads, dtype=float).ndim == 2 for heads in charges.values())
     except (TypeError, ValueError):
         return False
-
-
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    table = table.reindex(columns=[*NEEDED, *OPTIONAL, "charges"])
-    numbers = [name for name in table if name not in ("step", "tokens", "charges")]
-    table[numbers] = table[numbers].astype(float)
-    seconds = table["seconds"].diff()  # not of the first row, whose time holds the preparation
-    rate = table["tokens"].diff() / seconds.where(seconds > 0)
-    return table.assign(tokens_per_second=table["tokens_per_second"].fillna(rate))

@@ -1,7 +1,5 @@
 """The curves of training runs as one HTML file that needs no network and no other file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from interp.page.look import colour_of
 from interp.train.curves.figures import CURVE, FIGURES, Axis, Histories, axis_title, read_history, running_mean
 
 TEMPLATES = Path(__file__).parent / "templates"
-
 AXES: tuple[Axis, ...] = ("tokens", "seconds", "step")
 
 
@@ -25,23 +22,7 @@ def curves_page(runs: Sequence[Path], output: Path) -> Path:
         InterpError: a run without a readable training.jsonl, or a place that cannot be written.
     """
     histories = dict(zip(names_of(runs), map(read_history, runs), strict=True))
-    return write_page(_rendered(histories), output)
-
-
-def names_of(runs: Sequence[Path]) -> list[str]:
-    """Return a name for each run: as many of the last parts of its path as tell it from the others."""
-    paths = [path.resolve() for path in runs]
-    paths = [path.parent if path.name == CURVE else path for path in paths]
-
-    def named(length: int) -> list[str]:
-        return ["/".join(path.parts[-length:]) for path in paths]
-
-    longest = max(len(path.parts) for path in paths)
-    return next((named(n) for n in range(1, longest) if len(set(named(n))) == len(paths)), _numbered(named(1)))
-
-
-def _rendered(histories: Histories) -> str:
-    return render(
+    page = render(
         TEMPLATES,
         "curves.html",
         runs=[_summary(number, *item) for number, item in enumerate(histories.items())],
@@ -50,6 +31,18 @@ def _rendered(histories: Histories) -> str:
         longest=max(len(history) for history in histories.values()),
         titles={axis: axis_title(histories, axis) for axis in AXES},
     )
+    return write_page(page, output)
+
+
+def names_of(runs: Sequence[Path]) -> list[str]:
+    """Return a name for each run: as many of the last parts of its path as tell it from the others."""
+    paths = [path.resolve() for path in runs]
+    paths = [path.parent if path.name == CURVE else path for path in paths]
+    for length in range(1, max(len(path.parts) for path in paths)):
+        names = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(names)) == len(paths):
+            return names
+    return [f"{path.name} ({number})" for number, path in enumerate(paths, 1)]
 
 
 def _panels(histories: Histories) -> dict[str, Any]:
@@ -84,7 +77,3 @@ def _duration(seconds: float) -> str:
     whole = round(seconds) if np.isfinite(seconds) else 0
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {whole % 60:02} s"
-
-
-def _numbered(names: Sequence[str]) -> list[str]:
-    return [f"{name} ({number})" for number, name in enumerate(names, 1)]

@@ -4,8 +4,6 @@ Source: De Luca, Silverstein, "Born-Infeld (BI) for AI: Energy-Conserving Descen
 arXiv 2201.11137, 2022.
 """
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 import torch
@@ -75,7 +73,7 @@ class BBI(EnergyConservingOptimizer):
         v = loss - run["v0"]
         allowed = self.above(v)
         energy = self.remembered("start", v, allowed) + run["deltaEn"]
-        if self.first:
+        if run["step"] == 1:
             norm = (energy**2 / v - v).clamp(min=0).sqrt()
             launch(space, torch.where(allowed, norm, 0.0), each=True)
         squares = square_momentum(space)
@@ -84,16 +82,14 @@ class BBI(EnergyConservingOptimizer):
         unit = ratio_or(1.0, allowed & run["conserve_energy"], square, squares.sum())
         pull = torch.where(allowed, v / energy + energy / v, 0.0) / 2
         speed = torch.where(allowed, v / energy, 0.0)
-        impulses, rates = (self.per_group(lambda group, f=factor: group["lr"] * f) for factor in (-pull, speed))
+        impulses, rates = ([group["lr"] * factor for group in self.param_groups] for factor in (-pull, speed))
         for block in space.blocks:
             kick_and_drift(block, unit.expand_as(squares), impulses[block.group], rates[block.group])
         self._bounce(space, v, allowed)
 
     def _bounce(self, space: PhaseSpace, v: Scalar, allowed: Tensor) -> None:
         run, step = self.trajectory, self.trajectory["step"]
-        best, idle = (
-            run[name].to(v.device) for name in ("best", "idle")
-        )  # idle: steps without a lower loss since a bounce
+        best, idle = (run[name].to(v.device) for name in ("best", "idle"))  # idle: steps since a bounce or a lower loss
         idle = torch.where(allowed & (v < best), 0.0, idle + 1)
         fixed = step % run["threshold0"] == 0 and step // run["threshold0"] <= run["n_fixed_bounces"]
         bounce = allowed & (fixed | (idle >= run["threshold"]))

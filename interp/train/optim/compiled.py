@@ -5,8 +5,6 @@ They compute what `sums` and `kick_and_drift` of `mechanics` do, but read each a
 share them, so a compiled run repeats itself but not, to the last bit, one that is not compiled.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """What the optimizers of the ECD family have in common: groups, the loss, skipped steps, momenta, the noise's key."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -102,15 +100,6 @@ class EnergyConservingOptimizer(torch.optim.Optimizer):
     def move(self, space: PhaseSpace, loss: Scalar) -> None:
         """Move momenta and positions."""
         raise NotImplementedError
-
-    def per_group(self, rate: Callable[[dict[str, Any]], Scalar]) -> list[Scalar]:
-        """Return `rate` of each group."""
-        return [rate(group) for group in self.param_groups]
-
-    @property
-    def first(self) -> bool:
-        """Whether the step under way is the first."""
-        return self.trajectory["step"] == 1
 
     def above(self, v: Scalar) -> Tensor:
         """Return whether V allows a step, as a 0-dim tensor, and count a skipped one."""

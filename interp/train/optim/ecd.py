@@ -4,10 +4,8 @@ Source: Silverstein, Kunin, Shyam, "Symmetry Breaking in Transformers for Effici
 arXiv 2601.22257, 2026.
 """
 
-from __future__ import annotations
-
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch.optim.optimizer import ParamsT
@@ -74,9 +72,13 @@ class ECD(EnergyConservingOptimizer):
         if space.dimension < 2:
             raise InterpError("ECD turns its momentum, so it needs at least two parameters with gradients, not one.")
         run = self.trajectory
-        if self.first:
+        if run["step"] == 1:
             launch(space, torch.ones_like(loss))
-        measure, advance = self._passes()
+        measure, advance = sums, kick_and_drift
+        if self.compile:
+            from interp.train.optim import compiled  # late: the compiler takes seconds to import
+
+            measure, advance = compiled.sums, compiled.kick_and_drift
         total = measure(space)
         run["energy"] = total.square.clone()  # E^2 is |P|^2 in units in which it is 1
         v = loss + total.decay - run["F0"]
@@ -85,18 +87,11 @@ class ECD(EnergyConservingOptimizer):
         along = unit * (total.power if run["projection"] == "tensor" else total.power.sum().expand_as(total.power))
         freedom = space.dimension / (space.dimension - 1)
         pull = freedom / torch.where(allowed, v, float("inf"))  # no force where the step is skipped
-        impulses = self.per_group(lambda group: -group["lr"] * group["eta"] ** 0.5 / 2 * pull)
-        rates = self.per_group(lambda group: allowed.double() * (group["lr"] / group["eta"] ** 0.5))
+        impulses = [-group["lr"] * group["eta"] ** 0.5 / 2 * pull for group in self.param_groups]
+        rates = [allowed.double() * (group["lr"] / group["eta"] ** 0.5) for group in self.param_groups]
         factors = [unit * (1 - impulse * along) for impulse in impulses]
         for block in reversed(space.blocks):  # the end of the sums is still in the cache
             advance(block, factors[block.group], impulses[block.group], rates[block.group])
         if run["nu"]:
             noise = allowed.double() * (run["nu"] / space.dimension**0.5)
             turn(space, torch.ones_like(noise), noise, self.generators(space))
-
-    def _passes(self) -> tuple[Any, Any]:
-        if not self.compile:
-            return sums, kick_and_drift
-        from interp.train.optim import compiled  # late: the compiler takes seconds to import
-
-        return compiled.sums, compiled.kick_and_drift

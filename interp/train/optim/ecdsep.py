@@ -4,8 +4,6 @@ Source: De Luca, Gatti, Silverstein, "Improving Energy Conserving Descent for Ma
 arXiv 2306.00352, 2023.
 """
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 import torch
@@ -66,7 +64,7 @@ class ECDSep(EnergyConservingOptimizer):
         """Scale, kick, drift, turn."""
         run = self.trajectory
         s, excess = run["s"], run["deltaEn"] if run["s"] == 1 else 1.0
-        if self.first:
+        if run["step"] == 1:
             launch(space, torch.full_like(loss, excess**0.5))
         total = sums(space)
         height = loss + total.decay - run["F0"]
@@ -76,12 +74,12 @@ class ECDSep(EnergyConservingOptimizer):
         run["energy"] = (s + total.square) / (s + square)
         unit = ratio_or(1.0, allowed & run["conserve_energy"], square, total.square)
         pull = run["eta"] / torch.where(allowed, height, float("inf"))
-        impulses = self.per_group(lambda group: -group["lr"] * pull)
+        impulses = [-group["lr"] * pull for group in self.param_groups]
         for block in space.blocks:
             kick(block, unit.expand_as(total.power), impulses[block.group])
         inertia = s + square_momentum(space).sum()
         speed = torch.where(allowed & (inertia > 0), 2 / inertia, 0.0)
-        rates = self.per_group(lambda group: group["lr"] * speed)
+        rates = [group["lr"] * speed for group in self.param_groups]
         for block in space.blocks:
             drift(block, rates[block.group])
         if run["nu"]:

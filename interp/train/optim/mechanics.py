@@ -23,11 +23,8 @@ from interp.errors import InterpError
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
-
 Scalar = Float[Tensor, ""]
-
 CACHED = 1 << 16  # elements of a few arrays that fit into a core's cache together: the second product reads them there
-
 HALVES = (torch.bfloat16, torch.float16)
 
 

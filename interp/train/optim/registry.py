@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 OUTSIDE_BRACKETS = re.compile(r",(?![^(\[]*[)\]])")  # a comma that no closing bracket follows before an opening one
-
 ELSEWHERE = ("self", "params", "lr", "weight_decay", "maximize")  # given in other ways, or without meaning in training
-
 WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -92,29 +90,30 @@ def build_optimizer(
     """
     if name not in OPTIMIZERS:
         raise InterpError(f"There is no optimizer {name!r}, only {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
-    spec, arguments = OPTIMIZERS[name], dict(arguments or {})
-    groups = parameter_groups(parameters, spec.defaults["weight_decay"] if weight_decay is None else weight_decay)
+    spec, arguments, together = OPTIMIZERS[name], dict(arguments or {}), list(parameters)
+    decay = spec.defaults["weight_decay"] if weight_decay is None else weight_decay
+    groups = [  # matrices; and vectors: biases, norms, slopes
+        {"params": [p for p in together if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in together if p.ndim < 2], "weight_decay": 0.0},
+    ]
     if name == "soap":
-        _refuse_sharded(groups)
+        from interp.train.optim.mechanics import as_sharded  # late: imports torch
+
+        if any(as_sharded(parameter) is not None for parameter in together):
+            raise InterpError(
+                "SOAP needs whole matrices for its eigenbases, these are sharded over processes; "
+                "use --distribute ddp, or another --optimizer."
+            )
     kind = resolve_name(spec.target)
     check_arguments(name, kind, arguments)
     settings = {key: value for key, value in spec.defaults.items() if key not in ELSEWHERE}
-    if name == "sgdm" and any(_is_half_on_cpu(p) for group in groups for p in group["params"]):
+    if name == "sgdm" and any(p.device.type == "cpu" and p.element_size() == 2 for p in together):
         settings["fused"] = False  # torch 2.12 and 2.13 leave most of such a tensor as it is (pytorch#191763)
     try:
         return kind(groups, lr=lr, **{**settings, **arguments})
     except (ValueError, RuntimeError) as error:  # how torch and SOAP refuse, say, a number out of range
         problem = str(error).rstrip(".")
         raise InterpError(f"{name} cannot be built with lr {lr:g} and {arguments}: {problem}.") from error
-
-
-def parameter_groups(parameters: Iterable[torch.Tensor], weight_decay: float) -> list[dict[str, Any]]:
-    """Return two groups: matrices with weight decay, vectors (biases, norms, slopes) without."""
-    together = list(parameters)
-    return [
-        {"params": [p for p in together if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in together if p.ndim < 2], "weight_decay": 0.0},
-    ]
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
@@ -151,8 +150,9 @@ def check_arguments(name: str, kind: type, arguments: Mapping[str, Any]) -> None
                 f"{name} has no argument {key!r}, only {', '.join(known)} (lr and weight_decay have options of their own)"
                 f"{nearest(key, known)}"
             )
-        if not _fits(value, known[key]):
-            raise InterpError(f"{key}={value!r} does not fit {name}; {key} is {_said(known[key])}.")
+        if not _fits(value, hint := known[key]):
+            said = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+            raise InterpError(f"{key}={value!r} does not fit {name}; {key} is {said}.")
 
 
 def _value(name: str, text: str) -> Any:
@@ -178,21 +178,3 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _said(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-def _is_half_on_cpu(parameter: torch.Tensor) -> bool:
-    return parameter.device.type == "cpu" and parameter.element_size() == 2
-
-
-def _refuse_sharded(groups: list[dict[str, Any]]) -> None:
-    from interp.train.optim.mechanics import as_sharded  # imports torch
-
-    if any(as_sharded(parameter) is not None for group in groups for parameter in group["params"]):
-        raise InterpError(
-            "SOAP needs whole matrices for its eigenbases, these are sharded over processes; "
-            "use --distribute ddp, or another --optimizer."
-        )
