@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -91,28 +93,24 @@ class Contrast:
         """Mean over seeds, and the ends of its 95% t interval; missing where there are too few seeds."""
         return mean(np.array(self.differences)) if self.differences else (np.nan, np.nan, np.nan)
 
-    @property
-    def name(self) -> str:
-        """Optimizer, variant and ablation."""
-        return cell_name(self.optimizer, self.variant, self.ablation)
-
 
 def contrasts(table: pd.DataFrame, kind: Kind, metric: str = "validation_loss") -> list[Contrast]:
     """Return all contrasts of a kind in a metric of the results' table."""
-    cells = table[["optimizer", "variant", "ablation"]].drop_duplicates().itertuples(index=False, name=None)
     found = []
-    for optimizer, variant, ablation in cells:
-        difference = _difference(table, kind, optimizer, variant, ablation, metric)
+    for cell in _cells(table):
+        difference = _difference(table, kind, *cell, metric)
         if difference is not None:
-            found.append(Contrast(kind, optimizer, variant, ablation, metric, tuple(difference.sort_index().tolist())))
+            found.append(Contrast(kind, *cell, metric, tuple(difference.sort_index().tolist())))
     return found
 
 
 def contrasts_table(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """Return a row per contrast of any kind and metric, with n, mean, low, high, and a row's differences in one column."""
-    rows = [
-        vars(c) | _numbers(c) for metric in metrics for kind in get_args(Kind) for c in contrasts(table, kind, metric)
-    ]
+    rows = []
+    for metric, kind in product(metrics, get_args(Kind)):
+        for c in contrasts(table, kind, metric):
+            numbers = dict(zip(("n", "mean", "low", "high"), (len(c.differences), *c.interval), strict=True))
+            rows.append({**vars(c), **numbers, "differences": " ".join(f"{value:.6g}" for value in c.differences)})
     return pd.DataFrame(rows)
 
 
@@ -140,11 +138,8 @@ def published_difference(activation: str, optimizer: str, variant: str) -> float
 
 def is_comparable(plan: Plan) -> bool:
     """Return whether losses may be held against the published ones: the same model, length and kind of text."""
-    return (
-        plan.settings.get("preset") == "gpt2-124m"
-        and plan.settings.get("tokens") == 500_000_000
-        and "fineweb-edu" in plan.corpus.lower()
-    )
+    size = plan.settings.get("preset"), plan.settings.get("tokens")
+    return size == ("gpt2-124m", 500_000_000) and "fineweb-edu" in plan.corpus.lower()
 
 
 def state_of(table: pd.DataFrame) -> str:
@@ -179,13 +174,14 @@ def differences_of(table: pd.DataFrame, kind: Kind, metrics: Sequence[str]) -> p
     found = {metric: contrasts(table, kind, metric) for metric in metrics}
     first = found[metrics[0]]
     columns = {metric: list(map(difference_text, own)) for metric, own in found.items()}
-    return pd.DataFrame({"runs": [c.name for c in first], "seeds": [len(c.differences) for c in first], **columns})
+    runs = [cell_name(c.optimizer, c.variant, c.ablation) for c in first]
+    return pd.DataFrame({"runs": runs, "seeds": [len(c.differences) for c in first], **columns})
 
 
 def means_of(table: pd.DataFrame, metrics: Sequence[str], form: str = ".2f") -> pd.DataFrame:
     """Return a row per cell and ablation: the mean of each metric over seeds with its 95% t interval."""
     rows = []
-    for cell in table[["optimizer", "variant", "ablation"]].drop_duplicates().itertuples(index=False, name=None):
+    for cell in _cells(table):
         optimizer, variant, ablation = cell
         values = {metric: by_seed(table, optimizer, variant, metric, ablation).to_numpy(float) for metric in metrics}
         seeds = str(max(map(len, values.values())))
@@ -221,11 +217,12 @@ def markdown(table: pd.DataFrame) -> str:
 def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
     trained, measured = read_json(folder / TRAINED), read_json(folder / MEASURED)
     loss = measured.get("loss", {})
+    done = "measured" if measured else "trained" if trained else "waiting"
     return {
         **{name: getattr(cell, name) for name in KEYS},
         "lr": _number(rates.get(cell.optimizer, {}).get("lr")),
         "tokens": trained.get("tokens", 0),
-        "status": _status(trained, measured),
+        "status": "diverged" if trained.get("diverged") else done,
         "final_validation_loss": _number(trained.get("validation_loss")),
         "validation_loss": _number(loss.get("loss")),
         "validation_low": _number(loss.get("low")),
@@ -236,18 +233,12 @@ def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _status(trained: dict[str, Any], measured: dict[str, Any]) -> str:
-    if trained.get("diverged"):
-        return "diverged"
-    return "measured" if measured else "trained" if trained else "waiting"
-
-
 def _puzzles(families: list[dict[str, Any]]) -> dict[str, float]:
     values = {name: [_number(family[name]) for family in families] for name in PUZZLES}
     found = {f"puzzles_{name}": _mean(numbers) for name, numbers in values.items()}
     for family in families:
-        score = family["top1"] if family["kind"] == "completion" else family["accuracy"]
-        found[f"{family['family']}_{'top1' if family['kind'] == 'completion' else 'accuracy'}"] = _number(score)
+        score = "top1" if family["kind"] == "completion" else "accuracy"
+        found[f"{family['family']}_{score}"] = _number(family[score])
     return found
 
 
@@ -264,24 +255,17 @@ def _difference(
     table: pd.DataFrame, kind: Kind, optimizer: str, variant: str, ablation: str, metric: str
 ) -> pd.Series | None:
     """The differences by seed; None where there is no such contrast."""
+    of = partial(by_seed, table, metric=metric)
+    own = of(optimizer, variant, ablation=ablation)
     if kind == "ablation":
-        changed = by_seed(table, optimizer, variant, metric, ablation)
-        return None if ablation == MATRIX else (changed - by_seed(table, optimizer, variant, metric)).dropna()
+        return None if ablation == MATRIX else (own - of(optimizer, variant)).dropna()
     if ablation != MATRIX or (kind != "gap" and variant == "symmetric") or (kind != "breaking" and optimizer == BASE):
         return None
-    both = (optimizer, BASE)
     if kind == "gap":
-        own, base = (by_seed(table, name, variant, metric) for name in both)
-    else:
-        own, base = (_breaking(table, name, variant, metric) for name in both)
-    return own if kind == "breaking" else (own - base).dropna()
+        return (own - of(BASE, variant)).dropna()
+    broken = own - of(optimizer, "symmetric")
+    return (broken if kind == "breaking" else broken - (of(BASE, variant) - of(BASE, "symmetric"))).dropna()
 
 
-def _breaking(table: pd.DataFrame, optimizer: str, variant: str, metric: str) -> pd.Series:
-    return (by_seed(table, optimizer, variant, metric) - by_seed(table, optimizer, "symmetric", metric)).dropna()
-
-
-def _numbers(contrast: Contrast) -> dict[str, object]:
-    middle, low, high = contrast.interval
-    shown = " ".join(f"{value:.6g}" for value in contrast.differences)
-    return {"n": len(contrast.differences), "mean": middle, "low": low, "high": high, "differences": shown}
+def _cells(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    return list(dict.fromkeys(zip(table["optimizer"], table["variant"], table["ablation"], strict=True)))

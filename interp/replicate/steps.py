@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,14 +83,10 @@ def choose_rates(plan: Plan, job: Job) -> None:
     """
     chosen = {}
     for name in plan.optimizers:
-        losses = {lr: final_loss(trial.folder) for lr, trial in grid_of(plan, name).items()}
+        trials = {lr: read_json(trial.folder / TRAINED) for lr, trial in grid_of(plan, name).items()}
+        losses = {lr: trained["validation_loss"] for lr, trained in trials.items()}
         chosen[name] = {"lr": best_rate(name, losses) if losses else plan.learning_rates[name], "losses": losses}
     write_json(job.done, chosen)
-
-
-def final_loss(run: Path) -> float | None:
-    """Return the held-out loss at the end of a run, in nats per token; None if it diverged."""
-    return read_json(run / TRAINED)["validation_loss"]
 
 
 def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
@@ -110,9 +105,8 @@ def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
 
 def measure_run(plan: Plan, job: Job) -> None:
     """Measure the checkpoint of a run, the weights with the lowest held-out loss; of one that diverged, nothing."""
-    trained = read_json(job.folder / TRAINED)
-    found = {"diverged": True} if trained["diverged"] else measured(plan, job)
-    write_json(job.done, found)
+    diverged = read_json(job.folder / TRAINED)["diverged"]
+    write_json(job.done, {"diverged": True} if diverged else measured(plan, job))
 
 
 def measured(plan: Plan, job: Job) -> dict[str, Any]:
@@ -122,8 +116,9 @@ def measured(plan: Plan, job: Job) -> dict[str, Any]:
     most = TrainConfig(**plan.training(job.cell)).validation_tokens
     held_out = open_held_out(model.need_tokenizer(), SHARDS)
     loss = held_out_loss(model, held_out, (), max_tokens=most)
+    puzzles = evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families
     amplified = _amplified(plan, job, model, held_out)
-    return {"loss": _plain(loss.overall)[0], "puzzles": _puzzles(plan, model), **amplified}
+    return {"loss": _plain(loss.overall)[0], "puzzles": _plain(puzzles), **amplified}
 
 
 def summary(result: Amplification) -> dict[str, float]:
@@ -148,10 +143,6 @@ def summary(result: Amplification) -> dict[str, float]:
         numbers[f"amplification_{name}"] = np.log2(shares["share"] / shares["share_unbiased"]).mean()
     found = {**numbers, **_against_nulls(result.nulls), **_enrichments(result.tokens)}
     return {name: float(value) for name, value in found.items()}
-
-
-def _puzzles(plan: Plan, model: HookedSymmetryBrokenTransformer) -> list[dict[str, Any]]:
-    return _plain(evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families)
 
 
 def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, held_out: Corpus) -> dict[str, Any]:
