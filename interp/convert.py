@@ -64,7 +64,9 @@ def convert(
     from interp.model.foreign.formats import read_foreign
 
     folder = Path(destination).expanduser()
-    _check_place(folder, overwrite)
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not overwrite:
+        raise InterpError(f"{folder} exists; choose another place, or say --overwrite if it is an old checkpoint.")
     foreign = read_foreign(source, activation)
     model = foreign.model
     model.cfg.model_name = folder.resolve().name
@@ -77,12 +79,6 @@ def convert(
     _remove_leftovers(folder, model)
     _verify(folder, model)
     return [*lines, *notes]
-
-
-def _check_place(folder: Path, overwrite: bool) -> None:
-    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    if taken and not overwrite:
-        raise InterpError(f"{folder} exists; choose another place, or say --overwrite if it is an old checkpoint.")
 
 
 def _origin(source: str | Path, format_: str) -> dict[str, str]:

@@ -166,7 +166,8 @@ def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_t
     waiting = 0
     for document in documents:
         schemes = list(document.classes)
-        pending.append(_columns(document))
+        numbers = np.full_like(document.tokens, document.index)
+        pending.append(np.stack([document.tokens, numbers, *document.classes.values()]))
         waiting += len(document.tokens)
         if waiting >= n_ctx * batch_size:
             stream = np.concatenate(pending, axis=1)
@@ -176,10 +177,6 @@ def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_t
             pending, waiting = [stream[:, whole:].copy()], waiting - whole
     if waiting:
         yield _contexts(np.concatenate(pending, axis=1), schemes, n_ctx, pad_token)
-
-
-def _columns(document: TaggedDocument) -> Int64[np.ndarray, "columns pos"]:
-    return np.stack([document.tokens, np.full_like(document.tokens, document.index), *document.classes.values()])
 
 
 def _contexts(stream: Int64[np.ndarray, "columns pos"], schemes: Sequence[str], n_ctx: int, pad_token: int) -> Contexts:

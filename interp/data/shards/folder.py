@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 from jaxtyping import UInt
 
 from interp.data.corpora.corpus import Place
@@ -33,7 +33,14 @@ def shard_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Ite
             process, or cannot be written.
     """
     _refuse_foreign(folder, overwrite)
-    with _claim(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0).acquire()  # a process that is killed gives it back
+    except Timeout as error:
+        raise InterpError(f"Another process is preparing {folder}; wait for it, or stop it.") from error
+    except OSError as error:
+        raise InterpError(f"Cannot write {folder}: {error.strerror}; choose a folder that can be written.") from error
+    with lock:
         manifest = _manifest(folder, settings, overwrite)
         _remove_unfinished(manifest)
         yield manifest
@@ -94,17 +101,6 @@ class ShardWriter:
         self.documents, self.first_document, self.end = 0, 0, Place()
 
 
-def _claim(folder: Path) -> AcquireReturnProxy:
-    """Take the lock of a folder, which a process that is killed gives back."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / ".lock", timeout=0).acquire()
-    except Timeout as error:
-        raise InterpError(f"Another process is preparing {folder}; wait for it, or stop it.") from error
-    except OSError as error:
-        raise InterpError(f"Cannot write {folder}: {error.strerror}; choose a folder that can be written.") from error
-
-
 def _refuse_foreign(folder: Path, overwrite: bool) -> None:
     if folder.is_file():
         raise InterpError(f"{folder} is a file; give a folder.")
@@ -120,22 +116,20 @@ def _manifest(folder: Path, settings: dict[str, Any], overwrite: bool) -> Manife
     if not overwrite and not is_new(folder):
         found = Manifest.read(folder)
         if found.tokenizer_sha256 is not None:  # else nothing was made yet, for example because of a bad setting
-            _refuse_other(found, settings)
+            changed = [
+                f"{key} was {found.settings.get(key)}, is {value}"
+                for key, value in settings.items()
+                if found.settings.get(key) != value
+            ]
+            if changed:
+                raise InterpError(
+                    f"The shards in {folder} were made with other settings ({'; '.join(changed)}); "
+                    "use the same ones, choose another folder, or --overwrite them."
+                )
             return found
     manifest = Manifest(folder, settings)
     manifest.write()
     return manifest
-
-
-def _refuse_other(found: Manifest, settings: dict[str, Any]) -> None:
-    before = found.settings
-    changed = [key for key in settings if before.get(key) != settings[key]]
-    if changed:
-        changes = [f"{key} was {before.get(key)}, is {settings[key]}" for key in changed]
-        raise InterpError(
-            f"The shards in {found.folder} were made with other settings ({'; '.join(changes)}); "
-            "use the same ones, choose another folder, or --overwrite them."
-        )
 
 
 def _remove_unfinished(manifest: Manifest) -> None:

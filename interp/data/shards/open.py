@@ -23,9 +23,9 @@ VALIDATION_SHARE, MOST_VALIDATION = 0.05, 10_000_000
 
 @dataclass(frozen=True)
 class Loaded:
-    """Tokens in memory, in the place of a file."""
+    """Tokens in memory, in the place of a file; messages name them as the `path`."""
 
-    name: str
+    path: str
     tokens: Integer[np.ndarray, " tokens"]
 
 
@@ -71,7 +71,7 @@ class TokenShards:
 
     def describe(self) -> str:
         """Return "1,234 tokens in 2 files (a.bin, b.bin)" for messages."""
-        names = [Path(part.source.name).name for part in self.parts]
+        names = [Path(part.source.path).name for part in self.parts]
         shown = ", ".join(names if len(names) <= 3 else [names[0], "...", names[-1]])
         return f"{len(self):,} tokens in {len(names)} file{'s' * (len(names) != 1)} ({shown})"
 
@@ -102,36 +102,24 @@ class TokenShards:
         for number in np.unique(first).tolist():
             here = (first == number) & (last == number)
             if here.any():
-                rows[here] = self._inside(number, starts[here], length)
+                tokens = self.parts[number].tokens
+                places = starts[here] - (self._ends[number] - len(tokens))
+                rows[here] = np.lib.stride_tricks.sliding_window_view(tokens, length)[places]
         for row in np.flatnonzero(first != last):
-            rows[row] = self._across(range(int(first[row]), int(last[row]) + 1), int(starts[row]), length)
+            start = int(starts[row])
+            rows[row] = np.concatenate([part.tokens for part in self.slice(start, start + length).parts])
         if rows.size and (rows.min() < 0 or (self.d_vocab is not None and rows.max() >= self.d_vocab)):
             raise InterpError(self._bad_token(starts, rows))
         return rows
 
-    def _inside(
-        self, number: int, starts: Int64[np.ndarray, " rows"], length: int
-    ) -> Integer[np.ndarray, "rows length"]:
-        """Windows that lie in one part."""
-        tokens = self.parts[number].tokens
-        return np.lib.stride_tricks.sliding_window_view(tokens, length)[starts - (self._ends[number] - len(tokens))]
-
-    def _across(self, numbers: range, start: int, length: int) -> Int64[np.ndarray, " length"]:
-        """One window over several parts: the end of the first, all of those between, the beginning of the last."""
-        begin = start - (self._ends[numbers[0]] - len(self.parts[numbers[0]].tokens))
-        pieces, missing = [], length
-        for number in numbers:
-            pieces.append(self.parts[number].tokens[begin : begin + missing])
-            missing, begin = missing - len(pieces[-1]), 0
-        return np.concatenate(pieces, dtype=np.int64)
-
     def _bad_token(self, starts: Int64[np.ndarray, " rows"], rows: Int64[np.ndarray, "rows length"]) -> str:
         bad = (rows < 0) | (rows >= (self.d_vocab if self.d_vocab is not None else np.inf))
         row, column = np.argwhere(bad)[0]
-        (part,) = self.slice(int(starts[row] + column), int(starts[row] + column) + 1).parts
+        place = int(starts[row] + column)
+        (part,) = self.slice(place, place + 1).parts
         allowed = f"ids 0 to {self.d_vocab - 1:,}" if self.d_vocab is not None else "ids from 0 on"
         return (
-            f"{part.source.name} holds the token id {rows[row, column]} at position {part.first}, outside the vocabulary "
+            f"{part.source.path} holds the token id {rows[row, column]} at position {part.first}, outside the vocabulary "
             f"({allowed}); use the tokenizer and vocabulary the shards were made with, or prepare them again."
         )
 
