@@ -59,7 +59,7 @@ def convert(
     Raises:
         InterpError: the model cannot be read or converted, or the place is taken.
     """
-    from interp.model.checkpoint import save_checkpoint  # late, so that --help does not import torch
+    from interp.model.checkpoint import load_model, save_checkpoint  # late, so that --help does not import torch
     from interp.model.foreign.fit import tokenizer_for
     from interp.model.foreign.formats import read_foreign
 
@@ -71,14 +71,18 @@ def convert(
     model = foreign.model
     model.cfg.model_name = folder.resolve().name
     model.tokenizer, more = tokenizer_for(model.cfg.d_vocab, tokenizer, foreign.folder)
-    lines = _summary(model, foreign.format)
-    notes = [f"note: {note}" for note in (*foreign.notes, *more)]
-    save_checkpoint(
-        model, folder, _origin(source, foreign.format), _card(model, source, foreign.format, [*lines, *notes])
-    )
-    _remove_leftovers(folder, model)
-    _verify(folder, model)
-    return [*lines, *notes]
+    lines = [*_summary(model, foreign.format), *(f"note: {note}" for note in (*foreign.notes, *more))]
+    listed = "\n".join(f"- {line}" for line in lines)
+    card = f"# {model.cfg.model_name}\n\nConverted from `{Path(source).name}` ({foreign.format}).\n\n{listed}\n"
+    save_checkpoint(model, folder, _origin(source, foreign.format), card)
+    (folder / "training.jsonl").unlink(missing_ok=True)  # what only an older checkpoint had
+    if model.tokenizer is None:
+        (folder / "tokenizer.json").unlink(missing_ok=True)
+    loaded, expected = load_model(folder, "cpu"), model.state_dict()
+    same = loaded.cfg == model.cfg and all(value.equal(expected[name]) for name, value in loaded.state_dict().items())
+    if not same:
+        raise InterpError(f"{folder} does not read back as it was written; the disk may be faulty: convert again.")
+    return lines
 
 
 def _origin(source: str | Path, format_: str) -> dict[str, str]:
@@ -87,22 +91,6 @@ def _origin(source: str | Path, format_: str) -> dict[str, str]:
     file = Path(source)
     checksum = {"source_sha256": file_sha256(file)} if file.is_file() else {}
     return {"converted_from": str(source), "format": format_, **checksum, "date": now()}
-
-
-def _remove_leftovers(folder: Path, model: HookedSymmetryBrokenTransformer) -> None:
-    """Remove what only the older checkpoint had: files of its training, and a tokenizer the new one does not have."""
-    (folder / "training.jsonl").unlink(missing_ok=True)
-    if model.tokenizer is None:
-        (folder / "tokenizer.json").unlink(missing_ok=True)
-
-
-def _verify(folder: Path, model: HookedSymmetryBrokenTransformer) -> None:
-    from interp.model.checkpoint import load_model
-
-    loaded, expected = load_model(folder, "cpu"), model.state_dict()
-    same = loaded.cfg == model.cfg and all(value.equal(expected[name]) for name, value in loaded.state_dict().items())
-    if not same:
-        raise InterpError(f"{folder} does not read back as it was written; the disk may be faulty: convert again.")
 
 
 def _summary(model: HookedSymmetryBrokenTransformer, format_: str) -> list[str]:
@@ -125,11 +113,6 @@ def _shown(profile: Profile) -> str:
     numbers = profile if isinstance(profile, (list, tuple)) else [profile]
     low, high = min(numbers), max(numbers)
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def _card(model: HookedSymmetryBrokenTransformer, source: str | Path, format_: str, lines: list[str]) -> str:
-    listed = "\n".join(f"- {line}" for line in lines)
-    return f"# {model.cfg.model_name}\n\nConverted from `{Path(source).name}` ({format_}).\n\n{listed}\n"
 
 
 HELP = """Make a checkpoint from a model of the authors' release, Hugging Face's GPT-2 family, nanoGPT or TransformerLens.

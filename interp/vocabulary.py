@@ -69,11 +69,5 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """Return a tokenizer as the class TransformerLens uses, with its special tokens named."""
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        clean_up_tokenization_spaces=False,
-    )
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)

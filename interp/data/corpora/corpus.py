@@ -39,6 +39,7 @@ class Document:
     text: str
 
 
+@dataclass(eq=False)
 class Corpus:
     """Documents in a fixed order, read from their source each time the corpus is iterated.
 
@@ -48,13 +49,10 @@ class Corpus:
         source: gives (name, text) of every row from the row with the given index on.
     """
 
-    def __init__(
-        self, name: str, source: Callable[[int], Texts], split: Split = "all", characters: int | None = None
-    ) -> None:
-        self.name = name
-        self.split: Split = split
-        self.source = source
-        self._characters = characters
+    name: str
+    source: Callable[[int], Texts]
+    split: Split = "all"
+    _characters: int | None = None  # of the whole corpus
 
     @property
     def characters(self) -> int | None:

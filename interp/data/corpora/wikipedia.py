@@ -114,15 +114,11 @@ def _parse(dump: Path) -> Iterator[tuple[str, str]]:
 def unwrap(source: str) -> str:
     """Return wiki source ready for `filter_wiki`: visible template text kept, pictures and tables gone."""
     source = _GALLERY.sub("", _MEDIA.sub("", source))
-    source = _SHOWN.sub(r"\1", _CONVERT.sub(_quantity, source))
+    source = _CONVERT.sub(lambda quantity: " ".join(filter(None, quantity.groups())), source)  # as 25 - 35 mm
+    source = _SHOWN.sub(r"\1", source)
     while (smaller := _TABLE.sub("", source)) != source:
         source = smaller
     return source
-
-
-def _quantity(convert: re.Match[str]) -> str:
-    """`{{convert|25|-|35|mm|in}}` shows as 25 - 35 mm."""
-    return " ".join(part for part in convert.groups() if part)
 
 
 def tidy(text: str) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import UInt
 
 from interp.data.corpora.corpus import Place
 from interp.data.shards.file import ENDINGS, write_shard
-from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, ShardRecord, is_manifest
+from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, ShardRecord, has_manifest
 from interp.errors import InterpError
 from interp.files import sweep
 
@@ -44,11 +44,6 @@ def shard_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Ite
         manifest = _manifest(folder, settings, overwrite)
         _remove_unfinished(manifest)
         yield manifest
-
-
-def is_new(folder: Path) -> bool:
-    """Return whether there are no shards of this command yet in a folder."""
-    return not is_manifest(folder / MANIFEST)
 
 
 class ShardWriter:
@@ -105,7 +100,7 @@ def _refuse_foreign(folder: Path, overwrite: bool) -> None:
     if folder.is_file():
         raise InterpError(f"{folder} is a file; give a folder.")
     others = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
-    if others and is_new(folder) and not overwrite:
+    if others and not has_manifest(folder) and not overwrite:
         raise InterpError(
             f"{folder} holds other things ({min(others).name}, ...) and no shards of this command; "
             "choose another folder, or --overwrite to put the shards beside them."
@@ -113,7 +108,7 @@ def _refuse_foreign(folder: Path, overwrite: bool) -> None:
 
 
 def _manifest(folder: Path, settings: dict[str, Any], overwrite: bool) -> Manifest:
-    if not overwrite and not is_new(folder):
+    if not overwrite and has_manifest(folder):
         found = Manifest.read(folder)
         if found.tokenizer_sha256 is not None:  # else nothing was made yet, for example because of a bad setting
             changed = [

@@ -128,8 +128,9 @@ class Manifest:
         return file
 
 
-def is_manifest(path: Path) -> bool:
-    """Return whether a file is a manifest of token shards, perhaps a damaged one; a manifest.json may also be another's."""
+def has_manifest(folder: Path) -> bool:
+    """Return whether a folder has a manifest of token shards, perhaps a damaged one; its file may also be another's."""
+    path = folder / MANIFEST
     if not path.is_file():
         return False
     try:
@@ -155,19 +156,16 @@ def verify(folder: Path) -> list[str]:
         problems.append(f"{tokenizer} is missing or not the one that the shards were made with.")
     for shard in manifest.shards:
         try:
-            _verify_shard(manifest, shard)
+            file = manifest.open_file(shard)
+            largest = int(file.tokens.max())
         except InterpError as error:
             problems.append(str(error))
+            continue
+        if manifest.d_vocab is None or largest >= manifest.d_vocab:
+            problems.append(
+                f"{file.path} holds the token id {largest} at position {int(file.tokens.argmax())}; "
+                f"the vocabulary has {manifest.d_vocab} entries."
+            )
+        elif file_sha256(file.path) != shard.sha256:
+            problems.append(f"{file.path} is damaged: its checksum is not the manifest's; copy it again.")
     return problems
-
-
-def _verify_shard(manifest: Manifest, shard: ShardRecord) -> None:
-    file = manifest.open_file(shard)
-    largest = int(file.tokens.max())
-    if manifest.d_vocab is None or largest >= manifest.d_vocab:
-        raise InterpError(
-            f"{file.path} holds the token id {largest} at position {int(file.tokens.argmax())}; "
-            f"the vocabulary has {manifest.d_vocab} entries."
-        )
-    if file_sha256(file.path) != shard.sha256:
-        raise InterpError(f"{file.path} is damaged: its checksum is not the manifest's; copy it again.")

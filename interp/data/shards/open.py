@@ -12,7 +12,7 @@ from jaxtyping import Int64, Integer
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.shards.file import ENDINGS, ShardFile, open_shard
-from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, is_manifest
+from interp.data.shards.manifest import TOKENIZER, Manifest, has_manifest
 from interp.errors import InterpError
 from interp.provenance import file_sha256
 from interp.vocabulary import load_tokenizer
@@ -128,7 +128,7 @@ def is_shards(path: str | Path) -> bool:
     """Return whether a path is a token shard, or a folder that `interp.data prepare` made or that holds shards."""
     path = Path(path).expanduser()
     try:
-        return is_manifest(path / MANIFEST) or (path.is_file() and path.suffix in ENDINGS) or bool(_shards_in(path))
+        return has_manifest(path) or (path.is_file() and path.suffix in ENDINGS) or bool(_shards_in(path))
     except (OSError, ValueError):  # a text, too long for a path
         return False
 
@@ -149,7 +149,7 @@ def open_shards(path: str | Path, split: Literal["train", "validation"], d_vocab
         InterpError: no shards, an unfinished folder, a damaged file, or a file that does not fit the manifest.
     """
     path = Path(path).expanduser()
-    if is_manifest(path / MANIFEST):
+    if has_manifest(path):
         manifest = Manifest.read(path)
         return TokenShards(_whole(manifest.open_files(split)), manifest.d_vocab if d_vocab is None else d_vocab)
     if not path.exists():
@@ -175,7 +175,7 @@ def tokenizer_of(path: str | Path) -> PreTrainedTokenizerFast | None:
     path = Path(path).expanduser()
     folder = path if path.is_dir() else path.parent
     file = folder / TOKENIZER
-    if is_manifest(folder / MANIFEST):
+    if has_manifest(folder):
         expected = Manifest.read(folder).tokenizer_sha256
         if not file.is_file() or file_sha256(file) != expected:
             raise InterpError(

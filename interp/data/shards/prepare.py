@@ -11,8 +11,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from interp.data.corpora.corpus import open_corpus, split_of
 from interp.data.shards.config import TOKENIZER_DOCUMENTS, PrepareConfig
-from interp.data.shards.folder import SPLITS, ShardWriter, is_new, shard_folder
-from interp.data.shards.manifest import TOKENIZER, Manifest, verify
+from interp.data.shards.folder import SPLITS, ShardWriter, shard_folder
+from interp.data.shards.manifest import TOKENIZER, Manifest, has_manifest, verify
 from interp.data.tokenizer import Placed, tokenize, train_tokenizer
 from interp.errors import InterpError
 from interp.files import writing
@@ -35,7 +35,7 @@ def prepare(config: PrepareConfig) -> Path:
     Raises:
         InterpError: bad input, a folder of other settings or other things, a damaged one, or no place on the disk.
     """
-    if config.overwrite or is_new(config.folder):  # before anything is made
+    if config.overwrite or not has_manifest(config.folder):  # before anything is made
         open_corpus(config.corpus, "validation", config.text_field)
     with shard_folder(config.folder, config.settings(), config.overwrite) as manifest:
         if not manifest.complete:
