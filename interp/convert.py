@@ -16,6 +16,7 @@ import typer
 
 from interp.errors import InterpError
 from interp.options import argument, command_from, option, say
+from interp.provenance import file_sha256, now
 
 if TYPE_CHECKING:
     from interp.model.config import BiasConfig, Profile
@@ -74,7 +75,9 @@ def convert(
     lines = [*_summary(model, foreign.format), *(f"note: {note}" for note in (*foreign.notes, *more))]
     listed = "\n".join(f"- {line}" for line in lines)
     card = f"# {model.cfg.model_name}\n\nConverted from `{Path(source).name}` ({foreign.format}).\n\n{listed}\n"
-    save_checkpoint(model, folder, _origin(source, foreign.format), card)
+    checksum = {"source_sha256": file_sha256(Path(source))} if Path(source).is_file() else {}
+    origin = {"converted_from": str(source), "format": foreign.format, **checksum, "date": now()}
+    save_checkpoint(model, folder, origin, card)
     (folder / "training.jsonl").unlink(missing_ok=True)  # what only an older checkpoint had
     if model.tokenizer is None:
         (folder / "tokenizer.json").unlink(missing_ok=True)
@@ -83,14 +86,6 @@ def convert(
     if not same:
         raise InterpError(f"{folder} does not read back as it was written; the disk may be faulty: convert again.")
     return lines
-
-
-def _origin(source: str | Path, format_: str) -> dict[str, str]:
-    from interp.provenance import file_sha256, now
-
-    file = Path(source)
-    checksum = {"source_sha256": file_sha256(file)} if file.is_file() else {}
-    return {"converted_from": str(source), "format": format_, **checksum, "date": now()}
 
 
 def _summary(model: HookedSymmetryBrokenTransformer, format_: str) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,20 +18,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.corpora.corpus import Corpus, Document
-from interp.data.tokenizer import encode_documents, token_dtype
+from interp.data.tokenizer import text_encoder
 from interp.errors import InterpError
 
 ROWS = 64
 """Contexts that a block has at least. Its last one is padded, so blocks cost less than a hundredth of the work."""
 
 
-@runtime_checkable
-class _HasTokens(Protocol):
-    @property
-    def tokens(self) -> np.ndarray: ...
-
-
-Tokenized = TypeVar("Tokenized", bound=_HasTokens)
+Tokenized = TypeVar("Tokenized", "Encoded", "TaggedDocument")
 
 
 @dataclass
@@ -71,24 +65,20 @@ def take_tokens(documents: Iterable[Tokenized], max_tokens: int | None) -> Itera
         yield document
 
 
+@dataclass
 class Dealer:
     """Deals block b to process b modulo `world`; every process reads and tokenizes all documents, and keeps its own.
 
     A block ends with the document that brings it to 64 contexts. So blocks depend on the corpus and the tokenizer alone, and
     what is summed over them depends neither on the number of processes nor on interruptions, but for the order of sums.
-
-    Args:
-        n_ctx: tokens of a context.
-        max_tokens: of the whole corpus.
-        rank, world: which process this is, of how many.
-        done: blocks up to this one are passed over.
     """
 
-    def __init__(
-        self, n_ctx: int, max_tokens: int | None = None, rank: int = 0, world: int = 1, done: Done | None = None
-    ) -> None:
-        self.n_ctx, self.max_tokens, self.rank, self.world, self.done = n_ctx, max_tokens, rank, world, done
-        self.checksum = hashlib.sha256()  # of all texts, in the end
+    n_ctx: int  # tokens of a context
+    max_tokens: int | None = None  # of the whole corpus
+    rank: int = 0  # which process this is
+    world: int = 1  # of how many
+    done: Done | None = None  # blocks up to this one are passed over
+    checksum: Any = field(default_factory=hashlib.sha256, init=False)  # of all texts, in the end
 
     def shard_by_block(self, documents: Iterable[Encoded]) -> Iterator[Encoded]:
         """Yield this process' documents with their blocks.
@@ -196,5 +186,5 @@ def token_stream(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Shaped[n
 
     uint16 when every id of the vocabulary fits, uint32 otherwise.
     """
-    dtype = token_dtype(tokenizer)
-    return np.concatenate([tokens.astype(dtype) for tokens, _ in encode_documents(tokenizer, corpus)])
+    encode = text_encoder(tokenizer)
+    return np.concatenate([encode([document.text])[0] for document in corpus])

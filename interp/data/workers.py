@@ -25,23 +25,18 @@ Answer = TypeVar("Answer")
 
 
 class WorkerPool(AbstractContextManager["WorkerPool"]):
-    """Up to `workers` processes of a module that calls `serve`; each starts with the first question that needs it.
-
-    Attributes:
-        work: what they do, for messages ("tagging").
-        threads: one waits for each process; a caller may give them more to do than `ask`.
-        started: the processes so far.
-    """
+    """Up to `workers` processes of a module that calls `serve`; each starts with the first question that needs it."""
 
     def __init__(self, work: str, module: str, argument: str, workers: int) -> None:
         if workers < 1:
             raise InterpError(f"There cannot be {workers} {work} processes; give 1 or more.")
-        self.work = work
+        self.work = work  # what they do, for messages ("tagging")
         self.command = [sys.executable, "-m", module, argument]
-        self.started: list[subprocess.Popen[bytes]] = []
+        self.started: list[subprocess.Popen[bytes]] = []  # the processes so far
         self.idle: queue.LifoQueue[subprocess.Popen[bytes] | None] = queue.LifoQueue()  # None: not started yet
         for _ in range(workers):
             self.idle.put(None)
+        # One waits for each process; a caller may give them more to do than `ask`.
         self.threads = ThreadPoolExecutor(workers, thread_name_prefix=work)
         self.closed = False
 

@@ -127,8 +127,12 @@ class Labeller:
                 f"The function {self.name!r} failed on a text ({type(error).__name__}: {error})."
             ) from error
         found = sorted(self._located(labels, document), key=lambda span: span[:2])
-        if not self.overlaps:
-            self._check_apart(found)
+        for first, second in () if self.overlaps else pairwise(found):
+            if second[0] < first[1] and first[2] != second[2]:
+                raise InterpError(
+                    f"The function {self.name!r} gave overlapping labels {first} and {second}; announce overlaps=True to "
+                    "measure each class against all other tokens."
+                )
         return {self._key(c): as_spans(span[:2] for span in found if span[2] == c) for c in self.classes}
 
     def _key(self, name: str) -> str:
@@ -161,14 +165,6 @@ class Labeller:
             )
         return start, end, label
 
-    def _check_apart(self, spans: list[tuple[int, int, str]]) -> None:
-        for first, second in pairwise(spans):
-            if second[0] < first[1] and first[2] != second[2]:
-                raise InterpError(
-                    f"The function {self.name!r} gave overlapping labels {first} and {second}; announce overlaps=True to "
-                    "measure each class against all other tokens."
-                )
-
 
 def token_classes(
     *classes: str, name: str | None = None, overlaps: bool = False, version: str = ""
@@ -187,23 +183,14 @@ def token_classes(
     Raises:
         InterpError: no class, a class named twice, or one named bos or other.
     """
-    check_classes("The function", classes)
+    if not classes:
+        raise InterpError("The function names no class; name at least one.")
+    for one in classes:
+        if one in RESERVED or classes.count(one) > 1:
+            why = "stands for the document's first token or for the rest" if one in RESERVED else "is named twice"
+            raise InterpError(f"The function cannot have the class {one!r}, which {why}; choose another name.")
 
     def announce(function: Callable[[Doc], Labels]) -> Labeller:
         return Labeller(function, classes, name or function.__name__, overlaps, version)
 
     return announce
-
-
-def check_classes(what: str, classes: Sequence[str]) -> None:
-    """Refuse classes that cannot stand beside the first token of a document and the rest.
-
-    Raises:
-        InterpError: none, one named twice, or one named bos or other.
-    """
-    if not classes:
-        raise InterpError(f"{what} names no class; name at least one.")
-    for name in classes:
-        if name in RESERVED or list(classes).count(name) > 1:
-            why = "stands for the document's first token or for the rest" if name in RESERVED else "is named twice"
-            raise InterpError(f"{what} cannot have the class {name!r}, which {why}; choose another name.")

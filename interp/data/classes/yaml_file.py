@@ -88,8 +88,8 @@ def _token_pattern(source: Source, what: str, number: int, node: yaml.Node) -> l
     from spacy.vocab import Vocab
 
     pattern = source.value(node)
-    add: Callable[[], None] = lambda: Matcher(Vocab(), validate=True).add("", [pattern])  # noqa: E731
-    source.attempt(node, f"pattern {number} of {what}, {pattern!r}, is no token pattern of spaCy's Matcher", add)
+    failure = f"pattern {number} of {what}, {pattern!r}, is no token pattern of spaCy's Matcher"
+    source.attempt(node, failure, lambda: Matcher(Vocab(), validate=True).add("", [pattern]))
     return pattern
 
 

@@ -41,16 +41,10 @@ class Document:
 
 @dataclass(eq=False)
 class Corpus:
-    """Documents in a fixed order, read from their source each time the corpus is iterated.
+    """Documents in a fixed order, read from their source each time the corpus is iterated."""
 
-    Attributes:
-        name: the corpus' name, the file or folder, or "strings".
-        split: "all", "train" or "validation".
-        source: gives (name, text) of every row from the row with the given index on.
-    """
-
-    name: str
-    source: Callable[[int], Texts]
+    name: str  # the corpus' name, the file or folder, or "strings"
+    source: Callable[[int], Texts]  # gives (name, text) of every row from the row with the given index on
     split: Split = "all"
     _characters: int | None = None  # of the whole corpus
 

@@ -37,7 +37,12 @@ def read_dataset(corpus: str, text_field: str, first_row: int = 0) -> Texts:
     except InterpError:
         raise
     except Exception as error:  # of `datasets`, of the network below it, of the file formats below that
-        raise InterpError(_why(corpus, error)) from error
+        reason = " ".join(str(error).split()) or "no reason given"
+        advice = f"check its name, config and split, written {PREFIX}NAME:CONFIG:SPLIT"
+        if isinstance(error, ConnectionError | TimeoutError):
+            advice = f"check the network and HF_HUB_OFFLINE, or download the data set and give {PREFIX}FOLDER"
+        told = f"Cannot stream {corpus} ({type(error).__name__}: {reason.rstrip('.')}); {advice}."
+        raise InterpError(told) from error
 
 
 def parse(corpus: str) -> tuple[str, str | None, str]:
@@ -53,12 +58,3 @@ def parse(corpus: str) -> tuple[str, str | None, str]:
         )
     config, split = [*rest, "", ""][:2]
     return name, config or None, split or "train"
-
-
-def _why(corpus: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or "no reason given"
-    if isinstance(error, ConnectionError | TimeoutError):
-        advice = f"check the network and HF_HUB_OFFLINE, or download the data set and give {PREFIX}FOLDER"
-    else:
-        advice = f"check its name, config and split, written {PREFIX}NAME:CONFIG:SPLIT"
-    return f"Cannot stream {corpus} ({type(error).__name__}: {reason.rstrip('.')}); {advice}."

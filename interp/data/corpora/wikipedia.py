@@ -64,13 +64,6 @@ def wikipedia_sample() -> Iterator[tuple[str, str]]:
     Raises:
         InterpError: gensim, which ships the dump, is not installed.
     """
-    dump = _dump()
-    checksum = file_sha256(dump)[:16]
-    cached = cache_folder() / "wikipedia" / f"{checksum}-{CLEANING_VERSION}.parquet"
-    yield from _read(cached) or _parse_into(cached, dump)
-
-
-def _dump() -> Path:
     try:
         from gensim.test.utils import datapath
     except ImportError as error:
@@ -78,7 +71,10 @@ def _dump() -> Path:
             "The corpus wikipedia-sample comes with gensim, which is not installed; "
             "run `pip install 'interp[samples]'`."
         ) from error
-    return Path(datapath(DUMP))
+    dump = Path(datapath(DUMP))
+    checksum = file_sha256(dump)[:16]
+    cached = cache_folder() / "wikipedia" / f"{checksum}-{CLEANING_VERSION}.parquet"
+    yield from _read(cached) or _parse_into(cached, dump)
 
 
 def _read(cached: Path) -> list[tuple[str, str]]:

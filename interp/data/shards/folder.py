@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,14 @@ def shard_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Ite
         InterpError: the folder holds other things or shards of other settings (unless `overwrite`), is in use by another
             process, or cannot be written.
     """
-    _refuse_foreign(folder, overwrite)
+    if folder.is_file():
+        raise InterpError(f"{folder} is a file; give a folder.")
+    others = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
+    if others and not has_manifest(folder) and not overwrite:
+        raise InterpError(
+            f"{folder} holds other things ({min(others).name}, ...) and no shards of this command; "
+            "choose another folder, or --overwrite to put the shards beside them."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0).acquire()  # a process that is killed gives it back
@@ -46,21 +54,20 @@ def shard_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Ite
         yield manifest
 
 
+@dataclass
 class ShardWriter:
     """Writes a shard, and then the manifest, whenever the next document would make the shard too long.
 
     A process that is killed between the two leaves a shard that the manifest does not name; it counts for nothing.
     What waits to be written is in memory: two or four bytes a token.
-
-    Args:
-        manifest: of the folder; finished shards are added to it.
-        split: "train" or "validation".
-        most_tokens: a shard holds more only if its one document does.
     """
 
-    def __init__(self, manifest: Manifest, split: str, most_tokens: int) -> None:
-        self.manifest, self.split, self.most_tokens = manifest, split, most_tokens
-        self.dtype = np.dtype(np.uint16 if (manifest.d_vocab or 0) <= 2**16 else np.uint32)
+    manifest: Manifest  # of the folder; finished shards are added to it
+    split: str  # "train" or "validation"
+    most_tokens: int  # a shard holds more only if its one document does
+
+    def __post_init__(self) -> None:
+        self.dtype = np.dtype(np.uint16 if (self.manifest.d_vocab or 0) <= 2**16 else np.uint32)
         self.ending = ".bin" if self.dtype == np.uint16 else ".npy"
         self._forget()
 
@@ -94,17 +101,6 @@ class ShardWriter:
     def _forget(self) -> None:
         self.waiting = bytearray()
         self.documents, self.first_document, self.end = 0, 0, Place()
-
-
-def _refuse_foreign(folder: Path, overwrite: bool) -> None:
-    if folder.is_file():
-        raise InterpError(f"{folder} is a file; give a folder.")
-    others = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
-    if others and not has_manifest(folder) and not overwrite:
-        raise InterpError(
-            f"{folder} holds other things ({min(others).name}, ...) and no shards of this command; "
-            "choose another folder, or --overwrite to put the shards beside them."
-        )
 
 
 def _manifest(folder: Path, settings: dict[str, Any], overwrite: bool) -> Manifest:

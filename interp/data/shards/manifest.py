@@ -34,23 +34,14 @@ class ShardRecord:
 
 @dataclass
 class Manifest:
-    """What `manifest.json` says.
+    """What `manifest.json` says."""
 
-    Attributes:
-        folder: where it lies.
-        settings: what the shards depend on: corpus, tokenizer, sizes.
-        tokenizer_sha256: of the tokenizer.json beside it; None until that is written.
-        d_vocab: every token id is below it; None until the tokenizer is known.
-        shards: the finished ones, in the order in which they were finished.
-        complete: whether all documents are in.
-    """
-
-    folder: Path
-    settings: dict[str, Any]
-    tokenizer_sha256: str | None = None
-    d_vocab: int | None = None
-    shards: list[ShardRecord] = field(default_factory=list)
-    complete: bool = False
+    folder: Path  # where it lies
+    settings: dict[str, Any]  # what the shards depend on: corpus, tokenizer, sizes
+    tokenizer_sha256: str | None = None  # of the tokenizer.json beside it; None until that is written
+    d_vocab: int | None = None  # every token id is below it; None until the tokenizer is known
+    shards: list[ShardRecord] = field(default_factory=list)  # the finished ones, in the order in which they were
+    complete: bool = False  # whether all documents are in
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

@@ -44,16 +44,11 @@ class Part:
 
 
 class TokenShards:
-    """Tokens of several files, one file after the other, as one stream.
-
-    Attributes:
-        parts: the files, in order.
-        d_vocab: every id must be below it; None if nothing is known.
-    """
+    """Tokens of several files, one file after the other, as one stream."""
 
     def __init__(self, parts: Iterable[Part], d_vocab: int | None = None) -> None:
-        self.parts = tuple(parts)
-        self.d_vocab = d_vocab
+        self.parts = tuple(parts)  # the files, in order
+        self.d_vocab = d_vocab  # every id must be below it; None if nothing is known
         self._ends = np.cumsum([part.end - part.first for part in self.parts], dtype=np.int64)
 
     @classmethod
