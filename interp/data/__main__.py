@@ -1,4 +1,4 @@
-"""Turn corpora into token shards for training, and verify them: `python -m interp.data prepare` and `verify`."""
+"""Turn corpora into token shards for training, and verify them."""
 
 from __future__ import annotations
 

@@ -24,8 +24,11 @@ from interp.errors import InterpError
 ROWS = 64
 """Contexts that a block has at least. Its last one is padded, so blocks cost less than a hundredth of the work."""
 
-
 Tokenized = TypeVar("Tokenized", "Encoded", "TaggedDocument")
+OTHER_CORPUS = (
+    "The corpus is not the one that the partial results were made of; give the same texts, or remove the partial "
+    "results to start over."
+)
 
 
 @dataclass
@@ -97,19 +100,12 @@ class Dealer:
                 block = Block(block.number + 1, block.first_row + math.ceil(block.tokens / self.n_ctx))
         self._close(block)
         if block.number < last:
-            raise _other_corpus()
+            raise InterpError(OTHER_CORPUS)
 
     def _close(self, block: Block) -> None:
         block.digest = self.checksum.hexdigest()
         if self.done and block.number == self.done.number and block.digest != self.done.digest:
-            raise _other_corpus()
-
-
-def _other_corpus() -> InterpError:
-    return InterpError(
-        "The corpus is not the one that the partial results were made of; give the same texts, or remove the partial "
-        "results to start over."
-    )
+            raise InterpError(OTHER_CORPUS)
 
 
 @dataclass(frozen=True)

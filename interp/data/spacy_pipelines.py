@@ -111,7 +111,9 @@ def cut(text: str, longest_piece: int) -> list[tuple[int, int]]:
     """Return start and end of pieces of at most `longest_piece` characters; together they are the text."""
     pieces, start = [], 0
     while start < len(text):
-        end = _before_endless(text, start, _border(text, start, start + longest_piece))
+        end = _border(text, start, start + longest_piece)
+        if endless := _ENDLESS.search(text, start, end):
+            end = endless.start() if endless.start() > start else start + LONGEST_WORD
         pieces.append((start, end))
         start = end
     return pieces
@@ -124,13 +126,6 @@ def _border(text: str, start: int, limit: int) -> int:
     middle = (start + limit + 1) // 2
     ends = ([found.end() for found in border.finditer(text, middle, limit)] for border in _BORDERS)
     return next(filter(None, ends), [limit])[-1]
-
-
-def _before_endless(text: str, start: int, end: int) -> int:
-    """`end`, or earlier: where a run of characters without a blank gets too long."""
-    if endless := _ENDLESS.search(text, start, end):
-        return endless.start() if endless.start() > start else start + LONGEST_WORD
-    return end
 
 
 def _tag_piece(pipeline: Language, text: str, find: Find | None) -> Words:

@@ -45,10 +45,6 @@ class Job:
         """Return whether its result lies in the replication's folder `root`."""
         return (root / self.done).is_file()
 
-    def is_ready(self, root: Path) -> bool:
-        """Return whether all that it needs is there."""
-        return all((root / path).is_file() for path in self.needs)
-
 
 def jobs_of(plan: Plan, until: Kind = "measure") -> list[Job]:
     """Return all jobs of a plan up to a kind, in the order in which they are to be taken."""

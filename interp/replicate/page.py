@@ -40,12 +40,25 @@ SAID: dict[results.Kind, str] = {
 def write_results(plan: Plan, root: Path) -> list[Path]:
     """Write table, page and report of what is done so far, and return the files."""
     table = results.results_table(plan, root)
-    return [*results.save_results(table, root), write_report(plan, table, root), write_page(plan, table, root)]
+    files = results.save_results(table, root)
+    report = document.write_page("\n\n".join(sections(plan, table, root)) + "\n", root / "report.md")
+    return [*files, report, write_page(plan, table, root)]
 
 
 def write_page(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
     """Write `report.html` into the replication's folder and return it."""
-    return document.write_page(render(plan, table, figures_of(plan, table, root), root.name), root / "report.html")
+    summary = results.losses(plan, table)
+    html = document.render(
+        TEMPLATES,
+        "replication.html",
+        title=root.name,
+        about=plan.about,
+        state=results.state_of(table),
+        columns=list(summary),
+        rows=summary.to_numpy().tolist(),
+        panels=document.panels_of(figures_of(plan, table, root)),
+    )
+    return document.write_page(html, root / "report.html")
 
 
 def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figure]:
@@ -59,26 +72,6 @@ def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figu
     if histories:
         figures |= {"curves": curves_figure(histories), "late-curves": late_loss_figure(histories)}
     return figures
-
-
-def render(plan: Plan, table: pd.DataFrame, figures: dict[str, go.Figure], title: str) -> str:
-    """Return the whole page as HTML."""
-    summary = results.losses(plan, table)
-    return document.render(
-        TEMPLATES,
-        "replication.html",
-        title=title,
-        about=plan.about,
-        state=results.state_of(table),
-        columns=list(summary),
-        rows=summary.to_numpy().tolist(),
-        panels=document.panels_of(figures),
-    )
-
-
-def write_report(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
-    """Write `report.md` into the replication's folder and return it."""
-    return document.write_page("\n\n".join(sections(plan, table, root)) + "\n", root / "report.md")
 
 
 def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
@@ -155,7 +148,12 @@ def loss_figure(table: pd.DataFrame, activation: str, comparable: bool) -> go.Fi
         traces += _dots(variant, {name: results.by_seed(table, name, variant, "validation_loss") for name in names})
         if comparable:
             traces += _published(variant, {name: results.published_loss(activation, name, variant) for name in names})
-    return _scaled(_figure("Held-out loss", "nats per token", traces))
+    figure = _figure("Held-out loss", "nats per token", traces)
+    shown = np.concatenate([np.asarray(trace.y, dtype=float) for trace in traces])
+    if not len(shown):
+        return figure
+    margin = 0.2 * float(np.ptp(shown)) + 0.01  # Plotly's own range goes down to zero beside error bars
+    return figure.update_yaxes(range=[float(shown.min()) - margin, float(shown.max()) + margin])
 
 
 def breaking_figure(table: pd.DataFrame, activation: str) -> go.Figure:
@@ -272,16 +270,6 @@ def _published(name: str, known: Mapping[str, float | None]) -> Iterator[go.Scat
         offsetgroup=name, alignmentgroup="all", hovertemplate="published %{y:.3f}",
         marker={"symbol": "diamond-open", "size": 10, "color": VARIANT_COLOURS.get(name, GREY)},
     )  # fmt: skip
-
-
-def _scaled(figure: go.Figure) -> go.Figure:
-    """Scale the axis to the points: Plotly's own choice goes down to zero beside error bars."""
-    traces: list[Any] = list(figure.data)
-    shown = np.concatenate([np.asarray(trace.y, dtype=float) for trace in traces])
-    if not len(shown):
-        return figure
-    margin = 0.2 * float(np.ptp(shown)) + 0.01
-    return figure.update_yaxes(range=[float(shown.min()) - margin, float(shown.max()) + margin])
 
 
 def _figure(title: str, unit: str, traces: list[Any], line: float | None = None) -> go.Figure:

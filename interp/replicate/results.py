@@ -90,8 +90,7 @@ def contrasts(table: pd.DataFrame, kind: Kind, metric: str = "validation_loss") 
     """Return all contrasts of a kind in a metric of the results' table."""
     found = []
     for cell in _cells(table):
-        difference = _difference(table, kind, *cell, metric)
-        if difference is not None:
+        if (difference := _difference(table, kind, *cell, metric)) is not None:
             found.append(Contrast(kind, *cell, metric, tuple(difference.sort_index().tolist())))
     return found
 

@@ -33,7 +33,6 @@ from interp.train.records import CURVE, read_rows
 MIN_TOKENS = 100  # of a class, for its amplification to count
 MOST_ALIGNED = 50  # tokens of a head whose classes are counted
 SCHEMES = ("pos", "function", "freq")
-HEADS = "heads.parquet"
 
 CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "function": ("function", ("function",)),
@@ -153,7 +152,7 @@ def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, hel
         direction="bias" if own else QUERY_BIAS.profile("mean", model.cfg.d_head), nulls=plan.measuring.nulls,
         seed=plan.measuring.seed, passages=1, workers=0,
     )  # fmt: skip
-    with writing(job.folder / HEADS) as beside:
+    with writing(job.folder / "heads.parquet") as beside:
         result.heads.to_parquet(beside, index=False)
     return {"direction": "own" if own else "matrix", "amplification": _plain(pd.DataFrame([summary(result)]))[0]}
 

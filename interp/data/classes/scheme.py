@@ -193,7 +193,13 @@ def align(
         word_starts: first character of each word; words are in order and do not overlap.
         word_ends: last-plus-one character of each word.
     """
-    starts, ends = _without_leading_space(offsets.astype(np.int64), text)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    places = np.where(np.isin(codes, _WHITE_SPACE), len(codes), np.arange(len(codes)))
+    # next_visible[i] is the first character at i or later that is no white space
+    next_visible = np.append(np.minimum.accumulate(places[::-1])[::-1], len(codes)).astype(np.int64)
+    starts, ends = offsets.astype(np.int64).T
+    visible = next_visible[starts]
+    starts = np.where(visible < ends, visible, starts)
     first = np.searchsorted(word_ends, starts, side="right")
     beyond = np.searchsorted(word_starts, ends, side="left")
     best = np.full(len(offsets), -1, dtype=np.int64)
@@ -210,15 +216,3 @@ def align(
     has_own = starts < ends  # a token without characters takes its neighbour's word
     before = np.maximum.accumulate(np.where(has_own, np.arange(len(best)), -1))
     return best[np.where(before >= 0, before, np.argmax(has_own))] if has_own.any() else best
-
-
-def _without_leading_space(
-    offsets: Int64[np.ndarray, "bpe 2"], text: str
-) -> tuple[Int64[np.ndarray, " bpe"], Int64[np.ndarray, " bpe"]]:
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    places = np.where(np.isin(codes, _WHITE_SPACE), len(codes), np.arange(len(codes)))
-    # next_visible[i] is the first character at i or later that is no white space
-    next_visible = np.append(np.minimum.accumulate(places[::-1])[::-1], len(codes)).astype(np.int64)
-    starts, ends = offsets[:, 0], offsets[:, 1]
-    visible = next_visible[starts]
-    return np.where(visible < ends, visible, starts), ends

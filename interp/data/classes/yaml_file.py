@@ -18,7 +18,6 @@ from interp.errors import InterpError, nearest
 
 Made = TypeVar("Made")
 
-
 SUFFIXES = (".yaml", ".yml")
 SCHEME_KEYS = ("classes", "overlaps")
 CLASS_KEYS = ("matcher", "phrases", "regex", "words", "case_sensitive")

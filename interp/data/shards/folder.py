@@ -50,7 +50,12 @@ def shard_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Ite
         raise InterpError(f"Cannot write {folder}: {error.strerror}; choose a folder that can be written.") from error
     with lock:
         manifest = _manifest(folder, settings, overwrite)
-        _remove_unfinished(manifest)
+        for name in (MANIFEST, TOKENIZER, *(f"{split}-*" for split in SPLITS)):
+            sweep(folder / name)
+        named = {shard.file for shard in manifest.shards}
+        for file in folder.iterdir():
+            if SHARD_NAME.fullmatch(file.name) and file.name not in named:
+                file.unlink()
         yield manifest
 
 
@@ -107,11 +112,8 @@ def _manifest(folder: Path, settings: dict[str, Any], overwrite: bool) -> Manife
     if not overwrite and has_manifest(folder):
         found = Manifest.read(folder)
         if found.tokenizer_sha256 is not None:  # else nothing was made yet, for example because of a bad setting
-            changed = [
-                f"{key} was {found.settings.get(key)}, is {value}"
-                for key, value in settings.items()
-                if found.settings.get(key) != value
-            ]
+            old = found.settings
+            changed = [f"{key} was {old.get(key)}, is {new}" for key, new in settings.items() if old.get(key) != new]
             if changed:
                 raise InterpError(
                     f"The shards in {folder} were made with other settings ({'; '.join(changed)}); "
@@ -121,12 +123,3 @@ def _manifest(folder: Path, settings: dict[str, Any], overwrite: bool) -> Manife
     manifest = Manifest(folder, settings)
     manifest.write()
     return manifest
-
-
-def _remove_unfinished(manifest: Manifest) -> None:
-    for name in (MANIFEST, TOKENIZER, *(f"{split}-*" for split in SPLITS)):
-        sweep(manifest.folder / name)
-    named = {shard.file for shard in manifest.shards}
-    for file in manifest.folder.iterdir():
-        if SHARD_NAME.fullmatch(file.name) and file.name not in named:
-            file.unlink()
