@@ -86,11 +86,8 @@ def cache_folder() -> Path:
 
     The folder need not exist yet; whoever writes makes it.
     """
-    if chosen := os.environ.get("INTERP_CACHE"):
-        return Path(chosen).expanduser()
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base).expanduser() / "interp"
-    return Path.home() / ".cache" / "interp"
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("INTERP_CACHE") or f"{base}/interp").expanduser()
 
 
 def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict[str, Any]:

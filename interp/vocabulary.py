@@ -32,19 +32,15 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         file = _download(str(path))
     if not file.is_file():
         raise InterpError(f"There is no tokenizer at {file}; expected a tokenizer.json as `tokenizers` writes it.")
-    tokenizer = _read(file)
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
-    return wrap(tokenizer)
-
-
-def _read(file: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))
+        tokenizer = Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))
     except OSError as error:
         raise InterpError(f"Cannot read {file}: {error.strerror}.") from error
     except Exception as error:  # `tokenizers` raises bare Exception
         raise InterpError(f"{file} is not a tokenizer.json ({error}); write it again with `tokenizers`.") from error
+    if tokenizer.token_to_id(END_OF_TEXT) is None:
+        raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
+    return wrap(tokenizer)
 
 
 def _download(name: str) -> Path:
@@ -69,11 +65,5 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """Return a tokenizer as the class TransformerLens uses, with its special tokens named."""
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        clean_up_tokenization_spaces=False,
-    )
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)

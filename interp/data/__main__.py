@@ -1,10 +1,4 @@
-"""Turn corpora into token shards for training, and verify them.
-
-python -m interp.data prepare wikipedia-sample shards/wikipedia --workers 2
-python -m interp.data prepare my_text/ shards/mine --tokenizer checkpoints/tiny-bq/tokenizer.json
-python -m interp.data prepare hf:HuggingFaceFW/fineweb-edu:sample-10BT shards/fineweb --tokenizer gpt2 --workers 16
-python -m interp.data verify shards/wikipedia
-"""
+"""Turn corpora into token shards for training, and verify them."""
 
 from __future__ import annotations
 

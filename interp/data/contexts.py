@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,20 +18,17 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.corpora.corpus import Corpus, Document
-from interp.data.tokenizer import encode_documents, token_dtype
+from interp.data.tokenizer import text_encoder
 from interp.errors import InterpError
 
 ROWS = 64
 """Contexts that a block has at least. Its last one is padded, so blocks cost less than a hundredth of the work."""
 
-
-@runtime_checkable
-class _HasTokens(Protocol):
-    @property
-    def tokens(self) -> np.ndarray: ...
-
-
-Tokenized = TypeVar("Tokenized", bound=_HasTokens)
+Tokenized = TypeVar("Tokenized", "Encoded", "TaggedDocument")
+OTHER_CORPUS = (
+    "The corpus is not the one that the partial results were made of; give the same texts, or remove the partial "
+    "results to start over."
+)
 
 
 @dataclass
@@ -71,24 +68,20 @@ def take_tokens(documents: Iterable[Tokenized], max_tokens: int | None) -> Itera
         yield document
 
 
+@dataclass
 class Dealer:
     """Deals block b to process b modulo `world`; every process reads and tokenizes all documents, and keeps its own.
 
     A block ends with the document that brings it to 64 contexts. So blocks depend on the corpus and the tokenizer alone, and
     what is summed over them depends neither on the number of processes nor on interruptions, but for the order of sums.
-
-    Args:
-        n_ctx: tokens of a context.
-        max_tokens: of the whole corpus.
-        rank, world: which process this is, of how many.
-        done: blocks up to this one are passed over.
     """
 
-    def __init__(
-        self, n_ctx: int, max_tokens: int | None = None, rank: int = 0, world: int = 1, done: Done | None = None
-    ) -> None:
-        self.n_ctx, self.max_tokens, self.rank, self.world, self.done = n_ctx, max_tokens, rank, world, done
-        self.checksum = hashlib.sha256()  # of all texts, in the end
+    n_ctx: int  # tokens of a context
+    max_tokens: int | None = None  # of the whole corpus
+    rank: int = 0  # which process this is
+    world: int = 1  # of how many
+    done: Done | None = None  # blocks up to this one are passed over
+    checksum: Any = field(default_factory=hashlib.sha256, init=False)  # of all texts, in the end
 
     def shard_by_block(self, documents: Iterable[Encoded]) -> Iterator[Encoded]:
         """Yield this process' documents with their blocks.
@@ -107,19 +100,12 @@ class Dealer:
                 block = Block(block.number + 1, block.first_row + math.ceil(block.tokens / self.n_ctx))
         self._close(block)
         if block.number < last:
-            raise _other_corpus()
+            raise InterpError(OTHER_CORPUS)
 
     def _close(self, block: Block) -> None:
         block.digest = self.checksum.hexdigest()
         if self.done and block.number == self.done.number and block.digest != self.done.digest:
-            raise _other_corpus()
-
-
-def _other_corpus() -> InterpError:
-    return InterpError(
-        "The corpus is not the one that the partial results were made of; give the same texts, or remove the partial "
-        "results to start over."
-    )
+            raise InterpError(OTHER_CORPUS)
 
 
 @dataclass(frozen=True)
@@ -166,7 +152,8 @@ def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_t
     waiting = 0
     for document in documents:
         schemes = list(document.classes)
-        pending.append(_columns(document))
+        numbers = np.full_like(document.tokens, document.index)
+        pending.append(np.stack([document.tokens, numbers, *document.classes.values()]))
         waiting += len(document.tokens)
         if waiting >= n_ctx * batch_size:
             stream = np.concatenate(pending, axis=1)
@@ -176,10 +163,6 @@ def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_t
             pending, waiting = [stream[:, whole:].copy()], waiting - whole
     if waiting:
         yield _contexts(np.concatenate(pending, axis=1), schemes, n_ctx, pad_token)
-
-
-def _columns(document: TaggedDocument) -> Int64[np.ndarray, "columns pos"]:
-    return np.stack([document.tokens, np.full_like(document.tokens, document.index), *document.classes.values()])
 
 
 def _contexts(stream: Int64[np.ndarray, "columns pos"], schemes: Sequence[str], n_ctx: int, pad_token: int) -> Contexts:
@@ -199,5 +182,5 @@ def token_stream(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Shaped[n
 
     uint16 when every id of the vocabulary fits, uint32 otherwise.
     """
-    dtype = token_dtype(tokenizer)
-    return np.concatenate([tokens.astype(dtype) for tokens, _ in encode_documents(tokenizer, corpus)])
+    encode = text_encoder(tokenizer)
+    return np.concatenate([encode([document.text])[0] for document in corpus])

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import json
 import re
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +111,9 @@ def cut(text: str, longest_piece: int) -> list[tuple[int, int]]:
     """Return start and end of pieces of at most `longest_piece` characters; together they are the text."""
     pieces, start = [], 0
     while start < len(text):
-        end = _before_endless(text, start, _border(text, start, start + longest_piece))
+        end = _border(text, start, start + longest_piece)
+        if endless := _ENDLESS.search(text, start, end):
+            end = endless.start() if endless.start() > start else start + LONGEST_WORD
         pieces.append((start, end))
         start = end
     return pieces
@@ -123,19 +124,8 @@ def _border(text: str, start: int, limit: int) -> int:
     if limit >= len(text):
         return len(text)
     middle = (start + limit + 1) // 2
-    for border in _BORDERS:
-        ends = [found.end() for found in border.finditer(text, middle, limit)]
-        if ends:
-            return ends[-1]
-    return limit
-
-
-def _before_endless(text: str, start: int, end: int) -> int:
-    """`end`, or earlier: where a run of characters without a blank gets too long."""
-    endless = _ENDLESS.search(text, start, end)
-    if endless is None:
-        return end
-    return endless.start() if endless.start() > start else start + LONGEST_WORD
+    ends = ([found.end() for found in border.finditer(text, middle, limit)] for border in _BORDERS)
+    return next(filter(None, ends), [limit])[-1]
 
 
 def _tag_piece(pipeline: Language, text: str, find: Find | None) -> Words:
@@ -148,15 +138,10 @@ def _tag_piece(pipeline: Language, text: str, find: Find | None) -> Words:
             codes[attribute] = places.reshape(-1).astype(np.int64)
             names[attribute] = tuple(pipeline.vocab.strings[value] for value in hashes)
         spans = find(document) if find else {}
+    # White space is SPACE also when the pipeline has no tagger, or tags it as something else.
+    pos = np.array([*names["pos"], "SPACE"], dtype=object)
+    pos = pos[np.where(columns[:, 2].astype(bool), len(names["pos"]), codes["pos"])]
+    names["pos"] = tuple(sorted(set(pos)))
+    codes["pos"] = np.array([names["pos"].index(name) for name in pos], dtype=np.int64)
     starts = columns[:, 0].astype(np.int64)
-    words = Words(starts, starts + columns[:, 1].astype(np.int64), codes, names, spans)
-    return _with_space(words, columns[:, 2].astype(bool))
-
-
-def _with_space(words: Words, is_space: np.ndarray) -> Words:
-    """Say SPACE for white space also when the pipeline has no tagger, or tags it as something else."""
-    names = words.names["pos"]
-    pos = np.array([*names, "SPACE"], dtype=object)[np.where(is_space, len(names), words.codes["pos"])]
-    known = tuple(sorted(set(pos)))
-    codes = np.array([known.index(name) for name in pos], dtype=np.int64)
-    return replace(words, codes={**words.codes, "pos": codes}, names={**words.names, "pos": known})
+    return Words(starts, starts + columns[:, 1].astype(np.int64), codes, names, spans)

@@ -20,6 +20,7 @@ from interp.errors import InterpError
 from interp.vocabulary import END_OF_TEXT, load_tokenizer, wrap
 
 Placed = tuple[Place, Document]
+Encodings = tuple[UInt[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]  # tokens of all texts; how many each has
 
 SMALLEST_VOCABULARY = 257
 """All 256 bytes and the special token."""
@@ -74,21 +75,15 @@ def encode_documents(
         yield tokens, np.concatenate([start, offsets])
 
 
-def token_dtype(tokenizer: PreTrainedTokenizerFast) -> type[np.uint16] | type[np.uint32]:
-    """Return uint16 when every id of the vocabulary fits, uint32 otherwise."""
-    return np.uint16 if len(tokenizer) <= 2**16 else np.uint32
-
-
-def text_encoder(
-    tokenizer: PreTrainedTokenizerFast,
-) -> Callable[[list[str]], tuple[UInt[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]]:
+def text_encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], Encodings]:
     """Return a function from texts to the tokens of all, bos before each text, and the number of tokens of each text.
 
     They are the tokens of `encode_documents`. Offsets are left out, which nearly halves the time.
     """
-    plain, dtype = _without_special_tokens(tokenizer), token_dtype(tokenizer)
+    plain = _without_special_tokens(tokenizer)
+    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32  # uint16 when every id of the vocabulary fits
 
-    def encode(texts: list[str]) -> tuple[UInt[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]:
+    def encode(texts: list[str]) -> Encodings:
         encodings = plain.encode_batch_fast(texts, add_special_tokens=False)
         tokens = [np.array([tokenizer.bos_token_id, *encoding.ids], dtype=dtype) for encoding in encodings]
         return np.concatenate(tokens), np.array([len(one) for one in tokens], dtype=np.int64)
@@ -115,12 +110,10 @@ def tokenize(
         raise InterpError(f"There cannot be {workers} tokenizing processes; give 0 or more.")
     if workers == 0:
         encode = text_encoder(load_tokenizer(tokenizer))
-        for chunk in _chunks(documents):
-            yield from _apart(chunk, *encode(_texts(chunk)))
+        yield from _apart((chunk, encode(_texts(chunk))) for chunk in _chunks(documents))
         return
     with WorkerPool("tokenizing", "interp.data.tokenizer", str(tokenizer), workers) as processes:
-        for chunk, answer in in_order(_chunks(documents), lambda chunk: processes.submit(_texts(chunk)), 2 * workers):
-            yield from _apart(chunk, *answer)
+        yield from _apart(in_order(_chunks(documents), lambda chunk: processes.submit(_texts(chunk)), 2 * workers))
 
 
 def _without_special_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
@@ -149,12 +142,11 @@ def _texts(chunk: list[Placed]) -> list[str]:
     return [document.text for _, document in chunk]
 
 
-def _apart(
-    chunk: list[Placed], tokens: UInt[np.ndarray, " tokens"], lengths: Int64[np.ndarray, " documents"]
-) -> Iterator[tuple[Place, UInt[np.ndarray, " document"]]]:
-    """Cut the tokens of a chunk into those of its documents."""
-    for (place, _), one in zip(chunk, np.split(tokens, np.cumsum(lengths)[:-1]), strict=True):
-        yield place, one
+def _apart(answers: Iterable[tuple[list[Placed], Encodings]]) -> Iterator[tuple[Place, UInt[np.ndarray, " document"]]]:
+    """Cut the tokens of each chunk into those of its documents."""
+    for chunk, (tokens, lengths) in answers:
+        for (place, _), one in zip(chunk, np.split(tokens, np.cumsum(lengths)[:-1]), strict=True):
+            yield place, one
 
 
 if __name__ == "__main__":

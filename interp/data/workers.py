@@ -15,34 +15,28 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from interp.errors import InterpError
 
 Item = TypeVar("Item")
-
 Answer = TypeVar("Answer")
 
 
-class WorkerPool:
-    """Up to `workers` processes of a module that calls `serve`; each starts with the first question that needs it.
-
-    Attributes:
-        work: what they do, for messages ("tagging").
-        threads: one waits for each process; a caller may give them more to do than `ask`.
-        started: the processes so far.
-    """
+class WorkerPool(AbstractContextManager["WorkerPool"]):
+    """Up to `workers` processes of a module that calls `serve`; each starts with the first question that needs it."""
 
     def __init__(self, work: str, module: str, argument: str, workers: int) -> None:
         if workers < 1:
             raise InterpError(f"There cannot be {workers} {work} processes; give 1 or more.")
-        self.work = work
+        self.work = work  # what they do, for messages ("tagging")
         self.command = [sys.executable, "-m", module, argument]
-        self.started: list[subprocess.Popen[bytes]] = []
+        self.started: list[subprocess.Popen[bytes]] = []  # the processes so far
         self.idle: queue.LifoQueue[subprocess.Popen[bytes] | None] = queue.LifoQueue()  # None: not started yet
         for _ in range(workers):
             self.idle.put(None)
+        # One waits for each process; a caller may give them more to do than `ask`.
         self.threads = ThreadPoolExecutor(workers, thread_name_prefix=work)
         self.closed = False
 
@@ -70,13 +64,8 @@ class WorkerPool:
         if self.closed:
             raise InterpError(f"The {self.work} was stopped.")
         path = os.pathsep.join(entry for entry in sys.path if entry)  # the same `interp` as here
-        one_thread = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        process = subprocess.Popen(
-            self.command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, **one_thread},
-        )
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self.started.append(process)
         return process
 
@@ -93,12 +82,7 @@ class WorkerPool:
                 "so try fewer workers, or workers=0 to do it in this process."
             ) from error
 
-    def __enter__(self) -> WorkerPool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop the processes, also in the middle of an answer."""
         self.closed = True
         for process in self.started:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from interp.errors import InterpError
 from interp.replicate.jobs import Job, jobs_of, with_rate
-from interp.replicate.plan import PLAN, Plan, read_plan
+from interp.replicate.plan import PLAN, read_plan
 
 TAKEN = 75  # exit status: another process has the job (EX_TEMPFAIL)
 
@@ -40,23 +40,16 @@ def run_job(root: Path, name: str) -> int:
     try:
         with lock_of(Path(), job):
             if not job.is_done(Path()):  # it may have become so while this process started
-                _do(plan, job)
+                from interp.replicate import steps  # late: a lock that is taken is noticed before torch is imported
+
+                if job.kind in ("tune", "train"):
+                    steps.train_run(with_rate(job, Path()))
+                else:
+                    do = {"prepare": steps.make_shards, "choose": steps.choose_rates, "measure": steps.measure_run}
+                    do[job.kind](plan, job)
     except Timeout:
         return TAKEN
     return 0
-
-
-def _do(plan: Plan, job: Job) -> None:
-    from interp.replicate import steps  # late: a lock that is taken should be noticed before torch is imported
-
-    if job.kind == "prepare":
-        steps.make_shards(plan, job)
-    elif job.kind == "choose":
-        steps.choose_rates(plan, job)
-    elif job.kind == "measure":
-        steps.measure_run(plan, job)
-    else:
-        steps.train_run(with_rate(job, Path()))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Everything lies in one folder and is named relative to it, so that a job is the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,15 +45,12 @@ class Job:
         """Return whether its result lies in the replication's folder `root`."""
         return (root / self.done).is_file()
 
-    def is_ready(self, root: Path) -> bool:
-        """Return whether all that it needs is there."""
-        return all((root / path).is_file() for path in self.needs)
-
 
 def jobs_of(plan: Plan, until: Kind = "measure") -> list[Job]:
     """Return all jobs of a plan up to a kind, in the order in which they are to be taken."""
     prepare = Job("prepare", SHARDS, SHARDS / "prepared.json")
-    tuning = list(_tuning(plan, prepare))
+    trials = [(cell, Path("tuning") / cell.name, rate) for cell, rate in plan.trials()]
+    tuning = [_training("tune", folder, cell, plan, prepare.done, lr=rate) for cell, folder, rate in trials]
     choose = Job("choose", Path("tuning"), RATES, tuple(job.done for job in tuning) or (prepare.done,))
     training = [_training("train", Path("runs") / cell.name, cell, plan, choose.done) for cell in plan.cells()]
     measuring = [Job("measure", job.folder, job.folder / MEASURED, (job.done,), job.cell) for job in training]
@@ -116,11 +112,6 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds, an empty dictionary where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _tuning(plan: Plan, prepare: Job) -> Iterator[Job]:
-    for cell, rate in plan.trials():
-        yield _training("tune", Path("tuning") / cell.name, cell, plan, prepare.done, lr=rate)
 
 
 def _training(kind: Kind, folder: Path, cell: Cell, plan: Plan, need: Path, **more: Any) -> Job:

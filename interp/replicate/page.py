@@ -11,31 +11,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.evals.puzzles.scoring import mean
-from interp.files import writing
 from interp.page import document
 from interp.page.look import COLOURS, FONT, GRID
+from interp.replicate import results
 from interp.replicate.jobs import RATES, TRAINED, read_json
 from interp.replicate.plan import MATRIX, Plan
-from interp.replicate.results import (
-    ENRICHMENT,
-    EVIDENCE,
-    Kind,
-    by_seed,
-    cell_name,
-    contrasts,
-    difference_text,
-    differences_of,
-    is_comparable,
-    losses,
-    markdown,
-    means_of,
-    number_text,
-    published_difference,
-    published_loss,
-    results_table,
-    save_results,
-    state_of,
-)
 from interp.train.curves.figures import late_loss_figure, read_history
 from interp.train.curves.figures import loss_figure as curves_figure
 
@@ -44,12 +24,12 @@ VARIANT_COLOURS: dict[str, str] = dict(zip(["symmetric", "bq", "bqbv", "bv"], CO
 GREY = "#808890"
 Values = pd.Series | tuple[float, ...]
 
-TITLES: dict[Kind, str] = {
+TITLES: dict[results.Kind, str] = {
     "breaking": "Symmetry breaking", "gap": "Gap to AdamW", "narrowing": "What breaking does to the gap",
     "ablation": "Ablations",
 }  # fmt: skip
 
-SAID: dict[Kind, str] = {
+SAID: dict[results.Kind, str] = {
     "breaking": "{variant} with {optimizer}, minus symmetric",
     "gap": "{optimizer} minus adamw, {variant}",
     "narrowing": "what {variant} does to {optimizer}, minus what it does to adamw",
@@ -59,19 +39,32 @@ SAID: dict[Kind, str] = {
 
 def write_results(plan: Plan, root: Path) -> list[Path]:
     """Write table, page and report of what is done so far, and return the files."""
-    table = results_table(plan, root)
-    return [*save_results(table, root), write_report(plan, table, root), write_page(plan, table, root)]
+    table = results.results_table(plan, root)
+    files = results.save_results(table, root)
+    report = document.write_page("\n\n".join(sections(plan, table, root)) + "\n", root / "report.md")
+    return [*files, report, write_page(plan, table, root)]
 
 
 def write_page(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
     """Write `report.html` into the replication's folder and return it."""
-    return document.write_page(render(plan, table, figures_of(plan, table, root), root.name), root / "report.html")
+    summary = results.losses(plan, table)
+    html = document.render(
+        TEMPLATES,
+        "replication.html",
+        title=root.name,
+        about=plan.about,
+        state=results.state_of(table),
+        columns=list(summary),
+        rows=summary.to_numpy().tolist(),
+        panels=document.panels_of(figures_of(plan, table, root)),
+    )
+    return document.write_page(html, root / "report.html")
 
 
 def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figure]:
     """Return every picture by name; curves are those of the matrix's runs with the first seed."""
     activation = str(plan.settings.get("activation", "prelu"))
-    figures = {"loss": loss_figure(table, activation, is_comparable(plan))}
+    figures = {"loss": loss_figure(table, activation, results.is_comparable(plan))}
     figures |= {name: draw(table, activation) for name, draw in FIGURES.items()}
     first = [cell for cell in plan.cells() if cell.ablation == MATRIX and cell.seed == plan.seeds[0]]
     begun = [cell for cell in first if (root / "runs" / cell.name / TRAINED).is_file()]
@@ -81,49 +74,27 @@ def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figu
     return figures
 
 
-def render(plan: Plan, table: pd.DataFrame, figures: dict[str, go.Figure], title: str) -> str:
-    """Return the whole page as HTML."""
-    summary = losses(plan, table)
-    return document.render(
-        TEMPLATES,
-        "replication.html",
-        title=title,
-        about=plan.about,
-        state=state_of(table),
-        columns=list(summary),
-        rows=summary.to_numpy().tolist(),
-        panels=document.panels_of(figures),
-    )
-
-
-def write_report(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
-    """Write `report.md` into the replication's folder and return it."""
-    with writing(root / "report.md") as beside:
-        beside.write_text("\n\n".join(sections(plan, table, root)) + "\n", encoding="utf-8")
-    return root / "report.md"
-
-
 def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
     """Yield the parts of the report, a heading, paragraph or table each."""
     yield "# Replication"
-    yield f"{plan.about} {state_of(table)}"
+    yield f"{plan.about} {results.state_of(table)}"
     yield "## Learning rates\n\n" + _rates(plan, root)
     yield "## Held-out loss"
-    other = (
-        "" if is_comparable(plan) else "The published models are larger and saw other text: compare differences only, "
-    )
+    different = "The published models are larger and saw other text: compare differences only, "
+    other = "Published losses stand beside them, " if results.is_comparable(plan) else different
     yield (
         "Nats per token, means over seeds; differences between runs of the same seed with 95% t intervals. "
         f"{other}and those were published for one seed."
     )
-    yield markdown(losses(plan, table))
+    yield results.markdown(results.losses(plan, table))
     for kind, title in TITLES.items():
         yield f"## {title}"
         yield "\n".join(f"- {sentence}" for sentence in verdicts(table, kind)) or "Not planned."
     yield "## Puzzles"
     yield "Means over families: top 1 and loss of the first token of completions, accuracy of comparisons (chance 0.5)."
-    yield markdown(means_of(table, ["puzzles_top1", "puzzles_first_token_loss", "puzzles_accuracy"], ".3f"))
-    yield markdown(differences_of(table, "breaking", ["puzzles_top1", "puzzles_first_token_loss", "puzzles_accuracy"]))
+    puzzles = ["puzzles_top1", "puzzles_first_token_loss", "puzzles_accuracy"]
+    yield results.markdown(results.means_of(table, puzzles, ".3f"))
+    yield results.markdown(results.differences_of(table, "breaking", puzzles))
     yield "## Amplification"
     yield (
         "Root mean square of A over heads and parts of speech, in doublings; spread of the classes' mean keys along the "
@@ -132,51 +103,46 @@ def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
         "heads. Frequent tokens are the types that make up half of the text, rare ones those that make up its last fifth. "
         "Runs whose mean b_Q is zero are read along the b_Q of the matrix: what such a bias would do."
     )
-    yield markdown(means_of(table, ["rms_amplification", "spread", "significant"]))
-    if set(EVIDENCE) <= set(table):  # an earlier version did not measure it
+    yield results.markdown(results.means_of(table, ["rms_amplification", "spread", "significant"]))
+    if set(results.EVIDENCE) <= set(table):  # an earlier version did not measure it
         yield (
             "Root mean square of what position alone gives of A, of what is beyond position, and of A for labels shifted "
             "along the documents, which mean nothing; share of pairs of head and class beyond directions that spread the "
             "keys as much, position removed (q < 0.05): only there does the bias single a class out. How far keys spread "
             "along the direction, as a ratio to random ones, and what explains the bias score (eta squared), median head."
         )
-        yield markdown(means_of(table, list(EVIDENCE[:4])))
-        yield markdown(means_of(table, list(EVIDENCE[4:])))
+        yield results.markdown(results.means_of(table, list(results.EVIDENCE[:4])))
+        yield results.markdown(results.means_of(table, list(results.EVIDENCE[4:])))
     enrichments = [f"enrichment_{name}" for name in ("function", "frequent", "rare", "number")]
-    yield markdown(means_of(table, [*enrichments, "amplification_function", "amplification_frequent"]))
+    yield results.markdown(results.means_of(table, [*enrichments, "amplification_function", "amplification_frequent"]))
 
 
-def verdicts(table: pd.DataFrame, kind: Kind) -> Iterator[str]:
+def verdicts(table: pd.DataFrame, kind: results.Kind) -> Iterator[str]:
     """Yield a sentence per contrast of the loss: the mean difference, its interval, and what that allows to say."""
-    for contrast in contrasts(table, kind):
+    for contrast in results.contrasts(table, kind):
         name = SAID[kind].format(optimizer=contrast.optimizer, variant=contrast.variant, ablation=contrast.ablation)
         seeds, (_, low, high) = len(contrast.differences), contrast.interval
+        said = "lower" if high < 0 else "higher" if low > 0 else "the interval holds 0, no evidence of a difference"
         if not seeds:
             yield f"{name}: not measured yet."
         elif np.isnan(low):
-            yield f"{name}: {difference_text(contrast)}, one seed, no interval."
+            yield f"{name}: {results.difference_text(contrast)}, one seed, no interval."
         else:
-            yield f"{name}: {difference_text(contrast)}, {seeds} seeds: {_said(low, high)}."
-
-
-def _said(low: float, high: float) -> str:
-    if high < 0:
-        return "lower"
-    return "higher" if low > 0 else "the interval holds 0, no evidence of a difference"
+            yield f"{name}: {results.difference_text(contrast)}, {seeds} seeds: {said}."
 
 
 def _rates(plan: Plan, root: Path) -> str:
     rows, notes = [], []
     for name, chosen in read_json(root / RATES).items():
         tried = {float(rate): loss for rate, loss in chosen["losses"].items()}
-        shown = ", ".join(f"{rate:g}: {number_text(loss, '.3f')}" for rate, loss in sorted(tried.items())) or "given"
-        rows.append({"optimizer": name, "chosen": f"{chosen['lr']:g}", "tried: held-out loss": shown})
+        shown = [f"{rate:g}: {results.number_text(loss, '.3f')}" for rate, loss in sorted(tried.items())] or ["given"]
+        rows.append({"optimizer": name, "chosen": f"{chosen['lr']:g}", "tried: held-out loss": ", ".join(shown)})
         if tried and chosen["lr"] in (min(tried), max(tried)):
             notes.append(f"The learning rate of {name} lies at the end of its grid: a better one may lie beyond.")
     if not rows:
         return "Not chosen yet."
     how = "By short runs of the symmetric variant." if plan.tuning else "As the plan gives them."
-    return "\n\n".join([how, markdown(pd.DataFrame(rows)), *notes])
+    return "\n\n".join([how, results.markdown(pd.DataFrame(rows)), *notes])
 
 
 def loss_figure(table: pd.DataFrame, activation: str, comparable: bool) -> go.Figure:
@@ -188,64 +154,59 @@ def loss_figure(table: pd.DataFrame, activation: str, comparable: bool) -> go.Fi
     traces: list[Any] = []
     for variant in matrix["variant"].unique():
         names = matrix["optimizer"].unique()
-        traces += _dots(variant, {name: by_seed(table, name, variant, "validation_loss") for name in names})
+        traces += _dots(variant, {name: results.by_seed(table, name, variant, "validation_loss") for name in names})
         if comparable:
-            traces += _published(variant, {name: published_loss(activation, name, variant) for name in names})
-    return _scaled(_figure("Held-out loss", "nats per token", traces))
+            traces += _published(variant, {name: results.published_loss(activation, name, variant) for name in names})
+    figure = _figure("Held-out loss", "nats per token", traces)
+    shown = np.concatenate([np.asarray(trace.y, dtype=float) for trace in traces])
+    if not len(shown):
+        return figure
+    margin = 0.2 * float(np.ptp(shown)) + 0.01  # Plotly's own range goes down to zero beside error bars
+    return figure.update_yaxes(range=[float(shown.min()) - margin, float(shown.max()) + margin])
 
 
 def breaking_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw the loss of each variant minus symmetric, per seed, beside the published differences of the 124M models."""
-    found = contrasts(table, "breaking")
+    found = results.contrasts(table, "breaking")
     traces: list[Any] = []
     for variant in dict.fromkeys(contrast.variant for contrast in found):
         own = {contrast.optimizer: contrast.differences for contrast in found if contrast.variant == variant}
         traces += _dots(variant, own)
-        traces += _published(variant, {name: published_difference(activation, name, variant) for name in own})
-    return _zero(_figure("Loss, broken minus symmetric", "nats per token", traces))
+        traces += _published(variant, {name: results.published_difference(activation, name, variant) for name in own})
+    return _figure("Loss, broken minus symmetric", "nats per token", traces, line=0)
 
 
 def gap_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw the loss of each optimizer minus that of AdamW with the same variant and seed."""
-    found = contrasts(table, "gap")
+    found = results.contrasts(table, "gap")
     traces: list[Any] = []
     for variant in dict.fromkeys(contrast.variant for contrast in found):
         traces += _dots(variant, {c.optimizer: c.differences for c in found if c.variant == variant})
-    return _zero(_figure("Loss, minus AdamW's", "nats per token", traces))
+    return _figure("Loss, minus AdamW's", "nats per token", traces, line=0)
 
 
 def ablation_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw the loss of each ablation minus that of the matrix's run of the same optimizer, variant and seed."""
-    found = contrasts(table, "ablation")
+    found = results.contrasts(table, "ablation")
     traces: list[Any] = []
     for number, optimizer in enumerate(dict.fromkeys(contrast.optimizer for contrast in found)):
         own = {f"{c.ablation}<br>{c.variant}": c.differences for c in found if c.optimizer == optimizer}
         traces += _dots(optimizer, own, COLOURS[number])
-    return _zero(_figure("Loss, ablation minus matrix", "nats per token", traces))
+    return _figure("Loss, ablation minus matrix", "nats per token", traces, line=0)
 
 
 def puzzle_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw the mean score over seeds of every family of puzzles in every cell: top1, or accuracy of comparisons."""
     families = [name for name in table if name.endswith(("_top1", "_accuracy")) and not name.startswith("puzzles_")]
     cells = table.loc[table["ablation"] == MATRIX].groupby(["optimizer", "variant"], sort=False)[families].mean()
-    names = [cell_name(*cell) for cell in cells.index]
+    names = [results.cell_name(*cell) for cell in cells.index]
     labels = [name.replace("_top1", "").replace("_accuracy", " (chance 50%)").replace("_", " ") for name in families]
     heat = go.Heatmap(
         z=cells.to_numpy(), x=labels, y=names, colorscale="Blues", zmin=0, zmax=1, texttemplate="%{z:.0%}",
         hovertemplate="%{y}<br>%{x}: %{z:.1%}<extra></extra>", showscale=False, textfont={"size": 9},
     )  # fmt: skip
-    figure = _figure("Puzzles: share of items right", "", [heat], legend=False)
+    figure = _figure("Puzzles: share of items right", "", [heat]).update_layout(showlegend=False)
     return figure.update_yaxes(dtick=1, autorange="reversed", tickfont_size=10).update_xaxes(tickangle=40)
-
-
-def spread_figure(table: pd.DataFrame, activation: str) -> go.Figure:
-    """Draw how far classes' keys lie apart along b_Q, relative to random directions, for every cell and ablation."""
-    return _per_cell(table, "spread", "Spread of classes along b_Q", "÷ along random directions", 1.0)
-
-
-def amplification_figure(table: pd.DataFrame, activation: str) -> go.Figure:
-    """Draw the root mean square amplification over heads and parts of speech, for every cell and ablation."""
-    return _per_cell(table, "rms_amplification", "Amplification", "root mean square, doublings", 0.0)
 
 
 def enrichment_figure(table: pd.DataFrame, activation: str) -> go.Figure:
@@ -253,9 +214,21 @@ def enrichment_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     traces: list[Any] = []
     for number, name in enumerate(("function", "frequent", "rare", "number")):
         traces += _dots(name, _cells(table, "adamw", f"enrichment_{name}"), COLOURS[number])
-    figure = _zero(_figure("AdamW: 50 most aligned tokens", "log2 odds, median head", traces))
-    low, high = ENRICHMENT
+    figure = _figure("AdamW: 50 most aligned tokens", "log2 odds, median head", traces, line=0)
+    low, high = results.ENRICHMENT
     return figure.add_hrect(y0=low, y1=high, fillcolor=GREY, opacity=0.15, line_width=0)
+
+
+def _per_cell(metric: str, title: str, unit: str, line: float) -> Callable[[pd.DataFrame, str], go.Figure]:
+    """A function that draws a metric for every cell and ablation, with a line where nothing is."""
+
+    def draw(table: pd.DataFrame, activation: str) -> go.Figure:
+        traces: list[Any] = []
+        for number, optimizer in enumerate(table["optimizer"].unique()):
+            traces += _dots(optimizer, _cells(table, optimizer, metric), COLOURS[number])
+        return _figure(title, unit, traces, line)
+
+    return draw
 
 
 FIGURES: dict[str, Callable[[pd.DataFrame, str], go.Figure]] = {
@@ -263,28 +236,20 @@ FIGURES: dict[str, Callable[[pd.DataFrame, str], go.Figure]] = {
     "gap": gap_figure,
     "ablation": ablation_figure,
     "puzzles": puzzle_figure,
-    "spread": spread_figure,
-    "amplification": amplification_figure,
+    "spread": _per_cell("spread", "Spread of classes along b_Q", "÷ along random directions", 1.0),
+    "amplification": _per_cell("rms_amplification", "Amplification", "root mean square, doublings", 0.0),
     "enrichment": enrichment_figure,
 }
-
-
-def _per_cell(table: pd.DataFrame, metric: str, title: str, unit: str, neutral: float) -> go.Figure:
-    traces: list[Any] = []
-    for number, optimizer in enumerate(table["optimizer"].unique()):
-        traces += _dots(optimizer, _cells(table, optimizer, metric), COLOURS[number])
-    return _figure(title, unit, traces).add_hline(y=neutral, line_width=1, line_color=GREY)
 
 
 def _cells(table: pd.DataFrame, optimizer: str, metric: str) -> dict[str, pd.Series]:
     """The values of a metric by variant, and ablation if it is one."""
     rows = table.loc[table["optimizer"] == optimizer, ["variant", "ablation"]].drop_duplicates()
-    return {
-        variant if ablation == MATRIX else f"{variant}<br>{ablation}": by_seed(
-            table, optimizer, variant, metric, ablation
-        )
-        for variant, ablation in rows.itertuples(index=False, name=None)
-    }
+    found = {}
+    for variant, ablation in rows.itertuples(index=False, name=None):
+        place = variant if ablation == MATRIX else f"{variant}<br>{ablation}"
+        found[place] = results.by_seed(table, optimizer, variant, metric, ablation)
+    return found
 
 
 def _dots(name: str, groups: Mapping[str, Values], colour: str | None = None) -> Iterator[go.Scatter]:
@@ -316,31 +281,17 @@ def _published(name: str, known: Mapping[str, float | None]) -> Iterator[go.Scat
     )  # fmt: skip
 
 
-def _scaled(figure: go.Figure) -> go.Figure:
-    """Scale the axis to the points: Plotly's own choice goes down to zero beside error bars."""
-    traces: list[Any] = list(figure.data)
-    shown = np.concatenate([np.asarray(trace.y, dtype=float) for trace in traces])
-    if not len(shown):
-        return figure
-    margin = 0.2 * float(np.ptp(shown)) + 0.01
-    return figure.update_yaxes(range=[float(shown.min()) - margin, float(shown.max()) + margin])
-
-
-def _zero(figure: go.Figure) -> go.Figure:
-    return figure.add_hline(y=0, line_width=1, line_color=GREY)
-
-
-def _figure(title: str, unit: str, traces: list[Any], legend: bool = True, **more: Any) -> go.Figure:
+def _figure(title: str, unit: str, traces: list[Any], line: float | None = None) -> go.Figure:
     layout = {
         "title": {"text": title, "y": 0.97, "yanchor": "top"},
         "xaxis": {"automargin": True, "gridcolor": GRID, "tickfont": {"size": 11}},
         "yaxis": {"automargin": True, "zeroline": False, "gridcolor": GRID, "title": {"text": unit}},
         "scattermode": "group",
-        "showlegend": legend,
+        "showlegend": True,
         "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "font": {"size": 11}},
         "template": "none",
         "font": FONT,
         "margin": {"l": 16, "r": 16, "t": 74, "b": 16},
-        **more,
     }
-    return go.Figure(traces, layout)
+    figure = go.Figure(traces, layout)
+    return figure if line is None else figure.add_hline(y=line, line_width=1, line_color=GREY)

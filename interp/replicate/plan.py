@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -98,20 +99,21 @@ class Plan:
         for name in self.optimizers:
             if name not in self.learning_rates and name not in tuned:
                 raise InterpError(f"The plan gives {name} no learning rate; name one under learning_rates or tuning.")
-        for settings in self._all_settings():
-            _check_settings(settings)
+        known = {f.name for f in fields(TrainConfig)} - RESERVED
+        parts = [self.settings, *self.optimizers.values(), *(ablation.settings for ablation in self.ablations)]
+        for name in chain(*parts, self.tuning.settings if self.tuning else ()):
+            if name not in known:
+                told = f"The plan has the setting {name!r}, which a run of it cannot have{nearest(name, known)}"
+                raise InterpError(told)
         for cell in self.cells():  # values that do not go together are refused now, not after hours
             TrainConfig(**self.training(cell))
 
     def cells(self) -> list[Cell]:
         """Return all runs, in the order in which they are trained: seed by seed, the matrix before the ablations."""
-        matrix = [Cell(o, v, seed) for seed in self.seeds for o in self.optimizers for v in self.variants]
-        return matrix + [
+        return [Cell(o, v, seed) for seed, o, v in product(self.seeds, self.optimizers, self.variants)] + [
             Cell(optimizer, variant, seed, ablation.name, ablation.settings)
             for ablation in self.ablations
-            for seed in ablation.seeds
-            for optimizer in ablation.optimizers
-            for variant in ablation.variants
+            for seed, optimizer, variant in product(ablation.seeds, ablation.optimizers, ablation.variants)
         ]
 
     def training(self, cell: Cell) -> dict[str, Any]:
@@ -138,13 +140,6 @@ class Plan:
         measuring = replace(self.measuring, max_tokens=min(self.measuring.max_tokens, 2048), nulls=4, puzzles=4)
         return replace(self, settings={**self.settings, **short}, tuning=tuning, measuring=measuring)
 
-    def _all_settings(self) -> Iterator[Mapping[str, Any]]:
-        yield self.settings
-        yield from self.optimizers.values()
-        yield from (ablation.settings for ablation in self.ablations)
-        if self.tuning:
-            yield self.tuning.settings
-
 
 def plan_of(config: ReplicateConfig) -> Plan:
     """Return the plan that the options name, with what they change.
@@ -158,7 +153,10 @@ def plan_of(config: ReplicateConfig) -> Plan:
     else:
         plan = read_plan(stored) if config.scale is None and stored.is_file() else scale(config.scale or "tiny")
     if config.seeds:
-        seeds = _seeds(config.seeds)
+        try:
+            seeds = [int(part) for part in config.seeds.split(",")]
+        except ValueError:
+            raise InterpError(f"--seeds is {config.seeds!r}; give whole numbers with commas between them.") from None
         plan = replace(plan, seeds=seeds, ablations=[replace(ablation, seeds=seeds) for ablation in plan.ablations])
     plan = replace(plan, corpus=_found(config.corpus or plan.corpus))
     plan = replace(plan, tokenizer=_found(config.tokenizer)) if config.tokenizer else plan
@@ -201,19 +199,6 @@ def _made(kind: type, values: Any, path: Path) -> Any:
         return kind(**values)
     except TypeError as error:
         raise InterpError(f"{path} is no plan ({error}); see {SCALES / 'tiny.yaml'}.") from error
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    known = {f.name for f in fields(TrainConfig)} - RESERVED
-    for name in settings.keys() - known:
-        raise InterpError(f"The plan has the setting {name!r}, which a run of it cannot have{nearest(name, known)}")
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InterpError(f"--seeds is {text!r}; give whole numbers with commas between them.") from None
 
 
 def _found(name: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,18 +31,12 @@ EVIDENCE = (
 )  # fmt: skip
 PUZZLES = ("top1", "top5", "first_token_loss", "completion_loss", "accuracy", "log_ratio")
 
-PUBLISHED: dict[tuple[str, str, str], float] = {  # activation, optimizer, variant: nats per token
-    ("prelu", "adamw", "symmetric"): 3.38,
-    ("prelu", "adamw", "bq"): 3.35,
-    ("gelu", "adamw", "symmetric"): 2.856,
-    ("gelu", "adamw", "bqbv"): 2.830,
-    ("gelu", "ecd", "symmetric"): 3.185,
-    ("gelu", "ecd", "bq"): 3.137,
-    ("gelu", "ecd", "bqbv"): 3.161,
-    ("gelu", "sgdm", "symmetric"): 3.552,
-    ("gelu", "sgdm", "bqbv"): 3.563,
-    ("gelu", "soap", "symmetric"): 3.313,
-    ("gelu", "soap", "bqbv"): 3.314,
+PUBLISHED: dict[tuple[str, str], dict[str, float]] = {  # activation, optimizer: nats per token by variant
+    ("prelu", "adamw"): {"symmetric": 3.38, "bq": 3.35},
+    ("gelu", "adamw"): {"symmetric": 2.856, "bqbv": 2.830},
+    ("gelu", "ecd"): {"symmetric": 3.185, "bq": 3.137, "bqbv": 3.161},
+    ("gelu", "sgdm"): {"symmetric": 3.552, "bqbv": 3.563},
+    ("gelu", "soap"): {"symmetric": 3.313, "bqbv": 3.314},
 }
 
 ENRICHMENT = (0.5, 1.7)
@@ -62,16 +58,14 @@ def results_table(plan: Plan, root: Path) -> pd.DataFrame:
 
 def save_results(table: pd.DataFrame, root: Path) -> list[Path]:
     """Write the table as `results.parquet` and `results.csv`, its contrasts as `contrasts.csv`, and return the files."""
-    files = [root / "results.parquet", root / "results.csv", root / "contrasts.csv"]
     metrics = ["validation_loss", *AMPLIFICATION]
-    metrics += [name for name in table if name in EVIDENCE or str(name).startswith("puzzles_")]
-    with writing(files[2]) as beside:
-        contrasts_table(table, [str(name) for name in metrics]).to_csv(beside, index=False)
-    with writing(files[0]) as beside:
-        table.to_parquet(beside, index=False)
-    with writing(files[1]) as beside:
-        table.to_csv(beside, index=False)
-    return files
+    metrics += [str(name) for name in table if name in EVIDENCE or str(name).startswith("puzzles_")]
+    differences = contrasts_table(table, metrics)
+    writers = {"results.parquet": table.to_parquet, "results.csv": table.to_csv, "contrasts.csv": differences.to_csv}
+    for name, write in writers.items():
+        with writing(root / name) as beside:
+            write(beside, index=False)
+    return [root / name for name in writers]
 
 
 @dataclass(frozen=True)
@@ -95,28 +89,23 @@ class Contrast:
         """Mean over seeds, and the ends of its 95% t interval; missing where there are too few seeds."""
         return mean(np.array(self.differences)) if self.differences else (np.nan, np.nan, np.nan)
 
-    @property
-    def name(self) -> str:
-        """Optimizer, variant and ablation."""
-        return cell_name(self.optimizer, self.variant, self.ablation)
-
 
 def contrasts(table: pd.DataFrame, kind: Kind, metric: str = "validation_loss") -> list[Contrast]:
     """Return all contrasts of a kind in a metric of the results' table."""
-    cells = table[["optimizer", "variant", "ablation"]].drop_duplicates().itertuples(index=False, name=None)
     found = []
-    for optimizer, variant, ablation in cells:
-        difference = _difference(table, kind, optimizer, variant, ablation, metric)
-        if difference is not None:
-            found.append(Contrast(kind, optimizer, variant, ablation, metric, tuple(difference.sort_index().tolist())))
+    for cell in _cells(table):
+        if (difference := _difference(table, kind, *cell, metric)) is not None:
+            found.append(Contrast(kind, *cell, metric, tuple(difference.sort_index().tolist())))
     return found
 
 
 def contrasts_table(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """Return a row per contrast of any kind and metric, with n, mean, low, high, and a row's differences in one column."""
-    rows = [
-        vars(c) | _numbers(c) for metric in metrics for kind in get_args(Kind) for c in contrasts(table, kind, metric)
-    ]
+    rows = []
+    for metric, kind in product(metrics, get_args(Kind)):
+        for c in contrasts(table, kind, metric):
+            numbers = dict(zip(("n", "mean", "low", "high"), (len(c.differences), *c.interval), strict=True))
+            rows.append({**vars(c), **numbers, "differences": " ".join(f"{value:.6g}" for value in c.differences)})
     return pd.DataFrame(rows)
 
 
@@ -133,7 +122,7 @@ def cell_name(optimizer: str, variant: str, ablation: str = MATRIX) -> str:
 
 def published_loss(activation: str, optimizer: str, variant: str) -> float | None:
     """Return the published validation loss of a cell, None where there is none."""
-    return PUBLISHED.get((activation, optimizer, variant))
+    return PUBLISHED.get((activation, optimizer), {}).get(variant)
 
 
 def published_difference(activation: str, optimizer: str, variant: str) -> float | None:
@@ -144,11 +133,8 @@ def published_difference(activation: str, optimizer: str, variant: str) -> float
 
 def is_comparable(plan: Plan) -> bool:
     """Return whether losses may be held against the published ones: the same model, length and kind of text."""
-    return (
-        plan.settings.get("preset") == "gpt2-124m"
-        and plan.settings.get("tokens") == 500_000_000
-        and "fineweb-edu" in plan.corpus.lower()
-    )
+    size = plan.settings.get("preset"), plan.settings.get("tokens")
+    return size == ("gpt2-124m", 500_000_000) and "fineweb-edu" in plan.corpus.lower()
 
 
 def state_of(table: pd.DataFrame) -> str:
@@ -183,13 +169,14 @@ def differences_of(table: pd.DataFrame, kind: Kind, metrics: Sequence[str]) -> p
     found = {metric: contrasts(table, kind, metric) for metric in metrics}
     first = found[metrics[0]]
     columns = {metric: list(map(difference_text, own)) for metric, own in found.items()}
-    return pd.DataFrame({"runs": [c.name for c in first], "seeds": [len(c.differences) for c in first], **columns})
+    runs = [cell_name(c.optimizer, c.variant, c.ablation) for c in first]
+    return pd.DataFrame({"runs": runs, "seeds": [len(c.differences) for c in first], **columns})
 
 
 def means_of(table: pd.DataFrame, metrics: Sequence[str], form: str = ".2f") -> pd.DataFrame:
     """Return a row per cell and ablation: the mean of each metric over seeds with its 95% t interval."""
     rows = []
-    for cell in table[["optimizer", "variant", "ablation"]].drop_duplicates().itertuples(index=False, name=None):
+    for cell in _cells(table):
         optimizer, variant, ablation = cell
         values = {metric: by_seed(table, optimizer, variant, metric, ablation).to_numpy(float) for metric in metrics}
         seeds = str(max(map(len, values.values())))
@@ -225,11 +212,12 @@ def markdown(table: pd.DataFrame) -> str:
 def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
     trained, measured = read_json(folder / TRAINED), read_json(folder / MEASURED)
     loss, amplified = measured.get("loss", {}), measured.get("amplification", {})
+    done = "measured" if measured else "trained" if trained else "waiting"
     return {
         **{name: getattr(cell, name) for name in KEYS},
         "lr": _number(rates.get(cell.optimizer, {}).get("lr")),
         "tokens": trained.get("tokens", 0),
-        "status": _status(trained, measured),
+        "status": "diverged" if trained.get("diverged") else done,
         "final_validation_loss": _number(trained.get("validation_loss")),
         "validation_loss": _number(loss.get("loss")),
         "validation_low": _number(loss.get("low")),
@@ -241,18 +229,12 @@ def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _status(trained: dict[str, Any], measured: dict[str, Any]) -> str:
-    if trained.get("diverged"):
-        return "diverged"
-    return "measured" if measured else "trained" if trained else "waiting"
-
-
 def _puzzles(families: list[dict[str, Any]]) -> dict[str, float]:
     values = {name: [_number(family[name]) for family in families] for name in PUZZLES}
     found = {f"puzzles_{name}": _mean(numbers) for name, numbers in values.items()}
     for family in families:
-        score = family["top1"] if family["kind"] == "completion" else family["accuracy"]
-        found[f"{family['family']}_{'top1' if family['kind'] == 'completion' else 'accuracy'}"] = _number(score)
+        score = "top1" if family["kind"] == "completion" else "accuracy"
+        found[f"{family['family']}_{score}"] = _number(family[score])
     return found
 
 
@@ -269,24 +251,17 @@ def _difference(
     table: pd.DataFrame, kind: Kind, optimizer: str, variant: str, ablation: str, metric: str
 ) -> pd.Series | None:
     """The differences by seed; None where there is no such contrast."""
+    of = partial(by_seed, table, metric=metric)
+    own = of(optimizer, variant, ablation=ablation)
     if kind == "ablation":
-        changed = by_seed(table, optimizer, variant, metric, ablation)
-        return None if ablation == MATRIX else (changed - by_seed(table, optimizer, variant, metric)).dropna()
+        return None if ablation == MATRIX else (own - of(optimizer, variant)).dropna()
     if ablation != MATRIX or (kind != "gap" and variant == "symmetric") or (kind != "breaking" and optimizer == BASE):
         return None
-    both = (optimizer, BASE)
     if kind == "gap":
-        own, base = (by_seed(table, name, variant, metric) for name in both)
-    else:
-        own, base = (_breaking(table, name, variant, metric) for name in both)
-    return own if kind == "breaking" else (own - base).dropna()
+        return (own - of(BASE, variant)).dropna()
+    broken = own - of(optimizer, "symmetric")
+    return (broken if kind == "breaking" else broken - (of(BASE, variant) - of(BASE, "symmetric"))).dropna()
 
 
-def _breaking(table: pd.DataFrame, optimizer: str, variant: str, metric: str) -> pd.Series:
-    return (by_seed(table, optimizer, variant, metric) - by_seed(table, optimizer, "symmetric", metric)).dropna()
-
-
-def _numbers(contrast: Contrast) -> dict[str, object]:
-    middle, low, high = contrast.interval
-    shown = " ".join(f"{value:.6g}" for value in contrast.differences)
-    return {"n": len(contrast.differences), "mean": middle, "low": low, "high": high, "differences": shown}
+def _cells(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    return list(dict.fromkeys(zip(table["optimizer"], table["variant"], table["ablation"], strict=True)))

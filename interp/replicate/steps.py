@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,7 +35,6 @@ from interp.train.records import CURVE, read_rows
 
 MOST_ALIGNED = 50  # tokens of a head whose classes are counted
 SCHEMES = ("pos", "function", "freq")
-HEADS = "heads.parquet"
 
 CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "function": ("function", ("function",)),
@@ -86,14 +84,10 @@ def choose_rates(plan: Plan, job: Job) -> None:
     """
     chosen = {}
     for name in plan.optimizers:
-        losses = {lr: final_loss(trial.folder) for lr, trial in grid_of(plan, name).items()}
+        trials = {lr: read_json(trial.folder / TRAINED) for lr, trial in grid_of(plan, name).items()}
+        losses = {lr: trained["validation_loss"] for lr, trained in trials.items()}
         chosen[name] = {"lr": best_rate(name, losses) if losses else plan.learning_rates[name], "losses": losses}
     write_json(job.done, chosen)
-
-
-def final_loss(run: Path) -> float | None:
-    """Return the held-out loss at the end of a run, in nats per token; None if it diverged."""
-    return read_json(run / TRAINED)["validation_loss"]
 
 
 def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
@@ -112,9 +106,8 @@ def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
 
 def measure_run(plan: Plan, job: Job) -> None:
     """Measure the checkpoint of a run, the weights with the lowest held-out loss; of one that diverged, nothing."""
-    trained = read_json(job.folder / TRAINED)
-    found = {"diverged": True} if trained["diverged"] else measured(plan, job)
-    write_json(job.done, found)
+    diverged = read_json(job.folder / TRAINED)["diverged"]
+    write_json(job.done, {"diverged": True} if diverged else measured(plan, job))
 
 
 def measured(plan: Plan, job: Job) -> dict[str, Any]:
@@ -124,8 +117,9 @@ def measured(plan: Plan, job: Job) -> dict[str, Any]:
     most = TrainConfig(**plan.training(job.cell)).validation_tokens
     held_out = open_held_out(model.need_tokenizer(), SHARDS)
     loss = held_out_loss(model, held_out, (), max_tokens=most)
+    puzzles = evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families
     amplified = _amplified(plan, job, model, held_out)
-    return {"loss": _plain(loss.overall)[0], "puzzles": _puzzles(plan, model), **amplified}
+    return {"loss": _plain(loss.overall)[0], "puzzles": _plain(puzzles), **amplified}
 
 
 def summary(result: Amplification) -> dict[str, float]:
@@ -168,10 +162,6 @@ def _evidence(result: Amplification) -> dict[str, float]:
     }
 
 
-def _puzzles(plan: Plan, model: HookedSymmetryBrokenTransformer) -> list[dict[str, Any]]:
-    return _plain(evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families)
-
-
 def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, held_out: Corpus) -> dict[str, Any]:
     """Measure along the run's own mean b_Q; where it has none, along that of the matrix, as a twin for comparison."""
     own = bool(model.mean_biases()[0].any())
@@ -180,7 +170,7 @@ def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, hel
         direction="bias" if own else QUERY_BIAS.profile("mean", model.cfg.d_head), nulls=plan.measuring.nulls,
         seed=plan.measuring.seed, passages=1, workers=0,
     )  # fmt: skip
-    with writing(job.folder / HEADS) as beside:
+    with writing(job.folder / "heads.parquet") as beside:
         result.heads.to_parquet(beside, index=False)
     return {"direction": "own" if own else "matrix", "amplification": _plain(pd.DataFrame([summary(result)]))[0]}
 

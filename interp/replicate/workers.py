@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -78,17 +78,11 @@ class Workers:
         """Return the first job that can begin and that nobody has."""
         with self.lock:
             for job in left:
-                if job.name not in self.here and job.is_ready(self.root) and not self._elsewhere(job):
-                    self.here.add(job.name)
-                    return job
+                if job.name not in self.here and all((self.root / path).is_file() for path in job.needs):
+                    with suppress(Timeout), lock_of(self.root, job):
+                        self.here.add(job.name)
+                        return job
         return None
-
-    def _elsewhere(self, job: Job) -> bool:
-        try:
-            with lock_of(self.root, job):
-                return False
-        except Timeout:
-            return True
 
     def _do(self, job: Job) -> bool:
         """Do a job in a process; return whether it did it, as another may have taken it first."""
@@ -108,7 +102,9 @@ class Workers:
                 del self.processes[job.name]
         if status in (0, TAKEN) or self.stopping.is_set():
             return status == 0
-        raise InterpError(f"{job.name} ended with status {status}: {_last_line(path)} The whole log is {path}.")
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        last = next(filter(None, reversed(lines)), "it said nothing.")
+        raise InterpError(f"{job.name} ended with status {status}: {last} The whole log is {path}.")
 
 
 class Interrupted(InterpError):  # noqa: N818 - nothing went wrong
@@ -135,8 +131,3 @@ def interruptible(root: Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _last_line(path: Path) -> str:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing."

@@ -116,17 +116,13 @@ def surface(string: str) -> str:
         return "whitespace"
     if any(character.isdecimal() for character in body):
         return "digits"
-    if not any(_is_letter_or_mark(character) for character in body):
+    if not any(unicodedata.category(character)[0] in "LMN" for character in body):  # letters, marks, numbers
         return "punctuation"
     if not body.isascii():
         return "non-ascii"
     if next(character for character in body if character.isalpha()).isupper():
         return "capitalized"
     return "word start" if string[0].isspace() else "continuation"
-
-
-def _is_letter_or_mark(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LMN"
 
 
 def deciles(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Int64[np.ndarray, " d_vocab"]:
@@ -163,9 +159,8 @@ def _from_tags(name: str, attribute: str, class_of: Mapping[str, str], other: st
     def assign(tokens: np.ndarray, words: Words | None, nearest_word: np.ndarray | None) -> np.ndarray:
         if words is None or nearest_word is None:
             raise InterpError(f"The scheme {name!r} needs tagged words and got none.")
-        table = np.array(
-            [classes.index(class_of.get(label, other)) for label in words.names[attribute]], dtype=np.int64
-        )
+        named = [classes.index(class_of.get(label, other)) for label in words.names[attribute]]
+        table = np.array(named, dtype=np.int64)
         of_word = np.where(words.is_space(), classes.index(space), table[words.codes[attribute]])
         return np.append(of_word, classes.index(space))[nearest_word]  # -1 finds the last: white space
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer
+from jaxtyping import Int64, Integer
 
 from interp.errors import InterpError
 
@@ -60,12 +60,10 @@ def join(parts: Sequence[Words], shifts: Sequence[int]) -> Words:
         recode = [np.array([known.index(name) for name in part.names[attribute]], dtype=np.int64) for part in parts]
         found = [table[part.codes[attribute]] for table, part in zip(recode, parts, strict=True)]
         codes[attribute], names[attribute] = _concatenate(found), tuple(known)
-    starts = _concatenate([part.starts + shift for part, shift in zip(parts, shifts, strict=True)])
-    ends = _concatenate([part.ends + shift for part, shift in zip(parts, shifts, strict=True)])
-    spans = {
-        key: np.concatenate([part.spans[key] + shift for part, shift in zip(parts, shifts, strict=True)])
-        for key in (parts[0].spans if parts else ())
-    }
+    moved = list(zip(parts, shifts, strict=True))
+    starts, ends = (_concatenate([getattr(part, side) + shift for part, shift in moved]) for side in ("starts", "ends"))
+    keys = parts[0].spans if parts else ()
+    spans = {key: np.concatenate([part.spans[key] + shift for part, shift in moved]) for key in keys}
     return Words(starts, ends, codes, names, spans)
 
 
@@ -131,20 +129,19 @@ class SpanMatcher:
 
     def __call__(self, document: Doc) -> Spans:
         """Return the spans of every key, which may overlap."""
-        found = {key: as_spans(self._matches(key, document)) for key in self.matchers}
+        found: Spans = {}
+        for key, matchers in self.matchers.items():
+            try:
+                spans = [span for matcher in matchers for span in matcher(document, as_spans=True)]
+            except ValueError as error:  # [E155]: no component sets the attribute
+                reason = str(error).splitlines()[0]
+                raise InterpError(
+                    f"The patterns of {key!r} cannot be searched for ({reason}); choose a pipeline that sets it."
+                ) from error
+            found[key] = as_spans((span.start_char, span.end_char) for span in spans)
         for function in self.functions:
             found |= function(document)
         return found
-
-    def _matches(self, key: str, document: Doc) -> list[tuple[int, int]]:
-        try:
-            spans = [span for matcher in self.matchers[key] for span in matcher(document, as_spans=True)]
-        except ValueError as error:  # [E155]: no component sets the attribute
-            raise InterpError(
-                f"The patterns of {key!r} cannot be searched for ({str(error).splitlines()[0]}); choose a pipeline that "
-                "sets it."
-            ) from error
-        return [(span.start_char, span.end_char) for span in spans]
 
 
 def as_spans(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
@@ -196,7 +193,13 @@ def align(
         word_starts: first character of each word; words are in order and do not overlap.
         word_ends: last-plus-one character of each word.
     """
-    starts, ends = _without_leading_space(offsets.astype(np.int64), text)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    places = np.where(np.isin(codes, _WHITE_SPACE), len(codes), np.arange(len(codes)))
+    # next_visible[i] is the first character at i or later that is no white space
+    next_visible = np.append(np.minimum.accumulate(places[::-1])[::-1], len(codes)).astype(np.int64)
+    starts, ends = offsets.astype(np.int64).T
+    visible = next_visible[starts]
+    starts = np.where(visible < ends, visible, starts)
     first = np.searchsorted(word_ends, starts, side="right")
     beyond = np.searchsorted(word_starts, ends, side="left")
     best = np.full(len(offsets), -1, dtype=np.int64)
@@ -210,23 +213,6 @@ def align(
         best[open_tokens[more]], overlap[open_tokens[more]] = word[more], shared[more]
         step += 1
         open_tokens = open_tokens[first[open_tokens] + step < beyond[open_tokens]]
-    return _from_neighbours(best, starts < ends)
-
-
-def _without_leading_space(
-    offsets: Int64[np.ndarray, "bpe 2"], text: str
-) -> tuple[Int64[np.ndarray, " bpe"], Int64[np.ndarray, " bpe"]]:
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    places = np.where(np.isin(codes, _WHITE_SPACE), len(codes), np.arange(len(codes)))
-    # next_visible[i] is the first character at i or later that is no white space
-    next_visible = np.append(np.minimum.accumulate(places[::-1])[::-1], len(codes)).astype(np.int64)
-    starts, ends = offsets[:, 0], offsets[:, 1]
-    visible = next_visible[starts]
-    return np.where(visible < ends, visible, starts), ends
-
-
-def _from_neighbours(words: Int64[np.ndarray, " bpe"], has_own: Bool[np.ndarray, " bpe"]) -> Int64[np.ndarray, " bpe"]:
-    if not has_own.any():
-        return words
-    before = np.maximum.accumulate(np.where(has_own, np.arange(len(words)), -1))
-    return words[np.where(before >= 0, before, np.argmax(has_own))]
+    has_own = starts < ends  # a token without characters takes its neighbour's word
+    before = np.maximum.accumulate(np.where(has_own, np.arange(len(best)), -1))
+    return best[np.where(before >= 0, before, np.argmax(has_own))] if has_own.any() else best

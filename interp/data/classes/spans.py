@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interp.data.classes.scheme import Assign, Scheme, SpanPatterns, Spans, Units, Words, as_spans
+from interp.data.classes.scheme import Scheme, SpanPatterns, Spans, Words, as_spans
 from interp.errors import InterpError, nearest
 
 if TYPE_CHECKING:
@@ -65,19 +65,14 @@ def span_schemes(
     """
     if not overlaps:
         return [_scheme(name, rules, patterns, version)]
-    return [_scheme(f"{name}/{rule.name}", [rule], _of(rule, patterns), version) for rule in rules]
-
-
-def _of(rule: Rule, patterns: SpanPatterns) -> SpanPatterns:
-    return SpanPatterns({key: one for key, one in patterns.of_key.items() if key == rule.key}, patterns.functions)
+    schemes = []
+    for rule in rules:
+        own = {key: one for key, one in patterns.of_key.items() if key == rule.key}
+        schemes.append(_scheme(f"{name}/{rule.name}", [rule], SpanPatterns(own, patterns.functions), version))
+    return schemes
 
 
 def _scheme(name: str, rules: Sequence[Rule], patterns: SpanPatterns, version: str) -> Scheme:
-    classes = ("bos", *(rule.name for rule in rules), OTHER)
-    return Scheme(name, classes, bool(patterns), _assign(len(classes) - 1), _units(rules), patterns, version)
-
-
-def _units(rules: Sequence[Rule]) -> Units:
     def units(text: str, words: Words | None) -> Words:
         """The text as a row of runs, each of one class: class 1 is that of the first rule, the last is `OTHER`."""
         labels = np.full(len(text), len(rules) + 1, dtype=np.int64)
@@ -88,16 +83,14 @@ def _units(rules: Sequence[Rule]) -> Units:
         starts, ends = np.append(0, borders), np.append(borders, len(text))
         return Words(starts, ends, {"class": labels[starts]}, {})
 
-    return units
-
-
-def _assign(other: int) -> Assign:
     def assign(tokens: np.ndarray, runs: Words | None, nearest_run: np.ndarray | None) -> np.ndarray:
         if runs is None or nearest_run is None:
             raise InterpError("A scheme of spans needs the text; tag documents with interp.data.tagging.documents.")
-        return np.append(runs.codes["class"], other)[nearest_run]  # -1, of a text without characters, finds the last
+        codes = np.append(runs.codes["class"], len(rules) + 1)
+        return codes[nearest_run]  # -1, of a text without characters, finds the last
 
-    return assign
+    classes = ("bos", *(rule.name for rule in rules), OTHER)
+    return Scheme(name, classes, bool(patterns), assign, units, patterns, version)
 
 
 @dataclass(frozen=True)
@@ -134,8 +127,12 @@ class Labeller:
                 f"The function {self.name!r} failed on a text ({type(error).__name__}: {error})."
             ) from error
         found = sorted(self._located(labels, document), key=lambda span: span[:2])
-        if not self.overlaps:
-            self._check_apart(found)
+        for first, second in () if self.overlaps else pairwise(found):
+            if second[0] < first[1] and first[2] != second[2]:
+                raise InterpError(
+                    f"The function {self.name!r} gave overlapping labels {first} and {second}; announce overlaps=True to "
+                    "measure each class against all other tokens."
+                )
         return {self._key(c): as_spans(span[:2] for span in found if span[2] == c) for c in self.classes}
 
     def _key(self, name: str) -> str:
@@ -149,10 +146,8 @@ class Labeller:
                 f"The function {self.name!r} gave {len(labels)} labels for {len(document)} tokens; give one label or None "
                 "for each, or (start_char, end_char, label) for stretches of text."
             )
-        known = (
-            (t.idx, t.idx + len(t), label) for t, label in zip(document, labels, strict=False) if label is not None
-        )
-        return [self._checked(span, document) for span in known]
+        known = [(token, label) for token, label in zip(document, labels, strict=False) if label is not None]
+        return [self._checked((token.idx, token.idx + len(token), label), document) for token, label in known]
 
     def _checked(self, span: tuple[Any, ...], document: Doc) -> tuple[int, int, str]:
         if len(span) != 3 or not all(isinstance(place, int) for place in span[:2]):
@@ -169,14 +164,6 @@ class Labeller:
                 f"{nearest(str(label), self.classes)}"
             )
         return start, end, label
-
-    def _check_apart(self, spans: list[tuple[int, int, str]]) -> None:
-        for first, second in pairwise(spans):
-            if second[0] < first[1] and first[2] != second[2]:
-                raise InterpError(
-                    f"The function {self.name!r} gave overlapping labels {first} and {second}; announce overlaps=True to "
-                    "measure each class against all other tokens."
-                )
 
 
 def token_classes(
@@ -196,23 +183,14 @@ def token_classes(
     Raises:
         InterpError: no class, a class named twice, or one named bos or other.
     """
-    check_classes("The function", classes)
+    if not classes:
+        raise InterpError("The function names no class; name at least one.")
+    for one in classes:
+        if one in RESERVED or classes.count(one) > 1:
+            why = "stands for the document's first token or for the rest" if one in RESERVED else "is named twice"
+            raise InterpError(f"The function cannot have the class {one!r}, which {why}; choose another name.")
 
     def announce(function: Callable[[Doc], Labels]) -> Labeller:
         return Labeller(function, classes, name or function.__name__, overlaps, version)
 
     return announce
-
-
-def check_classes(what: str, classes: Sequence[str]) -> None:
-    """Refuse classes that cannot stand beside the first token of a document and the rest.
-
-    Raises:
-        InterpError: none, one named twice, or one named bos or other.
-    """
-    if not classes:
-        raise InterpError(f"{what} names no class; name at least one.")
-    for name in classes:
-        if name in RESERVED or list(classes).count(name) > 1:
-            why = "stands for the document's first token or for the rest" if name in RESERVED else "is named twice"
-            raise InterpError(f"{what} cannot have the class {name!r}, which {why}; choose another name.")

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +17,6 @@ from interp.data.classes.spans import RESERVED, Rule, span_schemes
 from interp.errors import InterpError, nearest
 
 Made = TypeVar("Made")
-
 
 SUFFIXES = (".yaml", ".yml")
 SCHEME_KEYS = ("classes", "overlaps")
@@ -39,9 +39,7 @@ def read_schemes(path: str | Path) -> list[Scheme]:
 
 def _schemes(source: Source, entry: Entry) -> list[Scheme]:
     parts = source.known(entry.value, f"the scheme {entry.name!r}", SCHEME_KEYS)
-    if "classes" not in parts:
-        raise source.error(entry.value, f"the scheme {entry.name!r} has no classes")
-    classes = source.entries(parts["classes"].value, f"classes of {entry.name!r}")
+    classes = source.entries(parts["classes"].value, f"classes of {entry.name!r}") if "classes" in parts else []
     if not classes:
         raise source.error(entry.value, f"the scheme {entry.name!r} has no classes")
     overlaps = source.switch(parts["overlaps"]) if "overlaps" in parts else True
@@ -71,25 +69,17 @@ def _rule(source: Source, scheme: str, entry: Entry) -> tuple[Rule, TokenPattern
         tuple(source.word(node, f"a phrase of {what}") for node in lists["phrases"]),
         case_sensitive,
     )
-    expressions = [_expression(source, what, node) for node in lists["regex"]]
-    if lists["words"]:
-        words = [source.word(node, f"a word of {what}") for node in lists["words"]]
-        expressions.append(whole_words(words, case_sensitive))
+    expressions = []
+    for node in lists["regex"]:
+        written = source.word(node, f"a regular expression of {what}")
+        failure = f"the regular expression {written!r} of {what} does not compile"
+        expressions.append(source.attempt(node, failure, partial(re.compile, written)))
+    if lists["words"]:  # where no letter, digit or underscore touches them
+        words = [re.escape(source.word(node, f"a word of {what}")) for node in lists["words"]]
+        longest_first = "|".join(sorted(words, key=len, reverse=True))
+        expressions.append(re.compile(rf"(?<!\w)(?:{longest_first})(?!\w)", 0 if case_sensitive else re.IGNORECASE))
     key = f"{scheme}/{entry.name}" if lists["matcher"] or lists["phrases"] else None
     return Rule(entry.name, key, tuple(expressions)), searched
-
-
-def whole_words(words: list[str], case_sensitive: bool) -> re.Pattern[str]:
-    """Return an expression that finds any of the words where no letter, digit or underscore touches it."""
-    longest_first = sorted(map(re.escape, words), key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(longest_first)})(?!\w)", 0 if case_sensitive else re.IGNORECASE)
-
-
-def _expression(source: Source, what: str, node: yaml.Node) -> re.Pattern[str]:
-    written = source.word(node, f"a regular expression of {what}")
-    return source.attempt(
-        node, f"the regular expression {written!r} of {what} does not compile", lambda: re.compile(written)
-    )
 
 
 def _token_pattern(source: Source, what: str, number: int, node: yaml.Node) -> list[dict[str, Any]]:
@@ -97,8 +87,8 @@ def _token_pattern(source: Source, what: str, number: int, node: yaml.Node) -> l
     from spacy.vocab import Vocab
 
     pattern = source.value(node)
-    add: Callable[[], None] = lambda: Matcher(Vocab(), validate=True).add("", [pattern])  # noqa: E731
-    source.attempt(node, f"pattern {number} of {what}, {pattern!r}, is no token pattern of spaCy's Matcher", add)
+    failure = f"pattern {number} of {what}, {pattern!r}, is no token pattern of spaCy's Matcher"
+    source.attempt(node, failure, lambda: Matcher(Vocab(), validate=True).add("", [pattern]))
     return pattern
 
 

@@ -39,22 +39,14 @@ class Document:
     text: str
 
 
+@dataclass(eq=False)
 class Corpus:
-    """Documents in a fixed order, read from their source each time the corpus is iterated.
+    """Documents in a fixed order, read from their source each time the corpus is iterated."""
 
-    Attributes:
-        name: the corpus' name, the file or folder, or "strings".
-        split: "all", "train" or "validation".
-        source: gives (name, text) of every row from the row with the given index on.
-    """
-
-    def __init__(
-        self, name: str, source: Callable[[int], Texts], split: Split = "all", characters: int | None = None
-    ) -> None:
-        self.name = name
-        self.split: Split = split
-        self.source = source
-        self._characters = characters
+    name: str  # the corpus' name, the file or folder, or "strings"
+    source: Callable[[int], Texts]  # gives (name, text) of every row from the row with the given index on
+    split: Split = "all"
+    _characters: int | None = None  # of the whole corpus
 
     @property
     def characters(self) -> int | None:
@@ -99,9 +91,15 @@ def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all
     if split not in get_args(Split):
         raise InterpError(f"There is no split {split!r}; choose one of {', '.join(get_args(Split))}.")
     opened = _open(corpus, split, text_field)
-    if next(iter(opened), None) is None:
-        raise InterpError(_why_empty(opened))
-    return opened
+    if next(iter(opened), None) is not None:
+        return opened
+    if opened.split == "all":
+        raise InterpError(f"The corpus {opened.name} holds no document with text in it; give one that does.")
+    found = sum(1 for _ in Corpus(opened.name, opened.source))
+    raise InterpError(
+        f"The {opened.split} split of {opened.name} is empty: every {VALIDATION_EVERY}th document is for validation "
+        f"and there are {found}; give at least {VALIDATION_EVERY} documents or use split='all'."
+    )
 
 
 def open_for_measuring(corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None) -> Corpus:
@@ -161,13 +159,3 @@ def _strings(texts: list[Any]) -> Texts:
         if not isinstance(text, str):
             raise InterpError(f"Document {number} of the given texts is of type {type(text).__name__}; expected str.")
         yield f"text {number}", text
-
-
-def _why_empty(corpus: Corpus) -> str:
-    if corpus.split == "all":
-        return f"The corpus {corpus.name} holds no document with text in it; give one that does."
-    found = sum(1 for _ in Corpus(corpus.name, corpus.source))
-    return (
-        f"The {corpus.split} split of {corpus.name} is empty: every {VALIDATION_EVERY}th document is for validation "
-        f"and there are {found}; give at least {VALIDATION_EVERY} documents or use split='all'."
-    )

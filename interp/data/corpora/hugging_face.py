@@ -24,15 +24,25 @@ def read_dataset(corpus: str, text_field: str, first_row: int = 0) -> Texts:
     """
     name, config, split = parse(corpus)
     try:
-        rows = _open(name, config, split, text_field, corpus).skip(first_row)
-        for number, row in enumerate(rows, start=first_row + 1):
+        from datasets import load_dataset  # late: it takes over a second
+
+        dataset: Any = load_dataset(name, config, split=split, streaming=True)
+        if dataset.features:  # not known of every format before the first row
+            require_column(text_field, list(dataset.features), corpus)
+            dataset = dataset.select_columns([text_field])
+        for number, row in enumerate(dataset.skip(first_row), start=first_row + 1):
             where = f"{corpus}, row {number}"
             require_column(text_field, list(row), where)
             yield f"{name}:{number}", text_of(row[text_field], text_field, where)
     except InterpError:
         raise
     except Exception as error:  # of `datasets`, of the network below it, of the file formats below that
-        raise InterpError(_why(corpus, error)) from error
+        reason = " ".join(str(error).split()) or "no reason given"
+        advice = f"check its name, config and split, written {PREFIX}NAME:CONFIG:SPLIT"
+        if isinstance(error, ConnectionError | TimeoutError):
+            advice = f"check the network and HF_HUB_OFFLINE, or download the data set and give {PREFIX}FOLDER"
+        told = f"Cannot stream {corpus} ({type(error).__name__}: {reason.rstrip('.')}); {advice}."
+        raise InterpError(told) from error
 
 
 def parse(corpus: str) -> tuple[str, str | None, str]:
@@ -48,22 +58,3 @@ def parse(corpus: str) -> tuple[str, str | None, str]:
         )
     config, split = [*rest, "", ""][:2]
     return name, config or None, split or "train"
-
-
-def _open(name: str, config: str | None, split: str, text_field: str, corpus: str) -> Any:
-    from datasets import load_dataset  # late: it takes over a second
-
-    dataset = load_dataset(name, config, split=split, streaming=True)
-    if dataset.features:  # not known of every format before the first row
-        require_column(text_field, list(dataset.features), corpus)
-        dataset = dataset.select_columns([text_field])
-    return dataset
-
-
-def _why(corpus: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or "no reason given"
-    if isinstance(error, ConnectionError | TimeoutError):
-        advice = f"check the network and HF_HUB_OFFLINE, or download the data set and give {PREFIX}FOLDER"
-    else:
-        advice = f"check its name, config and split, written {PREFIX}NAME:CONFIG:SPLIT"
-    return f"Cannot stream {corpus} ({type(error).__name__}: {reason.rstrip('.')}); {advice}."

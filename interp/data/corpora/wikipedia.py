@@ -64,13 +64,6 @@ def wikipedia_sample() -> Iterator[tuple[str, str]]:
     Raises:
         InterpError: gensim, which ships the dump, is not installed.
     """
-    dump = _dump()
-    checksum = file_sha256(dump)[:16]
-    cached = cache_folder() / "wikipedia" / f"{checksum}-{CLEANING_VERSION}.parquet"
-    yield from _read(cached) or _parse_into(cached, dump)
-
-
-def _dump() -> Path:
     try:
         from gensim.test.utils import datapath
     except ImportError as error:
@@ -78,7 +71,10 @@ def _dump() -> Path:
             "The corpus wikipedia-sample comes with gensim, which is not installed; "
             "run `pip install 'interp[samples]'`."
         ) from error
-    return Path(datapath(DUMP))
+    dump = Path(datapath(DUMP))
+    checksum = file_sha256(dump)[:16]
+    cached = cache_folder() / "wikipedia" / f"{checksum}-{CLEANING_VERSION}.parquet"
+    yield from _read(cached) or _parse_into(cached, dump)
 
 
 def _read(cached: Path) -> list[tuple[str, str]]:
@@ -114,15 +110,11 @@ def _parse(dump: Path) -> Iterator[tuple[str, str]]:
 def unwrap(source: str) -> str:
     """Return wiki source ready for `filter_wiki`: visible template text kept, pictures and tables gone."""
     source = _GALLERY.sub("", _MEDIA.sub("", source))
-    source = _SHOWN.sub(r"\1", _CONVERT.sub(_quantity, source))
+    source = _CONVERT.sub(lambda quantity: " ".join(filter(None, quantity.groups())), source)  # as 25 - 35 mm
+    source = _SHOWN.sub(r"\1", source)
     while (smaller := _TABLE.sub("", source)) != source:
         source = smaller
     return source
-
-
-def _quantity(convert: re.Match[str]) -> str:
-    """`{{convert|25|-|35|mm|in}}` shows as 25 - 35 mm."""
-    return " ".join(part for part in convert.groups() if part)
 
 
 def tidy(text: str) -> str:

@@ -54,7 +54,11 @@ class PrepareConfig:
 
     def settings(self) -> dict[str, Any]:
         """Return all that the shards' bytes depend on; local files stand for their names and sizes, or their content."""
-        tokenizer = None if self.tokenizer is None else _identity(self.tokenizer)
+        tokenizer = self.tokenizer
+        if tokenizer is not None:  # the checksum of one on disk, the name of one on the hub
+            path = Path(tokenizer).expanduser()
+            file = path / "tokenizer.json" if path.is_dir() else path
+            tokenizer = f"sha256 {file_sha256(file)[:16]}" if file.is_file() else tokenizer
         limit = {} if self.documents is None else {"documents": self.documents}
         return {
             **limit,
@@ -65,13 +69,6 @@ class PrepareConfig:
             "vocabulary": self.vocabulary if self.tokenizer is None else None,
             "shard_tokens": self.shard_tokens,
         }
-
-
-def _identity(tokenizer: str) -> str:
-    """The checksum of a tokenizer on disk; the name of one on the hub."""
-    path = Path(tokenizer).expanduser()
-    file = path / "tokenizer.json" if path.is_dir() else path
-    return f"sha256 {file_sha256(file)[:16]}" if file.is_file() else tokenizer
 
 
 def _files(corpus: Path, shards: Path) -> str | None:

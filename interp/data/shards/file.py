@@ -7,19 +7,18 @@ as nanoGPT writes it. `.npy`: one dimension of uint16, int32, uint32 or int64, n
 
 from __future__ import annotations
 
-import hashlib
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from jaxtyping import Integer, UInt, UInt16
+from jaxtyping import Integer, UInt
 from numpy.lib import format as npy
 
 from interp.errors import InterpError
 from interp.files import writing
+from interp.provenance import file_sha256
 
 MAGIC, VERSION = 20240520, 1
 HEADER_WORDS = 256
@@ -37,11 +36,6 @@ class ShardFile:
     dtype: np.dtype
     offset: int  # bytes before the first token
     n_tokens: int
-
-    @property
-    def name(self) -> str:
-        """The path, for messages."""
-        return str(self.path)
 
     @cached_property
     def tokens(self) -> Integer[np.ndarray, " tokens"]:
@@ -66,7 +60,15 @@ def open_shard(path: Path) -> ShardFile:
             shard = _open_npy(path, file) if path.suffix == ".npy" else _open_bin(path, file, size)
     except OSError as error:
         raise InterpError(f"Cannot read the token shard {path}: {error.strerror or error}.") from error
-    _check_size(shard, size)
+    expected = shard.offset + shard.n_tokens * shard.dtype.itemsize
+    if shard.n_tokens < 1 and size <= shard.offset:
+        raise InterpError(f"{path} holds no token; remove it or prepare the shards again.")
+    if size != expected:
+        held = (size - shard.offset) // shard.dtype.itemsize
+        raise InterpError(
+            f"{path} ends at byte {size}, but its header says {shard.n_tokens} tokens, which end at byte "
+            f"{expected}: it holds {held}; {REMEDY}."
+        )
     return shard
 
 
@@ -76,26 +78,15 @@ def write_shard(path: Path, tokens: UInt[np.ndarray, " tokens"]) -> str:
     Raises:
         InterpError: the place cannot be written.
     """
-    header = _npy_header(tokens) if path.suffix == ".npy" else _bin_header(tokens)
-    digest = hashlib.sha256()
-    with writing(path) as beside, beside.open("wb") as file:
-        for block in (header, tokens.astype(tokens.dtype.newbyteorder("<"), copy=False).data.cast("B")):
-            file.write(block)
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _bin_header(tokens: UInt16[np.ndarray, " tokens"]) -> bytes:
-    header = np.zeros(HEADER_WORDS, "<i4")
-    header[:3] = MAGIC, VERSION, len(tokens)
-    return header.tobytes()
-
-
-def _npy_header(tokens: UInt[np.ndarray, " tokens"]) -> bytes:
-    header = io.BytesIO()
-    kind = npy.dtype_to_descr(tokens.dtype.newbyteorder("<"))
-    npy.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": tokens.shape})
-    return header.getvalue()
+    tokens = tokens.astype(tokens.dtype.newbyteorder("<"), copy=False)
+    with writing(path) as beside:
+        with beside.open("wb") as file:
+            if path.suffix == ".npy":
+                npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(tokens))
+            else:
+                file.write(np.array([MAGIC, VERSION, len(tokens), *[0] * (HEADER_WORDS - 3)], "<i4").tobytes())
+            file.write(tokens.data)
+        return file_sha256(beside)
 
 
 def _open_bin(path: Path, file: BinaryIO, size: int) -> ShardFile:
@@ -131,15 +122,3 @@ def _open_npy(path: Path, file: BinaryIO) -> ShardFile:
         kinds = ", ".join(kind.name for kind in NPY_DTYPES)
         raise InterpError(f"{path} holds {dtype} of shape {list(shape)}; expected one dimension of {kinds}.")
     return ShardFile(path, dtype, file.tell(), shape[0])
-
-
-def _check_size(shard: ShardFile, size: int) -> None:
-    expected = shard.offset + shard.n_tokens * shard.dtype.itemsize
-    if shard.n_tokens < 1 and size <= shard.offset:
-        raise InterpError(f"{shard.path} holds no token; remove it or prepare the shards again.")
-    if size != expected:
-        held = (size - shard.offset) // shard.dtype.itemsize
-        raise InterpError(
-            f"{shard.path} ends at byte {size}, but its header says {shard.n_tokens} tokens, which end at byte "
-            f"{expected}: it holds {held}; {REMEDY}."
-        )

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 from jaxtyping import UInt
 
 from interp.data.corpora.corpus import Place
 from interp.data.shards.file import ENDINGS, write_shard
-from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, ShardRecord, is_manifest
+from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, ShardRecord, has_manifest
 from interp.errors import InterpError
 from interp.files import sweep
 
@@ -32,33 +33,46 @@ def shard_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Ite
         InterpError: the folder holds other things or shards of other settings (unless `overwrite`), is in use by another
             process, or cannot be written.
     """
-    _refuse_foreign(folder, overwrite)
-    with _claim(folder):
+    if folder.is_file():
+        raise InterpError(f"{folder} is a file; give a folder.")
+    others = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
+    if others and not has_manifest(folder) and not overwrite:
+        raise InterpError(
+            f"{folder} holds other things ({min(others).name}, ...) and no shards of this command; "
+            "choose another folder, or --overwrite to put the shards beside them."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0).acquire()  # a process that is killed gives it back
+    except Timeout as error:
+        raise InterpError(f"Another process is preparing {folder}; wait for it, or stop it.") from error
+    except OSError as error:
+        raise InterpError(f"Cannot write {folder}: {error.strerror}; choose a folder that can be written.") from error
+    with lock:
         manifest = _manifest(folder, settings, overwrite)
-        _remove_unfinished(manifest)
+        for name in (MANIFEST, TOKENIZER, *(f"{split}-*" for split in SPLITS)):
+            sweep(folder / name)
+        named = {shard.file for shard in manifest.shards}
+        for file in folder.iterdir():
+            if SHARD_NAME.fullmatch(file.name) and file.name not in named:
+                file.unlink()
         yield manifest
 
 
-def is_new(folder: Path) -> bool:
-    """Return whether there are no shards of this command yet in a folder."""
-    return not is_manifest(folder / MANIFEST)
-
-
+@dataclass
 class ShardWriter:
     """Writes a shard, and then the manifest, whenever the next document would make the shard too long.
 
     A process that is killed between the two leaves a shard that the manifest does not name; it counts for nothing.
     What waits to be written is in memory: two or four bytes a token.
-
-    Args:
-        manifest: of the folder; finished shards are added to it.
-        split: "train" or "validation".
-        most_tokens: a shard holds more only if its one document does.
     """
 
-    def __init__(self, manifest: Manifest, split: str, most_tokens: int) -> None:
-        self.manifest, self.split, self.most_tokens = manifest, split, most_tokens
-        self.dtype = np.dtype(np.uint16 if (manifest.d_vocab or 0) <= 2**16 else np.uint32)
+    manifest: Manifest  # of the folder; finished shards are added to it
+    split: str  # "train" or "validation"
+    most_tokens: int  # a shard holds more only if its one document does
+
+    def __post_init__(self) -> None:
+        self.dtype = np.dtype(np.uint16 if (self.manifest.d_vocab or 0) <= 2**16 else np.uint32)
         self.ending = ".bin" if self.dtype == np.uint16 else ".npy"
         self._forget()
 
@@ -94,54 +108,18 @@ class ShardWriter:
         self.documents, self.first_document, self.end = 0, 0, Place()
 
 
-def _claim(folder: Path) -> AcquireReturnProxy:
-    """Take the lock of a folder, which a process that is killed gives back."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / ".lock", timeout=0).acquire()
-    except Timeout as error:
-        raise InterpError(f"Another process is preparing {folder}; wait for it, or stop it.") from error
-    except OSError as error:
-        raise InterpError(f"Cannot write {folder}: {error.strerror}; choose a folder that can be written.") from error
-
-
-def _refuse_foreign(folder: Path, overwrite: bool) -> None:
-    if folder.is_file():
-        raise InterpError(f"{folder} is a file; give a folder.")
-    others = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
-    if others and is_new(folder) and not overwrite:
-        raise InterpError(
-            f"{folder} holds other things ({min(others).name}, ...) and no shards of this command; "
-            "choose another folder, or --overwrite to put the shards beside them."
-        )
-
-
 def _manifest(folder: Path, settings: dict[str, Any], overwrite: bool) -> Manifest:
-    if not overwrite and not is_new(folder):
+    if not overwrite and has_manifest(folder):
         found = Manifest.read(folder)
         if found.tokenizer_sha256 is not None:  # else nothing was made yet, for example because of a bad setting
-            _refuse_other(found, settings)
+            old = found.settings
+            changed = [f"{key} was {old.get(key)}, is {new}" for key, new in settings.items() if old.get(key) != new]
+            if changed:
+                raise InterpError(
+                    f"The shards in {folder} were made with other settings ({'; '.join(changed)}); "
+                    "use the same ones, choose another folder, or --overwrite them."
+                )
             return found
     manifest = Manifest(folder, settings)
     manifest.write()
     return manifest
-
-
-def _refuse_other(found: Manifest, settings: dict[str, Any]) -> None:
-    before = found.settings
-    changed = [key for key in settings if before.get(key) != settings[key]]
-    if changed:
-        changes = [f"{key} was {before.get(key)}, is {settings[key]}" for key in changed]
-        raise InterpError(
-            f"The shards in {found.folder} were made with other settings ({'; '.join(changes)}); "
-            "use the same ones, choose another folder, or --overwrite them."
-        )
-
-
-def _remove_unfinished(manifest: Manifest) -> None:
-    for name in (MANIFEST, TOKENIZER, *(f"{split}-*" for split in SPLITS)):
-        sweep(manifest.folder / name)
-    named = {shard.file for shard in manifest.shards}
-    for file in manifest.folder.iterdir():
-        if SHARD_NAME.fullmatch(file.name) and file.name not in named:
-            file.unlink()

@@ -34,23 +34,14 @@ class ShardRecord:
 
 @dataclass
 class Manifest:
-    """What `manifest.json` says.
+    """What `manifest.json` says."""
 
-    Attributes:
-        folder: where it lies.
-        settings: what the shards depend on: corpus, tokenizer, sizes.
-        tokenizer_sha256: of the tokenizer.json beside it; None until that is written.
-        d_vocab: every token id is below it; None until the tokenizer is known.
-        shards: the finished ones, in the order in which they were finished.
-        complete: whether all documents are in.
-    """
-
-    folder: Path
-    settings: dict[str, Any]
-    tokenizer_sha256: str | None = None
-    d_vocab: int | None = None
-    shards: list[ShardRecord] = field(default_factory=list)
-    complete: bool = False
+    folder: Path  # where it lies
+    settings: dict[str, Any]  # what the shards depend on: corpus, tokenizer, sizes
+    tokenizer_sha256: str | None = None  # of the tokenizer.json beside it; None until that is written
+    d_vocab: int | None = None  # every token id is below it; None until the tokenizer is known
+    shards: list[ShardRecord] = field(default_factory=list)  # the finished ones, in the order in which they were
+    complete: bool = False  # whether all documents are in
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -128,8 +119,9 @@ class Manifest:
         return file
 
 
-def is_manifest(path: Path) -> bool:
-    """Return whether a file is a manifest of token shards, perhaps a damaged one; a manifest.json may also be another's."""
+def has_manifest(folder: Path) -> bool:
+    """Return whether a folder has a manifest of token shards, perhaps a damaged one; its file may also be another's."""
+    path = folder / MANIFEST
     if not path.is_file():
         return False
     try:
@@ -155,19 +147,16 @@ def verify(folder: Path) -> list[str]:
         problems.append(f"{tokenizer} is missing or not the one that the shards were made with.")
     for shard in manifest.shards:
         try:
-            _verify_shard(manifest, shard)
+            file = manifest.open_file(shard)
+            largest = int(file.tokens.max())
         except InterpError as error:
             problems.append(str(error))
+            continue
+        if manifest.d_vocab is None or largest >= manifest.d_vocab:
+            problems.append(
+                f"{file.path} holds the token id {largest} at position {int(file.tokens.argmax())}; "
+                f"the vocabulary has {manifest.d_vocab} entries."
+            )
+        elif file_sha256(file.path) != shard.sha256:
+            problems.append(f"{file.path} is damaged: its checksum is not the manifest's; copy it again.")
     return problems
-
-
-def _verify_shard(manifest: Manifest, shard: ShardRecord) -> None:
-    file = manifest.open_file(shard)
-    largest = int(file.tokens.max())
-    if manifest.d_vocab is None or largest >= manifest.d_vocab:
-        raise InterpError(
-            f"{file.path} holds the token id {largest} at position {int(file.tokens.argmax())}; "
-            f"the vocabulary has {manifest.d_vocab} entries."
-        )
-    if file_sha256(file.path) != shard.sha256:
-        raise InterpError(f"{file.path} is damaged: its checksum is not the manifest's; copy it again.")

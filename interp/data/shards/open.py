@@ -12,7 +12,7 @@ from jaxtyping import Int64, Integer
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.shards.file import ENDINGS, ShardFile, open_shard
-from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, is_manifest
+from interp.data.shards.manifest import TOKENIZER, Manifest, has_manifest
 from interp.errors import InterpError
 from interp.provenance import file_sha256
 from interp.vocabulary import load_tokenizer
@@ -23,9 +23,9 @@ VALIDATION_SHARE, MOST_VALIDATION = 0.05, 10_000_000
 
 @dataclass(frozen=True)
 class Loaded:
-    """Tokens in memory, in the place of a file."""
+    """Tokens in memory, in the place of a file; messages name them as the `path`."""
 
-    name: str
+    path: str
     tokens: Integer[np.ndarray, " tokens"]
 
 
@@ -44,16 +44,11 @@ class Part:
 
 
 class TokenShards:
-    """Tokens of several files, one file after the other, as one stream.
-
-    Attributes:
-        parts: the files, in order.
-        d_vocab: every id must be below it; None if nothing is known.
-    """
+    """Tokens of several files, one file after the other, as one stream."""
 
     def __init__(self, parts: Iterable[Part], d_vocab: int | None = None) -> None:
-        self.parts = tuple(parts)
-        self.d_vocab = d_vocab
+        self.parts = tuple(parts)  # the files, in order
+        self.d_vocab = d_vocab  # every id must be below it; None if nothing is known
         self._ends = np.cumsum([part.end - part.first for part in self.parts], dtype=np.int64)
 
     @classmethod
@@ -71,7 +66,7 @@ class TokenShards:
 
     def describe(self) -> str:
         """Return "1,234 tokens in 2 files (a.bin, b.bin)" for messages."""
-        names = [Path(part.source.name).name for part in self.parts]
+        names = [Path(part.source.path).name for part in self.parts]
         shown = ", ".join(names if len(names) <= 3 else [names[0], "...", names[-1]])
         return f"{len(self):,} tokens in {len(names)} file{'s' * (len(names) != 1)} ({shown})"
 
@@ -102,36 +97,24 @@ class TokenShards:
         for number in np.unique(first).tolist():
             here = (first == number) & (last == number)
             if here.any():
-                rows[here] = self._inside(number, starts[here], length)
+                tokens = self.parts[number].tokens
+                places = starts[here] - (self._ends[number] - len(tokens))
+                rows[here] = np.lib.stride_tricks.sliding_window_view(tokens, length)[places]
         for row in np.flatnonzero(first != last):
-            rows[row] = self._across(range(int(first[row]), int(last[row]) + 1), int(starts[row]), length)
+            start = int(starts[row])
+            rows[row] = np.concatenate([part.tokens for part in self.slice(start, start + length).parts])
         if rows.size and (rows.min() < 0 or (self.d_vocab is not None and rows.max() >= self.d_vocab)):
             raise InterpError(self._bad_token(starts, rows))
         return rows
 
-    def _inside(
-        self, number: int, starts: Int64[np.ndarray, " rows"], length: int
-    ) -> Integer[np.ndarray, "rows length"]:
-        """Windows that lie in one part."""
-        tokens = self.parts[number].tokens
-        return np.lib.stride_tricks.sliding_window_view(tokens, length)[starts - (self._ends[number] - len(tokens))]
-
-    def _across(self, numbers: range, start: int, length: int) -> Int64[np.ndarray, " length"]:
-        """One window over several parts: the end of the first, all of those between, the beginning of the last."""
-        begin = start - (self._ends[numbers[0]] - len(self.parts[numbers[0]].tokens))
-        pieces, missing = [], length
-        for number in numbers:
-            pieces.append(self.parts[number].tokens[begin : begin + missing])
-            missing, begin = missing - len(pieces[-1]), 0
-        return np.concatenate(pieces, dtype=np.int64)
-
     def _bad_token(self, starts: Int64[np.ndarray, " rows"], rows: Int64[np.ndarray, "rows length"]) -> str:
         bad = (rows < 0) | (rows >= (self.d_vocab if self.d_vocab is not None else np.inf))
         row, column = np.argwhere(bad)[0]
-        (part,) = self.slice(int(starts[row] + column), int(starts[row] + column) + 1).parts
+        place = int(starts[row] + column)
+        (part,) = self.slice(place, place + 1).parts
         allowed = f"ids 0 to {self.d_vocab - 1:,}" if self.d_vocab is not None else "ids from 0 on"
         return (
-            f"{part.source.name} holds the token id {rows[row, column]} at position {part.first}, outside the vocabulary "
+            f"{part.source.path} holds the token id {rows[row, column]} at position {part.first}, outside the vocabulary "
             f"({allowed}); use the tokenizer and vocabulary the shards were made with, or prepare them again."
         )
 
@@ -140,7 +123,7 @@ def is_shards(path: str | Path) -> bool:
     """Return whether a path is a token shard, or a folder that `interp.data prepare` made or that holds shards."""
     path = Path(path).expanduser()
     try:
-        return is_manifest(path / MANIFEST) or (path.is_file() and path.suffix in ENDINGS) or bool(_shards_in(path))
+        return has_manifest(path) or (path.is_file() and path.suffix in ENDINGS) or bool(_shards_in(path))
     except (OSError, ValueError):  # a text, too long for a path
         return False
 
@@ -161,7 +144,7 @@ def open_shards(path: str | Path, split: Literal["train", "validation"], d_vocab
         InterpError: no shards, an unfinished folder, a damaged file, or a file that does not fit the manifest.
     """
     path = Path(path).expanduser()
-    if is_manifest(path / MANIFEST):
+    if has_manifest(path):
         manifest = Manifest.read(path)
         return TokenShards(_whole(manifest.open_files(split)), manifest.d_vocab if d_vocab is None else d_vocab)
     if not path.exists():
@@ -187,7 +170,7 @@ def tokenizer_of(path: str | Path) -> PreTrainedTokenizerFast | None:
     path = Path(path).expanduser()
     folder = path if path.is_dir() else path.parent
     file = folder / TOKENIZER
-    if is_manifest(folder / MANIFEST):
+    if has_manifest(folder):
         expected = Manifest.read(folder).tokenizer_sha256
         if not file.is_file() or file_sha256(file) != expected:
             raise InterpError(

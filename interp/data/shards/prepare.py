@@ -8,12 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from transformers import PreTrainedTokenizerFast
 
 from interp.data.corpora.corpus import open_corpus, split_of
 from interp.data.shards.config import TOKENIZER_DOCUMENTS, PrepareConfig
-from interp.data.shards.folder import SPLITS, ShardWriter, is_new, shard_folder
-from interp.data.shards.manifest import TOKENIZER, Manifest, ShardRecord, verify
+from interp.data.shards.folder import SPLITS, ShardWriter, shard_folder
+from interp.data.shards.manifest import TOKENIZER, Manifest, has_manifest, verify
 from interp.data.tokenizer import Placed, tokenize, train_tokenizer
 from interp.errors import InterpError
 from interp.files import writing
@@ -36,30 +35,24 @@ def prepare(config: PrepareConfig) -> Path:
     Raises:
         InterpError: bad input, a folder of other settings or other things, a damaged one, or no place on the disk.
     """
-    if config.overwrite or is_new(config.folder):  # before anything is made
+    if config.overwrite or not has_manifest(config.folder):  # before anything is made
         open_corpus(config.corpus, "validation", config.text_field)
     with shard_folder(config.folder, config.settings(), config.overwrite) as manifest:
-        if manifest.complete:
-            _already_complete(manifest)
-        else:
+        if not manifest.complete:
             _go_on(config, manifest)
+        elif problems := verify(config.folder):
+            told = f"{config.folder} was complete and is damaged: {problems[0]} Use --overwrite to make it anew."
+            raise InterpError(told)
+        else:
+            say(f"already complete: {_sum(manifest)} in {config.folder}")
     return config.folder
-
-
-def _already_complete(manifest: Manifest) -> None:
-    problems = verify(manifest.folder)
-    if problems:
-        raise InterpError(
-            f"{manifest.folder} was complete and is damaged: {problems[0]} Use --overwrite to make it anew."
-        )
-    say(f"already complete: {_sum(manifest.shards)} in {manifest.folder}")
 
 
 def _go_on(config: PrepareConfig, manifest: Manifest) -> None:
     for shard in manifest.shards:
         manifest.open_file(shard)
     if manifest.shards:
-        say(f"going on after {_sum(manifest.shards)}")
+        say(f"going on after {_sum(manifest)}")
     try:
         _write_tokenizer(config, manifest)
         _write_shards(config, manifest)
@@ -78,7 +71,12 @@ def _how_to_go_on(config: PrepareConfig, manifest: Manifest) -> str:
 def _write_tokenizer(config: PrepareConfig, manifest: Manifest) -> None:
     file = manifest.folder / TOKENIZER
     if manifest.tokenizer_sha256 is None:
-        tokenizer = _tokenizer(config)
+        if config.tokenizer:
+            tokenizer = load_tokenizer(config.tokenizer)
+        else:
+            say(f"training a tokenizer of {config.vocabulary:,} entries on {config.corpus}")
+            documents = islice(open_corpus(config.corpus, "train", config.text_field), TOKENIZER_DOCUMENTS)
+            tokenizer = train_tokenizer((document.text for document in documents), config.vocabulary)
         with writing(file) as path:
             tokenizer.backend_tokenizer.save(str(path))
         manifest.tokenizer_sha256, manifest.d_vocab = file_sha256(file), len(tokenizer)
@@ -87,18 +85,11 @@ def _write_tokenizer(config: PrepareConfig, manifest: Manifest) -> None:
         raise InterpError(f"{file} is missing or was changed; put it back, or start anew with --overwrite.")
 
 
-def _tokenizer(config: PrepareConfig) -> PreTrainedTokenizerFast:
-    if config.tokenizer:
-        return load_tokenizer(config.tokenizer)
-    say(f"training a tokenizer of {config.vocabulary:,} entries on {config.corpus}")
-    documents = islice(open_corpus(config.corpus, "train", config.text_field), TOKENIZER_DOCUMENTS)
-    return train_tokenizer((document.text for document in documents), config.vocabulary)
-
-
 def _write_shards(config: PrepareConfig, manifest: Manifest) -> None:
     writers = {split: ShardWriter(manifest, split, config.shard_tokens) for split in SPLITS}
     started, n_tokens = time.perf_counter(), 0
-    with _progress() as progress:
+    texts = (TextColumn("{task.description}"), TextColumn("{task.fields[state]}"))
+    with Progress(SpinnerColumn(), *texts, TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("tokenizing", total=None, state="")
         for end, tokens in tokenize(manifest.folder / TOKENIZER, _missing(config, manifest), config.workers or 0):
             finished = writers[split_of(end.document - 1)].add(tokens, end)
@@ -111,7 +102,7 @@ def _write_shards(config: PrepareConfig, manifest: Manifest) -> None:
         writer.finish()
     manifest.complete = True
     manifest.write()
-    say(f"complete: {_sum(manifest.shards)} in {manifest.folder}")
+    say(f"complete: {_sum(manifest)} in {manifest.folder}")
 
 
 def _missing(config: PrepareConfig, manifest: Manifest) -> Iterator[Placed]:
@@ -124,11 +115,7 @@ def _missing(config: PrepareConfig, manifest: Manifest) -> Iterator[Placed]:
             yield place, document
 
 
-def _sum(shards: list[ShardRecord]) -> str:
+def _sum(manifest: Manifest) -> str:
+    shards = manifest.shards
     tokens, documents = sum(shard.tokens for shard in shards), sum(shard.documents for shard in shards)
     return f"{len(shards)} shards, {tokens:,} tokens, {documents:,} documents"
-
-
-def _progress() -> Progress:
-    texts = (TextColumn("{task.description}"), TextColumn("{task.fields[state]}"))
-    return Progress(SpinnerColumn(), *texts, TimeElapsedColumn(), console=console)

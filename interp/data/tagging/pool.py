@@ -3,16 +3,15 @@
 import hashlib
 import json
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from interp.data.classes.scheme import ATTRIBUTES, SpanPatterns, Spans, Words
+from interp.data.classes.scheme import ATTRIBUTES, SpanPatterns, Words
 from interp.data.spacy_pipelines import Tagger, fingerprint
 from interp.data.workers import WorkerPool
 from interp.errors import InterpError
@@ -43,12 +42,17 @@ class TagCache:
     def read(self, text: str) -> Words | None:
         """Return the words of a text, or None."""
         try:
-            table = _read(self.path(text))
+            with pq.ParquetFile(
+                self.path(text), read_dictionary=list(ATTRIBUTES), page_checksum_verification=True
+            ) as file:
+                table = file.read()
             starts, ends = (table[name].to_numpy().astype(np.int64) for name in ("start", "end"))
             columns: dict[str, Any] = {name: table[name].combine_chunks() for name in ATTRIBUTES}
             codes = {name: column.indices.to_numpy().astype(np.int64) for name, column in columns.items()}
             names = {name: tuple(column.dictionary.to_pylist()) for name, column in columns.items()}
-            return Words(starts, ends, codes, names, _spans(table))
+            found = json.loads((table.schema.metadata or {}).get(SPANS, b"{}"))
+            spans = {key: np.array(pairs, dtype=np.int64).reshape(-1, 2) for key, pairs in found.items()}
+            return Words(starts, ends, codes, names, spans)
         except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError):
             return None
 
@@ -62,11 +66,12 @@ class TagCache:
             codes = pa.array(words.codes[name].astype(np.int32))
             columns[name] = pa.DictionaryArray.from_arrays(codes, pa.array(words.names[name], pa.string()))
         with suppress(InterpError), writing(self.path(text)) as path:
-            table = pa.table(columns, metadata={SPANS: _json(words.spans)})
+            spans = json.dumps({key: found.tolist() for key, found in words.spans.items()})
+            table = pa.table(columns, metadata={SPANS: spans})
             pq.write_table(table, path, compression="zstd", write_page_checksum=True)
 
 
-class TagPool:
+class TagPool(AbstractContextManager["TagPool"]):
     """Hands out the words of texts, with the spans of `patterns`, as futures: from the cache, else from `workers` processes.
 
     A process starts with the first text that is not in the cache. With `workers=0` texts are tagged at once, in here,
@@ -79,9 +84,8 @@ class TagPool:
         workers = 0 if patterns.functions else workers
         self.tagger = Tagger(pipeline_name, patterns)
         self.cache = cache
-        self.processes = (
-            WorkerPool("tagging", "interp.data.tagging.worker", pipeline_name, workers) if workers else None
-        )
+        command = ("tagging", "interp.data.tagging.worker", pipeline_name)
+        self.processes = WorkerPool(*command, workers) if workers else None
 
     def submit(self, text: str) -> "Future[Words]":
         """Ask for the words of a text; an `InterpError` comes out of the future."""
@@ -99,26 +103,7 @@ class TagPool:
                 self.cache.write(text, words)
         return words
 
-    def __enter__(self) -> "TagPool":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Stop the processes, also in the middle of a text."""
         if self.processes:
-            self.processes.__exit__(kind, error, trace)
-
-
-def _read(path: Path) -> pa.Table:
-    with pq.ParquetFile(path, read_dictionary=list(ATTRIBUTES), page_checksum_verification=True) as file:
-        return file.read()
-
-
-def _json(spans: Spans) -> str:
-    return json.dumps({key: found.tolist() for key, found in spans.items()})
-
-
-def _spans(table: pa.Table) -> Spans:
-    found = json.loads((table.schema.metadata or {}).get(SPANS, b"{}"))
-    return {key: np.array(pairs, dtype=np.int64).reshape(-1, 2) for key, pairs in found.items()}
+            self.processes.__exit__(*error)
