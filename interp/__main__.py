@@ -1,7 +1,5 @@
 """`interp COMMAND`, the same commands as `python -m interp.COMMAND`."""
 
-from __future__ import annotations
-
 import typer
 
 from interp import amplify, convert

@@ -1,7 +1,5 @@
 """The one exception a command turns into a single line and a non-zero exit."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Files: written beside, synced, renamed, so that a reader never sees half of one; read with errors that name the remedy."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

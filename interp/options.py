@@ -11,8 +11,6 @@ class Config:
 command = command_from(Config, run, HELP)    # for `app.command()` of the module and of `interp COMMAND`
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable, Iterable

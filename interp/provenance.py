@@ -1,7 +1,5 @@
 """How a result was made: versions, checksums, date and command, for run.json and the page."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import shlex

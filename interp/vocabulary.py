@@ -1,7 +1,5 @@
 """What a tokenizer is to models and data alike: a `tokenizer.json`, and the one token that borders documents."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -7,8 +7,6 @@ For head (l, h), with s_ij = q_i . k_j / sqrt(d_head) and bias score beta_j = b_
   layer is held fixed, so this is exact (arXiv 2601.22257 plants the bias; the definition is this package's).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64

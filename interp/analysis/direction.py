@@ -1,7 +1,5 @@
 """Along which vector of each head's query-key space the analysis looks, and which two queries it compares."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -12,8 +12,6 @@ It is said of each whether it is also beyond directions of equal spread: whether
 direction in which keys, and so all classes, lie far apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 

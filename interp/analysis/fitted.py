@@ -9,8 +9,6 @@ of documents with an even running number are applied to odd ones, and the other 
 own cannot pass for what its positions explain. The same with means by token type.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Partial sums on disk: a run that is killed goes on from the last block that was saved."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -1,7 +1,5 @@
 """The one way of results to disk and back: a Parquet file per table and `run.json`, each whole or not there at all."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

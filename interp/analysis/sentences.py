@@ -1,7 +1,5 @@
 """Read a text with a model as it is, and again with its biases scaled: attention, loss and predictions of both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

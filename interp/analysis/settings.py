@@ -1,7 +1,5 @@
 """What a measurement is asked to do. The texts of the fields are the help of the commands and the docs of the functions."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Sequence

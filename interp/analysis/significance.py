@@ -1,7 +1,5 @@
 """Intervals over documents, p-values of a value against its null, and their correction for how many are looked at."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float64, Int

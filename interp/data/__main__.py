@@ -1,7 +1,5 @@
 """Turn corpora into token shards for training, and verify them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 python -m interp.data.tokenizer TOKENIZER     such a process: texts come in on standard input, their tokens go out
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ Processes of their own, and not of `multiprocessing`: that would import the call
 a script without `if __name__ == "__main__"` would start itself over.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import queue

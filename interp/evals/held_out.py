@@ -1,7 +1,5 @@
 """The loss on held-out documents, of a corpus or of token shards: overall, by position, by class; with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """A page: one HTML file that needs no network, no server and no other file."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The look of pages and pictures: colours, and the letters of figures."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 Theme = Literal["light", "dark"]

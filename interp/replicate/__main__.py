@@ -7,8 +7,6 @@ python -m interp.replicate --plan mine.yaml -o replications/mine
 python -m interp.replicate --scale paper --max-steps 2 --seeds 42 -o runs/check
 """
 
-from __future__ import annotations
-
 import typer
 
 from interp.options import command_from, say

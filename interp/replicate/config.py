@@ -1,7 +1,5 @@
 """What a replication is asked to do: the options of `python -m interp.replicate`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal

@@ -4,8 +4,6 @@ The process holds the job's lock itself, so that it keeps it even when the worke
 when it ends in whatever way.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

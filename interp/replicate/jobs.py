@@ -8,8 +8,6 @@ Everything lies in one folder and is named relative to it, so that a job is the 
     learning_rates.json               what the tuning chose
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a replication found, as one HTML file that needs no other, as a report in Markdown, and in figures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any

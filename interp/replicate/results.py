@@ -1,7 +1,5 @@
 """The results of a replication: a row per run, contrasts between runs, the published figures, and both as text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """What the jobs do: token shards, short runs that choose learning rates, the runs themselves, and measuring them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

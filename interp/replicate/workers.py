@@ -4,8 +4,6 @@ Several workers of one machine are threads of one command; further machines run 
 lock (`interp.replicate.job`) sees to it that nobody does what another does, so there is no server and no state but files.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -6,8 +6,6 @@ The page is a Jinja template with escaping on; data goes in as JSON and base64, 
 bundle stand in the file. What it shows of the result are the `PANELS`, and nothing here knows one from another.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

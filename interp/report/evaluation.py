@@ -1,7 +1,5 @@
 """An evaluation as one HTML file that needs no network and no other file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The heads table beside all that bears on its numbers: intervals of contrasts, contrasts with position removed, nulls."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What stands out, written from the data: the strongest heads and classes that can be told from no effect."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone

@@ -1,7 +1,5 @@
 """Colours: diverging ones round "no effect", a colour-blind-safe alternative, and the range they span."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

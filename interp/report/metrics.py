@@ -1,7 +1,5 @@
 """What can be shown of a head and a class: name, unit, centre and one sentence of meaning each."""
 
-from __future__ import annotations
-
 import html
 import math
 import re

@@ -1,7 +1,5 @@
 """The first pictures of a result as PNG files, for papers and slides: needs the extra `pictures`, and Chrome."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

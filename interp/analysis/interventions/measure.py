@@ -11,8 +11,6 @@ Intervals: Poisson bootstrap over documents, paired: the unchanged and the inter
 (`interp.analysis.significance.interval_over_documents`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

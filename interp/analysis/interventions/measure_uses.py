@@ -14,8 +14,6 @@ Intervals: Poisson bootstrap over documents, paired; that of the ratio is Fielle
 exactly where the interval of what removing costs does not hold 0, and missing elsewhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple

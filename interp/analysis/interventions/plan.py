@@ -7,8 +7,6 @@ intervention does is due to the direction. Putting r in the place of b would not
 r - b, about sqrt(2) |b| at alpha = 0 where the intervention moves them by |b|. At alpha = 1 both change nothing.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator, Sequence

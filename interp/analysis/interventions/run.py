@@ -4,8 +4,6 @@ What the layers before it make of the text is that of the unchanged run, whose r
 Runs that begin at the same layer go side by side, stacked along the batch axis.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice

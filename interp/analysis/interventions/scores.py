@@ -12,8 +12,6 @@ best linear estimate from the n scores of the group, m + (mean - m) n t / (n t +
 and s that within groups, both from the analysis of variance (n large: the plain mean; an unseen group: m).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import accumulate
 

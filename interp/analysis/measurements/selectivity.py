@@ -1,7 +1,5 @@
 """How selective each head is: how well the classes explain its bias scores, and which heads have like profiles."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Float

@@ -5,8 +5,6 @@ cos(e W_K, b_Q), as in the authors' release (arXiv 2601.22257). No forward pass 
 cosine of a token's keys in real text, comes from `Amplification.tokens`; `agreement` correlates the two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 The counts of a run say which tokens are frequent enough to be listed. `Amplification` describes the columns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

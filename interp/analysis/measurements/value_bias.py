@@ -4,8 +4,6 @@ Component: v . b_V / |b_V| with v before b_V is added, per class; |b_V| is what 
 model loses without b_V is a total effect: `interp.analysis.interventions` with ``part="v"`` and scale 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The table `nulls`: columns of `heads` beside what they are held against, whatever null it comes from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ text files. Only the text column is read, and nothing is kept. Data sets that ne
 `datasets` runs none since version 4.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from interp.data.corpora.formats import Texts, require_column, text_of

@@ -1,7 +1,5 @@
 """The settings of `python -m interp.data prepare`; each field's text is also the command's help."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ then that many uint16; modded-nanogpt and llm.c write it. `.bin` without a heade
 as nanoGPT writes it. `.npy`: one dimension of uint16, int32, uint32 or int64, never pickled.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A folder that shards are written to: new, or to go on with, for one process at a time; and how they are written."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Turn a corpus into a folder of token shards; what was interrupted goes on where it stopped."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from itertools import islice

@@ -6,8 +6,6 @@ loss_per_token(sentence.tokens)
 next_token(sentence.predictions, place=6)
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

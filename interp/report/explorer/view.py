@@ -1,7 +1,5 @@
 """What the explorer shows, as plain values; and the Python that gives the same."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """What does a head favour? A bar for each class, or for each of its tokens, with interval, n and null band."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go

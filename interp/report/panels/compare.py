@@ -1,7 +1,5 @@
 """Two models or readings side by side: A, B and the difference on one colour scale, and class by class over all heads."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

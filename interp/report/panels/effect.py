@@ -1,7 +1,5 @@
 """Does it matter? What scaling or removing the bias does to attention and loss, beside a random change of the same size."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What does the bias score vary with? Eta squared of position, token type and class in every head, beside chance."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which heads do something? One class over all heads: the layer x head grid."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go

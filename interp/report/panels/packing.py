@@ -4,8 +4,6 @@ A panel declares which columns are numbers, of which type, which are codes, and 
 by row and `block` at its place along axes. The page unpacks whatever it meets (data.js), so no script lists columns again.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Real text: the sample passages and, for every head, what the bias does at each of their tokens."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Is it position, not class? The positional profile of a head, and its contrasts with position removed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Which tokens does a head move? The ends of each head's ranking, so that the page stays small."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

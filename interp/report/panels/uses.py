@@ -1,7 +1,5 @@
 """What is b_Q used for? The loss when bias scores know only the position, class or type of a key, or all but that."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
