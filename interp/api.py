@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,16 +106,9 @@ def amplification(
     """Measure which token classes each head amplifies or suppresses.
 
     Args:
-        model: a model, or the path or name of a checkpoint.
-        corpus: "wikipedia-sample", a path, or document strings.
-        schemes: of pos, tag, dep, ent, function, surface, freq, and your own: paths of YAML files, functions of spaCy
-            documents, Scheme objects (docs/classes.md).
-        workers: processes that tag while the model runs; 0 tags in this process. Does not change results.
-        progress: show a progress bar on stderr.
+        reading:
         partial: a folder where sums are kept every half minute, so that the same call goes on after an interruption; remove
             it when the result is saved. Kept sums of other settings or texts are refused.
-        world: this process among those that share the documents (`interp.model.distributed.processes`). Each returns the
-            whole result.
         settings:
 
     Raises:
@@ -232,28 +225,37 @@ def interventions(
     second who loses and who gains attention when b_Q is removed. To remove the value bias: ``part="v", scales=(0,)``.
 
     Args:
-        model: a model, or the path or name of a checkpoint.
-        corpus: "wikipedia-sample", a path, or document strings.
-        schemes: as in `interp.amplification`.
-        workers: processes that tag while the model runs; 0 tags in this process. Does not change results.
-        progress: show a progress bar on stderr.
-        world: this process among those that share the runs. Each returns the whole result.
+        reading:
         settings:
 
     Raises:
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
     asked: InterventionSettings = settings_from(InterventionSettings, {"schemes": schemes, **settings})
+    found = _rerun("interventions", intervene, model, corpus, asked, workers, progress, world)
+    if found.run["runs"] == 1:
+        found.run["warnings"].insert(0, "No bias is in force where the model was to be changed, so nothing changes.")
+    return found
+
+
+def _rerun(
+    what: str,
+    measure_it: Callable[..., Any],
+    model: HookedSymmetryBrokenTransformer | str | Path,
+    corpus: str | Path | Iterable[str] | Corpus,
+    asked: Reading,
+    workers: int,
+    progress: bool,
+    world: World | None,
+) -> Any:
+    """Return what running the model again over the text finds, with what its run record says of the text."""
     model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
     text = Text.opened(model, corpus, asked)
     shown = progress and (world is None or world.first)
-    with progress_bar(shown, f"{model.cfg.model_name}: interventions", text.corpus, asked.max_tokens) as on_tokens:
-        found = intervene(model, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
-    warnings = ["No bias is in force where the model was to be changed, so nothing changes."]
-    few = few_documents(found.run["n_documents"])
-    found.run.update(
-        corpus=text.corpus.name, split=text.corpus.split, warnings=[*(warnings if found.run["runs"] == 1 else []), *few]
-    )
+    with progress_bar(shown, f"{model.cfg.model_name}: {what}", text.corpus, asked.max_tokens) as on_tokens:
+        found = measure_it(model, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
+    warnings = [*found.run.get("warnings", []), *few_documents(found.run["n_documents"])]
+    found.run.update(corpus=text.corpus.name, split=text.corpus.split, warnings=warnings)
     return found
 
 
@@ -279,26 +281,14 @@ def uses(
     much. Means given position, class and type are fitted on other documents.
 
     Args:
-        model: a model, or the path or name of a checkpoint.
-        corpus: "wikipedia-sample", a path, or document strings.
-        schemes: as in `interp.amplification`.
-        workers: processes that tag while the model runs; 0 tags in this process. Does not change results.
-        progress: show a progress bar on stderr.
-        world: this process among those that share the runs. Each returns the whole result.
+        reading:
         settings:
 
     Raises:
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
     asked: UsesSettings = settings_from(UsesSettings, {"schemes": schemes, **settings})
-    model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
-    text = Text.opened(model, corpus, asked)
-    shown = progress and (world is None or world.first)
-    with progress_bar(shown, f"{model.cfg.model_name}: uses of b_Q", text.corpus, asked.max_tokens) as on_tokens:
-        found = measure_uses(model, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
-    warnings = [*found.run["warnings"], *few_documents(found.run["n_documents"])]
-    found.run.update(corpus=text.corpus.name, split=text.corpus.split, warnings=warnings)
-    return found
+    return _rerun("uses of b_Q", measure_uses, model, corpus, asked, workers, progress, world)
 
 
 Side = Amplification | HookedSymmetryBrokenTransformer | str | Path

@@ -77,6 +77,10 @@ def owning(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             owner.unlink(missing_ok=True)
+    with suppress(OSError):  # where nothing was written, nothing is left
+        if [path.name for path in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+            folder.rmdir()
 
 
 def cache_folder() -> Path:

@@ -46,6 +46,9 @@ def test_a_second_owner_is_told_of_the_first_and_a_killed_one_gives_the_folder_b
     with owning(tmp_path):
         assert f"process {os.getpid()}" in (tmp_path / ".owner").read_text()
     assert not (tmp_path / ".owner").exists()
+    with owning(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()  # nothing was written to it
 
 
 def test_a_folder_that_cannot_be_written_is_refused_in_one_sentence(tmp_path):

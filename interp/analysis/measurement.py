@@ -153,10 +153,13 @@ class Measurement(Sums):
     no document crosses. Sums are float64 and do not grow with the corpus.
     """
 
+    def __init__(self, context: Context) -> None:
+        """Begin with empty sums."""
+
     @classmethod
     def wanted(cls, context: Context) -> Measurement | None:
-        """Return a fresh one, or None where the settings do not ask for it."""
-        raise NotImplementedError
+        """Return a fresh one, or None where the settings do not ask for it; every pass makes one unless this says not."""
+        return cls(context)
 
     def start(self, batch: Batch) -> None:
         """Take note of a batch, before its layers."""

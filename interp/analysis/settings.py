@@ -137,7 +137,18 @@ Part = Literal["q", "v", "qv"]
 
 
 @dataclass(frozen=True)
-class InterventionSettings(Reading):
+class Rerun(Reading):
+    """A text over which a model is run again and again, changed in some way."""
+
+    batch_size: int | None = option(
+        None,
+        "Contexts per forward pass (default: about 1,024 tokens), of which up to 8 runs go side by side; changes results "
+        "by float32 rounding only.",
+    )
+
+
+@dataclass(frozen=True)
+class InterventionSettings(Rerun):
     """All that `interp.interventions` is asked to do.
 
     Raises:
@@ -151,11 +162,6 @@ class InterventionSettings(Reading):
         "How much text is read, no more than a twentieth of it from any document, so that the intervals stand on at least "
         "20 documents where there are as many; None reads all. Every intervention takes about a forward pass over it, less "
         "the layers before the first that is changed.",
-    )
-    batch_size: int | None = option(
-        None,
-        "Contexts per forward pass (default: about 1,024 tokens), of which up to 8 runs go side by side; changes results "
-        "by float32 rounding only.",
     )
     where: str | Sequence[str] = option(
         "all,layers,heads", "all, layers (each alone), heads (each alone), L3, L3H7; several as a list or with commas."
@@ -174,7 +180,7 @@ class InterventionSettings(Reading):
 
 
 @dataclass(frozen=True)
-class UsesSettings(Reading):
+class UsesSettings(Rerun):
     """All that `interp.uses` is asked to do.
 
     Raises:
@@ -187,11 +193,6 @@ class UsesSettings(Reading):
         6000,
         "How much text is read, no more than a twentieth of it from any document, so that the intervals stand on at least "
         "20 documents where there are as many; None reads all. Every replacement and every control takes a forward pass.",
-    )
-    batch_size: int | None = option(
-        None,
-        "Contexts per forward pass (default: about 1,024 tokens), of which up to 8 runs go side by side; changes results "
-        "by float32 rounding only.",
     )
     controls: int = option(
         20, "Draws of other directions along which keys spread as much as along b_Q, whose scores are removed instead."
@@ -215,11 +216,22 @@ def help_of(settings: type[Reading], name: str) -> str:
     return next(f.metadata["help"] for f in fields(settings) if f.name == name)
 
 
+READING = """\
+        model: a model, or the path or name of a checkpoint.
+        corpus: "wikipedia-sample", a path, or document strings.
+        schemes: of pos, tag, dep, ent, function, surface, freq, and your own: paths of YAML files, functions of spaCy
+            documents, Scheme objects (docs/classes.md); one, or several.
+        workers: processes that tag while the model runs; 0 tags in this process. Does not change results.
+        progress: show a progress bar on stderr.
+        world: this process among those that share the work (`interp.model.distributed.processes`). Each returns the whole
+            result."""
+
+
 def takes(settings: type[Reading]) -> Callable[[Function], Function]:
     """Decorate a function whose ``**settings`` are the fields of a settings class: its signature and its docs name them.
 
-    In the docstring the line ``settings:`` under Args gives way to a line for each field. Keywords that are no field raise
-    InterpError with the nearest one.
+    In the docstring the line ``settings:`` under Args gives way to a line for each field, the line ``reading:`` to those of
+    what all such functions take. Keywords that are no field raise InterpError with the nearest one.
     """
 
     def decorate(function: Function) -> Function:
@@ -234,7 +246,8 @@ def takes(settings: type[Reading]) -> Callable[[Function], Function]:
         ]
         function.__signature__ = own.replace(parameters=[*known, *keywords])  # type: ignore[attr-defined]
         lines = "\n".join(f"        {f.name}: {f.metadata['help']}" for f in added)
-        function.__doc__ = (function.__doc__ or "").replace("        settings:", lines, 1)
+        text = (function.__doc__ or "").replace("        settings:", lines, 1)
+        function.__doc__ = text.replace("        reading:", READING, 1)
         return function
 
     return decorate

@@ -27,11 +27,6 @@ class BiasScores(Measurement):
         self.cosines = GroupedMoments(*context.per_class, context.device)
         self.histogram = ScoreHistogram(*context.per_class, context.device)
 
-    @classmethod
-    def wanted(cls, context: Context) -> BiasScores:
-        """Return a fresh one; every pass makes it."""
-        return cls(context)
-
     def start(self, batch: Batch) -> None:
         """Count the tokens of each class."""
         for moments in (self.scores, self.cosines):

@@ -46,11 +46,6 @@ class Explained(Measurement):
         self.count = torch.zeros(cfg.d_vocab, strata, dtype=torch.int32, device=context.device)
         self.stratum = quarter_octaves(torch.arange(cfg.n_ctx, device=context.device))  # [pos]
 
-    @classmethod
-    def wanted(cls, context: Context) -> Explained:
-        """Return a fresh one; every pass makes it."""
-        return cls(context)
-
     def start(self, batch: Batch) -> None:
         """Count the tokens."""
         at = batch.tokens * self.count.shape[1] + self.stratum[batch.places]

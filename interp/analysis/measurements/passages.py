@@ -25,11 +25,6 @@ class Passages(Measurement):
         self.size, self.seed = context.settings.passages, context.settings.seed
         self.kept: list[tuple[float, int, Contexts]] = []  # (key, number, one context), the smallest keys first
 
-    @classmethod
-    def wanted(cls, context: Context) -> Passages:
-        """Return a fresh one; every pass makes it."""
-        return cls(context)
-
     def start(self, batch: Batch) -> None:
         """Offer the contexts of a batch; padded ones are passed over."""
         contexts = batch.source

@@ -231,11 +231,6 @@ class Positions(Measurement):
         strata = strata_of(cfg.n_ctx, cfg.d_vocab, context.deciles, context.device)
         self.strata = [StratifiedSums(each, *context.per_class, context.device) for each in strata]
 
-    @classmethod
-    def wanted(cls, context: Context) -> Positions:
-        """Return a fresh one; every pass makes it."""
-        return cls(context)
-
     def start(self, batch: Batch) -> None:
         """Count the positions and the strata."""
         self.positions.count_groups(batch.places)

@@ -35,11 +35,6 @@ class Shares(Measurement):
         self.readings = context.readings
         self.sums = BootstrapSums((layers, len(self.readings), heads, classes), self.replicates, context.device)
 
-    @classmethod
-    def wanted(cls, context: Context) -> Shares:
-        """Return a fresh one; every pass makes it."""
-        return cls(context)
-
     def start(self, batch: Batch) -> None:
         """Draw the weights of the batch's documents."""
         self.weights = poisson_weights(batch.document_indices, self.replicates, self.seed)

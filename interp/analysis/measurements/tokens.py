@@ -26,11 +26,6 @@ class Tokens(Measurement):
         sizes = context.layers, context.heads, context.model.cfg.d_vocab, context.device
         self.scores, self.cosines = GroupedMoments(*sizes), GroupedSums(*sizes)
 
-    @classmethod
-    def wanted(cls, context: Context) -> Tokens:
-        """Return a fresh one; every pass makes it."""
-        return cls(context)
-
     def start(self, batch: Batch) -> None:
         """Count the tokens."""
         for sums in (self.scores, self.cosines):

@@ -47,11 +47,6 @@ class EqualSpread(Measurement):
         self.by_class = torch.zeros(layers, classes, heads, cfg.d_head, dtype=torch.float64, device=device)
         self.by_position = torch.zeros(layers, cfg.n_ctx, heads, cfg.d_head, dtype=torch.float64, device=device)
 
-    @classmethod
-    def wanted(cls, context: Context) -> EqualSpread:
-        """Return a fresh one; every pass makes it."""
-        return cls(context)
-
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Add the keys of one layer."""
         keys = view.keys.double()
