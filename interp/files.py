@@ -77,10 +77,9 @@ def owning(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             owner.unlink(missing_ok=True)
-    with suppress(OSError):  # where nothing was written, nothing is left
-        if [path.name for path in folder.iterdir()] == [".lock"]:
-            (folder / ".lock").unlink()
-            folder.rmdir()
+            if [path.name for path in folder.iterdir()] == [".lock"]:  # where nothing was written, nothing is left
+                (folder / ".lock").unlink()
+                folder.rmdir()
 
 
 def cache_folder() -> Path:

@@ -73,8 +73,9 @@ class Batch:
         self.numbering, self.source, self.first_row = classes, contexts, first_row
         self.mask = contexts.mask.to(device)  # [batch, pos]
         self.contexts = contexts.tokens.to(device)
-        together = self._numbered(contexts, device)
-        self.one_hot = self._one_hot(together)
+        rows = [contexts.classes[name] + first for name, (first, _) in classes.ranges.items()]
+        together = torch.stack(rows).to(device)  # [scheme, batch, pos]
+        self.one_hot: Float[Tensor, "batch pos token_class"] = F.one_hot(together, classes.number).sum(0).float()
         self.classes: Int64[Tensor, "scheme token"] = together[:, self.mask]
         self.tokens: Int64[Tensor, " token"] = self.contexts[self.mask]
         self.places = torch.arange(self.mask.shape[1], device=device).expand_as(self.mask)[self.mask]
@@ -88,13 +89,6 @@ class Batch:
         rows = self.one_hot.new_zeros(*self.mask.shape, len(self.document_indices))
         rows[self.mask] = self.documents.to(rows)
         return rows
-
-    def _numbered(self, contexts: Contexts, device: torch.device) -> Int64[Tensor, "scheme batch pos"]:
-        rows = [contexts.classes[name] + first for name, (first, _) in self.numbering.ranges.items()]
-        return torch.stack(rows).to(device)
-
-    def _one_hot(self, classes: Int64[Tensor, "scheme batch pos"]) -> Float[Tensor, "batch pos token_class"]:
-        return F.one_hot(classes, self.numbering.number).sum(0).float()  # one 1 per scheme
 
 
 LayerVisitor = Callable[[int, HeadVectors, HeadVectors], None]

@@ -109,7 +109,8 @@ def paired(a: Amplification, b: Amplification, part: str = "") -> Pair:
 def _refuse_unpaired(a: Amplification, b: Amplification) -> None:
     differing = [name for name in SHARED if a.run.get(name) != b.run.get(name)]
     if differing:
-        told = few([_told(name, a.run.get(name), b.run.get(name)) for name in differing])
+        values = {name: f" ({a.run.get(name)} and {b.run.get(name)})" for name in differing}
+        told = few([SHARED[name] + ("" if name.endswith("sha256") else values[name]) for name in differing])
         raise InterpError(
             f"The two results cannot be paired: they differ in {told}. Measure both on the same documents with the same "
             "settings, or give the two checkpoints to interp.compare, which does so."
@@ -123,10 +124,6 @@ def _refuse_unpaired(a: Amplification, b: Amplification) -> None:
             )
     if not _classes(a.heads).equals(_classes(b.heads)):
         raise InterpError("The two results label their tokens differently; measure both with the same schemes.")
-
-
-def _told(name: str, a: Any, b: Any) -> str:
-    return SHARED[name] if name.endswith("sha256") else f"{SHARED[name]} ({a} and {b})"
 
 
 def _classes(heads: pd.DataFrame) -> pd.DataFrame:
@@ -241,14 +238,10 @@ def newcombe(of_a: int, n_a: int, of_b: int, n_b: int) -> tuple[float, float]:
     """
     if not (n_a and n_b):
         return np.nan, np.nan
-    (p_a, low_a, high_a), (p_b, low_b, high_b) = (_wilson(k, n) for k, n in ((of_a, n_a), (of_b, n_b)))
+    wilson_a, wilson_b = (stats.binomtest(k, n).proportion_ci(method="wilson") for k, n in ((of_a, n_a), (of_b, n_b)))
+    (p_a, low_a, high_a), (p_b, low_b, high_b) = (of_a / n_a, *wilson_a), (of_b / n_b, *wilson_b)
     difference = p_b - p_a
     return difference - np.hypot(p_b - low_b, high_a - p_a), difference + np.hypot(high_b - p_b, p_a - low_a)
-
-
-def _wilson(k: int, n: int) -> tuple[float, float, float]:
-    interval = stats.binomtest(k, n).proportion_ci(method="wilson")
-    return k / n, float(interval.low), float(interval.high)
 
 
 ONE_TRAINING = (

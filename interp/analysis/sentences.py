@@ -17,7 +17,6 @@ from interp.analysis.interventions.run import run_changed, run_unchanged
 from interp.data.classes.built_in import build_schemes
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
-from interp.data.contexts import TaggedDocument
 from interp.data.corpora.corpus import open_corpus
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE
 from interp.data.tagging.documents import tag_documents
@@ -139,19 +138,11 @@ def tag_sentence(
         raise InterpError("There is no text to read; type a sentence.")
     corpus = open_corpus([text])
     document = next(tag_documents(model.need_tokenizer(), corpus, schemes, pipeline, workers=0))
-    _check_length(len(document.tokens), model.cfg.n_ctx)
-    return _table(model, document, schemes)
-
-
-def _check_length(length: int, n_ctx: int) -> None:
-    if length > n_ctx:
+    if len(document.tokens) > model.cfg.n_ctx:
         raise InterpError(
-            f"The text has {length:,} tokens, one before its first included, and the model reads at most {n_ctx:,} at "
-            "once; shorten it."
+            f"The text has {len(document.tokens):,} tokens, one before its first included, and the model reads at most "
+            f"{model.cfg.n_ctx:,} at once; shorten it."
         )
-
-
-def _table(model: HookedSymmetryBrokenTransformer, document: TaggedDocument, schemes: Sequence[Scheme]) -> pd.DataFrame:
     strings = [model.to_single_str_token(int(token)) for token in document.tokens]
     classes = {s.name: pd.Categorical.from_codes(document.classes[s.name], list(s.classes)) for s in schemes}
     return pd.DataFrame(
@@ -207,7 +198,11 @@ def measure_sentence(
     top: int = 5,
 ) -> Sentence:
     """Do what `read_sentence` does with a text that is tagged already (`tag_sentence`)."""
-    place = _one_place(model, where)
+    place, *others = places(where, model.cfg.n_layers, model.cfg.n_heads)
+    if others:
+        raise InterpError(
+            f"{where!r} names {len(others) + 1} places; scale at one: all, a layer (L3) or a head (L3H7)."
+        )
     if not np.isfinite(scale):
         raise InterpError(f"The biases cannot be scaled by {scale}; give a number such as 0, 1 or 2.")
     ids = torch.tensor(tokens["token_index"].to_numpy(), device=model.W_E.device)[None]  # [1, pos]
@@ -220,13 +215,6 @@ def measure_sentence(
         predictions=_predictions(model, before, after, top),
         run={"text": text, "model": model.cfg.model_name, "scale": scale, "where": place.name, "part": part, "bias": bias},
     )  # fmt: skip
-
-
-def _one_place(model: HookedSymmetryBrokenTransformer, where: str) -> Place:
-    found = places(where, model.cfg.n_layers, model.cfg.n_heads)
-    if len(found) > 1:
-        raise InterpError(f"{where!r} names {len(found)} places; scale at one: all, a layer (L3) or a head (L3H7).")
-    return found[0]
 
 
 def _both_readings(
