@@ -77,7 +77,7 @@ def owning(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             owner.unlink(missing_ok=True)
-            if [path.name for path in folder.iterdir()] == [".lock"]:  # where nothing was written, nothing is left
+            if folder.is_dir() and [path.name for path in folder.iterdir()] == [".lock"]:  # where nothing was written, nothing is left
                 (folder / ".lock").unlink()
                 folder.rmdir()
 
