@@ -72,6 +72,7 @@ def test_partial_results_that_are_not_adjusted_for_frequency_are_refused(tmp_pat
         interp.amplification("tiny-bq", TEXTS, ("surface",), partial=tmp_path, adjust_frequency=True, **SETTINGS)
 
 
+@pytest.mark.slow
 def test_the_command_offers_the_contrast_with_frequency_removed_on_its_page(tmp_path):
     (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in TEXTS))
     words = ["tiny-bq", "--corpus", str(tmp_path / "texts.jsonl"), "--schemes", "surface", "--workers", "0", "-q",

@@ -27,6 +27,7 @@ def result():
     )
 
 
+@pytest.mark.slow
 def test_all_schemes_together_are_partitions_of_the_same_tokens(result):
     sizes = result.heads.groupby(["scheme", "layer", "head"])["n_tokens"].sum()
     assert set(sizes) == {result.run["n_tokens"]}
@@ -66,6 +67,7 @@ def test_what_the_biases_point_at_and_write_is_found_on_request(result):
     assert (both["n_tokens_x"] == both["n_tokens_y"]).all()  # so short a text is read whole
 
 
+@pytest.mark.slow
 def test_values_are_measured_on_the_beginnings_of_the_documents_and_tokens_along_the_direction_asked_for():
     texts = [f"{TEXTS[n % 2]} " * 24 for n in range(24)]
     settings = {"schemes": ("surface",), "pipeline": "blank:en", "workers": 0, "nulls": 0, "replicates": 2}
@@ -129,6 +131,7 @@ def corpus(tmp_path):
     return tmp_path / "texts"
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_report_and_names_its_files(corpus, tmp_path):
     words = [
         "tiny-bq",
@@ -152,6 +155,7 @@ def test_the_command_writes_a_report_and_names_its_files(corpus, tmp_path):
     assert len(run["weights_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_are_not_asked_for(corpus, tmp_path):
     words = ["tiny-bqbv", "--corpus", str(corpus), "--schemes", "surface", "--pipeline", "blank:en", "--workers", "0", "-q",
              "--interventions", "none", "--nulls", "0", "-o", str(tmp_path / "out")]  # fmt: skip
@@ -178,6 +182,7 @@ def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_ar
         assert set(interp.Amplification.load(tmp_path / "out").tables) == usual | names
 
 
+@pytest.mark.slow
 def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(corpus, tmp_path):
     words = ["tiny-bq", "tiny-bqbv", "--corpus", str(corpus), "-o", str(tmp_path), "--workers", "0", "-q"]
     outcome = CliRunner().invoke(app, words)
@@ -187,6 +192,7 @@ def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(cor
     assert outcome.stdout.split() == pages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [

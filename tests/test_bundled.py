@@ -67,6 +67,7 @@ def test_hooked_and_fused_attention_give_the_same_logits(models, name):
     torch.testing.assert_close(models[name].run_with_cache(tokens)[0], models[name](tokens), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_amplification_of_a_bundled_model_equals_the_slow_reference(models):
     model, corpus = models["tiny-bqbv"], open_corpus(TEXTS)
     schemes = build_schemes(["pos"], model.tokenizer, corpus)
@@ -81,6 +82,7 @@ def test_amplification_of_a_bundled_model_equals_the_slow_reference(models):
         np.testing.assert_allclose(table["share_unbiased"], expected[1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_model_card_tells_the_validation_loss_that_is_measured(models, name):
     model = models[name]

@@ -36,6 +36,7 @@ def command(places, *words):
     return CliRunner().invoke(app, [*names, *fixed, *words])
 
 
+@pytest.mark.slow
 def test_the_command_compares_two_checkpoints_on_the_same_documents(places, tmp_path):
     outcome = command(places, "-o", str(tmp_path))
     assert outcome.exit_code == 0, outcome.stderr
@@ -66,6 +67,7 @@ def test_the_summary_shows_the_classes_that_differ_most_and_rare_ones_last():
     assert list(rare.columns[1].cells) == ["c1", "c0"] and set(rare.columns[6].cells) == {"unknown"}
 
 
+@pytest.mark.slow
 def test_both_can_be_read_along_the_direction_of_one(places, tmp_path):
     outcome = command(places, "-o", str(tmp_path), "--direction", str(places / "two"))
     assert outcome.exit_code == 0, outcome.stderr
@@ -79,6 +81,7 @@ def test_both_can_be_read_along_the_direction_of_one(places, tmp_path):
     assert same.run["b"]["direction"] == "bias"
 
 
+@pytest.mark.slow
 def test_the_command_measures_under_draws_of_the_bias_and_keeps_them(places, tmp_path):
     outcome = command(places, "-o", str(tmp_path), "--bias-samples", "2", "--seed", "3")
     assert outcome.exit_code == 0, outcome.stderr

@@ -48,6 +48,7 @@ def test_to_remove_the_value_bias_costs_loss_and_leaves_no_doubt_that_it_was_ano
     assert set(both["v"]["part"]) == {"v"}
 
 
+@pytest.mark.slow
 def test_the_command_measures_interventions_beside_the_report_and_can_leave_them_out(corpus, tmp_path):
     words = ["tiny-bq", "--corpus", str(corpus), "--schemes", "surface", "-o", str(tmp_path / "out"), "--workers", "0",
              "--nulls", "0", "-q"]  # fmt: skip

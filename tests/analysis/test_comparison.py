@@ -56,6 +56,7 @@ def shares_by_document(model, documents, scheme, layer, head):
     return sums
 
 
+@pytest.mark.slow
 def test_a_paired_interval_equals_brute_force_replicates_of_both_models(make_model, documents, scheme):
     models = make_model(seed=1), make_model(seed=5, positional="rope")
     results = [

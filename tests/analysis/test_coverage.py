@@ -110,6 +110,7 @@ def test_differences_of_amplification_of_two_models():
     assert_covered(np.concatenate(held))
 
 
+@pytest.mark.slow
 def test_interventions():
     """Mean differences of the loss, as of any value of predicted tokens, and log2 changes of attention."""
     held, attended = [], []

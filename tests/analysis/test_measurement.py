@@ -85,6 +85,7 @@ def case(make_model, make_documents, make_scheme):
     return model, in_blocks(documents, 9), schemes
 
 
+@pytest.mark.slow
 def test_its_columns_rows_and_table_are_in_the_saved_report(case, tmp_path):
     model, documents, schemes = case
     documents = [replace(document, block=None) for document in documents]  # contexts end with a block

@@ -62,6 +62,7 @@ def interrupted(case, partial, batches):
         run(case, after(case[2], partial), resume=partial, on_tokens=killed_after(batches))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
     whole = run(case)
     done = []
@@ -170,6 +171,7 @@ def test_a_killed_command_goes_on_when_it_is_given_again(corpus, tmp_path):
     assert not (output / "partial").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_merged_parts_of_the_blocks_equal_the_whole_in_any_order(case, world):
     parts = [sums_of(case, [d for d in case[2] if d.block.number % world == rank]) for rank in range(world)]

@@ -39,6 +39,7 @@ def test_packing_loses_nothing_and_keeps_borders_and_classes(lengths, n_ctx, bat
         assert torch.equal(torch.cat([batch.classes[name][batch.mask] for batch in batches]), kept % modulus)
 
 
+@pytest.mark.slow
 @given(lengths=LENGTHS, n_ctx=st.integers(1, 17))
 @settings(deadline=None)
 def test_rows_do_not_depend_on_batch_size(lengths, n_ctx):

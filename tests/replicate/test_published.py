@@ -25,6 +25,7 @@ def again(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["results.csv", "contrasts.csv"])
 def test_the_published_tables_follow_from_the_measurements(again, name):
     pd.testing.assert_frame_equal(pd.read_csv(again / name), pd.read_csv(RECORD / name), rtol=1e-9)

@@ -16,6 +16,7 @@ def result():
     )
 
 
+@pytest.mark.slow
 def test_amplification_is_the_root_mean_square_over_heads_and_frequent_classes(result):
     rows = [r for r in result.heads.itertuples() if r.scheme == "pos" and r.token_class != "bos" and r.n_tokens >= 100]
     assert len(rows) > 100

@@ -52,6 +52,7 @@ def test_three_pictures_are_written_of_the_strongest_head(result, tmp_path, monk
     assert drawn[1].split(" · ")[0] == drawn[2].split(" · ")[0]
 
 
+@pytest.mark.slow
 def test_kaleido_draws_real_pictures_with_an_installed_browser(result, tmp_path, chromium):
     result.save(tmp_path / "result")
     code = (

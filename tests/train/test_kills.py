@@ -90,6 +90,7 @@ def test_a_signal_saves_everything_says_how_to_go_on_and_that_works(corpus, tmp_
     same_run(uninterrupted, output, curve)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_a_sentence_and_earlier_states_stay(corpus, tmp_path, curve, uninterrupted):
     output = tmp_path / "run"
     code = """

@@ -16,6 +16,7 @@ from interp.train.optim.registry import OPTIMIZERS
 from tests.train.same_run import same_run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_resumed_from_any_state_ends_like_one_that_was_not_stopped(config, curve, tmp_path, optimizer):
     settings = config(

@@ -111,6 +111,7 @@ def test_shards_train_without_a_tokenizer_and_hold_their_end_out(config, tmp_pat
     assert (run.tokens.held_out == tokens[19_000:]).all()
 
 
+@pytest.mark.slow
 def test_the_training_forward_compiles_without_a_graph_break_in_every_bias_mode():
     code = """
 import itertools, torch

@@ -42,6 +42,7 @@ def check_against(before, after, found, name, scale, direction="bias"):
     return attention
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("changes", "part"),

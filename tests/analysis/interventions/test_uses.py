@@ -107,6 +107,7 @@ def keys_of(model, documents, scheme):
     return KeysOfText(model, TokenGroups(classes, model.cfg.n_ctx, text), text), text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"q": PER_HEAD}, {"q": PER_HEAD, "positional": "rope", "n_layers": 3}], ids=str)
 def test_every_loss_equals_the_whole_model_with_explicit_patterns_in_float64(make_model, corpus, monkeypatch, changes):
     model, (scheme, documents) = make_model(**changes).double(), corpus

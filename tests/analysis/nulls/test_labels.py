@@ -74,6 +74,7 @@ def test_shifts_depend_on_neither_batches_nor_the_order_of_blocks(make_model, ma
         np.testing.assert_allclose(one["null_sd"], other["null_sd"], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_labels_that_mean_nothing_are_rarely_beyond_their_shifts(make_model, make_scheme, make_documents):
     """Labels in runs, some rare, along a direction in which keys vary most: p below 5% in about 5% of pairs."""
     model, scheme = make_model(n_layers=1, n_heads=4, n_ctx=32), make_scheme("s", 4)

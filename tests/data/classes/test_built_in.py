@@ -24,6 +24,7 @@ BLANK = "blank:en"
 ANY_TEXTS = st.lists(st.text(max_size=60), max_size=4)
 
 
+@pytest.mark.slow
 @given(texts=ANY_TEXTS)
 @settings(deadline=None, max_examples=25)
 def test_every_token_has_exactly_one_announced_class_in_every_scheme(tokenizer, texts):

@@ -25,6 +25,7 @@ LEFT_OVERS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_sample_is_about_a_hundred_clean_articles_and_the_second_reading_needs_no_parser(monkeypatch):
     corpus = open_corpus("wikipedia-sample")
     articles = list(corpus)

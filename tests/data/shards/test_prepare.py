@@ -120,6 +120,7 @@ def test_the_manifest_counts_tokens_documents_and_places(corpus, tmp_path):
         assert documents == []
 
 
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_number_of_processes(corpus, tmp_path, monkeypatch):
     whole = contents(make(corpus, tmp_path / "0"))
     monkeypatch.setattr(tokenizing, "CHUNK_CHARACTERS", 900)
@@ -157,6 +158,7 @@ def test_the_quick_encoder_makes_the_tokens_of_encode_documents(tokenizer, seed)
     assert lengths.tolist() == [len(one) for one in expected]
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_makes_npy_shards(corpus, tmp_path):
     entries = [*(f"<{number}>" for number in range(70_000)), END_OF_TEXT, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE({entry: number for number, entry in enumerate(entries)}, []))

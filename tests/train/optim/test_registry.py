@@ -154,6 +154,7 @@ def test_junk_in_the_text_is_refused_in_a_sentence(text, said):
         parse_arguments(text)
 
 
+@pytest.mark.slow
 def test_the_registry_loads_torch_and_soap_only_to_build():
     code = "import sys, interp.train.optim.registry as r; print({'torch', 'pytorch_optimizer'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -14,6 +14,7 @@ def config(corpus, output, **changes):
     return TrainConfig(**{**settings, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_with_its_default_learning_rate(corpus, tmp_path, optimizer):
     settings = config(corpus, tmp_path / "run", steps=25, evaluate_every=25, optimizer=optimizer)

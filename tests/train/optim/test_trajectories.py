@@ -154,6 +154,7 @@ assert (ends[0] - torch.stack([half.detach().float() for half in halves])).abs()
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_ecd_follows_the_textbook():
     # in a process of its own: a compiler cannot look through the type checker of the tests
     subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED], check=True)
