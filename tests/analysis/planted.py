@@ -3,20 +3,25 @@
 import numpy as np
 import torch
 
+from interp.analysis import fitted
 from interp.analysis import run as accumulate
 from interp.data.contexts import TaggedDocument
 from interp.data.corpora.corpus import Document
 
 
 def plant(monkeypatch, keys):
-    """Let `measure` see ``keys(tokens)`` [batch, pos, head_index, d_head] as the keys of every layer, and queries of 0."""
+    """Let `measure`, and the fit of means before it, see ``keys(tokens)`` as the keys of every layer, and queries of 0.
+
+    Keys are [batch, pos, head_index, d_head].
+    """
 
     def visit_planted(model, tokens, visit):
         for layer in range(model.cfg.n_layers):
             k = keys(tokens)
             visit(layer, torch.zeros_like(k), k)
 
-    monkeypatch.setattr(accumulate, "visit_queries_and_keys", visit_planted)
+    for module in (accumulate, fitted):
+        monkeypatch.setattr(module, "visit_queries_and_keys", visit_planted)
 
 
 def documents_of(tokens, class_of_token, scheme, length):

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from interp.analysis import fitted
+from interp.analysis.findings import findings
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.data.contexts import pack
+from tests.analysis.planted import documents_of, plant
 from tests.analysis.reference import observe, rows_of
 
 LENGTHS = [33, 7, 50, 21, 64, 12]
@@ -90,3 +92,62 @@ def test_positions_with_few_keys_share_a_mean_with_their_neighbours():
     together = fitted._groups_of_positions(200, 2000, torch.device("cpu"))
     assert alone.tolist() == list(range(20))
     assert together[:3].tolist() == [0, 1, 2] and together[160] == together[170] and together.diff().max() == 1
+
+
+LENGTH, DOCUMENTS, NATS, RISE = 40, 48, 1.2, 4.0
+OFTEN = 0.1 + 0.5 * np.arange(LENGTH) / LENGTH  # how often class 1 stands at a position: it stands late
+
+
+def planted_texts(random, number):
+    """Tokens [document, pos] of which those below 10 are of class 1."""
+    of_class = random.random((number, LENGTH)) < OFTEN
+    return np.where(of_class, random.integers(0, 10, (number, LENGTH)), random.integers(10, 20, (number, LENGTH)))
+
+
+def true_parts(nats, noise, number=40_000):
+    """A_position and A_beyond of class 1 in endless text: bias scores rise along the context, with the class, by noise."""
+    random = np.random.default_rng(9)
+    of_class = planted_texts(random, number) < 10
+    rise = RISE * np.arange(LENGTH) / LENGTH
+    scores = rise + nats * of_class + noise * random.standard_normal((number, LENGTH))
+    readings = scores, rise + nats * OFTEN + np.zeros_like(scores), np.zeros_like(scores)
+    weights = [np.exp(each) for each in readings]
+    sums = [((w * of_class).cumsum(1) / w.cumsum(1)).mean() for w in weights]
+    return np.log2(sums[1] / sums[2]), np.log2(sums[0] / sums[1])
+
+
+@pytest.mark.slow
+def test_a_planted_class_effect_beside_a_planted_position_effect_is_split_within_its_intervals(
+    make_model, make_scheme, monkeypatch
+):
+    """In heads 0 and 1 tokens of class 1 are 1.2 nats above others; in all heads bias scores rise by 4 nats."""
+    model, scheme = make_model(n_layers=1, n_heads=4, d_model=64, n_ctx=LENGTH), make_scheme("s", 2)
+    vector = model.biases_in_force()[0][0]
+    one_nat = vector / vector.square().sum(-1, keepdim=True) * model.cfg.d_head**0.5
+    of_token = (np.arange(20) < 10).astype(np.int64)
+    truth = [true_parts(nats, float(vector[0].norm()) / model.cfg.d_head**0.5) for nats in (NATS, 0.0)]
+    assert truth[0][0] > 0.2 and truth[0][1] > 0.2  # both parts are there to be found
+    inside, found = [], []
+    for seed in range(8):
+        generator = torch.Generator().manual_seed(seed)
+
+        def keys(tokens, generator=generator):
+            scores = RISE * torch.arange(LENGTH)[None, :, None] / LENGTH * torch.ones(*tokens.shape, 4)
+            scores[..., :2] += NATS * torch.from_numpy(of_token)[tokens][..., None]
+            return torch.randn(*tokens.shape, 4, 16, generator=generator) + scores[..., None] * one_nat
+
+        plant(monkeypatch, keys)
+        texts = planted_texts(np.random.default_rng(seed), DOCUMENTS)
+        result = measure(
+            model, documents_of(texts.ravel(), of_token, scheme, LENGTH), [scheme], Settings(nulls=0, seed=seed)
+        )
+        rows = result.heads.query("token_class == 's1'")
+        for row in rows.to_dict("records"):
+            position, beyond = truth[row["head"] > 1]
+            half = row["beyond_ci_high"] - row["log2_amplification_beyond"]
+            inside.append(row["beyond_ci_low"] < beyond < row["beyond_ci_high"])
+            assert abs(row["log2_amplification_position"] - position) < max(4 * half, 0.1)
+        pairs = findings(result).query("token_class == 's1'")
+        found.append([(pairs["head"] == head).any() for head in range(4)])
+    assert np.mean(inside) > 0.85
+    assert np.all(np.array(found)[:, :2]) and np.mean(np.array(found)[:, 2:]) <= 0.15

@@ -63,7 +63,7 @@ def test_p_equals_the_formula_from_explicit_keys(make_model, make_documents, mak
     model, schemes = make_model(n_layers=1), [make_scheme("other", 2), make_scheme("s", 5)]
     keys, documents = Recorded(model.cfg), rare(make_documents(schemes, model.cfg.d_vocab, LENGTHS))
     plant(monkeypatch, keys)
-    result = measure(model, documents, schemes, Settings(nulls=0, passages=0, batch_size=1))
+    result = measure(model, documents, schemes, Settings(nulls=0, passages=0, batch_size=1, fit_tokens=0))
     labels, places, _, rows = explicit(documents, model.cfg.n_ctx)
     k, d = keys.flat(rows), model.cfg.d_head
     design = np.eye(model.cfg.n_ctx)[places]
@@ -170,7 +170,7 @@ def test_a_planted_class_effect_is_found_beyond_a_planted_position_effect(make_m
 
     plant(monkeypatch, keys)
     documents = documents_of(np.random.default_rng(0).integers(20, size=1600), of_token, scheme, 40)
-    result = measure(model, documents, [scheme], Settings(nulls=0, passages=0, replicates=2))
+    result = measure(model, documents, [scheme], Settings(nulls=0, passages=0, replicates=2, fit_tokens=0))
     heads = result.heads.set_index(["head", "token_class"])
     assert (heads.loc[(0, "s1"), ["class_q", "class_beyond_q"]] < 0.001).all()
     assert (heads.drop(index=0)[["class_q", "class_beyond_q"]] > 0.05).all(axis=None)
