@@ -40,8 +40,8 @@ def test_a_result_survives_saving_and_loading(result, tmp_path):
     files = result.save(tmp_path / "report")
     assert {f.name for f in files} == {
         "heads.parquet", "heads.csv", "heads.json", "tokens.parquet", "positions.parquet", "passages.parquet",
-        "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "replicates.parquet", "explained.parquet",
-        "run.json",
+        "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "replicates.parquet",
+        "replicates_beyond.parquet", "explained.parquet", "run.json",
     }  # fmt: skip
     loaded = interp.Amplification.load(tmp_path / "report")
     assert {f"{name}.parquet" for name in result.tables} < {f.name for f in files} and set(loaded.tables) == set(
@@ -167,6 +167,7 @@ def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_ar
         "passage_scores",
         "adjusted",
         "replicates",
+        "replicates_beyond",
         "nulls",
         "explained",
     }
