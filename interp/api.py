@@ -72,7 +72,7 @@ class Text:
         Raises:
             InterpError: no such corpus, scheme or pipeline, or a model without tokenizer.
         """
-        tokenizer, opened = model.need_tokenizer(), open_for_measuring(corpus, settings.split)
+        tokenizer, opened = model.need_tokenizer(), open_for_measuring(corpus, settings.split, settings.text_field)
         schemes = build_schemes(settings.schemes, tokenizer, opened, settings.pipeline)
         if any(scheme.needs_tags for scheme in schemes):
             pipeline_meta(settings.pipeline)

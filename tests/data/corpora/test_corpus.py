@@ -163,7 +163,7 @@ BAD = {
     "no text column in Parquet": (no_column_parquet, r"no column 'text'.*the columns are 'body'"),
     "a column of numbers": (number_parquet, "type int64; expected strings"),
     "a broken Parquet file": (broken_parquet, "not a readable Parquet file"),
-    "an unknown ending": (unknown_ending, r"ending '\.docx'.*\.txt, \.jsonl, \.csv, \.parquet"),
+    "an unknown ending": (unknown_ending, r"ending '\.docx'.*\.txt, \.jsonl, .*\.parquet"),
     "an empty folder": (lambda path: path, "holds no corpus file"),
     "a misspelled name": (lambda path: "wikipedia-sampel", "did you mean 'wikipedia-sample'"),
     "a text for a path": (lambda path: "a long text " * 100, "pass it in a list"),
