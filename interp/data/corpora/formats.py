@@ -56,13 +56,11 @@ def files_in(folder: Path) -> list[Path]:
     """
     every = (file for file in sorted(folder.rglob("*")) if file.is_file())
     visible = [file for file in every if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        raise InterpError(f"{folder} is a data set that `save_to_disk` wrote; give hf:{folder}.")
     files = [file for file in visible if suffix_of(file) in READERS]
     if not files:
-        saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-        hint = f" It is a data set that `save_to_disk` wrote; give hf:{folder}." if saved else ""
-        raise InterpError(
-            f"The folder {folder} holds no corpus file; expected one that ends in {', '.join(READERS)}.{hint}"
-        )
+        raise InterpError(f"The folder {folder} holds no corpus file; expected one that ends in {', '.join(READERS)}.")
     if others := Counter(file.suffix or "no ending" for file in visible if suffix_of(file) not in READERS):
         _say_left_out(folder, ", ".join(f"{n} × {ending}" for ending, n in sorted(others.items())))
     return files
