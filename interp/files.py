@@ -111,7 +111,10 @@ def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict
 
 def _replace(new: Path, path: Path) -> None:
     files = [new] if new.is_file() else sorted(file for file in new.rglob("*") if file.is_file())
+    usual = new.parent / ".mode"
+    usual.touch()
     for file in files:
+        file.chmod(usual.stat().st_mode)  # as the umask says: safetensors makes files that only their owner can read
         _sync(file)
     if new.is_dir() and path.is_dir():
         for file in files:
