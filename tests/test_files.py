@@ -1,7 +1,10 @@
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from interp.errors import InterpError, nearest
 from interp.files import sweep, writing
@@ -18,6 +21,20 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
         raise ValueError("in the middle")
     assert place.read_text() == "whole"
     assert list(place.parent.iterdir()) == [place]
+
+
+def test_files_are_as_the_umask_says_also_those_that_their_library_makes_private(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with writing(tmp_path / "folder") as path:
+            (path / "deep").mkdir(parents=True)
+            save_file({"a": torch.zeros(1)}, path / "deep" / "model.safetensors")
+        with writing(tmp_path / "table.csv") as path:
+            path.touch(0o600)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == {"model.safetensors": 0o644, "table.csv": 0o644}
 
 
 def test_the_files_of_a_folder_replace_those_of_the_same_name_and_leave_others(tmp_path):

@@ -73,6 +73,7 @@ def train(config: TrainConfig) -> Path:
     with processes(config.device) as world, ExitStack() as leaving:
         leaving.enter_context(world.owning(checked(config, world).output))
         run = prepare(config, world)  # which signals end at once, as there is nothing to save
+        run.place = run.config.output.stat().st_ino if world.first else None
         signals = leaving.enter_context(StopSignals())
         with ExitStack() as closing:
             records = open_records(run.config, run.progress.step) if world.first else []

@@ -44,10 +44,21 @@ class Run:
     continues: dict[str, Any]  # what a state of the run may go on with only; see `fingerprint`
     progress: Progress = field(default_factory=Progress)
     told: bool = False  # that the loss fell to the optimizer's floor
+    place: int | None = None  # inode of the folder that the run began to write to
 
     def say(self, text: str) -> None:
         """Print a line, from one process only."""
         _teller(self.world)(text)
+
+    def check_place(self) -> None:
+        """Refuse to write to a folder that is not the one the run began to write to.
+
+        Raises:
+            InterpError: it was removed, or another stands there.
+        """
+        folder = self.config.output
+        if self.place is not None and not (folder.is_dir() and folder.stat().st_ino == self.place):
+            raise InterpError(f"{folder} was removed while the run wrote to it; begin anew, and leave it there.")
 
     def settings(self) -> dict[str, Any]:
         """Return what config.json keeps of a run."""

@@ -25,6 +25,7 @@ def save_best(run: Run) -> None:
     """
     weights = whole(run.model.state_dict(), run.world)
     if run.world.first:
+        run.check_place()
         _save(run, run.config.output, weights)
 
 
@@ -37,6 +38,7 @@ def save_state(run: Run) -> None:
     folder = checkpoints.state_folder(run.config.output, run.progress.step)
     captured = {**checkpoints.capture(run.model, run.optimizer, run.world), "reached": asdict(run.progress)}
     if run.world.first:
+        run.check_place()
         captured["continues"] = run.continues
         captured["sha256"] = checkpoints.checksum(captured)
         with writing(folder) as beside:  # whole, or not there

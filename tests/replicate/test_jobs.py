@@ -78,6 +78,32 @@ def test_two_workers_of_one_command_take_different_jobs(small_plan, tmp_path):
     assert [workers._take(left), workers._take(left), workers._take(left)] == [*left[:2], None]
 
 
+def test_a_job_that_fails_is_told_and_ends_only_what_needs_it(small_plan, tmp_path, monkeypatch, capsys):
+    class Started:
+        """A job that is done at once; one of the runs fails."""
+
+        def __init__(self, command, stdout, stderr, env):
+            job = next(job for job in jobs if job.name == command[-1])
+            self.failed = job.name.startswith("train/adamw-bq")
+            if self.failed:
+                stdout.write(b"the disk is full.\n")
+            else:
+                write_json(tmp_path / job.done, {})
+
+        def wait(self):
+            return int(self.failed)
+
+    monkeypatch.setattr("interp.replicate.workers.subprocess.Popen", Started)
+    jobs, done = jobs_of(small_plan(seeds=[0, 1])), []
+    workers = Workers(tmp_path, jobs, 2, 1)
+    workers.run(lambda job: done.append(job.name))
+    lost = {f"{kind}/adamw-bq-seed{seed}" for kind in ("train", "measure") for seed in (0, 1)}
+    assert set(done) == {job.name for job in jobs} - lost
+    assert sorted(workers.failed) == ["train/adamw-bq-seed0", "train/adamw-bq-seed1"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "failed: train/adamw-bq-seed0 ended with status 1: the disk is full." in told
+
+
 def finished(plan, root):
     """Pretend that every run of a plan is trained."""
     write_json(root / RATES, {name: {"lr": rate, "losses": {}} for name, rate in plan.learning_rates.items()})

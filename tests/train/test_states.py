@@ -126,7 +126,9 @@ def test_a_damaged_state_is_named_and_passed_over_and_none_is_deleted(begun, tol
     capsys.readouterr()
     train(replace(settings, output=part))
     said = " ".join(capsys.readouterr().err.split())
-    assert f"passed over in {part}: {states[-1].name}: " in said and told in said and "going on after step 4 of 6" in said
+    assert (
+        f"passed over in {part}: {states[-1].name}: " in said and told in said and "going on after step 4 of 6" in said
+    )
     same_run(folder, part, curve)
     for state in checkpoints.saved_states(part):
         DAMAGES[told](state)
