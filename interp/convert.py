@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from interp.errors import InterpError
+from interp.files import check_writable
 from interp.options import argument, command_from, option, say
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _check_place(folder: Path, overwrite: bool) -> None:
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if taken and not overwrite:
         raise InterpError(f"{folder} exists; choose another place, or say --overwrite if it is an old checkpoint.")
+    check_writable(folder, folder=True)
 
 
 def _origin(source: str | Path, format_: str) -> dict[str, str]:

@@ -29,11 +29,7 @@ def writing(path: str | Path) -> Iterator[Path]:
         InterpError: the place cannot be written (read-only, disk full, a file where a folder must be).
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InterpError(f"Cannot write {path}: {error.strerror}; choose a folder that can be written.") from error
+    beside = _room_beside(path)
     try:
         yield beside / path.name
         _replace(beside / path.name, path)
@@ -41,6 +37,19 @@ def writing(path: str | Path) -> Iterator[Path]:
         raise InterpError(f"Cannot write {path}: {error.strerror}; nothing was left half-written.") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_writable(path: str | Path, folder: bool = False) -> None:
+    """See that a file or a folder can be written, before the work that it is for.
+
+    Raises:
+        InterpError: it cannot (read-only, disk full, a file where a folder must be or the other way round).
+    """
+    path = Path(path)
+    if path.is_file() if folder else path.is_dir():
+        expected = "a folder" if folder else "a file"
+        raise InterpError(f"Cannot write {path}: it is not {expected}; give the name of {expected}.")
+    _room_beside(path).rmdir()
 
 
 def sweep(path: Path) -> None:
@@ -107,6 +116,14 @@ def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict
     if not isinstance(values, dict):
         raise InterpError(f"{path} holds a JSON {type(values).__name__}; expected {expected}{end}")
     return values
+
+
+def _room_beside(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InterpError(f"Cannot write {path}: {error.strerror}; choose a folder that can be written.") from error
 
 
 def _replace(new: Path, path: Path) -> None:

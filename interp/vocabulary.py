@@ -38,6 +38,11 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     return wrap(tokenizer)
 
 
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, file: Path) -> None:
+    """Write a tokenizer.json, by Python: on a full disk `tokenizers` raises a bare Exception, Python an OSError."""
+    file.write_text(tokenizer.backend_tokenizer.to_str(pretty=True), encoding="utf-8")
+
+
 def _read(file: Path) -> Tokenizer:
     try:
         return Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))

@@ -62,7 +62,12 @@ class ResumeFile:
         tensors = {name: tensor.contiguous() for name, tensor in sums.state().items()}
         words = {"settings": self.settings, "block": block.number, "digest": block.digest, "sha256": _sha256(tensors)}
         with writing(self.path) as path:
-            save_file(tensors, path, metadata={"interp": json.dumps(words)})
+            try:
+                save_file(tensors, path, metadata={"interp": json.dumps(words)})
+            except SafetensorError as error:  # its word for a full disk
+                raise InterpError(
+                    f"Cannot write {self.path} ({error}); make room and give the command again."
+                ) from error
         self.saved_at = time.monotonic()
         self.every_seconds = max(self.every_seconds, (self.saved_at - started) / SHARE)
 

@@ -20,7 +20,7 @@ from interp.files import read_json, writing
 from interp.model.config import ModelConfig
 from interp.model.distributed import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import load_tokenizer
+from interp.vocabulary import load_tokenizer, save_tokenizer
 
 FORMAT = 1  # raised when an older reader could misread a newer folder
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -65,7 +65,7 @@ def save_checkpoint(
         except SafetensorError as error:  # its word for a full disk
             raise InterpError(f"Cannot write {folder} ({error}); make room, or choose another place.") from error
         if model.tokenizer is not None:
-            model.tokenizer.backend_tokenizer.save(str(beside / "tokenizer.json"))
+            save_tokenizer(model.tokenizer, beside / "tokenizer.json")
         (beside / "README.md").write_text(card, encoding="utf-8")
     return folder
 

@@ -88,7 +88,7 @@ def test_a_job_that_fails_is_told_and_ends_only_what_needs_it(small_plan, tmp_pa
             if self.failed:
                 stdout.write(b"the disk is full.\n")
             else:
-                write_json(tmp_path / job.done, {})
+                write_json(tmp_path / job.done, {"done": True})
 
         def wait(self):
             return int(self.failed)

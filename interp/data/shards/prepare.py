@@ -19,7 +19,7 @@ from interp.errors import InterpError
 from interp.files import writing
 from interp.options import console, say
 from interp.provenance import file_sha256
-from interp.vocabulary import load_tokenizer
+from interp.vocabulary import load_tokenizer, save_tokenizer
 
 
 def prepare(config: PrepareConfig) -> Path:
@@ -80,7 +80,7 @@ def _write_tokenizer(config: PrepareConfig, manifest: Manifest) -> None:
     if manifest.tokenizer_sha256 is None:
         tokenizer = _tokenizer(config)
         with writing(file) as path:
-            tokenizer.backend_tokenizer.save(str(path))
+            save_tokenizer(tokenizer, path)
         manifest.tokenizer_sha256, manifest.d_vocab = file_sha256(file), len(tokenizer)
         manifest.write()
     elif not file.is_file() or file_sha256(file) != manifest.tokenizer_sha256:
