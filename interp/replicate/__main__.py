@@ -43,7 +43,7 @@ def run(config: ReplicateConfig) -> None:
     if workers.failed:
         left = len(jobs) - _done(jobs, config)
         raise InterpError(
-            f"{len(workers.failed)} jobs failed ({few(workers.failed)}), and {left} of {len(jobs)} are not done; "
+            f"{len(workers.failed)} of {len(jobs)} jobs failed ({few(workers.failed)}), and {left} are not done; "
             f"{root / 'logs'} tells why. Run the command again to try them again."
         )
 

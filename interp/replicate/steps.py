@@ -29,7 +29,7 @@ from interp.model.config import QUERY_BIAS
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.replicate.jobs import SHARDS, TRAINED, Job, grid_of, read_json, settings_of, write_json
 from interp.replicate.plan import Plan
-from interp.train.checkpoints import prune
+from interp.train.checkpoints import prune, sweep_run
 from interp.train.config import TrainConfig
 from interp.train.loop import Diverged, train
 from interp.train.records import CURVE, read_rows
@@ -75,7 +75,13 @@ def train_run(job: Job) -> None:
     result["validation_loss"] = None if diverged else measured[-1]
     result["best_validation_loss"] = min(measured, default=None)
     write_json(job.done, {"settings": settings_of(job), **result})
-    prune(job.folder, keep=0)  # states to go on from are of no more use
+    tidy(job.folder)
+
+
+def tidy(run: Path) -> None:
+    """Remove the states of a run that is trained, of no more use; who reads it does so again, as a kill may have come first."""
+    prune(run, keep=0)
+    sweep_run(run)
 
 
 def choose_rates(plan: Plan, job: Job) -> None:
@@ -86,6 +92,8 @@ def choose_rates(plan: Plan, job: Job) -> None:
     """
     chosen = {}
     for name in plan.optimizers:
+        for trial in grid_of(plan, name).values():
+            tidy(trial.folder)
         losses = {lr: final_loss(trial.folder) for lr, trial in grid_of(plan, name).items()}
         chosen[name] = {"lr": best_rate(name, losses) if losses else plan.learning_rates[name], "losses": losses}
     write_json(job.done, chosen)
@@ -112,6 +120,7 @@ def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
 
 def measure_run(plan: Plan, job: Job) -> None:
     """Measure the checkpoint of a run, the weights with the lowest held-out loss; of one that diverged, nothing."""
+    tidy(job.folder)
     trained = read_json(job.folder / TRAINED)
     found = {"diverged": True} if trained["diverged"] else measured(plan, job)
     write_json(job.done, found)

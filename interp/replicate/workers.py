@@ -91,7 +91,7 @@ class Workers:
         """Return the first job that can begin and that nobody has."""
         with self.lock:
             for job in left:
-                if job.name not in self.here and job.is_ready(self.root) and not self._elsewhere(job):
+                if job.name not in {*self.here, *self.failed} and job.is_ready(self.root) and not self._elsewhere(job):
                     self.here.add(job.name)
                     return job
         return None

@@ -21,7 +21,7 @@ from interp.replicate.jobs import (
 )
 from interp.replicate.plan import PLAN, Tuning, plan_of, scale, store_plan
 from interp.replicate.results import results_table
-from interp.replicate.steps import best_rate
+from interp.replicate.steps import best_rate, measure_run
 from interp.replicate.workers import Workers
 
 
@@ -102,6 +102,17 @@ def test_a_job_that_fails_is_told_and_ends_only_what_needs_it(small_plan, tmp_pa
     assert sorted(workers.failed) == ["train/adamw-bq-seed0", "train/adamw-bq-seed1"]
     told = " ".join(capsys.readouterr().err.split())
     assert "failed: train/adamw-bq-seed0 ended with status 1: the disk is full." in told
+
+
+def test_states_that_a_killed_job_left_beside_its_result_are_removed_by_who_reads_it(small_plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [job] = [job for job in jobs_of(small_plan()) if job.name == "measure/adamw-bq-seed0"]
+    write_json(job.folder / "trained.json", {"diverged": "The loss is nan."})
+    for name in ("step-00000002", ".step-00000001.pruned00"):
+        (job.folder / name).mkdir()
+        (job.folder / name / "state.pt").touch()
+    measure_run(small_plan(), job)
+    assert {path.name for path in job.folder.iterdir()} == {"trained.json", "measured.json"}
 
 
 def finished(plan, root):

@@ -84,4 +84,5 @@ def test_a_job_that_fails_is_told_by_its_last_words_and_at_the_end(stored, tmp_p
     told = " ".join(ended.stderr.split())
     assert ended.returncode == 1 and "Traceback" not in told
     assert "tune/adamw-symmetric-lr0.01-seed9 ended with status 1" in told and "use more text" in told
-    assert "1 jobs failed (tune/adamw-symmetric-lr0.01-seed9), and" in told and "report.md" in told
+    assert "2 of 8 jobs failed (tune/adamw-symmetric-lr0.01-seed9, " in told and "7 are not done" in told
+    assert (tmp_path / "failed" / "report.md").is_file()
