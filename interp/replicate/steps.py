@@ -79,7 +79,7 @@ def train_run(job: Job) -> None:
 
 
 def tidy(run: Path) -> None:
-    """Remove the states of a run that is trained, of no more use; who reads it does so again, as a kill may have come first."""
+    """Remove the states of a trained run, of no more use; who reads it does so again, as a kill may have come first."""
     prune(run, keep=0)
     sweep_run(run)
 
