@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
+from interp.files import parse_json
 
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token. It stands before every document, and is bos, eos, unk and pad at once."""
@@ -40,7 +41,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
 
 def _read(file: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))
+        return Tokenizer.from_str(json.dumps(parse_json(file.read_bytes())))
     except OSError as error:
         raise InterpError(f"Cannot read {file}: {error.strerror}.") from error
     except Exception as error:  # `tokenizers` raises bare Exception

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError
-from interp.files import writing
+from interp.files import parse_json, writing
 from interp.train.config import TrainConfig
 
 CURVE = "training.jsonl"
@@ -102,7 +102,7 @@ def read_rows(path: Path) -> list[Row]:
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
+            rows.append(parse_json(line))
         except ValueError:
             break
     return rows
