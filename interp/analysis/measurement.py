@@ -101,9 +101,10 @@ class LayerView:
     """
 
     def __init__(self, context: Context, batch: Batch, layer: int, q: HeadVectors, k: HeadVectors) -> None:
+        self.vector: Float[Tensor, "head_index d_head"] = context.shifts.vector[layer]
+        q, k = q.to(self.vector), k.to(self.vector)  # of a bfloat16 model, which is measured in float32
         self.layer, self.batch, self.k, self.means = layer, batch, k, context.means
         self.q = q + context.shifts.without_bias[layer]
-        self.vector: Float[Tensor, "head_index d_head"] = context.shifts.vector[layer]
 
     @cached_property
     def keys(self) -> Float[Tensor, "token head_index d_head"]:
@@ -214,7 +215,9 @@ class Found:
 
 def as_numpy(values: Any) -> np.ndarray:
     """Return a tensor, wherever it is, or anything array-like as an array."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    return (values.float() if values.dtype == torch.bfloat16 else values).detach().cpu().numpy()
 
 
 def per_head(layers: int, heads: int, name: str, rows: int) -> pd.DataFrame:

@@ -117,6 +117,8 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
         raise InterpError(f"{path_or_name} is not a checkpoint folder: it has no config.json.")
     if is_hub_id(path_or_name):
         return download(str(path_or_name))
+    if len(Path(path_or_name).parts) > 1:
+        raise InterpError(f"There is no checkpoint folder {path_or_name}; give a folder, a hub id or a bundled name.")
     names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
     hint = nearest(str(path_or_name), names)
     raise InterpError(
@@ -127,7 +129,8 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
 
 def is_hub_id(name: str | Path) -> bool:
     """Whether a name reads as "owner/name" and not as a place in a folder that is here."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) is not None and not Path(name).parent.is_dir()
+    known = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name)) is not None and not Path(name).parent.is_dir()
+    return known and Path(name).suffix not in (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json")
 
 
 def download(hub_id: str, files: Sequence[str] = FILES) -> Path:

@@ -34,12 +34,12 @@ def fitted(where: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape
         "unknown": sorted(n for n in tensors.keys() - shapes.keys() if not re.fullmatch(ignored, n)),
         "of another shape": [_fault(n, t, shapes[n]) for n, t in found.items() if not _fits(t, shapes[n])],
     }
-    if not any(faults.values()):
-        faults["not finite"] = [name for name, tensor in found.items() if not bool(tensor.isfinite().all())]
+    cast = {} if any(faults.values()) else {name: tensor.detach().to(torch.float32) for name, tensor in found.items()}
+    faults["not finite"] = [name for name, tensor in cast.items() if not bool(tensor.isfinite().all())]
     if any(faults.values()):
         told = "; ".join(f"{kind}: {few(names)}" for kind, names in faults.items() if names)
         raise InterpError(f"{where} does not fit: {told}.")
-    return {name: tensor.detach().to(torch.float32) for name, tensor in found.items()}
+    return cast
 
 
 def agree(where: str, claimed: Mapping[str, Any], found: Mapping[str, int]) -> None:
