@@ -68,6 +68,11 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the largest id + 1, which d_vocab must reach: with gaps between the ids it is more than their number."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """Return a tokenizer as the class TransformerLens uses, with its special tokens named."""
     return PreTrainedTokenizerFast(

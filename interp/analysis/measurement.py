@@ -101,10 +101,9 @@ class LayerView:
     """
 
     def __init__(self, context: Context, batch: Batch, layer: int, q: HeadVectors, k: HeadVectors) -> None:
-        self.vector: Float[Tensor, "head_index d_head"] = context.shifts.vector[layer]
-        q, k = q.to(self.vector), k.to(self.vector)  # of a bfloat16 model, which is measured in float32
         self.layer, self.batch, self.k, self.means = layer, batch, k, context.means
         self.q = q + context.shifts.without_bias[layer]
+        self.vector: Float[Tensor, "head_index d_head"] = context.shifts.vector[layer]
 
     @cached_property
     def keys(self) -> Float[Tensor, "token head_index d_head"]:

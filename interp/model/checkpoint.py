@@ -20,7 +20,7 @@ from interp.files import read_json, writing
 from interp.model.config import ModelConfig
 from interp.model.distributed import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer, parameter_shapes
-from interp.vocabulary import load_tokenizer
+from interp.vocabulary import load_tokenizer, vocabulary_size
 
 FORMAT = 1  # raised when an older reader could misread a newer folder
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -93,10 +93,9 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
     config = _read_config(folder)
     cfg, vocabulary = ModelConfig.from_dict(config["model"]), folder / "tokenizer.json"
     tokenizer = load_tokenizer(vocabulary) if vocabulary.is_file() else None
-    if tokenizer is not None and len(tokenizer) > cfg.d_vocab:
+    if tokenizer is not None and (size := vocabulary_size(tokenizer)) > cfg.d_vocab:
         raise InterpError(
-            f"The tokenizer in {folder} has {len(tokenizer)} tokens, the model only {cfg.d_vocab}; they do not belong "
-            "together."
+            f"The tokenizer in {folder} has {size} tokens, the model only {cfg.d_vocab}; they do not belong together."
         )
     weights = _read_weights(folder / "model.safetensors", cfg)  # before a model exists, which may be larger than memory
     model = HookedSymmetryBrokenTransformer(cfg, tokenizer)

@@ -1,12 +1,16 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interp.data.classes.built_in import build_schemes
+from interp.data.corpora.corpus import open_corpus
 from interp.errors import InterpError
 from interp.model.checkpoint import load_model, save_checkpoint
 from interp.model.config import BiasConfig
+from interp.vocabulary import load_tokenizer
 
 
 @pytest.fixture
@@ -136,6 +140,20 @@ def test_damage_is_named_in_one_sentence(unchecked, folder, name):
     with pytest.raises(InterpError, match=message) as error:
         load_model(folder)
     assert "\n" not in str(error.value)
+
+
+def test_the_largest_id_of_a_tokenizer_counts_not_the_number_of_its_tokens(make_model, folder, tmp_path):
+    parts = json.loads((folder / "tokenizer.json").read_text())
+    last = max(parts["model"]["vocab"], key=parts["model"]["vocab"].get)
+    parts["model"]["vocab"][last] += 5
+    (folder / "tokenizer.json").write_text(json.dumps(parts))
+    with pytest.raises(InterpError, match="has 305 tokens, the model only 300"):
+        load_model(folder)
+    fits = make_model(d_vocab=305)
+    fits.tokenizer = load_tokenizer(folder)
+    surface, frequency = build_schemes(("surface", "freq"), fits.tokenizer, open_corpus(["The fox"]))
+    for scheme in (surface, frequency):
+        assert len(scheme.assign(np.array([304]), None, None)) == 1
 
 
 def test_an_unknown_name_lists_what_there_is():

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError, few
-from interp.vocabulary import END_OF_TEXT, load_tokenizer, wrap
+from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size, wrap
 
 Shape = tuple[int, ...]
 
@@ -123,8 +123,8 @@ def _from_pair(vocabulary: Path, merges: Path) -> PreTrainedTokenizerFast:
 
 
 def _fitting(tokenizer: PreTrainedTokenizerFast, d_vocab: int, where: str) -> PreTrainedTokenizerFast:
-    if len(tokenizer) > d_vocab:
+    if (size := vocabulary_size(tokenizer)) > d_vocab:
         raise InterpError(
-            f"The tokenizer {where} has {len(tokenizer):,} tokens, the model only {d_vocab:,}; they do not belong together."
+            f"The tokenizer {where} has {size:,} tokens, the model only {d_vocab:,}; they do not belong together."
         )
     return tokenizer
