@@ -53,14 +53,15 @@ def convert(
     activation: Literal["gelu", "gelu_exact"] | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """Write a foreign model as a checkpoint, load that to verify it, and return what to tell the reader, line by line.
+    """Write a foreign model as a checkpoint, verify it, let it take its place, and return what to tell the reader, by line.
 
     Arguments are the options of the command.
 
     Raises:
         InterpError: the model cannot be read or converted, or the place is taken.
     """
-    from interp.model.checkpoint import save_checkpoint  # late, so that --help does not import torch
+    from interp.files import writing
+    from interp.model.checkpoint import refuse_others, save_checkpoint  # late, so that --help does not import torch
     from interp.model.foreign.fit import tokenizer_for
     from interp.model.foreign.formats import read_foreign
 
@@ -72,11 +73,12 @@ def convert(
     model.tokenizer, more = tokenizer_for(model.cfg.d_vocab, tokenizer, foreign.folder)
     lines = _summary(model, foreign.format)
     notes = [f"note: {note}" for note in (*foreign.notes, *more)]
-    save_checkpoint(
-        model, folder, _origin(source, foreign.format), _card(model, source, foreign.format, [*lines, *notes])
-    )
+    card = _card(model, source, foreign.format, [*lines, *notes])
+    refuse_others(folder)
+    with writing(folder) as beside:  # it takes its place when it has been verified
+        save_checkpoint(model, beside, _origin(source, foreign.format), card)
+        _verify(beside, model)
     _remove_leftovers(folder, model)
-    _verify(folder, model)
     return [*lines, *notes]
 
 

@@ -110,7 +110,7 @@ def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict
     """
     end = f"; {remedy}." if remedy else "."
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InterpError(f"{path} cannot be read as JSON ({error}){end}") from error
     if not isinstance(values, dict):
@@ -124,6 +124,18 @@ def _room_beside(path: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise InterpError(f"Cannot write {path}: {error.strerror}; choose a folder that can be written.") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or more than can be taken: nested too deeply, a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _replace(new: Path, path: Path) -> None:

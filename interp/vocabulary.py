@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
+from interp.files import parse_json
 
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token. It stands before every document, and is bos, eos, unk and pad at once."""
@@ -45,7 +46,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, file: Path) -> None:
 
 def _read(file: Path) -> Tokenizer:
     try:
-        return Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))
+        return Tokenizer.from_str(json.dumps(parse_json(file.read_bytes())))
     except OSError as error:
         raise InterpError(f"Cannot read {file}: {error.strerror}.") from error
     except Exception as error:  # `tokenizers` raises bare Exception
@@ -70,6 +71,11 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
     for setting in ("padding", "truncation"):
         parts.pop(setting, None)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the largest id + 1, which d_vocab must reach: with gaps between the ids it is more than their number."""
+    return max(tokenizer.get_vocab().values()) + 1
 
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.data.corpora.corpus import Document, Place
 from interp.data.workers import WorkerPool, in_order, serve
 from interp.errors import InterpError
-from interp.vocabulary import END_OF_TEXT, load_tokenizer, wrap
+from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size, wrap
 
 Placed = tuple[Place, Document]
 
@@ -76,7 +76,7 @@ def encode_documents(
 
 def token_dtype(tokenizer: PreTrainedTokenizerFast) -> type[np.uint16] | type[np.uint32]:
     """Return uint16 when every id of the vocabulary fits, uint32 otherwise."""
-    return np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    return np.uint16 if vocabulary_size(tokenizer) <= 2**16 else np.uint32
 
 
 def text_encoder(

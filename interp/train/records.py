@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError
-from interp.files import writing
+from interp.files import parse_json, writing
 from interp.train.config import TrainConfig
 
 CURVE = "training.jsonl"
@@ -111,8 +111,8 @@ def read_rows(path: Path) -> list[Row]:
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = parse_json(line)
+        except ValueError:
             break
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):
             break

@@ -18,7 +18,7 @@ from interp.errors import InterpError
 from interp.model.config import BiasConfig, ModelConfig, Profile, preset
 from interp.train.config import FREE, TrainConfig
 from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
-from interp.vocabulary import load_tokenizer, tokenizer_sha256
+from interp.vocabulary import load_tokenizer, tokenizer_sha256, vocabulary_size
 
 SMALL_PRESETS = ("mini", "tiny", "small")
 LARGEST = 1e6  # mean or deviation of a bias: far beyond what scores survive in float32
@@ -144,6 +144,6 @@ def _profile(flag: str, text: str) -> Profile:
 
 def _vocabulary(tokenizer: PreTrainedTokenizerFast | None, usual: int) -> int:
     """The preset's size where the tokenizer all but fills it, as GPT-2's 50,257 tokens do 50,304; else the tokenizer's."""
-    if tokenizer is None or 0 <= usual - len(tokenizer) < 64:
+    if tokenizer is None or 0 <= usual - vocabulary_size(tokenizer) < 64:
         return usual
-    return len(tokenizer)
+    return vocabulary_size(tokenizer)

@@ -72,7 +72,7 @@ def test_a_job_whose_lock_another_process_holds_is_left_alone(small_plan, tmp_pa
 def test_two_workers_of_one_command_take_different_jobs(small_plan, tmp_path):
     jobs = jobs_of(small_plan())
     for path in (jobs[0].done, RATES):
-        write_json(tmp_path / path, {})
+        write_json(tmp_path / path, {"made": True})
     workers = Workers(tmp_path, jobs, 2, 1)
     left = [job for job in jobs if not job.is_done(tmp_path)]
     assert [workers._take(left), workers._take(left), workers._take(left)] == [*left[:2], None]
@@ -188,3 +188,20 @@ def test_a_look_at_what_is_known_leaves_the_plan_of_those_at_work_alone(small_pl
     run(ReplicateConfig(output=tmp_path, report=True, seeds="7"))
     assert (tmp_path / PLAN).read_bytes() == before
     assert (tmp_path / "report.html").is_file() and set(pd.read_csv(tmp_path / "results.csv")["seed"]) == {7}
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[" * 100_000, "9" * 5000, "[]", "{}"])
+def test_a_damaged_result_does_not_count_as_done(small_plan, tmp_path, damaged):
+    job = jobs_of(small_plan())[-1]
+    write_json(tmp_path / job.done, {"diverged": True})
+    assert job.is_done(tmp_path)
+    (tmp_path / job.done).write_text(damaged)
+    assert not job.is_done(tmp_path)
+    assert set(results_table(small_plan(), tmp_path)["status"]) == {"waiting"}
+
+
+def test_a_foreign_result_is_named(small_plan, tmp_path):
+    job = jobs_of(small_plan())[-1]
+    write_json(tmp_path / job.done, {"loss": 3})
+    with pytest.raises(InterpError, match=r"measured\.json that is none of this package's .* remove it"):
+        results_table(small_plan(), tmp_path)

@@ -4,7 +4,6 @@ Every reader yields (name, text) pairs. Bytes that are not UTF-8 become U+FFFD h
 """
 
 import csv
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.errors import InterpError, nearest
+from interp.files import parse_json
 
 PIECE = 10_000
 """Characters of the documents that a long .txt is cut into, so that a book has documents to hold out and to resample."""
@@ -80,8 +80,8 @@ def _read_jsonl(path: Path, text_field: str) -> Texts:
                 continue
             where = f"{path}, line {number}"
             try:
-                record = json.loads(line.decode("utf-8-sig", errors="replace"))
-            except (json.JSONDecodeError, RecursionError) as error:
+                record = parse_json(line.decode("utf-8-sig", errors="replace"))
+            except ValueError as error:
                 raise InterpError(f"{where} is not JSON ({error}); expected one JSON object a line.") from error
             if not isinstance(record, dict):
                 raise InterpError(f"{where} holds a JSON {type(record).__name__}; expected one JSON object a line.")

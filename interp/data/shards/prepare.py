@@ -19,7 +19,7 @@ from interp.errors import InterpError
 from interp.files import writing
 from interp.options import console, say
 from interp.provenance import file_sha256
-from interp.vocabulary import load_tokenizer, save_tokenizer
+from interp.vocabulary import load_tokenizer, save_tokenizer, vocabulary_size
 
 
 def prepare(config: PrepareConfig) -> Path:
@@ -81,7 +81,7 @@ def _write_tokenizer(config: PrepareConfig, manifest: Manifest) -> None:
         tokenizer = _tokenizer(config)
         with writing(file) as path:
             save_tokenizer(tokenizer, path)
-        manifest.tokenizer_sha256, manifest.d_vocab = file_sha256(file), len(tokenizer)
+        manifest.tokenizer_sha256, manifest.d_vocab = file_sha256(file), vocabulary_size(tokenizer)
         manifest.write()
     elif not file.is_file() or file_sha256(file) != manifest.tokenizer_sha256:
         raise InterpError(f"{file} is missing or was changed; put it back, or start anew with --overwrite.")
