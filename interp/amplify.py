@@ -9,8 +9,6 @@ python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o repo
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,7 +17,7 @@ import typer
 
 from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, help_of
 from interp.errors import InterpError, few
-from interp.files import owning, read_json
+from interp.files import read_json
 from interp.options import argument, command_from, console, option, say_files
 
 if TYPE_CHECKING:
@@ -127,7 +125,7 @@ def run(config: AmplifyConfig) -> None:
     pages = []
     with processes(config.device) as world:
         for checkpoint in config.checkpoints:
-            with _owned(_folder(config, Path(checkpoint).name), world):
+            with world.owning(_folder(config, Path(checkpoint).name)):
                 page, files = report(config, checkpoint, world)
             if not world.first:
                 continue
@@ -208,21 +206,6 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     world.gathered("written")
     remove_partial(folder / "partial")
     return page, [page, *files]
-
-
-@contextmanager
-def _owned(folder: Path, world: World) -> Iterator[None]:
-    """Hold the report's folder; all processes are told whether the first one got it."""
-    with ExitStack() as held:
-        refused = None
-        if world.first:
-            try:
-                held.enter_context(owning(folder))
-            except InterpError as error:
-                refused = str(error)
-        if refused := world.gathered(refused)[0]:
-            raise InterpError(refused)
-        yield
 
 
 def _refuse_another(folder: Path, checkpoint: str, weights_sha256: str) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from interp.errors import InterpError
+from interp.files import check_writable
 from interp.options import argument, command_from, option, say
-from interp.provenance import file_sha256, now
 
 if TYPE_CHECKING:
     from interp.model.config import BiasConfig, Profile
@@ -53,39 +53,64 @@ def convert(
     activation: Literal["gelu", "gelu_exact"] | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """Write a foreign model as a checkpoint, load that to verify it, and return what to tell the reader, line by line.
+    """Write a foreign model as a checkpoint, verify it, let it take its place, and return what to tell the reader, by line.
 
     Arguments are the options of the command.
 
     Raises:
         InterpError: the model cannot be read or converted, or the place is taken.
     """
-    from interp.model.checkpoint import load_model, save_checkpoint  # late, so that --help does not import torch
+    from interp.files import writing
+    from interp.model.checkpoint import refuse_others, save_checkpoint  # late, so that --help does not import torch
     from interp.model.foreign.fit import tokenizer_for
     from interp.model.foreign.formats import read_foreign
 
     folder = Path(destination).expanduser()
-    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    if taken and not overwrite:
-        raise InterpError(f"{folder} exists; choose another place, or say --overwrite if it is an old checkpoint.")
+    _check_place(folder, overwrite)
     foreign = read_foreign(source, activation)
     model = foreign.model
     model.cfg.model_name = folder.resolve().name
     model.tokenizer, more = tokenizer_for(model.cfg.d_vocab, tokenizer, foreign.folder)
-    lines = [*_summary(model, foreign.format), *(f"note: {note}" for note in (*foreign.notes, *more))]
-    listed = "\n".join(f"- {line}" for line in lines)
-    card = f"# {model.cfg.model_name}\n\nConverted from `{Path(source).name}` ({foreign.format}).\n\n{listed}\n"
-    checksum = {"source_sha256": file_sha256(Path(source))} if Path(source).is_file() else {}
-    origin = {"converted_from": str(source), "format": foreign.format, **checksum, "date": now()}
-    save_checkpoint(model, folder, origin, card)
-    (folder / "training.jsonl").unlink(missing_ok=True)  # what only an older checkpoint had
+    lines = _summary(model, foreign.format)
+    notes = [f"note: {note}" for note in (*foreign.notes, *more)]
+    card = _card(model, source, foreign.format, [*lines, *notes])
+    refuse_others(folder)
+    with writing(folder) as beside:  # it takes its place when it has been verified
+        save_checkpoint(model, beside, _origin(source, foreign.format), card)
+        _verify(beside, model)
+    _remove_leftovers(folder, model)
+    return [*lines, *notes]
+
+
+def _check_place(folder: Path, overwrite: bool) -> None:
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if taken and not overwrite:
+        raise InterpError(f"{folder} exists; choose another place, or say --overwrite if it is an old checkpoint.")
+    check_writable(folder, folder=True)
+
+
+def _origin(source: str | Path, format_: str) -> dict[str, str]:
+    from interp.provenance import file_sha256, now
+
+    file = Path(source)
+    checksum = {"source_sha256": file_sha256(file)} if file.is_file() else {}
+    return {"converted_from": str(source), "format": format_, **checksum, "date": now()}
+
+
+def _remove_leftovers(folder: Path, model: HookedSymmetryBrokenTransformer) -> None:
+    """Remove what only the older checkpoint had: files of its training, and a tokenizer the new one does not have."""
+    (folder / "training.jsonl").unlink(missing_ok=True)
     if model.tokenizer is None:
         (folder / "tokenizer.json").unlink(missing_ok=True)
+
+
+def _verify(folder: Path, model: HookedSymmetryBrokenTransformer) -> None:
+    from interp.model.checkpoint import load_model
+
     loaded, expected = load_model(folder, "cpu"), model.state_dict()
     same = loaded.cfg == model.cfg and all(value.equal(expected[name]) for name, value in loaded.state_dict().items())
     if not same:
         raise InterpError(f"{folder} does not read back as it was written; the disk may be faulty: convert again.")
-    return lines
 
 
 def _summary(model: HookedSymmetryBrokenTransformer, format_: str) -> list[str]:
@@ -108,6 +133,11 @@ def _shown(profile: Profile) -> str:
     numbers = profile if isinstance(profile, (list, tuple)) else [profile]
     low, high = min(numbers), max(numbers)
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _card(model: HookedSymmetryBrokenTransformer, source: str | Path, format_: str, lines: list[str]) -> str:
+    listed = "\n".join(f"- {line}" for line in lines)
+    return f"# {model.cfg.model_name}\n\nConverted from `{Path(source).name}` ({format_}).\n\n{listed}\n"
 
 
 HELP = """Make a checkpoint from a model of the authors' release, Hugging Face's GPT-2 family, nanoGPT or TransformerLens.

@@ -27,11 +27,7 @@ def writing(path: str | Path) -> Iterator[Path]:
         InterpError: the place cannot be written (read-only, disk full, a file where a folder must be).
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InterpError(f"Cannot write {path}: {error.strerror}; choose a folder that can be written.") from error
+    beside = _room_beside(path)
     try:
         yield beside / path.name
         _replace(beside / path.name, path)
@@ -39,6 +35,19 @@ def writing(path: str | Path) -> Iterator[Path]:
         raise InterpError(f"Cannot write {path}: {error.strerror}; nothing was left half-written.") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_writable(path: str | Path, folder: bool = False) -> None:
+    """See that a file or a folder can be written, before the work that it is for.
+
+    Raises:
+        InterpError: it cannot (read-only, disk full, a file where a folder must be or the other way round).
+    """
+    path = Path(path)
+    if path.is_file() if folder else path.is_dir():
+        expected = "a folder" if folder else "a file"
+        raise InterpError(f"Cannot write {path}: it is not {expected}; give the name of {expected}.")
+    _room_beside(path).rmdir()
 
 
 def sweep(path: Path) -> None:
@@ -100,7 +109,7 @@ def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict
     """
     end = f"; {remedy}." if remedy else "."
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InterpError(f"{path} cannot be read as JSON ({error}){end}") from error
     if not isinstance(values, dict):
@@ -108,9 +117,32 @@ def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict
     return values
 
 
+def _room_beside(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InterpError(f"Cannot write {path}: {error.strerror}; choose a folder that can be written.") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or more than can be taken: nested too deeply, a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def _replace(new: Path, path: Path) -> None:
     files = [new] if new.is_file() else sorted(file for file in new.rglob("*") if file.is_file())
+    usual = new.parent / ".mode"
+    usual.touch()
     for file in files:
+        file.chmod(usual.stat().st_mode)  # as the umask says: safetensors makes files that only their owner can read
         _sync(file)
     if new.is_dir() and path.is_dir():
         for file in files:

@@ -1,5 +1,7 @@
 """What a tokenizer is to models and data alike: a `tokenizer.json`, and the one token that borders documents."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
@@ -9,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
+from interp.files import parse_json
 
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token. It stands before every document, and is bos, eos, unk and pad at once."""
@@ -30,15 +33,24 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         file = _download(str(path))
     if not file.is_file():
         raise InterpError(f"There is no tokenizer at {file}; expected a tokenizer.json as `tokenizers` writes it.")
+    tokenizer = _read(file)
+    if tokenizer.token_to_id(END_OF_TEXT) is None:
+        raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
+    return wrap(tokenizer)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, file: Path) -> None:
+    """Write a tokenizer.json, by Python: on a full disk `tokenizers` raises a bare Exception, Python an OSError."""
+    file.write_text(tokenizer.backend_tokenizer.to_str(pretty=True), encoding="utf-8")
+
+
+def _read(file: Path) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(json.loads(file.read_text(encoding="utf-8"))))
+        return Tokenizer.from_str(json.dumps(parse_json(file.read_bytes())))
     except OSError as error:
         raise InterpError(f"Cannot read {file}: {error.strerror}.") from error
     except Exception as error:  # `tokenizers` raises bare Exception
         raise InterpError(f"{file} is not a tokenizer.json ({error}); write it again with `tokenizers`.") from error
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
-    return wrap(tokenizer)
 
 
 def _download(name: str) -> Path:
@@ -59,6 +71,11 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
     for setting in ("padding", "truncation"):
         parts.pop(setting, None)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the largest id + 1, which d_vocab must reach: with gaps between the ids it is more than their number."""
+    return max(tokenizer.get_vocab().values()) + 1
 
 
 def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

@@ -112,6 +112,14 @@ def test_what_is_no_checkpoint_is_never_replaced(release, tmp_path):
     assert [file.name for file in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_model_is_read(release, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr("interp.model.foreign.formats.read_foreign", lambda *_: pytest.fail("it was read"))
+    for place in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(InterpError, match=r"Cannot write .*file"):
+            convert(release, place, overwrite=True)
+
+
 def test_a_checkpoint_that_does_not_read_back_is_reported(release, tmp_path, monkeypatch):
     def faulty(folder, device):
         model = load_model(folder, device)
@@ -243,3 +251,12 @@ def test_a_result_says_along_which_query_bias_it_was_read(make_model, changes, d
     assert all(found.endswith(note) for found in notes)
     if note and "0 by definition" in note:
         np.testing.assert_allclose(result.heads["log2_amplification"], 0, atol=1e-6)
+
+
+def test_a_checkpoint_that_does_not_read_back_leaves_the_old_one(release, tmp_path, monkeypatch):
+    convert(release, tmp_path / "mine")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
+    monkeypatch.setattr("interp.convert._verify", lambda *_: (_ for _ in ()).throw(InterpError("faulty")))
+    with pytest.raises(InterpError, match="faulty"):
+        convert(release, tmp_path / "mine", overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()} == before

@@ -1,10 +1,15 @@
+import os
+import resource
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from interp.errors import InterpError, nearest
-from interp.files import sweep, writing
+from interp.files import check_writable, sweep, writing
+from tests import commands
 
 
 def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
@@ -20,6 +25,20 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
     assert list(place.parent.iterdir()) == [place]
 
 
+def test_files_are_as_the_umask_says_also_those_that_their_library_makes_private(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with writing(tmp_path / "folder") as path:
+            (path / "deep").mkdir(parents=True)
+            save_file({"a": torch.zeros(1)}, path / "deep" / "model.safetensors")
+        with writing(tmp_path / "table.csv") as path:
+            path.touch(0o600)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == {"model.safetensors": 0o644, "table.csv": 0o644}
+
+
 def test_the_files_of_a_folder_replace_those_of_the_same_name_and_leave_others(tmp_path):
     place = tmp_path / "folder"
     for number, names in enumerate((("a", "b", "deep/d"), ("b", "c", "deep/e"))):
@@ -30,6 +49,50 @@ def test_the_files_of_a_folder_replace_those_of_the_same_name_and_leave_others(t
     written = {str(p.relative_to(place)): p.read_text() for p in place.rglob("*") if p.is_file()}
     assert written == {"a": "a0", "b": "b1", "c": "c1", "deep/d": "deep/d0", "deep/e": "deep/e1"}
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_whether_a_place_can_be_written_is_known_before_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("x")
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path, folder=True)
+    check_writable(tmp_path / "new" / "page.html")
+    for place, folder, told in (
+        (tmp_path, False, "it is not a file"), (tmp_path / "file", True, "it is not a folder"),
+        (tmp_path / "file" / "page.html", False, "choose a folder that can be written"),
+    ):  # fmt: skip
+        with pytest.raises(InterpError, match=f"Cannot write .*{told}"):
+            check_writable(place, folder)
+    assert {path.name for path in tmp_path.rglob("*")} == {"file", "new"}
+
+
+FULL = {
+    "a tokenizer": (
+        "from interp.vocabulary import load_tokenizer, save_tokenizer\n"
+        "tokenizer = load_tokenizer('checkpoints/tiny-bq')\n"
+        "with writing(place) as path: save_tokenizer(tokenizer, path)"
+    ),
+    "partial sums": (
+        "import torch; from interp.analysis.resume import ResumeFile; from interp.data.contexts import Block\n"
+        "class Sums: state = lambda self: {'a': torch.zeros(10**6)}\n"
+        "ResumeFile(place, {}, every_seconds=0).save(Block(), Sums())"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_a_full_disk_is_told_in_one_sentence_by_whatever_library_writes(tmp_path, what):
+    code = f"""
+import sys; from interp.errors import InterpError; from interp.files import writing
+place = sys.argv[1]
+try:
+    exec({FULL[what]!r})
+except InterpError as error:
+    sys.exit(str(error))
+"""
+    place = tmp_path / "place"
+    ended = commands.run([sys.executable, "-c", code, str(place)], limits={resource.RLIMIT_FSIZE: (10_000, 10_000)})
+    assert ended.returncode == 1 and ended.stderr.startswith(f"Cannot write {place}"), ended.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_what_a_killed_writer_left_is_swept_away(tmp_path):

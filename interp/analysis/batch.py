@@ -101,6 +101,7 @@ def visit_queries_and_keys(
     """Run the model up to the keys of the last layer and call ``visit(layer, q, k)`` in every layer.
 
     q and k have shape [batch, pos, head_index, d_head]; q is without the unlearned bias, both are after RoPE's rotation.
+    Those of a bfloat16 model come in float32, in which they are measured.
     """
     part = "hook_rot_" if model.cfg.positional == "rope" else "hook_"
     queries: list[HeadVectors] = []
@@ -109,7 +110,8 @@ def visit_queries_and_keys(
         queries.append(q)
 
     def meet(k: HeadVectors, hook: HookPoint) -> None:
-        visit(hook.layer(), queries.pop(), k)
+        exact = torch.promote_types(k.dtype, torch.float32)
+        visit(hook.layer(), queries.pop().to(exact), k.to(exact))
         if hook.layer() == model.cfg.n_layers - 1:
             raise _SeenAll
 

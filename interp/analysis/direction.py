@@ -49,6 +49,7 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
             position.
     """
     bias_q = model.biases_in_force()[0].detach()
+    bias_q = bias_q.to(torch.promote_types(bias_q.dtype, torch.float32))  # what is measured is so in float32 at least
     if isinstance(direction, HookedSymmetryBrokenTransformer):
         direction = direction.mean_biases()[0].detach()
     if isinstance(direction, Tensor):
@@ -64,7 +65,7 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
         raise InterpError(f"There is no direction {direction!r}; choose 'bias', 'effective' or pass a tensor.")
     if model.cfg.positional == "rope":
         raise InterpError("With RoPE the learned query bias turns with the position; use --direction bias.")
-    return QueryShifts(bias_q, -model.b_Q.detach())
+    return QueryShifts(bias_q, -model.b_Q.detach().to(bias_q))
 
 
 def direction_name(direction: Direction) -> str:

@@ -217,7 +217,9 @@ class Found:
 
 def as_numpy(values: Any) -> np.ndarray:
     """Return a tensor, wherever it is, or anything array-like as an array."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    return (values.float() if values.dtype == torch.bfloat16 else values).detach().cpu().numpy()
 
 
 def per_head(layers: int, heads: int, name: str, rows: int) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from interp.analysis.accumulators import Sums
 from interp.analysis.direction import Direction, query_shifts
 from interp.data.contexts import Block, Done
 from interp.errors import InterpError
-from interp.files import sweep, writing
+from interp.files import parse_json, sweep, writing
 from interp.model.bias import BiasSource
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -60,7 +60,12 @@ class ResumeFile:
         tensors = {name: tensor.contiguous() for name, tensor in sums.state().items()}
         words = {"settings": self.settings, "block": block.number, "digest": block.digest, "sha256": _sha256(tensors)}
         with writing(self.path) as path:
-            save_file(tensors, path, metadata={"interp": json.dumps(words)})
+            try:
+                save_file(tensors, path, metadata={"interp": json.dumps(words)})
+            except SafetensorError as error:  # its word for a full disk
+                raise InterpError(
+                    f"Cannot write {self.path} ({error}); make room and give the command again."
+                ) from error
         self.saved_at = time.monotonic()
         self.every_seconds = max(self.every_seconds, (self.saved_at - started) / SHARE)
 
@@ -79,8 +84,13 @@ class ResumeFile:
 
     def _read_done(self) -> Done:
         with self._opened() as file:
-            words = json.loads((file.metadata() or {}).get("interp", "{}"))
-        if not {"settings", "block", "digest", "sha256"} <= words.keys():
+            text = (file.metadata() or {}).get("interp", "{}")
+        try:
+            words = parse_json(text)
+            found = {name: type(words[name]) for name in ("settings", "block", "digest", "sha256")}
+        except (ValueError, TypeError, KeyError):
+            found = {}
+        if list(found.values()) != [dict, int, str, str]:
             raise InterpError(f"{self.path} is not of this version's amplify; remove it to start over.")
         theirs, self.sha256 = words["settings"], words["sha256"]
         names = sorted(self.settings.keys() | theirs.keys())

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from interp.errors import InterpError
-from interp.files import writing
+from interp.files import read_json, writing
 
 
 def save_tables(
@@ -59,7 +59,7 @@ def load_tables(
     try:
         known = [*needed, *sorted({path.stem for path in folder.glob("*.parquet")} - {*needed} if others else ())]
         tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in known}
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run = read_json(folder / "run.json")
     except (OSError, ValueError) as error:
         raise InterpError(f"{folder} cannot be read: {error}; run the analysis again.") from error
     return tables, run

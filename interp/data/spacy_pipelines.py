@@ -17,6 +17,7 @@ import numpy as np
 
 from interp.data.classes.scheme import ATTRIBUTES, Find, SpanMatcher, SpanPatterns, Words, join
 from interp.errors import InterpError, nearest
+from interp.files import read_json
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -64,8 +65,8 @@ def pipeline_meta(name: str) -> dict[str, Any]:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     folder = Path(spec.origin).parent if spec and spec.origin else Path(name)
     try:
-        return json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / "meta.json")
+    except InterpError:
         installed = sorted(point.name for point in metadata.entry_points(group="spacy_models"))
         raise InterpError(
             f"There is no spaCy pipeline {name!r}; installed: {', '.join(installed) or 'none'}"

@@ -79,7 +79,9 @@ def text_encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], En
     They are the tokens of `encode_documents`. Offsets are left out, which nearly halves the time.
     """
     plain = _without_special_tokens(tokenizer)
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32  # uint16 when every id of the vocabulary fits
+    dtype = (
+        np.uint16 if vocabulary_size(tokenizer) <= 2**16 else np.uint32
+    )  # uint16 when every id of the vocabulary fits
 
     def encode(texts: list[str]) -> Encodings:
         encodings = plain.encode_batch_fast(texts, add_special_tokens=False)

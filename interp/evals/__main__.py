@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from interp.errors import InterpError
-from interp.files import writing
+from interp.files import owning, writing
 from interp.options import argument, check_at_least_one, command_from, console, escaped, option, say_files
 
 if TYPE_CHECKING:
@@ -68,11 +68,12 @@ def run(config: EvaluateConfig) -> None:
 
     from interp.report.evaluation import evaluation_page, screen_tables  # late, so that --help does not import pandas
 
-    tables, runs = evaluate_checkpoints(config)
-    for table in screen_tables(tables):
-        Console().print(table)
-    files = _save(config.output, tables, runs)
-    page = evaluation_page(tables, runs, config.output / "evals.html")
+    with owning(config.output):
+        tables, runs = evaluate_checkpoints(config)
+        for table in screen_tables(tables):
+            Console().print(table)
+        files = _save(config.output, tables, runs)
+        page = evaluation_page(tables, runs, config.output / "evals.html")
     say_files([*files, page])
     typer.echo(page.resolve().as_uri())
     if config.open:

@@ -22,6 +22,7 @@ from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError
 from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import vocabulary_size
 
 PIECE = 1 << 20  # tokens of shards read at a time
 
@@ -95,7 +96,7 @@ def open_held_out(
         InterpError: no such corpus, or nothing in the split.
     """
     if isinstance(corpus, str | Path) and is_shards(corpus):
-        shards = open_shards(corpus, "train" if split == "train" else "validation", len(tokenizer))
+        shards = open_shards(corpus, "train" if split == "train" else "validation", vocabulary_size(tokenizer))
         return open_corpus(Corpus(str(corpus), lambda row: islice(_decoded(tokenizer, shards), row, None)))
     return open_for_measuring(corpus, split)
 

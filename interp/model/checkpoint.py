@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.errors import InterpError, few, nearest
 from interp.files import read_json, writing
 from interp.model.config import ModelConfig
 from interp.model.distributed import choose_device
-from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import load_tokenizer
+from interp.model.transformer import HookedSymmetryBrokenTransformer, parameter_shapes
+from interp.vocabulary import load_tokenizer, save_tokenizer, vocabulary_size
 
 FORMAT = 1  # raised when an older reader could misread a newer folder
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -49,9 +49,7 @@ def save_checkpoint(
         InterpError: the place cannot be written, or holds something that is not a checkpoint.
     """
     folder = Path(folder)
-    ours = any((folder / name).is_file() for name in ("config.json", "training.jsonl"))
-    if folder.exists() and not ours and (folder.is_file() or any(folder.iterdir())):
-        raise InterpError(f"{folder} exists and is not a checkpoint folder; it is left alone: choose another place.")
+    refuse_others(folder)
     with writing(folder) as beside:
         beside.mkdir()
         config = {"format": FORMAT, "model": model.cfg.to_dict(), "training": dict(training or {})}
@@ -65,9 +63,20 @@ def save_checkpoint(
         except SafetensorError as error:  # its word for a full disk
             raise InterpError(f"Cannot write {folder} ({error}); make room, or choose another place.") from error
         if model.tokenizer is not None:
-            model.tokenizer.backend_tokenizer.save(str(beside / "tokenizer.json"))
+            save_tokenizer(model.tokenizer, beside / "tokenizer.json")
         (beside / "README.md").write_text(card, encoding="utf-8")
     return folder
+
+
+def refuse_others(folder: Path) -> None:
+    """Refuse a place that holds something else than a checkpoint.
+
+    Raises:
+        InterpError: it does.
+    """
+    ours = any((folder / name).is_file() for name in ("config.json", "training.jsonl"))
+    if folder.exists() and not ours and (folder.is_file() or any(folder.iterdir())):
+        raise InterpError(f"{folder} exists and is not a checkpoint folder; it is left alone: choose another place.")
 
 
 def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetryBrokenTransformer:
@@ -84,13 +93,13 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
     config = _read_config(folder)
     cfg, vocabulary = ModelConfig.from_dict(config["model"]), folder / "tokenizer.json"
     tokenizer = load_tokenizer(vocabulary) if vocabulary.is_file() else None
-    if tokenizer is not None and len(tokenizer) > cfg.d_vocab:
+    if tokenizer is not None and (size := vocabulary_size(tokenizer)) > cfg.d_vocab:
         raise InterpError(
-            f"The tokenizer in {folder} has {len(tokenizer)} tokens, the model only {cfg.d_vocab}; they do not belong "
-            "together."
+            f"The tokenizer in {folder} has {size} tokens, the model only {cfg.d_vocab}; they do not belong together."
         )
+    weights = _read_weights(folder / "model.safetensors", cfg)  # before a model exists, which may be larger than memory
     model = HookedSymmetryBrokenTransformer(cfg, tokenizer)
-    model.load_state_dict(_read_weights(folder / "model.safetensors", model.state_dict()))
+    model.load_state_dict(weights)
     return model.to(target).eval()
 
 
@@ -107,6 +116,8 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
         raise InterpError(f"{path_or_name} is not a checkpoint folder: it has no config.json.")
     if is_hub_id(path_or_name):
         return download(str(path_or_name))
+    if len(Path(path_or_name).parts) > 1:
+        raise InterpError(f"There is no checkpoint folder {path_or_name}; give a folder, a hub id or a bundled name.")
     names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
     hint = nearest(str(path_or_name), names)
     raise InterpError(
@@ -117,7 +128,8 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
 
 def is_hub_id(name: str | Path) -> bool:
     """Whether a name reads as "owner/name" and not as a place in a folder that is here."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) is not None and not Path(name).parent.is_dir()
+    known = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name)) is not None and not Path(name).parent.is_dir()
+    return known and Path(name).suffix not in (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json")
 
 
 def download(hub_id: str, files: Sequence[str] = FILES) -> Path:
@@ -153,26 +165,48 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path, "a checkpoint's config")
     if not isinstance(config.get("model"), dict):
         raise InterpError(f"{path} has no mapping under the key 'model'; it is not a checkpoint's config.")
-    if config.get("format", 0) > FORMAT:
+    format_, training = config.get("format", 0), config.get("training", {})
+    if not isinstance(format_, int) or not isinstance(training, dict):
         raise InterpError(
-            f"{folder} has format {config['format']}; this version reads up to {FORMAT}: install a newer version of interp."
+            f"{path} has a format or a training of another kind than a checkpoint's config; copy it again."
+        )
+    if format_ > FORMAT:
+        raise InterpError(
+            f"{folder} has format {format_}; this version reads up to {FORMAT}: install a newer version of interp."
         )
     return config
 
 
-def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _read_weights(path: Path, cfg: ModelConfig) -> dict[str, Tensor]:
+    """Return the weights in float32. Names and shapes are compared before any of them is read."""
     if not path.is_file():
         raise InterpError(f"{path} is missing; copy the whole checkpoint folder.")
     try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
+        with safe_open(path, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+            _check_shapes(path, found, cfg)
+            weights = {name: file.get_tensor(name) for name in found}
+    except InterpError:
+        raise
+    except Exception as error:  # SafetensorError, OSError, and what a type of numbers unknown to torch leads to
         raise InterpError(f"{path} is damaged ({error}); copy it again.") from error
-    missing, unknown = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if missing or unknown:
-        raise InterpError(f"{path} does not fit its config: missing {few(missing)}, unknown {few(unknown)}.")
     for name, value in weights.items():
-        if value.shape != expected[name].shape:
-            raise InterpError(f"{name} in {path} has shape {list(value.shape)}, expected {list(expected[name].shape)}.")
-        if not bool(value.isfinite().all()):
+        if not value.is_floating_point():
+            raise InterpError(f"{name} in {path} has {value.dtype} numbers; floating-point numbers are expected.")
+        weights[name] = value.to(torch.float32)
+        if not bool(weights[name].isfinite().all()):
             raise InterpError(f"{name} in {path} has values that are not finite; the training run diverged.")
     return weights
+
+
+def _check_shapes(path: Path, found: Mapping[str, tuple[int, ...]], cfg: ModelConfig) -> None:
+    n_layers = len({name.split(".")[1] for name in found if name.startswith("blocks.")})
+    if n_layers != cfg.n_layers:
+        raise InterpError(f"{path} does not fit its config: it has {n_layers} layers, expected {cfg.n_layers}.")
+    expected = parameter_shapes(cfg)
+    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing or unknown:
+        raise InterpError(f"{path} does not fit its config: missing {few(missing)}, unknown {few(unknown)}.")
+    for name, shape in found.items():
+        if shape != expected[name]:
+            raise InterpError(f"{name} in {path} has shape {list(shape)}, expected {list(expected[name])}.")

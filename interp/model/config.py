@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +16,19 @@ BiasMode = Literal["none", "batch", "fixed", "learned"]
 Activation = Literal["gelu", "gelu_exact", "prelu"]
 Positional = Literal["learned", "rope"]
 Profile = float | list[float] | tuple[float, float]  # a number, d_head numbers, or the (start, end) of a linspace
+
+LARGEST_SIZE, LARGEST_BIAS, MOST_PARAMETERS = 2**30, 1e6, 10**12
+RANGES = {  # lowest, highest, whether it is a whole number
+    "n_layers": (1, 10_000, True),
+    **dict.fromkeys(("d_model", "n_heads", "n_ctx", "d_vocab"), (1, LARGEST_SIZE, True)),
+    "d_mlp": (0, LARGEST_SIZE, True),
+    "rotary_dim": (0, LARGEST_SIZE, True),
+    "rotary_base": (1e-6, 1e12, False),
+    "eps": (0, 1, False),
+    "dropout": (0, 1, False),
+    "init_range": (0, 1e6, False),
+    "seed": (0, 2**64 - 1, True),
+}
 
 # n_layers, n_heads, d_model, n_ctx, d_vocab
 SIZES: dict[str, tuple[int, int, int, int, int]] = {
@@ -36,7 +50,8 @@ class BiasConfig:
     ``linspace(start, end, d_head)``.
 
     Raises:
-        InterpError: an unknown mode, a negative std, or a mean or std that is not zero beside mode "none".
+        InterpError: an unknown mode, a negative std, a mean or std that is no number of a size to compute with, or that is
+            not zero beside mode "none".
     """
 
     mean: Profile = 0.0
@@ -46,6 +61,16 @@ class BiasConfig:
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, get_args(BiasMode))
+        _check_kind("shared_across_heads", self.shared_across_heads, bool)
+        for name, profile in (("mean", self.mean), ("std", self.std)):
+            if isinstance(profile, (list, tuple)) and (
+                not profile or (isinstance(profile, tuple) and len(profile) != 2)
+            ):
+                raise InterpError(
+                    f"The {name} of a bias is {_shown(profile)}; (start, end) or d_head numbers are expected."
+                )
+            for value in _numbers(profile):
+                _check_number(f"The {name} of a bias", value, -LARGEST_BIAS, LARGEST_BIAS)
         if any(value < 0 for value in _numbers(self.std)):
             raise InterpError(f"A bias cannot have the negative std {self.std}; give numbers of at least 0.")
         if self.mode == "none" and any(_numbers(self.mean) + _numbers(self.std)):
@@ -66,8 +91,8 @@ class ModelConfig:
     """Sizes and choices of a `HookedSymmetryBrokenTransformer`; names are TransformerLens'.
 
     Raises:
-        InterpError: a size that is not positive, heads that do not divide d_model, an unknown choice, a bias profile
-            that does not have d_head numbers.
+        InterpError: a value of another type than its field's or out of its range, heads that do not divide d_model, an
+            unknown choice, a bias profile that does not have d_head numbers, more parameters than any machine holds.
     """
 
     n_layers: int
@@ -89,10 +114,16 @@ class ModelConfig:
     model_name: str = "symmetry-broken"
 
     def __post_init__(self) -> None:
+        for name, (low, high, whole) in RANGES.items():
+            _check_number(name, getattr(self, name), low, high, whole)
+        for name, kind in (("q", BiasConfig), ("v", BiasConfig), ("model_name", str)):
+            _check_kind(name, getattr(self, name), kind)
         self.d_mlp = self.d_mlp or 4 * self.d_model
-        for name in ("n_layers", "d_model", "n_heads", "n_ctx", "d_vocab", "d_mlp"):
-            if getattr(self, name) < 1:
-                raise InterpError(f"{name} is {getattr(self, name)}; a model needs at least 1.")
+        if self.n_parameters > MOST_PARAMETERS:
+            raise InterpError(
+                f"A model of n_layers {self.n_layers}, d_model {self.d_model}, d_mlp {self.d_mlp}, n_ctx {self.n_ctx} and "
+                f"d_vocab {self.d_vocab} has {self.n_parameters:.1e} parameters; at most {MOST_PARAMETERS:.0e} are possible."
+            )
         if self.d_model % self.n_heads:
             raise InterpError(f"{self.n_heads} heads do not divide d_model {self.d_model}; choose n_heads that does.")
         _check_choice("activation", self.activation, get_args(Activation))
@@ -103,9 +134,15 @@ class ModelConfig:
                 limit = f"it must be even and between 2 and d_head {self.d_head}"
                 raise InterpError(f"rotary_dim is {self.rotary_dim}; {limit}.")
         for name, part in product(("q", "v"), ("mean", "std")):
-            found = len(getattr(self, name).profile(part, self.d_head))
-            if found != self.d_head:
-                raise InterpError(f"The {part} of the {name} bias has {found} numbers; d_head is {self.d_head}.")
+            profile = getattr(getattr(self, name), part)
+            if isinstance(profile, list) and len(profile) != self.d_head:
+                raise InterpError(f"The {part} of the {name} bias has {len(profile)} numbers; d_head is {self.d_head}.")
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights in the matrices; vectors are left out."""
+        blocks = self.n_layers * (4 * self.d_model + 2 * self.d_mlp)
+        return self.d_model * (self.d_vocab + self.n_ctx * (self.positional == "learned") + blocks)
 
     @property
     def d_head(self) -> int:
@@ -163,14 +200,37 @@ def _numbers(value: Profile) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
+def _check_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
+    number: Any = value if isinstance(value, Integral if whole else Real) and not isinstance(value, bool) else math.nan
+    if not low <= number <= high:
+        kind = "a whole number" if whole else "a number"
+        raise InterpError(f"{name} is {_shown(value)}; {kind} from {_limit(low)} to {_limit(high)} is expected.")
+
+
+def _check_kind(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise InterpError(f"{name} is {_shown(value)}; a {kind.__name__} is expected.")
+
+
+def _limit(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) and abs(number) < 2**63 else f"{number:g}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise InterpError(f"{name} is {value!r}; choose one of {', '.join(allowed)}{nearest(str(value), allowed)}")
+        raise InterpError(
+            f"{name} is {_shown(value)}; choose one of {', '.join(allowed)}{nearest(str(value), allowed)}"
+        )
 
 
 def _bias_from(name: str, values: Any) -> BiasConfig:
     if not isinstance(values, dict):
-        raise InterpError(f"The {name} bias is {values!r}; a mapping with mean, std and mode is expected.")
+        raise InterpError(f"The {name} bias is {_shown(values)}; a mapping with mean, std and mode is expected.")
     # JSON has no tuples: a pair of numbers is a linspace unless it is as long as d_head, where both mean the same
     pairs = {key: tuple(value) for key, value in values.items() if isinstance(value, list) and len(value) == 2}
     return _build(BiasConfig, {**values, **pairs})

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from interp.errors import InterpError
+from interp.files import owning
 
 
 def choose_device(name: str) -> torch.device:
@@ -77,6 +79,24 @@ class World:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    @contextmanager
+    def owning(self, folder: Path) -> Iterator[None]:
+        """Hold a folder that only these processes may write to; the first one does, and all are told if it cannot.
+
+        Raises:
+            InterpError: as `interp.files.owning` does.
+        """
+        with ExitStack() as held:
+            refused = None
+            if self.first:
+                try:
+                    held.enter_context(owning(folder))
+                except InterpError as error:
+                    refused = str(error)
+            if refused := self.gathered(refused)[0]:
+                raise InterpError(refused)
+            yield
 
 
 @contextmanager

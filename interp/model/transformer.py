@@ -208,3 +208,10 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         super()._apply(fn, recurse)
         self.cfg.device, self.cfg.dtype = self.embed.weight.device, self.embed.weight.dtype
         return self
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every entry of a model's `state_dict`, without the memory of one."""
+    with torch.device("meta"):
+        state = HookedSymmetryBrokenTransformer(config).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items()}

@@ -9,6 +9,7 @@ python -m interp.replicate --scale paper --max-steps 2 --seeds 42 -o runs/check
 
 import typer
 
+from interp.errors import InterpError, few
 from interp.options import command_from, say
 from interp.replicate.config import ReplicateConfig
 from interp.replicate.jobs import Job, jobs_of, refuse_other_results
@@ -20,7 +21,7 @@ def run(config: ReplicateConfig) -> None:
     """Do all jobs of the plan that are left, and write what came out.
 
     Raises:
-        InterpError: bad input, or a job failed.
+        InterpError: bad input, or jobs failed; those that need none of them are done, and their results are written.
         Interrupted: a signal came.
     """
     plan, root = plan_of(config), config.output
@@ -29,14 +30,20 @@ def run(config: ReplicateConfig) -> None:
     if not config.report:  # others may be at work on the plan that is there
         store_plan(plan, root / PLAN)
     say(f"{len(jobs)} jobs, {_done(jobs, config)} of them done; {config.workers} at a time")
+    workers = Workers(root, jobs, config.workers, config.threads)
     if not config.report:
         with interruptible(root):
-            workers = Workers(root, jobs, config.workers, config.threads)
             workers.run(lambda job: say(f"[{_done(jobs, config)}/{len(jobs)}] {job.name}"))
     from interp.replicate.page import write_results  # late, so that --help is quick
 
     for file in write_results(plan, root):
         say(str(file))
+    if workers.failed:
+        left = len(jobs) - _done(jobs, config)
+        raise InterpError(
+            f"{len(workers.failed)} of {len(jobs)} jobs failed ({few(workers.failed)}), and {left} are not done; "
+            f"{root / 'logs'} tells why. Run the command again to try them again."
+        )
 
 
 def _done(jobs: list[Job], config: ReplicateConfig) -> int:

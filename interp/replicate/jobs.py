@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import interp.files as files
 from interp.errors import InterpError
 from interp.files import writing
 from interp.replicate.config import Kind
@@ -40,8 +41,12 @@ class Job:
         return f"{self.kind}/{self.folder.name}"
 
     def is_done(self, root: Path) -> bool:
-        """Return whether its result lies in the replication's folder `root`."""
-        return (root / self.done).is_file()
+        """Return whether its result lies in the replication's folder `root`, and can be read."""
+        return bool(read_json(root / self.done))
+
+    def is_ready(self, root: Path) -> bool:
+        """Return whether all that it needs is there."""
+        return all(read_json(root / path) for path in self.needs)
 
 
 def jobs_of(plan: Plan, until: Kind = "measure") -> list[Job]:
@@ -107,9 +112,12 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds, an empty dictionary where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the result of a job; an empty one where there is none, or a damaged one: the job is then done again."""
+    try:
+        return files.read_json(path)
+    except InterpError:
+        return {}
 
 
 def _training(kind: Kind, folder: Path, cell: Cell, plan: Plan, need: Path, **more: Any) -> Job:

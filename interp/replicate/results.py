@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from interp.errors import InterpError
 from interp.evals.puzzles.scoring import mean
 from interp.files import writing
 from interp.replicate.jobs import MEASURED, RATES, TRAINED, read_json
@@ -208,7 +209,16 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _row(cell: Cell, rates: dict[str, Any], folder: Path) -> dict[str, Any]:
-    trained, measured = read_json(folder / TRAINED), read_json(folder / MEASURED)
+    try:
+        return _numbers_of(cell, rates, read_json(folder / TRAINED), read_json(folder / MEASURED))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InterpError(
+            f"{folder} has a {TRAINED} or {MEASURED} that is none of this package's ({error!r}); remove it, and it is made "
+            "again."
+        ) from error
+
+
+def _numbers_of(cell: Cell, rates: dict[str, Any], trained: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     loss, amplified = measured.get("loss", {}), measured.get("amplification", {})
     done = "measured" if measured else "trained" if trained else "waiting"
     return {

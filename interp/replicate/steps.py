@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from interp.model.config import QUERY_BIAS
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.replicate.jobs import SHARDS, TRAINED, Job, grid_of, read_json, settings_of, write_json
 from interp.replicate.plan import Plan
-from interp.train.checkpoints import prune
+from interp.train.checkpoints import prune, sweep_run
 from interp.train.config import TrainConfig
 from interp.train.loop import Diverged, train
 from interp.train.records import CURVE, read_rows
@@ -71,7 +72,13 @@ def train_run(job: Job) -> None:
     result["validation_loss"] = None if diverged else measured[-1]
     result["best_validation_loss"] = min(measured, default=None)
     write_json(job.done, {"settings": settings_of(job), **result})
-    prune(job.folder, keep=0)  # states to go on from are of no more use
+    tidy(job.folder)
+
+
+def tidy(run: Path) -> None:
+    """Remove the states of a trained run, of no more use; who reads it does so again, as a kill may have come first."""
+    prune(run, keep=0)
+    sweep_run(run)
 
 
 def choose_rates(plan: Plan, job: Job) -> None:
@@ -82,6 +89,8 @@ def choose_rates(plan: Plan, job: Job) -> None:
     """
     chosen = {}
     for name in plan.optimizers:
+        for trial in grid_of(plan, name).values():
+            tidy(trial.folder)
         trials = {lr: read_json(trial.folder / TRAINED) for lr, trial in grid_of(plan, name).items()}
         losses = {lr: trained["validation_loss"] for lr, trained in trials.items()}
         chosen[name] = {"lr": best_rate(name, losses) if losses else plan.learning_rates[name], "losses": losses}
@@ -104,6 +113,7 @@ def best_rate(optimizer: str, losses: Mapping[float, float | None]) -> float:
 
 def measure_run(plan: Plan, job: Job) -> None:
     """Measure the checkpoint of a run, the weights with the lowest held-out loss; of one that diverged, nothing."""
+    tidy(job.folder)
     diverged = read_json(job.folder / TRAINED)["diverged"]
     write_json(job.done, {"diverged": True} if diverged else measured(plan, job))
 

@@ -19,6 +19,7 @@ from types import FrameType
 from filelock import Timeout
 
 from interp.errors import InterpError
+from interp.options import say
 from interp.replicate.job import TAKEN, lock_of
 from interp.replicate.jobs import Job
 
@@ -28,18 +29,18 @@ PAUSE = 2.0  # seconds between looks at what others do
 class Workers:
     """`count` workers with `threads` threads of arithmetic each, over the jobs of one folder.
 
-    Raises:
-        InterpError: a job failed; the others are stopped, and have saved what they had.
+    Attributes:
+        failed: the names of jobs that failed here; all are done that need none of them.
     """
 
     def __init__(self, root: Path, jobs: Sequence[Job], count: int, threads: int) -> None:
         self.root, self.jobs, self.count, self.threads = root.resolve(), list(jobs), count, threads
-        self.lock, self.here = threading.Lock(), set[str]()
+        self.lock, self.here, self.failed = threading.Lock(), set[str](), list[str]()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.stopping = threading.Event()
 
     def run(self, on_done: Callable[[Job], None]) -> None:
-        """Work until every job is done, here or elsewhere; `on_done` is told of each that was done here."""
+        """Work until every job that can be is done, here or elsewhere; `on_done` is told of each that was done here."""
         with ThreadPoolExecutor(self.count, thread_name_prefix="worker") as pool:
             futures = [pool.submit(self._work, on_done) for _ in range(self.count)]
             try:
@@ -59,7 +60,7 @@ class Workers:
 
     def _work(self, on_done: Callable[[Job], None]) -> None:
         try:
-            while not self.stopping.is_set() and (left := [j for j in self.jobs if not j.is_done(self.root)]):
+            while not self.stopping.is_set() and (left := self._left()):
                 if (job := self._take(left)) is None:
                     self.stopping.wait(PAUSE)
                     continue
@@ -72,11 +73,23 @@ class Workers:
             self.stop()
             raise
 
+    def _left(self) -> list[Job]:
+        """Return the jobs that are not done, without those that failed and those that need one of them."""
+        left, lost = list[Job](), set[Path]()
+        for job in self.jobs:  # what a job needs stands before it
+            if job.is_done(self.root):
+                continue
+            if job.name in self.failed or lost & set(job.needs):
+                lost.add(job.done)
+            else:
+                left.append(job)
+        return left
+
     def _take(self, left: Sequence[Job]) -> Job | None:
         """Return the first job that can begin and that nobody has."""
         with self.lock:
             for job in left:
-                if job.name not in self.here and all((self.root / path).is_file() for path in job.needs):
+                if job.name not in {*self.here, *self.failed} and job.is_ready(self.root):
                     with suppress(Timeout), lock_of(self.root, job):
                         self.here.add(job.name)
                         return job
@@ -102,7 +115,9 @@ class Workers:
             return status == 0
         lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
         last = next(filter(None, reversed(lines)), "it said nothing.")
-        raise InterpError(f"{job.name} ended with status {status}: {last} The whole log is {path}.")
+        self.failed.append(job.name)
+        say(f"failed: {job.name} ended with status {status}: {last} The whole log is {path}.")
+        return False
 
 
 class Interrupted(InterpError):  # noqa: N818 - nothing went wrong

@@ -109,6 +109,10 @@ class TrainConfig:
         for name in ("warmup", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; a share from 0 to below 1 is needed.")
+        for name in ("lr", "weight_decay", "final_lr", "clip", "patience", "charges_every", "seed"):
+            most = 2**63 - 1 if name == "seed" else 3e38  # of float32
+            if not 0 <= (getattr(self, name) or 0) <= most:  # nor of NaN
+                raise InterpError(f"{name} is {getattr(self, name)}; a number from 0 to {most:g} is needed.")
         if self.resume and self.overwrite:
             raise InterpError("Both --resume and --overwrite were given; a run is either continued or replaced.")
 

@@ -23,7 +23,7 @@ from interp.train.config import TrainConfig
 from interp.train.measures import Measures
 from interp.train.optim.descent import EnergyConservingOptimizer
 from interp.train.records import Row, open_records
-from interp.train.run import Run, prepare
+from interp.train.run import Run, checked, has_checkpoint, prepare
 from interp.train.saving import save_best, save_card, save_state
 from interp.train.step import learning_rate, optimizer_step
 
@@ -31,7 +31,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Diverged(InterpError):  # noqa: N818 - says what happened, as Stopped does
-    """The loss of a run is not finite; its best checkpoint so far stays."""
+    """The loss of a run is not finite; its best checkpoint so far, if there is one, stays."""
+
+    def __init__(self, run: Run, what: str, value: float) -> None:
+        config, step = run.config, run.progress.step
+        if step == 1 and what != "held-out loss":
+            cause = "no step was taken yet, so look at the means and deviations of the biases"
+        elif (config.lr or 0) * (config.weight_decay or 0) > 1:
+            cause = "lower --weight-decay: times --lr it is above 1"
+        else:
+            cause = "lower --lr" + (" or change --optimizer-args" if config.optimizer_args else "")
+        best = min(run.progress.evaluations, key=lambda row: row["validation_loss"], default=None)
+        kept = "there is no checkpoint yet"
+        if best and has_checkpoint(config.output):
+            kept = f"the best checkpoint, of step {best['step']:,}, is kept"
+        super().__init__(f"The {what} is {value} at step {step:,}; {cause}. In {config.output} {kept}.")
 
 
 class Stopped(InterpError):  # noqa: N818 - says what happened; nothing went wrong
@@ -56,15 +70,23 @@ def train(config: TrainConfig) -> Path:
         Diverged: a loss that is not finite; the best checkpoint so far stays.
         Stopped: SIGTERM or Ctrl-C came, and everything is saved.
     """
-    with processes(config.device) as world, StopSignals() as signals:
-        run = prepare(config, world)
-        with ExitStack() as leaving:
+    with processes(config.device) as world, ExitStack() as leaving:
+        leaving.enter_context(world.owning(checked(config, world).output))
+        run = prepare(config, world)  # which signals end at once, as there is nothing to save
+        run.place = run.config.output.stat().st_ino if world.first else None
+        signals = leaving.enter_context(StopSignals())
+        with ExitStack() as closing:
             records = open_records(run.config, run.progress.step) if world.first else []
             for record in records:
-                leaving.callback(record.close)
+                closing.callback(record.close)
             for row in steps(run, signals):
                 for record in records:
                     record.write(row)
+        if world.first and not has_checkpoint(run.config.output):
+            raise InterpError(
+                f"All steps are done, but there is no checkpoint in {run.config.output}: its files were removed; the "
+                "weights of the last steps are in its folders step-*."
+            )
         save_card(run)
     run.say(f"validation loss {run.progress.best:.4f}; checkpoint in {run.config.output.resolve().as_uri()}")
     return run.config.output
@@ -102,6 +124,8 @@ def evaluate(run: Run, row: Row) -> None:
     sums = summed_loss(run.model, run.tokens.held_out, rank=run.world.rank, size=run.world.size)
     total, count = run.world.sum(sums).tolist()
     row["validation_loss"] = round(total / count, 6)
+    if not math.isfinite(row["validation_loss"]):
+        raise Diverged(run, "held-out loss", row["validation_loss"])
     run.progress.evaluations.append(row)
     run.say(
         f"step {row['step']:,}: loss {row['loss']:.4f}, validation {row['validation_loss']:.4f}, "
@@ -125,10 +149,9 @@ def _step(run: Run, measures: Measures, batches: Prefetcher) -> Row:
     loss, norm = optimizer_step(run, batches.at(step))
     run.progress.step += 1
     row = measures.row(loss, norm)
-    if not math.isfinite(row["loss"]):
-        raise Diverged(
-            f"The loss is {row['loss']} at step {run.progress.step}; lower --lr. The best checkpoint so far is kept."
-        )
+    for name, told in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+        if not math.isfinite(row[name]):
+            raise Diverged(run, told, row[name])
     _tell_of_skipped(run, row)
     return row
 
@@ -141,8 +164,8 @@ def _tell_of_skipped(run: Run, row: Row) -> None:
     run.told = True
     run.say(
         f"step {row['step']:,}: the loss {row['loss']:.4f} is not above {optimizer.floor} "
-        f"{optimizer.trajectory[optimizer.floor]:g}, which is too high: steps at such losses are skipped, the best "
-        f"checkpoint is kept; stop, and use a lower {optimizer.floor} or adamw."
+        f"{optimizer.trajectory[optimizer.floor]:g}, which is too high: steps at such losses are skipped; "
+        f"stop, and use a lower {optimizer.floor} or adamw."
     )
 
 

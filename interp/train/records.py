@@ -1,13 +1,14 @@
 """Where the curve of a run goes: `training.jsonl` always, TensorBoard and Weights & Biases on request."""
 
 import json
+import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError
-from interp.files import writing
+from interp.files import parse_json, writing
 from interp.train.config import TrainConfig
 
 CURVE = "training.jsonl"
@@ -29,8 +30,16 @@ class Lines:
         """Append a row.
 
         Raises:
-            InterpError: the disk is full.
+            InterpError: the disk is full, or the file is no longer there.
         """
+        try:
+            there = os.path.samestat(self.path.stat(), os.fstat(self.file.fileno()))
+        except OSError:
+            there = False
+        if not there:
+            raise InterpError(
+                f"{self.path} was removed while the run wrote it; begin anew, and leave its folder there."
+            )
         try:
             self.file.write(json.dumps(row) + "\n")
             self.file.flush()
@@ -100,11 +109,14 @@ def open_records(config: TrainConfig, steps: int) -> list[Record]:
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a curve up to the first line that is not whole, as a killed run may leave one."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
+            row = parse_json(line)
         except ValueError:
             break
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            break
+        rows.append(row)
     return rows
 
 

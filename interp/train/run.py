@@ -1,22 +1,22 @@
 """What a training run holds while it goes, and how it begins: fresh, or from a saved state."""
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from interp.errors import InterpError
+from interp.errors import InterpError, few
 from interp.model.checkpoint import read_training
 from interp.model.distributed import World, choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.options import console
+from interp.options import say
 from interp.train import checkpoints
 from interp.train.batches import Batches
 from interp.train.config import FREE, TrainConfig
 from interp.train.parallel import distributed
-from interp.train.setup import Tokens, build_optimizer_of, model_config, open_tokens, resolved
+from interp.train.setup import Tokens, build_optimizer_of, fingerprint, model_config, open_tokens, resolved
 
 
 @dataclass
@@ -41,13 +41,24 @@ class Run:
     optimizer: torch.optim.Optimizer
     batches: Batches
     steps: int
+    continues: dict[str, Any]  # what a state of the run may go on with only; see `fingerprint`
     progress: Progress = field(default_factory=Progress)
     told: bool = False  # that the loss fell to the optimizer's floor
+    place: int | None = None  # inode of the folder that the run began to write to
 
     def say(self, text: str) -> None:
         """Print a line, from one process only."""
-        if self.world.first:
-            console.print(text, soft_wrap=True, highlight=False)
+        _teller(self.world)(text)
+
+    def check_place(self) -> None:
+        """Refuse to write to a folder that is not the one the run began to write to.
+
+        Raises:
+            InterpError: it was removed, or another stands there.
+        """
+        folder = self.config.output
+        if self.place is not None and not (folder.is_dir() and folder.stat().st_ino == self.place):
+            raise InterpError(f"{folder} was removed while the run wrote to it; begin anew, and leave it there.")
 
     def settings(self) -> dict[str, Any]:
         """Return what config.json keeps of a run."""
@@ -55,72 +66,109 @@ class Run:
         return {**self.config.to_dict(), "best_validation_loss": best, "command": self.config.command()}
 
 
-def prepare(config: TrainConfig, world: World | None = None) -> Run:
-    """Check the folder, open the corpus, build model and optimizer, and put back the state to go on from, if any.
+def _teller(world: World) -> Callable[[str], None]:
+    """A function that prints a line, from one process only."""
+    return say if world.first else lambda text: None
+
+
+def checked(config: TrainConfig, world: World) -> TrainConfig:
+    """Return the settings with the optimizer's own where none were given, if they go together and the folder is free.
+
+    Nothing is read or written, so that what is wrong is said at once.
 
     Raises:
-        InterpError: the output folder is in use, or bad input.
+        InterpError: what does not go together, or the folder holds another run.
     """
-    config, world = resolved(config), world or World(0, 1, choose_device(config.device))
+    config = resolved(config)
     micro = config.micro_batch_size or config.batch_size // world.size
     if config.batch_size % (world.size * max(1, micro)):
         raise InterpError(
             f"--batch-size {config.batch_size} is no multiple of {world.size} processes x {micro} contexts; choose sizes "
             "that divide it."
         )
-    saved = _enter(config, world)
-    cfg = model_config(config)
-    tokens = open_tokens(config, cfg.d_vocab)
-    model = HookedSymmetryBrokenTransformer(replace(cfg, d_vocab=tokens.d_vocab), tokens.tokenizer).to(world.device)
-    forward = distributed(model, config, world)
-    batches = Batches(tokens.training, model.cfg.n_ctx, config.batch_size, config.seed, world.rank, world.size)
-    steps = config.total_steps(model.cfg.n_ctx)
-    torch.manual_seed(config.seed)  # noise of the optimizer, the same in all processes
-    run = Run(config, world, tokens, model, forward, build_optimizer_of(config, model), batches, steps)
-    torch.manual_seed(config.seed + world.rank)  # dropout
-    if saved:
-        checkpoints.restore(saved, model, run.optimizer, world)
-        run.progress = Progress(**saved["reached"])
-        run.say(f"going on after step {run.progress.step:,} of {steps:,}")
-    elif world.first:
-        checkpoints.prune(config.output, 0)  # late, so that bad input costs an old run nothing
-    _describe(run)
-    return run
-
-
-def _enter(config: TrainConfig, world: World) -> dict[str, Any] | None:
-    """Return the state to go on from, or make sure that the folder is free and can be written."""
-    begun = config.output.exists() and (config.output.is_file() or any(config.output.iterdir()))
+    model_config(config)
+    build_optimizer_of(config, torch.nn.ParameterList([torch.zeros(2, 2)]))
+    begun = config.output.is_dir() and {path.name for path in config.output.iterdir()} - {".lock", ".owner"}
     if begun and not config.overwrite and not config.resume:
         raise InterpError(
             f"{config.output} is not empty; choose another --output, --resume the run in it, or --overwrite it."
         )
+    return config
+
+
+def prepare(config: TrainConfig, world: World | None = None) -> Run:
+    """Open the corpus, build model and optimizer, and put back the state to go on from, if any.
+
+    Raises:
+        InterpError: bad input, or the state continues something else.
+    """
+    world = world or World(0, 1, choose_device(config.device))
+    config = checked(config, world)
     if world.first:
-        try:
-            config.output.mkdir(parents=True, exist_ok=True)
-            writable = os.access(config.output, os.W_OK | os.X_OK)
-        except OSError as error:
-            raise InterpError(f"Cannot make {config.output}: {error.strerror}; choose another --output.") from error
-        if not writable:
-            raise InterpError(f"{config.output} cannot be written; choose another --output, or change its permissions.")
         checkpoints.sweep_run(config.output)
-    if config.resume and (newest := checkpoints.read_newest(config.output)):
-        folder, saved = newest
-        _check_settings(config, read_training(folder), config.output)
-        return saved
-    if config.resume and (config.output / "config.json").is_file():
-        # killed before its first state, or another run
-        _check_settings(config, read_training(config.output), config.output)
-    return None
+    newest = _newest(config, world)
+    cfg = model_config(config)
+    tokens = open_tokens(config, cfg.d_vocab, newest[0] if newest else None)
+    model = HookedSymmetryBrokenTransformer(replace(cfg, d_vocab=tokens.d_vocab), tokens.tokenizer)
+    continues = fingerprint(config, model.cfg, tokens, world.size)
+    if newest:
+        before = newest[1].get("continues", {})
+        _refuse_another({name: before[name] for name in before if name != "settings"}, continues, config.output)
+    model = model.to(world.device)
+    forward = distributed(model, config, world)
+    batches = Batches(tokens.training, model.cfg.n_ctx, config.batch_size, config.seed, world.rank, world.size)
+    steps = config.total_steps(model.cfg.n_ctx)
+    torch.manual_seed(config.seed)  # noise of the optimizer, the same in all processes
+    run = Run(config, world, tokens, model, forward, build_optimizer_of(config, model), batches, steps, continues)
+    torch.manual_seed(config.seed + world.rank)  # dropout
+    if newest:
+        _go_on(run, *newest)
+    elif world.first:
+        checkpoints.clear(config.output)  # late, so that bad input costs an old run nothing
+    _describe(run)
+    return run
 
 
-def _check_settings(config: TrainConfig, stored: dict[str, Any], run: Path) -> None:
-    """Refuse to go on with settings under which the rest would not be the same run."""
-    now = config.to_dict()
-    changed = [name for name in now if name not in FREE and name in stored and stored[name] != now[name]]
+def _newest(config: TrainConfig, world: World) -> tuple[Path, dict[str, Any]] | None:
+    """Return the state to go on from, and its folder."""
+    if not config.resume:
+        return None
+    newest = checkpoints.read_newest(config.output, _teller(world))
+    if len(set(world.gathered(newest and newest[0].name))) > 1:
+        raise InterpError(
+            f"The processes do not read the same states in {config.output}; give a folder that all share."
+        )
+    if newest or (config.output / "config.json").is_file():  # killed before its first state, or another run
+        stored = read_training(newest[0] if newest else config.output)
+        now = {name: value for name, value in config.to_dict().items() if name not in FREE}
+        _refuse_another({name: value for name, value in stored.items() if name in now}, now, config.output)
+    return newest
+
+
+def _refuse_another(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:
+    """Refuse to go on with what would not be the same run."""
+    changed = [f"{name} was {before[name]}, now {now.get(name)}" for name in before if before[name] != now.get(name)]
     if changed:
-        told = ", ".join(f"{name} was {stored[name]}, now {now[name]}" for name in changed)
-        raise InterpError(f"The run in {run} had other settings ({told}); use those, or another --output.")
+        raise InterpError(f"The run in {run} had other settings ({few(changed)}); use those, or another --output.")
+
+
+def _go_on(run: Run, folder: Path, saved: dict[str, Any]) -> None:
+    try:
+        run.progress = Progress(**saved["reached"])
+    except TypeError as error:
+        raise InterpError(f"{folder} is of another version ({error}); begin anew with --overwrite.") from error
+    checkpoints.restore(saved, run.model, run.optimizer, run.world)
+    if "continues" not in saved:
+        run.say(f"{folder} is of an earlier version: whether corpus and tokenizer are those it continues is not known")
+    if run.progress.evaluations and not all(run.world.gathered(has_checkpoint(run.config.output))):
+        run.progress.best = float("inf")
+        run.say(f"the checkpoint in {run.config.output} is gone: the best from here on becomes the new one")
+    run.say(f"going on after step {run.progress.step:,} of {run.steps:,}")
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a folder holds the files of a checkpoint."""
+    return all((folder / name).is_file() for name in ("config.json", "model.safetensors"))
 
 
 def _describe(run: Run) -> None:

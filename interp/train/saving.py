@@ -23,7 +23,10 @@ def save_best(run: Run) -> None:
     Raises:
         InterpError: the folder cannot be written.
     """
-    _save(run, run.config.output, whole(run.model.state_dict(), run.world))
+    weights = whole(run.model.state_dict(), run.world)
+    if run.world.first:
+        run.check_place()
+        _save(run, run.config.output, weights)
 
 
 def save_state(run: Run) -> None:
@@ -34,16 +37,18 @@ def save_state(run: Run) -> None:
     """
     folder = checkpoints.state_folder(run.config.output, run.progress.step)
     captured = {**checkpoints.capture(run.model, run.optimizer, run.world), "reached": asdict(run.progress)}
-    _save(run, folder, captured["model"])
     if run.world.first:
-        with writing(folder / checkpoints.STATE) as path:  # last: with it the folder becomes a state
+        run.check_place()
+        captured["continues"] = run.continues
+        captured["sha256"] = checkpoints.checksum(captured)
+        with writing(folder) as beside:  # whole, or not there
             try:
-                torch.save(captured, path)
-            except RuntimeError as error:  # torch's word for a full disk
-                raise InterpError(
-                    f"Cannot write {folder / checkpoints.STATE} ({str(error).splitlines()[0]}); make room and --resume."
-                ) from error
-        checkpoints.prune(run.config.output, run.config.keep)
+                _save(run, beside, captured["model"])
+                torch.save(captured, beside / checkpoints.STATE)
+            except (InterpError, RuntimeError) as error:  # the latter is torch's word for a full disk
+                told = str(error).splitlines()[0].rstrip(".").replace(str(beside), str(folder))
+                raise InterpError(f"Cannot write {folder} ({told}); make room and --resume.") from error
+        checkpoints.prune(run.config.output, run.config.keep, folder)
 
 
 def save_card(run: Run) -> None:
@@ -84,10 +89,9 @@ Every step is in `training.jsonl`.
 
 
 def _save(run: Run, folder: Path, weights: dict[str, torch.Tensor]) -> None:
-    if run.world.first:
-        dtype = torch.float16 if run.config.store == "float16" else torch.float32
-        card = model_card(run.model, run.settings(), run.progress.evaluations)
-        save_checkpoint(run.model, folder, run.settings(), card, dtype, weights)
+    dtype = torch.float16 if run.config.store == "float16" else torch.float32
+    card = model_card(run.model, run.settings(), run.progress.evaluations)
+    save_checkpoint(run.model, folder, run.settings(), card, dtype, weights)
 
 
 def _bias(bias: BiasConfig) -> str:

@@ -1,7 +1,9 @@
 """From settings to what a run is made of: the model's configuration, tokens and tokenizer, the optimizer."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,15 +12,16 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.data.contexts import token_stream
 from interp.data.corpora.corpus import open_corpus
-from interp.data.shards.open import TokenShards, is_shards, open_shards, tokenizer_of
+from interp.data.shards.open import TokenShards, digest, is_shards, open_shards, tokenizer_of
 from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
 from interp.model.config import BiasConfig, ModelConfig, Profile, preset
-from interp.train.config import TrainConfig
+from interp.train.config import FREE, TrainConfig
 from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
-from interp.vocabulary import load_tokenizer
+from interp.vocabulary import load_tokenizer, tokenizer_sha256, vocabulary_size
 
 SMALL_PRESETS = ("mini", "tiny", "small")
+LARGEST = 1e6  # mean or deviation of a bias: far beyond what scores survive in float32
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,30 @@ def model_config(config: TrainConfig) -> ModelConfig:
     return replace(cfg, **biases, n_ctx=config.context or cfg.n_ctx)
 
 
-def open_tokens(config: TrainConfig, usual: int) -> Tokens:
+def open_tokens(config: TrainConfig, usual: int, state: Path | None = None) -> Tokens:
     """Open the corpus or shards of a run, and load its tokenizer or train one of the `usual` vocabulary.
 
+    With the folder of a `state` to go on from, the tokenizer that was trained is the one that lies there.
+
     Raises:
-        InterpError: no such corpus, shards or tokenizer, or nothing in a split.
+        InterpError: no such corpus, shards or tokenizer, nothing in a split, or another tokenizer than the shards' own.
     """
     tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else None
     if is_shards(config.corpus):
-        tokenizer = tokenizer or tokenizer_of(config.corpus)
+        own = tokenizer_of(config.corpus)
+        known = [tokenizer_sha256(found)[:16] for found in (tokenizer, own) if found is not None]
+        if len(set(known)) == 2:
+            raise InterpError(
+                f"--tokenizer {config.tokenizer} (sha256 {known[0]}) is not the tokenizer of the shards in {config.corpus} "
+                f"(sha256 {known[1]}); leave it out."
+            )
+        tokenizer = tokenizer or own
         d_vocab = _vocabulary(tokenizer, usual)
         training, held_out = (open_shards(config.corpus, split, d_vocab) for split in ("train", "validation"))
     else:
         documents, others = open_corpus(config.corpus, "train"), open_corpus(config.corpus, "validation")
+        if tokenizer is None and state is not None and (state / "tokenizer.json").is_file():
+            tokenizer = load_tokenizer(state / "tokenizer.json")
         tokenizer = tokenizer or train_tokenizer((document.text for document in documents), usual)
         d_vocab = _vocabulary(tokenizer, usual)
         training, held_out = (TokenShards.of(token_stream(tokenizer, corpus)) for corpus in (documents, others))
@@ -73,6 +87,20 @@ def open_tokens(config: TrainConfig, usual: int) -> Tokens:
     if length < 2:
         raise InterpError(f"The held-out part of {config.corpus} has {length} tokens; at least 2 are needed.")
     return Tokens(tokenizer, training, held_out.windows(np.zeros(1, dtype=np.int64), length)[0], d_vocab)
+
+
+def fingerprint(config: TrainConfig, cfg: ModelConfig, tokens: Tokens, processes: int) -> dict[str, Any]:
+    """Return, as plain values, what a run's next step depends on beside its state: a run goes on with the same only."""
+    found: dict[str, Any] = {
+        "training tokens": digest(tokens.training),
+        "held-out tokens": digest(TokenShards.of(tokens.held_out)),
+        "tokenizer": "none" if tokens.tokenizer is None else tokenizer_sha256(tokens.tokenizer),
+        "settings": {name: value for name, value in config.to_dict().items() if name not in FREE},
+    }
+    if config.bias_draws == "micro-batch":
+        found["micro_batch_size"] = config.micro_batch_size or config.batch_size // processes
+    layout = {f"model's {name}": value for name, value in cfg.to_dict().items() if name != "model_name"}
+    return json.loads(json.dumps({**found, **layout}))
 
 
 def build_optimizer_of(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -103,19 +131,19 @@ def _bias(usual: BiasConfig, config: TrainConfig, name: str) -> BiasConfig:
 def _profile(flag: str, text: str) -> Profile:
     """Read a number, the START:END of a linspace, or a list of numbers."""
     try:
-        if ":" in text:
-            start, end = text.split(":")
-            return float(start), float(end)
-        numbers = [float(part) for part in text.split(",")]
+        ends = text.count(":") == 1
+        numbers = [float(part) for part in text.split(":" if ends else ",")]
     except ValueError:
         raise InterpError(
             f"{flag} is {text!r}; give a number, START:END, or numbers with commas between them."
         ) from None
-    return numbers[0] if len(numbers) == 1 else numbers
+    if not all(abs(number) <= LARGEST for number in numbers):  # of NaN, too
+        raise InterpError(f"{flag} is {text!r}; numbers of at most {LARGEST:g} are needed.")
+    return (numbers[0], numbers[1]) if ends else numbers[0] if len(numbers) == 1 else numbers
 
 
 def _vocabulary(tokenizer: PreTrainedTokenizerFast | None, usual: int) -> int:
     """The preset's size where the tokenizer all but fills it, as GPT-2's 50,257 tokens do 50,304; else the tokenizer's."""
-    if tokenizer is None or 0 <= usual - len(tokenizer) < 64:
+    if tokenizer is None or 0 <= usual - vocabulary_size(tokenizer) < 64:
         return usual
-    return len(tokenizer)
+    return vocabulary_size(tokenizer)

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from interp.evals.__main__ import app
 from interp.evals.puzzles import evaluate, generate
+from interp.files import owning
 from interp.model.checkpoint import save_checkpoint
 from interp.report.evaluation import class_figure, position_figure, puzzle_figure
 
@@ -88,7 +89,16 @@ def test_bad_input_ends_in_one_line(folder, monkeypatch, arguments, message):
     monkeypatch.chdir(folder)
     done = call(*arguments, "--corpus", "none", "-o", folder / "bad")
     assert done.exit_code == 1 and message in done.output and "Traceback" not in done.output
-    assert not (folder / "bad").exists()
+    assert {path.name for path in folder.glob("bad/*")} <= {".lock"}
+
+
+def test_a_place_that_cannot_be_written_or_that_another_writes_is_told_before_the_work(folder, monkeypatch):
+    monkeypatch.setattr("interp.evals.__main__.evaluate_checkpoints", lambda _: pytest.fail("it was evaluated"))
+    done = call(folder / NAMES[0], "-o", folder / "text.txt")
+    assert done.exit_code == 1 and "error: Cannot write" in done.output
+    with owning(folder / "held"):
+        done = call(folder / NAMES[0], "-o", folder / "held")
+    assert done.exit_code == 1 and "is being written by process" in done.output
 
 
 def test_figures_show_the_values_intervals_and_chance_of_the_tables(written):

@@ -1,12 +1,16 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interp.data.classes.built_in import build_schemes
+from interp.data.corpora.corpus import open_corpus
 from interp.errors import InterpError
 from interp.model.checkpoint import load_model, save_checkpoint
 from interp.model.config import BiasConfig
+from interp.vocabulary import load_tokenizer
 
 
 @pytest.fixture
@@ -59,6 +63,11 @@ def edit_config(folder, **changes):
     path.write_text(json.dumps(config))
 
 
+def edit_model(folder, **changes):
+    model = json.loads((folder / "config.json").read_text())["model"]
+    edit_config(folder, model=model | changes)
+
+
 def edit_weights(folder, change):
     weights = load_file(folder / "model.safetensors")
     change(weights)
@@ -75,6 +84,16 @@ DAMAGE = {
     "config without model": (lambda f: (f / "config.json").write_text("{}"), "no mapping under the key 'model'"),
     "newer format": (lambda f: edit_config(f, format=99), "format 99; this version reads up to 1"),
     "unknown field": (lambda f: edit_config(f, model={"n_layer": 2}), "no field 'n_layer'; did you mean 'n_layers'"),
+    "config nested": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested too deeply"),
+    "config of a long number": (lambda f: (f / "config.json").write_text("9" * 5000), "4300 digits"),
+    "format of another kind": (lambda f: edit_config(f, format="1"), "format or a training of another kind"),
+    "training of another kind": (lambda f: edit_config(f, training=[]), "format or a training of another kind"),
+    "other layers": (lambda f: edit_model(f, n_layers=9000), "has 2 layers, expected 9000"),
+    "larger than memory": (
+        lambda f: edit_model(f, d_mlp=10**9),
+        r"fc_in.bias .* has shape \[96\], expected \[1000000000\]",
+    ),
+    "fractional size": (lambda f: edit_model(f, n_layers=2.0), "n_layers is 2.0"),
     "missing field": (lambda f: edit_config(f, model={"n_layers": 2}), "ModelConfig cannot be made"),
     "weights missing": (lambda f: (f / "model.safetensors").unlink(), "is missing"),
     "weights truncated": (lambda f: truncate(f / "model.safetensors"), "is damaged"),
@@ -92,17 +111,49 @@ DAMAGE = {
         lambda f: edit_weights(f, lambda w: w["ln_final.w"].fill_(torch.nan)),
         "ln_final.w .* values that are not finite",
     ),
+    "not finite in float32": (
+        lambda f: edit_weights(f, lambda w: w.update({"ln_final.w": w["ln_final.w"].double() * 1e300})),
+        "ln_final.w .* values that are not finite",
+    ),
+    "whole numbers": (
+        lambda f: edit_weights(f, lambda w: w.update({"ln_final.w": w["ln_final.w"].long()})),
+        "ln_final.w .* has torch.int64 numbers",
+    ),
+    "complex numbers": (
+        lambda f: edit_weights(f, lambda w: w.update({"ln_final.w": w["ln_final.w"].to(torch.complex64)})),
+        "ln_final.w .* has torch.complex64 numbers",
+    ),
+    "not finite in float8": (
+        lambda f: edit_weights(
+            f, lambda w: w.update({"ln_final.w": (w["ln_final.w"] * torch.nan).to(torch.float8_e5m2)})
+        ),
+        "ln_final.w .* values that are not finite",
+    ),
     "tokenizer broken": (lambda f: (f / "tokenizer.json").write_text("{"), "is not a tokenizer.json"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_named_in_one_sentence(folder, name):
+def test_damage_is_named_in_one_sentence(unchecked, folder, name):
     damage, message = DAMAGE[name]
     damage(folder)
     with pytest.raises(InterpError, match=message) as error:
         load_model(folder)
     assert "\n" not in str(error.value)
+
+
+def test_the_largest_id_of_a_tokenizer_counts_not_the_number_of_its_tokens(make_model, folder, tmp_path):
+    parts = json.loads((folder / "tokenizer.json").read_text())
+    last = max(parts["model"]["vocab"], key=parts["model"]["vocab"].get)
+    parts["model"]["vocab"][last] += 5
+    (folder / "tokenizer.json").write_text(json.dumps(parts))
+    with pytest.raises(InterpError, match="has 305 tokens, the model only 300"):
+        load_model(folder)
+    fits = make_model(d_vocab=305)
+    fits.tokenizer = load_tokenizer(folder)
+    surface, frequency = build_schemes(("surface", "freq"), fits.tokenizer, open_corpus(["The fox"]))
+    for scheme in (surface, frequency):
+        assert len(scheme.assign(np.array([304]), None, None)) == 1
 
 
 def test_an_unknown_name_lists_what_there_is():

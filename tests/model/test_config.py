@@ -16,6 +16,19 @@ SIZE = {"n_layers": 1, "d_model": 8, "n_heads": 2, "n_ctx": 4, "d_vocab": 10}
         ({"activation": "gleu"}, "did you mean 'gelu'"),
         ({"positional": "rope", "rotary_dim": 3}, "rotary_dim is 3"),
         ({"q": BiasConfig([0.5, 0.5, 0.5], 0.1, "batch")}, "mean of the q bias has 3 numbers; d_head is 4"),
+        ({"n_layers": 4.0}, "n_layers is 4.0; a whole number from 1 to 10,000 is expected"),
+        ({"n_ctx": True}, "n_ctx is True; a whole number"),
+        ({"d_model": 10**9}, r"has 1.2e\+19 parameters; at most 1e\+12"),
+        ({"d_mlp": -1}, "d_mlp is -1; a whole number from 0"),
+        ({"eps": "1e-5"}, "eps is '1e-5'; a number from 0 to 1 is expected"),
+        ({"eps": float("nan")}, "eps is nan"),
+        ({"dropout": 2}, "dropout is 2; a number from 0 to 1"),
+        ({"rotary_base": 0}, "rotary_base is 0"),
+        ({"init_range": 10**400}, "init_range is 10+\\.\\.\\."),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424"),
+        ({"q": {"mean": 1}}, "q is .*; a BiasConfig is expected"),
+        ({"model_name": None}, "model_name is None; a str is expected"),
     ],
 )
 def test_contradictions_are_refused(unchecked, changes, message):
@@ -29,6 +42,12 @@ def test_contradictions_are_refused(unchecked, changes, message):
         ({"mode": "bacth"}, "did you mean 'batch'"),
         ({"std": -1.0, "mode": "batch"}, "negative"),
         ({"mean": 0.5}, "say mode"),
+        ({"mean": "abc", "mode": "batch"}, "mean of a bias is 'abc'; a number"),
+        ({"mean": 1e308, "mode": "batch"}, r"mean of a bias is 1e\+308; a number from -1e\+06 to 1e\+06"),
+        ({"std": [0.1, float("nan")], "mode": "batch"}, "std of a bias is nan"),
+        ({"mean": (1.0, 2.0, 3.0), "mode": "batch"}, r"\(start, end\) or d_head numbers"),
+        ({"mean": [], "mode": "batch"}, r"\(start, end\) or d_head numbers"),
+        ({"shared_across_heads": "no"}, "shared_across_heads is 'no'; a bool"),
     ],
 )
 def test_impossible_biases_are_refused(unchecked, values, message):

@@ -21,7 +21,7 @@ from interp.replicate.jobs import (
 )
 from interp.replicate.plan import PLAN, Tuning, plan_of, scale, store_plan
 from interp.replicate.results import results_table
-from interp.replicate.steps import best_rate
+from interp.replicate.steps import best_rate, measure_run
 from interp.replicate.workers import Workers
 
 
@@ -72,10 +72,47 @@ def test_a_job_whose_lock_another_process_holds_is_left_alone(small_plan, tmp_pa
 def test_two_workers_of_one_command_take_different_jobs(small_plan, tmp_path):
     jobs = jobs_of(small_plan())
     for path in (jobs[0].done, RATES):
-        write_json(tmp_path / path, {})
+        write_json(tmp_path / path, {"made": True})
     workers = Workers(tmp_path, jobs, 2, 1)
     left = [job for job in jobs if not job.is_done(tmp_path)]
     assert [workers._take(left), workers._take(left), workers._take(left)] == [*left[:2], None]
+
+
+def test_a_job_that_fails_is_told_and_ends_only_what_needs_it(small_plan, tmp_path, monkeypatch, capsys):
+    class Started:
+        """A job that is done at once; one of the runs fails."""
+
+        def __init__(self, command, stdout, stderr, env):
+            job = next(job for job in jobs if job.name == command[-1])
+            self.failed = job.name.startswith("train/adamw-bq")
+            if self.failed:
+                stdout.write(b"the disk is full.\n")
+            else:
+                write_json(tmp_path / job.done, {"done": True})
+
+        def wait(self):
+            return int(self.failed)
+
+    monkeypatch.setattr("interp.replicate.workers.subprocess.Popen", Started)
+    jobs, done = jobs_of(small_plan(seeds=[0, 1])), []
+    workers = Workers(tmp_path, jobs, 2, 1)
+    workers.run(lambda job: done.append(job.name))
+    lost = {f"{kind}/adamw-bq-seed{seed}" for kind in ("train", "measure") for seed in (0, 1)}
+    assert set(done) == {job.name for job in jobs} - lost
+    assert sorted(workers.failed) == ["train/adamw-bq-seed0", "train/adamw-bq-seed1"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "failed: train/adamw-bq-seed0 ended with status 1: the disk is full." in told
+
+
+def test_states_that_a_killed_job_left_beside_its_result_are_removed_by_who_reads_it(small_plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [job] = [job for job in jobs_of(small_plan()) if job.name == "measure/adamw-bq-seed0"]
+    write_json(job.folder / "trained.json", {"diverged": "The loss is nan."})
+    for name in ("step-00000002", ".step-00000001.pruned00"):
+        (job.folder / name).mkdir()
+        (job.folder / name / "state.pt").touch()
+    measure_run(small_plan(), job)
+    assert {path.name for path in job.folder.iterdir()} == {"trained.json", "measured.json"}
 
 
 def finished(plan, root):
@@ -151,3 +188,20 @@ def test_a_look_at_what_is_known_leaves_the_plan_of_those_at_work_alone(small_pl
     run(ReplicateConfig(output=tmp_path, report=True, seeds="7"))
     assert (tmp_path / PLAN).read_bytes() == before
     assert (tmp_path / "report.html").is_file() and set(pd.read_csv(tmp_path / "results.csv")["seed"]) == {7}
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[" * 100_000, "9" * 5000, "[]", "{}"])
+def test_a_damaged_result_does_not_count_as_done(small_plan, tmp_path, damaged):
+    job = jobs_of(small_plan())[-1]
+    write_json(tmp_path / job.done, {"diverged": True})
+    assert job.is_done(tmp_path)
+    (tmp_path / job.done).write_text(damaged)
+    assert not job.is_done(tmp_path)
+    assert set(results_table(small_plan(), tmp_path)["status"]) == {"waiting"}
+
+
+def test_a_foreign_result_is_named(small_plan, tmp_path):
+    job = jobs_of(small_plan())[-1]
+    write_json(tmp_path / job.done, {"loss": 3})
+    with pytest.raises(InterpError, match=r"measured\.json that is none of this package's .* remove it"):
+        results_table(small_plan(), tmp_path)

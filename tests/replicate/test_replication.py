@@ -75,7 +75,7 @@ def test_sigterm_saves_what_is_under_way_and_says_how_to_go_on(stored, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_job_that_fails_ends_the_command_with_its_last_words(stored, tmp_path):
+def test_a_job_that_fails_is_told_by_its_last_words_and_at_the_end(stored, tmp_path):
     plan = yaml.safe_load(stored.read_text())
     plan["settings"]["batch_size"] = 10_000
     stored.write_text(yaml.safe_dump(plan))
@@ -84,3 +84,5 @@ def test_a_job_that_fails_ends_the_command_with_its_last_words(stored, tmp_path)
     told = " ".join(ended.stderr.split())
     assert ended.returncode == 1 and "Traceback" not in told
     assert "tune/adamw-symmetric-lr0.01-seed9 ended with status 1" in told and "use more text" in told
+    assert "2 of 8 jobs failed (tune/adamw-symmetric-lr0.01-seed9, " in told and "7 are not done" in told
+    assert (tmp_path / "failed" / "report.md").is_file()

@@ -18,6 +18,16 @@ from interp.train.setup import model_config, resolved
         ({"steps": 5, "tokens": 100}, "Both 5 steps and 100 tokens"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"warmup": 1.5}, "warmup is 1.5"),
+        ({"dropout": 2.0}, "dropout is 2.0; a share from 0 to below 1"),
+        ({"dropout": float("nan")}, "dropout is nan"),
+        ({"seed": -1}, "seed is -1; a number from 0 to"),
+        ({"seed": 2**70}, "seed is 1180591620717411303424"),
+        ({"clip": -1.0}, "clip is -1.0; a number from 0"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan"),
+        ({"final_lr": -0.1}, "final_lr is -0.1"),
+        ({"patience": -1}, "patience is -1"),
+        ({"charges_every": -5}, "charges_every is -5"),
         ({"resume": True, "overwrite": True}, "Both --resume and --overwrite"),
     ],
 )
@@ -40,6 +50,9 @@ def test_biases_are_set_from_the_command_line():
         ({"variant": "bq", "mean_v": "0.5"}, "--mean-v or --std-v was given, but the variant bq has no such bias"),
         ({"variant": "bq", "mean_q": "half"}, "--mean-q is 'half'; give a number, START:END"),
         ({"variant": "bq", "std_q": "1,2,3"}, "has 3 numbers; d_head is 32"),
+        ({"variant": "bq", "mean_q": "1e308"}, "--mean-q is '1e308'; numbers of at most 1e\\+06 are needed"),
+        ({"variant": "bq", "std_q": "0.1:nan"}, "--std-q is '0.1:nan'; numbers of at most"),
+        ({"variant": "bq", "mean_q": "1:2:3"}, "--mean-q is '1:2:3'; give a number, START:END"),
     ],
 )
 def test_biases_that_make_no_sense_are_refused(changes, message):
@@ -67,6 +80,18 @@ def test_the_command_trains_and_refuses_to_overwrite_in_one_line(corpus, tmp_pat
     assert len(again.stderr.strip().splitlines()) == 1
     assert CliRunner().invoke(app, words(corpus, tmp_path / "run", "--overwrite")).exit_code == 0
     assert CliRunner().invoke(app, ["--variant", "bqvb"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["--seed -1", "--clip -1", "--mean-q 1e308", "--dropout 2", "--optimizer-args eta", "--optimizer-args betas=3",
+     "--lr nan", "--context 0", "--device cuda:99", "--steps -3", "--batch-size 3 --micro-batch-size 2"],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_before_anything_is_read_or_made(tmp_path, monkeypatch, more):
+    monkeypatch.setattr("interp.train.run.open_tokens", lambda *_: pytest.fail("the corpus was read"))
+    result = CliRunner().invoke(app, ["-o", str(tmp_path / "run"), *more.split()])
+    assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ") and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("kind", ["yaml", "toml", "json"])

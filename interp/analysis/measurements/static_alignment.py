@@ -73,7 +73,7 @@ def _cosines(
     """Cosines a layer at a time: all heads' keys of all rows are one product, and no more than it is held."""
     layers = []
     for weights, bias in zip(W_K, vector, strict=True):
-        keys = (embeddings @ weights.transpose(0, 1).flatten(1)).unflatten(1, (len(bias), -1))
+        keys = (embeddings.to(bias) @ weights.transpose(0, 1).flatten(1).to(bias)).unflatten(1, (len(bias), -1))
         products = torch.einsum("vhd,hd->hv", keys, bias)  # keys: [row, head_index, d_head]
         lengths = torch.linalg.vector_norm(keys, dim=-1).T * bias.norm(dim=-1)[:, None]
         layers.append(torch.where(lengths > 0, products / lengths, torch.nan))

@@ -16,6 +16,7 @@ from interp.data.corpora.corpus import Corpus
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE, pipeline_meta
 from interp.data.tokenizer import encode_documents
 from interp.errors import InterpError, nearest
+from interp.vocabulary import vocabulary_size
 
 SURFACES = (
     "word start",  # lower-case letters after a blank
@@ -97,7 +98,7 @@ def _named(
 def surfaces(tokenizer: PreTrainedTokenizerFast) -> Int64[np.ndarray, " d_vocab"]:
     """Return the index into `SURFACES` of every token of the vocabulary."""
     backend = tokenizer.backend_tokenizer
-    ids = list(range(len(tokenizer)))
+    ids = list(range(vocabulary_size(tokenizer)))
     strings = backend.decode_batch([[token] for token in ids], skip_special_tokens=False)
     # Bytes that are no whole character decode to U+FFFD; so does U+FFFD itself, which is a character like any other.
     spelled = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(_REPLACEMENT)[0][0]
@@ -132,7 +133,7 @@ def deciles(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Int64[np.ndar
     occurrences: the first a few very frequent types, the last thousands of rare ones. A type that straddles a cut goes
     where its middle occurrence falls. Types that do not occur are in the last.
     """
-    counts = np.zeros(len(tokenizer), dtype=np.int64)
+    counts = np.zeros(vocabulary_size(tokenizer), dtype=np.int64)
     for tokens, _ in encode_documents(tokenizer, corpus):
         counts += np.bincount(tokens[1:], minlength=len(counts))
     return cut_into_tenths(counts)

@@ -4,7 +4,6 @@ Every reader yields (name, text) pairs; what their bytes are is told by `interp.
 """
 
 import csv
-import json
 import re
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from interp.data.corpora.encoding import PACKED, open_text, suffix_of
 from interp.errors import InterpError, nearest
+from interp.files import parse_json
 from interp.options import console
 
 PIECE = 10_000
@@ -99,8 +99,8 @@ def _read_jsonl(path: Path, text_field: str) -> Texts:
                 continue
             where = f"{path}, line {number}"
             try:
-                record = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+                record = parse_json(line)
+            except ValueError as error:
                 raise InterpError(f"{where} is not JSON ({error}); expected one JSON object a line.") from error
             if not isinstance(record, dict):
                 raise InterpError(f"{where} holds a JSON {type(record).__name__}; expected one JSON object a line.")
@@ -153,8 +153,8 @@ def _read_json(path: Path, text_field: str) -> Texts:
         return
     with open_text(path) as file:
         try:
-            records = json.load(file)
-        except (ValueError, RecursionError) as error:
+            records = parse_json(file.read())
+        except ValueError as error:
             raise InterpError(
                 f"{path} is not JSON ({error}); expected a list of objects, or one object a line."
             ) from error

@@ -10,7 +10,7 @@ from typing import Any
 from interp.data.corpora.corpus import Place
 from interp.data.shards.file import ShardFile, open_shard
 from interp.errors import InterpError
-from interp.files import read_json, writing
+from interp.files import parse_json, read_json, writing
 from interp.provenance import file_sha256
 
 MANIFEST = "manifest.json"
@@ -125,7 +125,7 @@ def has_manifest(folder: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return True
     return isinstance(values, dict) and values.get("kind") == KIND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,6 +118,16 @@ class TokenShards:
             f"{part.source.path} holds the token id {rows[row, column]} at position {part.first}, outside the vocabulary "
             f"({allowed}); use the tokenizer and vocabulary the shards were made with, or prepare them again."
         )
+
+
+def digest(stream: TokenShards) -> str:
+    """Return "1,234 tokens, sha256 ..." for a stream: of all its tokens, or of 1,024 even pieces of 268 million of them."""
+    size, most = 2**18, 1024
+    starts = np.unique(np.linspace(0, max(0, len(stream) - size), min(most, -(-len(stream) // size)), dtype=np.int64))
+    found = hashlib.sha256()
+    for start in starts.tolist():
+        found.update(stream.windows(np.array([start]), min(size, len(stream))).astype("<i8").data)
+    return f"{len(stream):,} tokens, sha256 {found.hexdigest()[:16]}"
 
 
 def is_shards(path: str | Path) -> bool:

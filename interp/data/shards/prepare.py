@@ -16,7 +16,7 @@ from interp.errors import InterpError
 from interp.files import writing
 from interp.options import console, say
 from interp.provenance import file_sha256
-from interp.vocabulary import load_tokenizer
+from interp.vocabulary import load_tokenizer, save_tokenizer, vocabulary_size
 
 
 def prepare(config: PrepareConfig) -> Path:
@@ -76,8 +76,8 @@ def _write_tokenizer(config: PrepareConfig, manifest: Manifest) -> None:
             documents = islice(open_corpus(config.corpus, "train", config.text_field), TOKENIZER_DOCUMENTS)
             tokenizer = train_tokenizer((document.text for document in documents), config.vocabulary)
         with writing(file) as path:
-            tokenizer.backend_tokenizer.save(str(path))
-        manifest.tokenizer_sha256, manifest.d_vocab = file_sha256(file), len(tokenizer)
+            save_tokenizer(tokenizer, path)
+        manifest.tokenizer_sha256, manifest.d_vocab = file_sha256(file), vocabulary_size(tokenizer)
         manifest.write()
     elif not file.is_file() or file_sha256(file) != manifest.tokenizer_sha256:
         raise InterpError(f"{file} is missing or was changed; put it back, or start anew with --overwrite.")

@@ -1,12 +1,12 @@
 """What a puzzle is: a prompt with its one right continuation, or with two of which one is better; one's own from files."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError, few
+from interp.files import parse_json
 
 EXPECTED = ("expected", "answer", "completion", "target")
 COMPARED = (("better", "worse"), ("good", "bad"), ("sentence_good", "sentence_bad"))
@@ -70,11 +70,11 @@ def _parsed(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        return json.loads(text)
+            return [parse_json(line) for line in text.splitlines() if line.strip()]
+        return parse_json(text)
     except OSError as error:
         raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InterpError(f"{path} is not JSON ({error}).") from error
 
 

@@ -15,7 +15,7 @@ from interp.errors import InterpError, few
 from interp.model.config import SIZES, BiasConfig, ModelConfig, Profile
 from interp.model.export.huggingface import parameter_names
 from interp.model.foreign.fit import agree, whole_number
-from interp.model.foreign.gpt2 import load_gpt2_layout, sizes, tied
+from interp.model.foreign.gpt2 import from_gpt2_layout, sizes, tied
 from interp.model.foreign.source import Source
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -43,9 +43,9 @@ def from_release(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[
     recorded = source.beside.get("symmetry_breaking")
     query, value, notes = release_biases(where, tensors, recorded if isinstance(recorded, dict) else {}, shape.d_head)
     rotary = _rotary(where, claimed, shape.d_head) if rope else {}
-    model = HookedSymmetryBrokenTransformer(replace(shape, q=query, v=value, **rotary))
-    load_gpt2_layout(model, where, tensors, parameter_names(model.cfg, attention="sa", norm="ln"), IGNORED)
-    return model, notes
+    cfg = replace(shape, q=query, v=value, **rotary)
+    names = parameter_names(cfg, attention="sa", norm="ln")
+    return from_gpt2_layout(cfg, where, tensors, names, IGNORED), notes
 
 
 def release_biases(

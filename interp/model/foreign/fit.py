@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError, few
-from interp.vocabulary import END_OF_TEXT, load_tokenizer, wrap
+from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size, wrap
 
 Shape = tuple[int, ...]
 
@@ -34,12 +34,12 @@ def fitted(where: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape
         "unknown": sorted(n for n in tensors.keys() - shapes.keys() if not re.fullmatch(ignored, n)),
         "of another shape": [_fault(n, t, shapes[n]) for n, t in found.items() if not _fits(t, shapes[n])],
     }
-    if not any(faults.values()):
-        faults["not finite"] = [name for name, tensor in found.items() if not bool(tensor.isfinite().all())]
+    cast = {} if any(faults.values()) else {name: tensor.detach().to(torch.float32) for name, tensor in found.items()}
+    faults["not finite"] = [name for name, tensor in cast.items() if not bool(tensor.isfinite().all())]
     if any(faults.values()):
         told = "; ".join(f"{kind}: {few(names)}" for kind, names in faults.items() if names)
         raise InterpError(f"{where} does not fit: {told}.")
-    return {name: tensor.detach().to(torch.float32) for name, tensor in found.items()}
+    return cast
 
 
 def agree(where: str, claimed: Mapping[str, Any], found: Mapping[str, int]) -> None:
@@ -123,8 +123,8 @@ def _from_pair(vocabulary: Path, merges: Path) -> PreTrainedTokenizerFast:
 
 
 def _fitting(tokenizer: PreTrainedTokenizerFast, d_vocab: int, where: str) -> PreTrainedTokenizerFast:
-    if len(tokenizer) > d_vocab:
+    if (size := vocabulary_size(tokenizer)) > d_vocab:
         raise InterpError(
-            f"The tokenizer {where} has {len(tokenizer):,} tokens, the model only {d_vocab:,}; they do not belong together."
+            f"The tokenizer {where} has {size:,} tokens, the model only {d_vocab:,}; they do not belong together."
         )
     return tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 from interp.errors import InterpError, few
 from interp.model.config import Activation
 from interp.model.foreign.authors import from_release
-from interp.model.foreign.gpt2 import from_hugging_face, from_nanogpt
+from interp.model.foreign.gpt2 import from_hugging_face, from_nanogpt, sizes_beside
 from interp.model.foreign.source import Source, open_source
 from interp.model.foreign.transformer_lens import from_transformer_lens
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -45,7 +45,7 @@ def _read(
     if re.search(r"^blocks\.\d+\.attn\.W_[QKVO]$", names, re.MULTILINE):
         return "TransformerLens", from_transformer_lens(source, activation)
     gpt2 = re.search(r"^(transformer\.)?h\.\d+\.attn\.c_attn\.weight$", names, re.MULTILINE)
-    if gpt2 and isinstance(source.beside.get("model_args"), dict):
+    if gpt2 and not source.beside.get("model_type") and sizes_beside(source):
         return "nanoGPT", from_nanogpt(source, activation)
     if activation is not None:
         raise InterpError(f"{source.where} says itself which activation it has; leave out --activation {activation}.")

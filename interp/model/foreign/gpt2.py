@@ -14,12 +14,12 @@ from interp.model.export.huggingface import ACTIVATIONS as EXPORTED
 from interp.model.export.huggingface import parameter_names
 from interp.model.foreign.fit import agree, fitted, whole_number
 from interp.model.foreign.source import Source
-from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.model.transformer import HookedSymmetryBrokenTransformer, parameter_shapes
 
 SYNONYMS: dict[str, Activation] = {"gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu", "gelu_python": "gelu_exact"}
 ACTIVATIONS: dict[str, Any] = {theirs: ours for ours, theirs in EXPORTED.items()} | SYNONYMS
 FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-MASK = r"transformer\.h\.\d+\.attn\.bias"  # nanoGPT's
+MASK = r"h\.\d+\.attn\.bias"  # nanoGPT's
 NOTE = "The biases of the projections are learned; what they amplify: python -m interp.amplify --direction effective."
 
 
@@ -33,16 +33,13 @@ def from_hugging_face(source: Source) -> tuple[HookedSymmetryBrokenTransformer, 
     root = "transformer." if "transformer.wte.weight" in source.tensors else ""
     tensors = tied(where, source.tensors, root)
     agree(where, vars(config), sizes(where, tensors, "n_positions", root))
-    model = HookedSymmetryBrokenTransformer(
-        ModelConfig(
-            n_layers=config.n_layer, d_model=config.n_embd, n_heads=config.n_head, n_ctx=config.n_positions,
-            d_vocab=config.vocab_size, d_mlp=config.n_inner or 0, eps=config.layer_norm_epsilon,
-            activation=ACTIVATIONS[config.activation_function],
-        )
+    cfg = ModelConfig(
+        n_layers=config.n_layer, d_model=config.n_embd, n_heads=config.n_head, n_ctx=config.n_positions,
+        d_vocab=config.vocab_size, d_mlp=config.n_inner or 0, eps=config.layer_norm_epsilon,
+        activation=ACTIVATIONS[config.activation_function],
     )  # fmt: skip
     masks = rf"{re.escape(root)}h\.\d+\.attn\.(bias|masked_bias)"
-    load_gpt2_layout(model, where, tensors, parameter_names(model.cfg, root), masks, conv1d=True)
-    return model, [NOTE]
+    return from_gpt2_layout(cfg, where, tensors, parameter_names(cfg, root), masks, conv1d=True), [NOTE]
 
 
 def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedSymmetryBrokenTransformer, list[str]]:
@@ -53,27 +50,41 @@ def from_nanogpt(source: Source, activation: Activation | None) -> tuple[HookedS
     Raises:
         InterpError: its sizes, names or shapes do not fit together.
     """
-    where, tensors = source.where, tied(source.where, source.tensors)
-    arguments = source.beside["model_args"]
-    found = sizes(where, tensors, "block_size")
+    where, root = source.where, "transformer." if "transformer.wte.weight" in source.tensors else ""
+    tensors, arguments = tied(where, source.tensors, root), sizes_beside(source)
+    karpathy = "model_args" not in source.beside  # build-nanogpt, which has GPT-2's own GELU
+    found = sizes(where, tensors, "block_size", root)
     agree(where, arguments, found)
-    model = HookedSymmetryBrokenTransformer(
-        ModelConfig(
-            n_layers=found["n_layer"], d_model=found["n_embd"], d_vocab=found["vocab_size"],
-            n_heads=whole_number(where, arguments, "n_head"), n_ctx=whole_number(where, arguments, "block_size"),
-            activation=activation or "gelu_exact",
-        )
+    cfg = ModelConfig(
+        n_layers=found["n_layer"], d_model=found["n_embd"], d_vocab=found["vocab_size"],
+        n_heads=whole_number(where, arguments, "n_head"), n_ctx=whole_number(where, arguments, "block_size"),
+        activation=activation or ("gelu" if karpathy else "gelu_exact"),
     )  # fmt: skip
-    names, notes = parameter_names(model.cfg), []
+    names, notes = parameter_names(cfg, root), []
     if arguments.get("bias") is False:
-        state, biases = model.state_dict(), {our: name for our, name in names.items() if name.endswith(".bias")}
-        tensors = {name: torch.zeros_like(state[our]) for our, name in biases.items()} | tensors
+        shapes, biases = parameter_shapes(cfg), {our: name for our, name in names.items() if name.endswith(".bias")}
+        tensors = {name: torch.zeros(shapes[our]) for our, name in biases.items()} | tensors
     if activation is None:
         notes.append(
-            "nanoGPT's GELU is taken to be the exact one; for files from before June 2023 say --activation gelu."
+            "Its GELU is taken to be GPT-2's, as build-nanogpt's is; for the exact one say --activation gelu_exact."
+            if karpathy
+            else "nanoGPT's GELU is taken to be the exact one; for files from before June 2023 say --activation gelu."
         )
-    load_gpt2_layout(model, where, tensors, names, MASK)
-    return model, notes
+    return from_gpt2_layout(cfg, where, tensors, names, rf"{re.escape(root)}{MASK}"), notes
+
+
+def sizes_beside(source: Source) -> dict[str, Any]:
+    """Return the fields of a config that stands beside the weights and names the heads; none if there is no such config.
+
+    nanoGPT has it as model_args, build-nanogpt as config, Lightning in hyper_parameters, there perhaps one level deeper.
+    """
+    if "model_args" in source.beside:
+        arguments = source.beside["model_args"]
+        return arguments if isinstance(arguments, dict) else {}
+    places = [source.beside.get(name) for name in ("config", "hyper_parameters")]
+    places = [place for place in places if isinstance(place, dict)]
+    deeper = [inner for place in places for inner in place.values() if isinstance(inner, dict)]
+    return next((place for place in (*places, *deeper) if {"n_head", "block_size", "vocab_size"} <= place.keys()), {})
 
 
 def sizes(where: str, tensors: Mapping[str, Tensor], context: str, root: str = "transformer.") -> dict[str, int]:
@@ -110,15 +121,15 @@ def tied(where: str, tensors: Mapping[str, Tensor], root: str = "transformer.") 
     )
 
 
-def load_gpt2_layout(
-    model: HookedSymmetryBrokenTransformer,
+def from_gpt2_layout(
+    cfg: ModelConfig,
     where: str,
     tensors: Mapping[str, Tensor],
     names: Mapping[str, str],
     ignored: str,
     conv1d: bool = False,
-) -> None:
-    """Copy the tensors of the file `where`, named in GPT-2's way, into a model.
+) -> HookedSymmetryBrokenTransformer:
+    """Return a model with the tensors of the file `where`, named in GPT-2's way; they are compared before it exists.
 
     Args:
         names: as `parameter_names` returns them.
@@ -128,11 +139,13 @@ def load_gpt2_layout(
     Raises:
         InterpError: what `fitted` finds.
     """
-    shapes = {our: tuple(value.shape) for our, value in model.state_dict().items()}
+    shapes = parameter_shapes(cfg)
     turned = {our for our in names if conv1d and our.startswith("blocks.") and len(shapes[our]) == 2}
     wanted = {their: shapes[our][::-1] if our in turned else shapes[our] for our, their in names.items()}
     found = fitted(where, tensors, wanted, ignored)
+    model = HookedSymmetryBrokenTransformer(cfg)
     model.load_state_dict({our: found[their].T if our in turned else found[their] for our, their in names.items()})
+    return model
 
 
 def _config(source: Source) -> Any:

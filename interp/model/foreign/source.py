@@ -2,13 +2,15 @@
 
 import re
 import warnings
+import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,9 +20,21 @@ from interp.model.checkpoint import download, is_hub_id
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder; large ones are in parts, with an .index.json
 TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
-STATE_DICT = ("model", "model_state_dict", "state_dict")  # where a checkpoint keeps its weights
-CONFIG_CLASSES = ("ecd_symbreak.config.GPTConfig", "__main__.GPTConfig")
-"""Where the authors' scripts have their config class: in the package, or in the script that was run."""
+STATE_DICT = ("model", "model_state_dict", "state_dict", "module")  # where a checkpoint keeps its weights
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, of torch's own
+ROOTS = ("transformer", "h", "blocks")  # what all names of a model may begin with
+CONFIG_CLASSES = (
+    "ecd_symbreak.config.GPTConfig", "__main__.GPTConfig", "train_gpt2.GPTConfig", "model.GPTConfig", "argparse.Namespace",
+)  # fmt: skip
+"""Where the authors' scripts and nanoGPT's have their config class, in the package or in the script that was run."""
+NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+NOTHING = (
+    "numpy.dtype", "numpy.ndarray", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local")
+      for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
+)  # fmt: skip
+"""What else stands beside weights as people save them. It is never asked for, and read as nothing."""
+DICTIONARIES = ("lightning_fabric.utilities.data.AttributeDict", "pytorch_lightning.utilities.parsing.AttributeDict")
 
 
 @dataclass(frozen=True)
@@ -44,13 +58,15 @@ def open_source(name: str | Path) -> Source:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        content = _tensors_in(path)
-        state = next((content[key] for key in STATE_DICT if isinstance(content.get(key), Mapping)), content)
-        beside = {} if state is content else {str(key): value for key, value in content.items() if value is not state}
+        state, beside = _tensors_in(path), {}
+        while inner_key := next((key for key in STATE_DICT if isinstance(state.get(key), Mapping)), None):
+            inner = state[inner_key]
+            beside |= {str(key): value for key, value in state.items() if value is not inner}
+            state = inner
         return Source(str(path), _named(str(path), state), beside)
     if path.is_dir():
         return _from_folder(path, str(path))
-    if is_hub_id(name) or (str(name) == path.name and not path.suffix):
+    if is_hub_id(name) or (re.fullmatch(r"\w[\w.-]*", str(name)) and not path.suffix):
         wanted = [f"{WEIGHTS[0]}*", "model-*.safetensors", "config.json", *TOKENIZER]
         folder = download(str(name), wanted)
         if not any(folder.glob("*.safetensors")):
@@ -92,7 +108,9 @@ def _tensors_in(path: Path) -> Any:
         content = load_file(path) if start[8:] == b"{" else read_pickled(path)
     except OSError as error:
         raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
-    except SafetensorError as error:
+    except InterpError:
+        raise
+    except Exception as error:  # SafetensorError, and what a type of numbers unknown to torch leads to
         raise InterpError(f"{path} is damaged ({error}); copy it again.") from error
     if not isinstance(content, dict):
         raise InterpError(f"{path} holds {type(content).__name__}; expected a dictionary of tensors.")
@@ -100,11 +118,33 @@ def _tensors_in(path: Path) -> Any:
 
 
 def _named(where: str, state: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Return tensors by the names they have without torch.compile's prefix."""
+    """Return tensors by the names they have without the prefixes of what was around the model."""
     others = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others or not state:
         raise InterpError(f"{where} has no state dict of tensors; what is no tensor in it: {few(others)}.")
-    return {name.replace("_orig_mod.", ""): value for name, value in state.items()}
+    odd = [f"{name} ({kind})" for name, value in state.items() if (kind := _odd(value))]
+    if odd:
+        raise InterpError(f"{where} has tensors without numbers to read: {few(odd)}; save them dense, and whole.")
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in state.values()}
+    claimed, held = sum(value.numel() * value.element_size() for value in state.values()), sum(storages.values())
+    if claimed > 4 * held + 10**8:  # some sharing is usual, as of tied embeddings and masks
+        raise InterpError(
+            f"{where} holds {held:,} bytes, and its tensors claim {claimed:,}; save them as copies of their own."
+        )
+    names = {name: re.sub("|".join(map(re.escape, WRAPPERS)), "", name) for name in state}
+    while all("." in short for short in names.values()):
+        first = {short.partition(".")[0] for short in names.values()}
+        if len(first) > 1 or first & {*ROOTS}:
+            break
+        names = {name: short.partition(".")[2] for name, short in names.items()}
+    return {names[name]: value for name, value in state.items()}
+
+
+def _odd(tensor: Tensor) -> str:
+    """Return what keeps a tensor from being read as numbers, or nothing."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        return "meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+    return "quantized" if tensor.is_quantized else ""
 
 
 class InertConfig:
@@ -114,25 +154,74 @@ class InertConfig:
         self.fields = dict(state) if isinstance(state, dict) else {}
 
 
+class InertValue:
+    """Stands in for what is no part of a model: it keeps what it was to be made of, and makes nothing."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+class InertNumber(InertValue):
+    """Stands in for a numpy scalar, whose parts are its type and its bytes."""
+
+    def read(self) -> Any:
+        """Return the number, None if it is none."""
+        kind, data = self.parts if len(self.parts) == 2 else (None, b"")
+        name = kind.parts[0] if isinstance(kind, InertValue) and kind.parts else None
+        if not isinstance(name, str) or not re.fullmatch("[fiu][1248]", name) or not isinstance(data, bytes):
+            return None
+        return np.frombuffer(data, name)[0].item() if len(data) == int(name[1]) else None
+
+
 def read_pickled(path: Path) -> Any:
     """Return what a .pt file holds, with config objects as dictionaries of their fields, tensors on the CPU.
 
+    Numbers of numpy are plain ones; paths and numpy's arrays are None.
+
     Raises:
-        InterpError: the file cannot be read, is damaged, or names anything beyond tensors, containers, plain values and
-            the config classes of the authors' release; nothing of it has been run then.
+        InterpError: the file cannot be read, is damaged or compressed, or names anything beyond tensors, containers, plain
+            values and the classes above; nothing of it has been run then.
     """
-    allowed: list[Any] = [(InertConfig, name) for name in CONFIG_CLASSES]
+    inert = {InertConfig: CONFIG_CLASSES, InertNumber: NUMBERS, InertValue: NOTHING, OrderedDict: DICTIONARIES}
+    allowed: list[Any] = [(kind, name) for kind, names in inert.items() for name in names]
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as records:
+                if any(record.compress_type != zipfile.ZIP_STORED for record in records.infolist()):
+                    raise InterpError(
+                        f"{path} is a compressed zip; torch.save writes none: unpack it, or save it again."
+                    )
         with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter("ignore")  # of pickle protocols: what they lead to is caught below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return _plain(torch.load(path, map_location="cpu", weights_only=True), {})
+    except InterpError:
+        raise
     except OSError as error:
         raise InterpError(f"Cannot read {path}: {error.strerror}.") from error
     except Exception as error:  # a hostile file may fail in any way
         raise InterpError(_refusal(path, error)) from error
-    if not isinstance(content, dict):
-        return content
-    return {k: getattr(v, "fields", {}) if isinstance(v, InertConfig) else v for k, v in content.items()}
+
+
+def _plain(value: Any, seen: dict[int, Any]) -> Any:
+    """Return a value with nothing inert in it; `seen` has what is done, for one thing may stand in many places."""
+    if id(value) in seen:
+        return seen[id(value)]
+    if isinstance(value, InertConfig):
+        found = _plain(getattr(value, "fields", {}), seen)
+    elif isinstance(value, InertValue):
+        found = value.read() if isinstance(value, InertNumber) else None
+    elif isinstance(value, dict):
+        found = {
+            key: _plain(inner, seen) for key, inner in value.items() if not isinstance(key, (InertConfig, InertValue))
+        }
+    elif isinstance(value, (list, tuple)):
+        found = [_plain(inner, seen) for inner in value]
+    else:
+        return value
+    seen[id(value)] = found
+    return found
 
 
 def _refusal(path: Path, error: Exception) -> str:

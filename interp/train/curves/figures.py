@@ -7,7 +7,6 @@ spike stays; strong lines are running means over 1% of a run's rows.
 """
 
 import html
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float, Int
 
 from interp.errors import InterpError
+from interp.files import parse_json
 from interp.page.look import COLOURS, FONT, GRID, colour_of
 from interp.train.records import CURVE
 
@@ -243,14 +243,14 @@ def _figure(title: str, unit: str, histories: Histories, x: Axis, traces: Iterab
 
 def _whole(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(parse_json(line), dict)
     except ValueError:
         return False
 
 
 def _row(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError as error:
         raise InterpError(f"Line {number} of {path} is not JSON ({error}); copy the file again.") from error
     missing = [name for name in NEEDED if name not in row] if isinstance(row, dict) else NEEDED

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.files import check_writable
 from interp.page.document import panels_of, render, write_page
 from interp.page.look import colour_of
 from interp.train.curves.figures import CURVE, FIGURES, Axis, Histories, axis_title, read_history, running_mean
@@ -21,6 +22,7 @@ def curves_page(runs: Sequence[Path], output: Path) -> Path:
     Raises:
         InterpError: a run without a readable training.jsonl, or a place that cannot be written.
     """
+    check_writable(output)
     histories = dict(zip(names_of(runs), map(read_history, runs), strict=True))
     page = render(
         TEMPLATES,

@@ -155,7 +155,7 @@ DAMAGE = {
         r"of another shape: transformer\.h\.1\.sa\.c_attn\.weight is \[24, 72\] of float32, expected \[72, 24\]\.",
     ),
     "integers": (lambda r: r.state.update({ATTENTION: torch.ones(72, 24).long()}), r"is \[72, 24\] of int64, expected"),
-    "sparse": (lambda r: r.state.update({ATTENTION: torch.ones(72, 24).to_sparse()}), "of another shape"),
+    "sparse": (lambda r: r.state.update({ATTENTION: torch.ones(72, 24).to_sparse()}), "without numbers .*sparse"),
     "not finite": (lambda r: r.state[ATTENTION].fill_(torch.nan), rf"not finite: {ATTENTION}\."),
     "untied": (lambda r: r.state.update({"lm_head.weight": torch.ones(31, 24)}), "is not its token embedding"),
     "no embedding": (lambda r: [r.state.pop(n) for n in (WTE, "lm_head.weight")], "has no token embedding"),
