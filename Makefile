@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: report test test-fast check format bench screenshots lock clean
+.PHONY: report test test-fast check format bench fuzz screenshots lock clean
 
 report: .venv/ready
 	$(BIN)/python -m interp.amplify -o reports/tiny-bqbv
@@ -26,6 +26,9 @@ format: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench
+
+fuzz: .venv/ready
+	$(BIN)/python -m tests.fuzz
 
 screenshots: .venv/ready
 	$(BIN)/python docs/screenshots.py

@@ -29,7 +29,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     """
     local = Path(path).expanduser()
     file = local / "tokenizer.json" if local.is_dir() else local
-    if not file.is_file() and not local.is_dir() and _HUB_ID.fullmatch(str(path)):
+    here = len(local.parts) > 1 and local.parent.is_dir()  # then it is mistyped, and no owner's name
+    if not file.is_file() and not local.is_dir() and not here and _HUB_ID.fullmatch(str(path)):
         file = _download(str(path))
     if not file.is_file():
         raise InterpError(f"There is no tokenizer at {file}; expected a tokenizer.json as `tokenizers` writes it.")

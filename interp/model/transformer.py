@@ -5,6 +5,7 @@ Axes: batch; pos; layer; head_index; d_model, d_head, d_vocab (sizes).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
@@ -46,10 +47,18 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
     Args:
         config: sizes, choices, biases; the model keeps a copy as `cfg`.
         tokenizer: needed only to pass strings.
+
+    Raises:
+        InterpError: the weights need more memory than this machine has.
     """
 
     def __init__(self, config: ModelConfig, tokenizer: PreTrainedTokenizerFast | None = None) -> None:
         super().__init__()
+        needed, memory = 4 * config.n_parameters, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > memory and torch.get_default_device().type == "cpu":
+            raise InterpError(
+                f"This model needs {needed / 1e9:,.0f} GB, this machine has {memory / 1e9:,.0f}; choose a smaller one."
+            )
         self.cfg = copy(config)  # for the switches of hook points are this model's own
         self.tokenizer = tokenizer
         self.embed = nn.Embedding(config.d_vocab, config.d_model)

@@ -147,3 +147,11 @@ def test_a_hub_that_gives_nothing_is_one_sentence_with_a_remedy(monkeypatch, err
     for name in ("gpt2", Path("gpt2")):
         with pytest.raises(InterpError, match=expected):
             load_tokenizer(name)
+
+
+def test_a_place_in_a_folder_that_is_here_is_never_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(InterpError, match="There is no tokenizer at shards/mine"):
+        load_tokenizer("shards/mine")

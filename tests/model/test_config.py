@@ -80,3 +80,9 @@ def test_unknown_presets_and_variants_name_the_nearest():
         preset("gpt2-124")
     with pytest.raises(InterpError, match="did you mean 'bqbv'"):
         preset("tiny", "bqvb")
+
+
+def test_a_model_larger_than_the_machine_is_refused_before_memory_is_taken():
+    config = ModelConfig(**{**SIZE, "d_model": 1024, "n_ctx": 2**29})
+    with pytest.raises(InterpError, match=r"needs 2,199 GB, this machine has .*; choose a smaller one"):
+        HookedSymmetryBrokenTransformer(config)

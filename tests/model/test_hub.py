@@ -75,6 +75,6 @@ def test_a_hub_model_without_config_is_refused(cache, tmp_path):
 def test_a_place_in_a_folder_that_is_here_is_never_asked_of_the_hub(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
     (tmp_path / "runs").mkdir()
-    for name in ("runs/first", "tiny-qb", "/nowhere/at/all"):
+    for name in ("runs/first", "tiny-qb", "/nowhere/at/all", "./a/b", "gone/model.pt", "a/b/c", "../x"):
         with pytest.raises(InterpError, match="There is no checkpoint"):
             load_model(name)

@@ -193,6 +193,8 @@ def read_pickled(path: Path) -> Any:
                     raise InterpError(
                         f"{path} is a compressed zip; torch.save writes none: unpack it, or save it again."
                     )
+                if damaged := records.testzip():  # torch does not look at the checksums
+                    raise InterpError(f"{path} is damaged: the checksum of {damaged} does not fit; copy it again.")
         with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter("ignore")  # of pickle protocols: what they lead to is caught below
             return _plain(torch.load(path, map_location="cpu", weights_only=True), {})
