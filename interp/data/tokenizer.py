@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.data.corpora.corpus import Document, Place
 from interp.data.workers import WorkerPool, in_order, serve
 from interp.errors import InterpError
-from interp.vocabulary import END_OF_TEXT, load_tokenizer, wrap
+from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size, wrap
 
 Placed = tuple[Place, Document]
 Encodings = tuple[UInt[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]  # tokens of all texts; how many each has
