@@ -24,7 +24,7 @@ from interp.analysis.result import FEW_DOCUMENTS, Amplification
 from interp.analysis.resume import ResumeFile, model_digest
 from interp.analysis.run import measure
 from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, settings_from, takes
-from interp.data.classes.built_in import build_schemes, deciles
+from interp.data.classes.built_in import build_schemes, deciles, refuse_untagged
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
 from interp.data.contexts import Dealer, TaggedDocument
@@ -72,6 +72,7 @@ class Text:
         Raises:
             InterpError: no such corpus, scheme or pipeline, or a model without tokenizer.
         """
+        refuse_untagged(settings.schemes, settings.pipeline)
         tokenizer, opened = model.need_tokenizer(), open_for_measuring(corpus, settings.split, settings.text_field)
         schemes = build_schemes(settings.schemes, tokenizer, opened, settings.pipeline)
         if any(scheme.needs_tags for scheme in schemes):

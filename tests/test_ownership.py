@@ -101,3 +101,10 @@ def test_compare_takes_a_direction_by_its_name(corpus):
     same = interp.compare("tiny-symmetric", twin, direction=twin, **asked)
     assert found.heads["difference"].equals(same.heads["difference"])
     assert found.run["a"]["direction"] == "b_Q of tiny-bq" and found.run["b"]["direction"] == "bias"
+
+
+def test_a_pipeline_that_cannot_tag_is_refused(corpus):
+    text = [corpus.read_text()]
+    for schemes, told in (("pos", "one of tagger, morphologizer"), ("surface,dep", "one of parser")):
+        with pytest.raises(InterpError, match=rf"needs a pipeline with {told}.* 'blank:en' has none"):
+            interp.amplification("tiny-bqbv", text, schemes, pipeline="blank:en", workers=0)

@@ -61,7 +61,7 @@ def pipeline_meta(name: str) -> dict[str, Any]:
         InterpError: there is no such pipeline; the sentence names those that are installed.
     """
     if name.startswith("blank:"):
-        return {"name": name, "version": "0", "labels": {}}
+        return {"name": name, "version": "0", "labels": {}, "pipeline": []}
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     folder = Path(spec.origin).parent if spec and spec.origin else Path(name)
     try:

@@ -1,7 +1,7 @@
 """Schemes by name: built in (tags, surface of the token, frequency), from a file, or one's own."""
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,29 @@ def _named(
         known = ", ".join(BUILT_IN)
         raise InterpError(f"There is no scheme {built_in!r}; choose from {known}{nearest(built_in, BUILT_IN)}")
     return [BUILT_IN[built_in](tokenizer, corpus, pipeline_name)]
+
+
+TAGGED_BY = {
+    "pos": ("tagger", "morphologizer", "attribute_ruler"), "function": ("tagger", "morphologizer", "attribute_ruler"),
+    "tag": ("tagger", "attribute_ruler"), "dep": ("parser",), "ent": ("ner", "entity_ruler", "span_ruler"),
+}  # fmt: skip
+"""Components of a pipeline of which a scheme needs one."""
+
+
+def refuse_untagged(names: Iterable[object], pipeline_name: str) -> None:
+    """Refuse a pipeline that gives every word the same tag.
+
+    Raises:
+        InterpError: a scheme among the names needs a component that the pipeline lacks, or there is no such pipeline.
+    """
+    for name in names:
+        needed = TAGGED_BY.get(str(name), ())
+        has = pipeline_meta(pipeline_name).get("pipeline", needed) if needed else ()
+        if needed and not set(needed) & set(has):
+            raise InterpError(
+                f"The scheme {name!r} needs a pipeline with one of {', '.join(needed)}, and {pipeline_name!r} has "
+                f"{', '.join(has) or 'none'}; choose another pipeline, or a scheme that needs no tags, such as surface."
+            )
 
 
 def surfaces(tokenizer: PreTrainedTokenizerFast) -> Int64[np.ndarray, " d_vocab"]:

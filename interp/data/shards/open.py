@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.data.shards.file import ENDINGS, ShardFile, open_shard
 from interp.data.shards.manifest import TOKENIZER, Manifest, has_manifest
 from interp.errors import InterpError
+from interp.options import say
 from interp.provenance import file_sha256
 from interp.vocabulary import load_tokenizer
 
@@ -143,8 +146,9 @@ def open_shards(path: str | Path, split: Literal["train", "validation"], d_vocab
     """Open a split of a shard file or of a folder of shards; only headers are read.
 
     A folder made by `interp.data prepare` says in its manifest which file is of which split. In any other folder files
-    with "val" in their names are validation; files with "train" in their names, or all others if there is none, are
-    training. Where there is no validation file, the last 5 % of the tokens (at most ten million) are validation.
+    with the word val, valid, validation or dev in their names ("fineweb_val_000.bin", not "interval.bin") are validation;
+    files with the word train, or all others but those with the word test, are training; one line says which. Where there
+    is no validation file, the last 5 % of the tokens (at most ten million) are validation.
 
     Args:
         path: the file or the folder.
@@ -194,9 +198,30 @@ def _by_name(folder: Path) -> tuple[list[Path], list[Path]]:
     files = _shards_in(folder)
     if not files:
         raise InterpError(f"The folder {folder} holds no token shard; expected files that end in {', '.join(ENDINGS)}.")
-    validation = [file for file in files if "val" in file.name]
-    others = [file for file in files if file not in validation]
-    return [file for file in others if "train" in file.name] or others, validation
+    validation = [file for file in files if _words(file) & HELD_OUT]
+    others = [file for file in files if file not in validation and "test" not in _words(file)]
+    training = [file for file in others if "train" in _words(file)] or others
+    _say_split(folder, len(files) - len(training) - len(validation), *map(_named, (training, validation)))
+    return training, validation
+
+
+HELD_OUT = {"val", "valid", "validation", "dev"}
+
+
+def _words(file: Path) -> set[str]:
+    """The words of a file's name, numbers left out: {"medieval", "train"} of "medieval_train_000.npy"."""
+    return set(re.findall(r"[a-z]+", file.stem.lower()))
+
+
+def _named(files: list[Path]) -> str:
+    """Return how many there are, and the name of the first."""
+    return f"{len(files)} ({files[0].name}{', ...' if files[1:] else ''})" if files else "none"
+
+
+@cache
+def _say_split(folder: Path, neither: int, training: str, validation: str) -> None:
+    left = f"; {neither} of neither left out" if neither else ""
+    say(f"{folder}: by their names, shards for training {training}, for validation {validation}{left}.")
 
 
 def _shards_in(folder: Path) -> list[Path]:

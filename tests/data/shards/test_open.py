@@ -103,6 +103,15 @@ def test_without_names_all_files_but_validation_are_for_training(tmp_path):
     assert everything(open_shards(tmp_path, "validation")).tolist() == [ord("v")]
 
 
+def test_only_whole_words_of_a_name_tell_the_split_and_what_went_where_is_said(tmp_path, capsys):
+    for name in ("medieval_train_000", "interval_b", "valentines", "contest"):
+        WRITERS["headed.bin"](tmp_path / f"{name}.bin", [ord(name[0])] * 40)
+    assert everything(open_shards(tmp_path, "train")).tolist() == [ord("m")] * 38  # the last 5% are held out
+    assert "shards for training 1 (medieval_train_000.bin), for validation none; 3 of neither left out." in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_without_validation_files_the_end_of_the_stream_is_held_out(tmp_path):
     tokens = random_tokens(5, 203)
     WRITERS["headed.bin"](tmp_path / "a.bin", tokens[:195])
