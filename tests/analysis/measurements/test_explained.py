@@ -43,7 +43,9 @@ def test_the_table_equals_least_squares_over_tokens(make_model, make_documents, 
     model, schemes = make_model(n_layers=1), [make_scheme("other", 2), make_scheme("s", 5)]
     keys, documents = Recorded(model.cfg), rare(make_documents(schemes, 25, LENGTHS))
     plant(monkeypatch, keys)
-    explained = measure(model, documents, schemes, Settings(nulls=0, passages=0, batch_size=1)).tables["explained"]
+    explained = measure(model, documents, schemes, Settings(nulls=0, passages=0, batch_size=1, fit_tokens=0)).tables[
+        "explained"
+    ]
     labels, places, tokens, rows = explicit(documents, model.cfg.n_ctx)
     octaves = np.floor(4 * np.log2(places + 1)).astype(int)
     k, random = keys.flat(rows), np.random.default_rng(0)
