@@ -42,7 +42,7 @@ def simulate(model, scheme, monkeypatch, seed, keys, direction="bias", **nulls):
         model,
         documents,
         [scheme],
-        Settings(direction=direction, passages=0, replicates=2, batch_size=64, seed=seed, **nulls),
+        Settings(direction=direction, passages=0, replicates=2, batch_size=64, seed=seed, fit_tokens=0, **nulls),
     ).nulls
 
 
