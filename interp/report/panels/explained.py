@@ -56,7 +56,7 @@ def explained_chart(
         _points(controls, lines, "by chance", "line-ns-open", 22, colour["text"]),
     ]  # fmt: skip
     more: dict[str, Any] = {
-        "xaxis": number_axis("share of the bias score's variance (η²)", theme) | {"range": [-0.02, 1.02]},
+        "xaxis": number_axis("share of variance (η²)", theme) | {"range": [-0.02, 1.02]},
         "yaxis": class_axis(list(KINDS.values())) | {"autorange": "reversed"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"}, "showlegend": True,
         "margin": {"l": 16, "r": 16, "t": 78, "b": 48},

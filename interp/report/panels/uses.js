@@ -21,9 +21,12 @@ function usesChart(rows) {
   const named = rows.map((row) => ({ ...row, token_class: row.keeps }));
   const { data: [trace] } = look("uses"); // prettier-ignore
   const columns = { name: "difference", low: "ci_low", high: "ci_high", title: "change of loss", unit: "nats" };
+  const layout = classLayout("uses", named, "change of loss (nats)");
+  layout.yaxis.ticktext = rows.map(({ keeps }) => plain(keeps)); // n is the same in every row, and stands above
+  layout.margin.l = Math.ceil(Math.max(0, ...rows.map(({ keeps }) => textWidth(keeps)))) + 14;
   return {
     data: [dots(trace, named, columns, paintBox().accent, 0)],
-    layout: Object.assign(classLayout("uses", named, "change of loss (nats)"), { showlegend: false }),
+    layout: Object.assign(layout, { showlegend: false }),
     subject: `${state.predicted} of the predicted token`,
   };
 }

@@ -17,7 +17,7 @@ from interp.report.panels.position import dot_chart, dots
 
 TEXTS = ("label", "predicted_scheme", "predicted_class")
 NUMBERS = ("difference", "ci_low", "ci_high", "restored", "restored_ci_low", "restored_ci_high")
-OF_CONTROLS = "scores of equal spread removed"
+OF_CONTROLS = "equal spread removed"
 
 
 def labelled(uses: Uses) -> pd.DataFrame:
