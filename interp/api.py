@@ -15,11 +15,11 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.comparison import Comparison, compare_results
+from interp.analysis.findings import FEW_TOKENS
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.measure_uses import measure_uses
 from interp.analysis.interventions.result import Interventions
 from interp.analysis.interventions.uses import Uses
-from interp.analysis.measurements.selectivity import FEW
 from interp.analysis.result import FEW_DOCUMENTS, Amplification
 from interp.analysis.resume import ResumeFile, model_digest
 from interp.analysis.run import measure
@@ -62,10 +62,7 @@ class Text:
 
     @classmethod
     def opened(
-        cls,
-        model: HookedSymmetryBrokenTransformer,
-        corpus: str | Path | Iterable[str] | Corpus,
-        settings: Reading,
+        cls, model: HookedSymmetryBrokenTransformer, corpus: str | Path | Iterable[str] | Corpus, settings: Reading
     ) -> Text:
         """Open it, refusing a missing pipeline now and not after the first progress.
 
@@ -293,7 +290,6 @@ def uses(
 
 
 Side = Amplification | HookedSymmetryBrokenTransformer | str | Path
-
 ROWS = 8  # of the summary
 
 
@@ -368,7 +364,7 @@ def summary(comparison: Comparison) -> Table:
     )
     for name in ("scheme", "class", "tokens", "A", "B", "B - A", "95% interval"):
         table.add_column(name, justify="left" if name in ("scheme", "class") else "right", no_wrap=True)
-    order = np.lexsort((-classes["difference"].abs(), classes["n_tokens"] < FEW))
+    order = np.lexsort((-classes["difference"].abs(), classes["n_tokens"] < FEW_TOKENS))
     for row in classes.iloc[order[:ROWS]].to_dict("records"):
         known = row["ci_low"] == row["ci_low"]  # not for a class that only one document has
         interval = escaped(f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]") if known else "unknown"

@@ -139,9 +139,7 @@ class GroupedMoments(GroupedSums):
 
 
 def variance(
-    count: Int[Tensor, " group"],
-    total: Float64[Tensor, "*head group"],
-    squares: Float64[Tensor, "*head group"],
+    count: Int[Tensor, " group"], total: Float64[Tensor, "*head group"], squares: Float64[Tensor, "*head group"]
 ) -> Float64[Tensor, "*head group"]:
     """Return the unbiased variance from sums; nan for fewer than two values, never below 0."""
     spread = (squares - total.square() / count).clamp(min=0)

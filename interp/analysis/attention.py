@@ -15,7 +15,6 @@ from torch import Tensor
 HeadVectors = Float[Tensor, "batch pos head_index d_head"]
 HeadBiases = Float[Tensor, "head_index d_head"]
 OneHot = Float[Tensor, "batch pos token_class"]
-
 BLOCK = 128  # queries whose attention is held at a time
 WIDEST = 50.0
 """Spread of bias scores in nats up to which float32 keeps every term of the reweighted sums."""

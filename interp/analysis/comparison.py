@@ -149,15 +149,10 @@ QUANTILES = {
 }  # fmt: skip
 
 OVER_DOCUMENTS = "documents"
-
 OVER_HEADS = "heads, as if independent"
-
 SURVIVES = 0.05  # q below which a head survives correction
-
 OfHeads = Float[np.ndarray, "head replicate"]
-
 OfOthers = Float[np.ndarray, "other_head replicate"]
-
 PerReplicate = Float[np.ndarray, " replicate"]
 
 

@@ -12,9 +12,7 @@ from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 DirectionName = Literal["bias", "effective"]
-
 Direction = DirectionName | Tensor | HookedSymmetryBrokenTransformer
-
 PerHead = Float[Tensor, "layer head_index d_head"]
 
 

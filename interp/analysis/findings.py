@@ -41,7 +41,6 @@ FEW_TOKENS = 100
 
 SINK = "bos"
 ALPHA = 0.05
-
 COLUMNS = (
     "layer", "head", "scheme", "token_class", "n_tokens", "log2_amplification", "ci_low", "ci_high",
     "log2_amplification_position", "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high", "beyond_shifted_q",

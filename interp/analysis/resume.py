@@ -24,7 +24,6 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Kind = TypeVar("Kind", bound=Sums)
 EVERY_SECONDS = 30.0
-
 SHARE = 0.05  # of the time, at most, that goes into saving
 
 

@@ -102,7 +102,6 @@ class Sentence:
 
 
 Schemes = Sequence[str | Path | Scheme | Labeller]
-
 FREQUENCIES = "wikipedia-sample"
 
 
@@ -122,10 +121,7 @@ def schemes_for_sentences(
 
 
 def tag_sentence(
-    model: HookedSymmetryBrokenTransformer,
-    text: str,
-    schemes: Sequence[Scheme],
-    pipeline: str = DEFAULT_PIPELINE,
+    model: HookedSymmetryBrokenTransformer, text: str, schemes: Sequence[Scheme], pipeline: str = DEFAULT_PIPELINE
 ) -> pd.DataFrame:
     """Return one row per token, bos first: `place, token_index, token_string`, and a column per scheme with its class.
 

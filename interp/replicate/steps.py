@@ -34,7 +34,6 @@ from interp.train.records import CURVE, read_rows
 
 MOST_ALIGNED = 50  # tokens of a head whose classes are counted
 SCHEMES = ("pos", "function", "freq")
-
 CLASSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "function": ("function", ("function",)),
     "frequent": ("freq", ("freq 1 (most frequent)", *(f"freq {n}" for n in range(2, 6)))),

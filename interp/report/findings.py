@@ -135,9 +135,7 @@ def sizes(result: Amplification, scheme: str) -> str:
 
 
 NEEDED = ("model", "corpus", "n_tokens", "n_documents")
-
 BIASES = {"mean": "its mean, as at evaluation", "sample": "one draw", "none": "switched off"}
-
 DIRECTIONS = {"bias": "the unlearned b_Q", "effective": "b_Q plus the learned query bias of each head"}
 
 

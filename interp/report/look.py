@@ -23,7 +23,6 @@ PALETTES = {
 }
 
 PLAIN = {"light": ["#f5f5f3", "#8fb8a6", "#1f6650"], "dark": ["#2a2e35", "#3f7a66", "#8fdcbc"]}
-
 GREY = "#b9bcc2"
 
 

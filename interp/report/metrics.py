@@ -210,9 +210,7 @@ def _span(values: np.ndarray) -> str:
 
 
 LONGEST = 64
-
 _SHOWN = {"\n": "↵", "\r": "␍", "\t": "⇥"}
-
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 

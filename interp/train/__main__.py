@@ -47,8 +47,7 @@ def complete(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
 
 def plot(
     runs: Annotated[
-        list[Path],
-        typer.Argument(help="Folders of training runs or checkpoints.", metavar="RUN", show_default=False),
+        list[Path], typer.Argument(help="Folders of training runs or checkpoints.", metavar="RUN", show_default=False)
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("curves.html"),
     open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,

@@ -36,7 +36,6 @@ from interp.model.config import BiasConfig, ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 BUFFERS = ("momentum_buffer", "exp_avg")  # what optimizers call their momentum
-
 Charge = Float[Tensor, "layer head_index d_head d_head"]
 HeadRows = Float[Tensor, "head_index d_head _"]
 Read = Callable[[str], Tensor]  # from a parameter's name to its value or momentum

@@ -51,7 +51,6 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import END_OF_TEXT
 
 Values = Float64[np.ndarray, "*shape"]
-
 Replicates = Float64[np.ndarray, "replicate *shape"]
 
 

@@ -28,13 +28,7 @@ from interp.analysis.accumulators import BootstrapSums, Sums, poisson_weights
 from interp.analysis.attention import HeadVectors
 from interp.analysis.batch import Batch, Classes, DocumentCounts
 from interp.analysis.direction import PerHead
-from interp.analysis.interventions.measure import (
-    Replicates,
-    Values,
-    classes_with_overall,
-    estimate,
-    with_overall,
-)
+from interp.analysis.interventions.measure import Replicates, Values, classes_with_overall, estimate, with_overall
 from interp.analysis.interventions.result import OVERALL
 from interp.analysis.interventions.run import (
     Stream,
@@ -43,14 +37,7 @@ from interp.analysis.interventions.run import (
     run_changed,
     run_unchanged,
 )
-from interp.analysis.interventions.scores import (
-    POSITION,
-    TYPE,
-    KeysOfText,
-    Known,
-    TokenGroups,
-    run_rescored,
-)
+from interp.analysis.interventions.scores import POSITION, TYPE, KeysOfText, Known, TokenGroups, run_rescored
 from interp.analysis.interventions.uses import CONTROL, NOTHING, USES_COLUMNS, Uses
 from interp.analysis.resume import all_reduce_sums
 from interp.analysis.settings import UsesSettings

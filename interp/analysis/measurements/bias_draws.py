@@ -30,9 +30,7 @@ from interp.analysis.measurements.shares import Shares
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Biases = Float[Tensor, "layer head_index d_head"]
-
 ROW = ["model", "layer", "head", "scheme", "token_class", "n_tokens", "n_documents"]
-
 STATISTICS = [
     "share", "share_unbiased", "log2_amplification", "bias_score_mean", "bias_score_contrast", "bias_score_sd", "hedges_g",
     "auroc", "alignment",

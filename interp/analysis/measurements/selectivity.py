@@ -7,9 +7,7 @@ from scipy.cluster import hierarchy
 from scipy.stats import entropy
 
 HEAD = ["model", "layer", "head", "scheme"]
-
 FEW = 20  # tokens, below which a class is too rare to name it a head's own
-
 NUMBERS = ("n_tokens", "bias_score_mean", "bias_score_sd", "auroc", "log2_amplification", "share")
 
 

@@ -17,9 +17,7 @@ from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 EXTREMES = ("layer", "head", "end", "rank", "token_index", "token_string", "count")
-
 PerToken = Float[Tensor, "layer head_index d_vocab"]
-
 PerType = Int64[np.ndarray, " d_vocab"]
 
 
@@ -111,7 +109,6 @@ def enrichment_table(
 K, MIN_COUNT = 50, 10
 
 HEAD = ["model", "layer", "head"]
-
 STATIC_COLUMNS = {
     "static_tokens": [*HEAD, *EXTREMES[2:], "static_alignment", "alignment"],
     "static_positions": [*HEAD, "pos", "static_alignment"],

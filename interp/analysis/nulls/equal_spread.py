@@ -85,10 +85,7 @@ class EqualSpread(Measurement):
         return Spread.of(as_numpy(self.squares / count.sum() - removed))
 
     def between(
-        self,
-        sums: Float64[Tensor, "layer group head_index d_head"],
-        count: Int64[Tensor, " group"],
-        spread: Spread,
+        self, sums: Float64[Tensor, "layer group head_index d_head"], count: Int64[Tensor, " group"], spread: Spread
     ) -> Quadratic:
         """Return the law of eta squared of a grouping of the tokens along directions of equal spread.
 

@@ -30,7 +30,6 @@ SURFACES = (
 )
 
 DECILES = ("freq 1 (most frequent)", *(f"freq {number}" for number in range(2, 10)), "freq 10 (rarest)")
-
 UNIVERSAL = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
     *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),

@@ -28,7 +28,6 @@ Spans = dict[str, np.ndarray]
 """By key: int64 [span, 2], first and last-plus-one character."""
 
 Find = Callable[["Doc"], Spans]
-
 _WHITE_SPACE = np.array([code for code in range(sys.maxunicode + 1) if chr(code).isspace()], dtype=np.uint32)
 
 

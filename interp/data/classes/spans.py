@@ -20,7 +20,6 @@ OTHER = "other"
 """The class of the tokens that are in no class of the scheme."""
 
 RESERVED = ("bos", OTHER)
-
 Labels = Sequence[str | None] | Sequence[tuple[int, int, str]]
 """One label or None per spaCy token, or (first character, last-plus-one character, label) for any stretches of text."""
 

@@ -17,7 +17,6 @@ from interp.data.classes.spans import RESERVED, Rule, span_schemes
 from interp.errors import InterpError, nearest
 
 Made = TypeVar("Made")
-
 SUFFIXES = (".yaml", ".yml")
 SCHEME_KEYS = ("classes", "overlaps")
 CLASS_KEYS = ("matcher", "phrases", "regex", "words", "case_sensitive")

@@ -15,7 +15,6 @@ from interp.data.corpora.wikipedia import wikipedia_sample
 from interp.errors import InterpError, nearest
 
 Split = Literal["all", "train", "validation"]
-
 NAMED: dict[str, Callable[[], Texts]] = {"wikipedia-sample": wikipedia_sample}
 SIZES = {"wikipedia-sample": 2_600_000}
 """About how many characters they have, for the time left."""

@@ -24,7 +24,6 @@ PIECE = 10_000
 """Characters of the documents that a long .txt is cut into, so that a book has documents to hold out and to resample."""
 
 BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))
-
 Texts = Iterator[tuple[str, str]]
 
 

@@ -22,7 +22,6 @@ CLEANING_VERSION = 2
 """Raise it when `unwrap` or `tidy` changes, so that cached texts are made again."""
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-
 SHORTEST_ARTICLE = 500
 """Characters; below it are stubs."""
 

@@ -18,7 +18,6 @@ from interp.errors import InterpError
 from interp.files import writing
 
 FORMAT_VERSION = 1
-
 SPANS = b"spans"
 """Where the metadata of the file holds spans, as JSON: there are as many as there are, not one a word."""
 

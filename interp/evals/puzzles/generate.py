@@ -36,7 +36,6 @@ FILLERS = (  # of exactly FILLER_WORDS words; none names a person, a colour or a
     "The church was built a hundred years ago.",
 )
 FILLER_WORDS = 8
-
 COMPARATIVES = (  # more, most, least
     ("older", "oldest", "youngest"),
     ("taller", "tallest", "shortest"),
@@ -67,7 +66,6 @@ PAIRS = (  # he, she
     *(("son", "daughter"), ("uncle", "aunt"), ("husband", "wife"), ("prince", "princess")),
 )
 REFLEXIVE_VERBS = ("saw", "hurt", "killed", "defended", "taught", "introduced", "blamed", "trusted")
-
 UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
@@ -75,7 +73,6 @@ MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 CIRCLES: tuple[tuple[Sequence[str], int], ...] = ((UPPER, 4), (DAYS, 2), (MONTHS, 2))  # with the largest step
-
 FACTS = 3
 FAR = (2, 3, 4)  # how many filler sentences stand before a far question
 LARGEST = 9999  # of the numbers in a geometric progression

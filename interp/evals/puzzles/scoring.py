@@ -20,7 +20,6 @@ from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Interval = tuple[float, float, float]
-
 NOT_THE_MEAN = (
     "The biases in force are not their means: they were scaled, replaced, drawn or switched off. A model trained with a "
     "bias is to be judged with the mean in force."

@@ -16,7 +16,6 @@ from interp.report.panels.panel import View
 from interp.report.panels.position import dot_chart, dots
 
 PLANES = {"log2_amplification_a": "A", "log2_amplification_b": "B", "difference": "B − A"}
-
 WIDE = 12  # with more heads than this a cell has no room for its number
 
 

@@ -15,7 +15,6 @@ from interp.report.panels.panel import View
 from interp.report.panels.position import dot_chart, dots
 
 PLACE = ["intervention", "scale", "direction", "draw", "scheme", "token_class", "n_tokens", "ci_low", "ci_high"]
-
 KINDS = {"bias": "bias", "random": "random direction of the same size"}
 
 
@@ -87,15 +86,10 @@ def _chart(rows: pd.DataFrame, value: str, title: str, axis: str, theme: Theme) 
 
 
 PLACES = ("all", "layer", "head")
-
 PATHS = ("total", "direct", "indirect")
-
 ATTENTION = ("log2_change", "ci_low", "ci_high")
-
 LOSS = ("difference", "ci_low", "ci_high")
-
 PREDICTIONS = ("kl", "kl_ci_low", "kl_ci_high", "top1_changed", "top1_ci_low", "top1_ci_high")
-
 SHARES = ("log2_amplification", "ci_low", "ci_high")
 
 

@@ -21,7 +21,6 @@ from interp.report.metrics import KEYS, METRICS, metrics_of, require, require_on
 from interp.report.panels.packing import block, codes_of
 
 FOLDER = Path(__file__).parent
-
 NEEDED = ("log2_amplification", "ci_low", "ci_high", "bias_score_contrast", "hedges_g", "auroc", "alignment", "share",
           "share_unbiased", "bias_score_mean")  # fmt: skip
 

@@ -9,7 +9,6 @@ from interp.report.panels.packing import block, columns, pack, readable
 from interp.report.panels.panel import View
 
 NUMBERS = 260_000  # numbers the page can afford over all heads
-
 FEWEST = 10  # passages shown however many heads there are
 
 

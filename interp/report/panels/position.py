@@ -128,9 +128,7 @@ def adjusted_contrasts(
 
 
 NUMBERS = 90_000  # numbers the page can afford over all heads
-
 FEWEST = 24  # steps shown however many heads there are
-
 PROFILE = ("bias_score_mean", "ci_low", "ci_high")
 
 

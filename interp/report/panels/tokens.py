@@ -9,9 +9,7 @@ from interp.report.panels.packing import codes_of, columns, pack, readable
 from interp.report.panels.panel import View, one_each
 
 MINIMUM = 5  # a token must occur this often: the rarest tokens have the wildest means
-
 ROWS = 16_000  # rows the page can afford over all heads
-
 VALUES = {"bias_score_contrast": "f4", "ci_low": "f4", "ci_high": "f4"}
 
 

@@ -23,7 +23,6 @@ from interp.train.records import CURVE
 
 Histories = Mapping[str, pd.DataFrame]
 Axis = Literal["tokens", "seconds", "step"]
-
 DASHES = ("solid", "dash", "dot", "dashdot")  # for more runs than colours
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 LOGARITHMIC = {"type": "log", "tickformat": "", "exponentformat": "power"}
