@@ -49,7 +49,8 @@ def test_a_few_broken_bytes_stop_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("start", "told"),
-    [(b"%PDF-1.7", "is a PDF, no text"), (b"\x89PNG\r\n", "is a PNG image"), (gzip.compress(b"text", mtime=0), "is gzip data"),
+    [(b"%PDF-1.7", "is a PDF, no text"), (b"\x89PNG\r\n", "is a PNG image"),
+     (gzip.compress(b"text", mtime=0), "is gzip data"),
      (b"\x7fELF", "is a program"), (b"\x01\x02\x00\x03\x04\x05\x06\x07\x08" * 90, "it is no text")],
 )  # fmt: skip
 def test_what_is_no_text_is_refused_whatever_it_is_called(tmp_path, start, told):
