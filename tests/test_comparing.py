@@ -55,7 +55,7 @@ def test_the_summary_shows_the_classes_that_differ_most_and_rare_ones_last():
     names = [f"c{number}" for number in range(10)]
     classes = pd.DataFrame({
         "scheme": "s", "token_class": names, "statistic": "mean_absolute", "n_heads_a": 4, "n_heads_b": 6,
-        "n_tokens": [19, *[20] * 9], "value_a": 0.5, "value_b": 0.5, "difference": [9, 1, -2, 3, -4, 5, -6, 7, -8, np.nan],
+        "n_tokens": [99, *[100] * 9], "value_a": 0.5, "value_b": 0.5, "difference": [9, 1, -2, 3, -4, 5, -6, 7, -8, np.nan],
         "ci_low": np.nan, "ci_high": 1.0,
     })  # fmt: skip
     run = {"a": {"model": "m[1]"}, "b": {"model": "n"}, "shared": {"n_documents": 12}}

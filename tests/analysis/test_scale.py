@@ -108,7 +108,20 @@ def command(folder, output, processes, *more):
     if processes > 1:
         start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     words = ["interp.amplify", "tiny-bqbv", "--corpus", str(folder), "--pipeline", "blank:en", "--schemes", "surface"]
-    return [*start, *words, "--workers", "0", "--interventions", "none", "--no-uses", "-o", str(output), *more]
+    return [
+        *start,
+        *words,
+        "--workers",
+        "0",
+        "--interventions",
+        "none",
+        "--no-uses",
+        "--shifts",
+        "19",
+        "-o",
+        str(output),
+        *more,
+    ]
 
 
 @pytest.fixture
