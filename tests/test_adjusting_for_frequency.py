@@ -38,6 +38,7 @@ def tenth_by_hand(tokenizer, d_vocab):
     return tenth
 
 
+@pytest.mark.slow
 def test_on_request_contrasts_are_between_tokens_of_the_same_position_and_frequency():
     model, corpus = interp.load_model("tiny-bq"), open_corpus(TEXTS)
     found = interp.amplification(model, TEXTS, ("surface",), adjust_frequency=True, **SETTINGS)
@@ -51,6 +52,7 @@ def test_on_request_contrasts_are_between_tokens_of_the_same_position_and_freque
     assert with_evidence(found)["contrast_frequency"].notna().any()
 
 
+@pytest.mark.slow
 def test_classes_that_are_the_frequency_cannot_be_told_from_it():
     adjusted = interp.amplification("tiny-bq", TEXTS, ("freq",), adjust_frequency=True, **SETTINGS).adjusted
     contrasts = adjusted.set_index("adjusted_for")["bias_score_contrast"]

@@ -59,6 +59,7 @@ def test_comparison(models, results):
     assert own.heads.shape == others.heads.shape and own.classes.shape == others.classes.shape
 
 
+@pytest.mark.slow
 def test_interventions_and_uses(models):
     asked = {"workers": 0, "replicates": 5, "random_directions": 2}
     check([interp.interventions(m, TEXTS, SCHEMES, part="qv", **asked).loss for m in models], "loss", "loss_unchanged")

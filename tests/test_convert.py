@@ -197,6 +197,7 @@ def test_the_effective_direction_of_gpt2_is_what_its_query_bias_does_to_attentio
     assert any("learned query bias beta_Q of each head: no unlearned bias" in w for w in result.run["warnings"])
 
 
+@pytest.mark.slow
 def test_the_amplify_command_reports_a_converted_gpt2_and_labels_the_direction(gpt2_folder, tmp_path):
     _, folder = gpt2_folder
     (tmp_path / "text.txt").write_text(TEXT)

@@ -20,6 +20,7 @@ def corpus(tmp_path):
     return tmp_path / "texts"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_and_texts_are_enough_and_the_run_tells_how_it_was_made():
     settings = {"where": "all,L1", "scales": (0, 1), "workers": 0}
     found = interp.interventions("tiny-bq", TEXTS, ("pos", "surface"), **settings, replicates=20)

@@ -69,6 +69,7 @@ def test_a_report_that_another_process_writes_is_left_alone(tmp_path, corpus):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", ".owner", "held"]
 
 
+@pytest.mark.slow
 def test_another_checkpoints_report_is_replaced_only_when_asked(tmp_path, corpus):
     start = [*AMPLIFY, "--corpus", str(corpus), "-o", str(tmp_path / "out")]
     other = [word.replace("tiny-bqbv", "tiny-bq") for word in start]
@@ -86,6 +87,7 @@ def test_another_checkpoints_report_is_replaced_only_when_asked(tmp_path, corpus
     assert json.loads((tmp_path / "out" / "run.json").read_text())["checkpoint"] == "tiny-bq"
 
 
+@pytest.mark.slow
 def test_one_scheme_may_be_given_as_it_is(corpus):
     text = [corpus.read_text()]
     for schemes in ("surface", "surface,freq"):
@@ -93,6 +95,7 @@ def test_one_scheme_may_be_given_as_it_is(corpus):
         assert found.run["schemes"] == schemes.split(",")
 
 
+@pytest.mark.slow
 def test_compare_takes_a_direction_by_its_name(corpus):
     text = [corpus.read_text(), "A cat. " * 60]
     asked = {"corpus": text, "schemes": "surface", "workers": 0, "nulls": 0, "shifts": 0, "fit_tokens": 0}

@@ -82,6 +82,7 @@ def attention(random, size, level=2.0, own=OWN):
     return np.stack([without * factor, without], 1)
 
 
+@pytest.mark.slow
 def test_amplification():
     held = []
     for seed in SEEDS:

@@ -117,6 +117,7 @@ def test_it_is_left_out_where_it_is_not_wanted_and_a_null_may_stand_alone(case, 
     pd.testing.assert_frame_equal(without.heads, with_it.heads[list(without.heads)])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_bits_of_it(case, tmp_path):
     model, documents, schemes = case
     settings = Settings(nulls=4)

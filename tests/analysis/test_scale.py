@@ -218,6 +218,7 @@ def sums_of(case, documents):
     return kept[0]
 
 
+@pytest.mark.slow
 def test_partial_sums_whose_numbers_changed_are_refused(case, tmp_path):
     """A flipped bit, NaN, another dtype: the file is readable, its checksum does not fit."""
     interrupted(case, ResumeFile(tmp_path, {}, every_seconds=0.0), 20)

@@ -114,6 +114,7 @@ def hub_cache(folder, tokenizer, name, revision="0123456789012345678901234567890
     tokenizer.backend_tokenizer.save(str(repository / "snapshots" / revision / "tokenizer.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "some-owner/some.name"])
 def test_a_tokenizer_comes_from_the_hub_by_its_id(tokenizer, tmp_path, name):
     hub_cache(tmp_path, tokenizer, name)

@@ -19,6 +19,7 @@ def test_a_tokenizing_process_that_dies_is_one_clear_sentence(tmp_path, tokenize
             processes.ask(["more"])
 
 
+@pytest.mark.slow
 def test_closing_the_iterator_early_stops_the_processes(tmp_path, tokenizer, monkeypatch):
     pools = []
 

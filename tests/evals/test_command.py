@@ -41,6 +41,7 @@ def written(folder):
     return folder / "out", done
 
 
+@pytest.mark.slow
 def test_the_files_hold_what_the_functions_return(written, make_model):
     out, _ = written
     items, families = pd.read_parquet(out / "items.parquet"), pd.read_parquet(out / "families.parquet")

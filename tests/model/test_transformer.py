@@ -112,6 +112,7 @@ for step in (1, 2):
 """
 
 
+@pytest.mark.slow
 def test_the_training_forward_compiles_without_a_graph_break_and_sees_new_draws():
     # in a process of its own: a compiler cannot look through the type checker of the tests
     output = commands.run([sys.executable, "-c", COMPILED], check=True).stdout

@@ -94,6 +94,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_read_or_made(tmp_path
     assert result.stderr.startswith("error: ") and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["yaml", "toml", "json"])
 def test_a_file_gives_settings_and_what_is_typed_goes_before_them(corpus, tmp_path, kind):
     settings = {"variant": "bqbv", "batch-size": 4, "mean_q": 0.25, "output": str(tmp_path / "run"), "compile": False}
@@ -134,6 +135,7 @@ def test_the_command_of_a_run_repeats_it():
     )
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_its_own_settings_when_only_its_folder_is_typed(corpus, tmp_path, curve):
     folder = tmp_path / "run"
     assert CliRunner().invoke(app, words(corpus, folder, "--variant", "bqbv", "--mean-q", "0.25")).exit_code == 0

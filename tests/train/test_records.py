@@ -22,6 +22,7 @@ def test_every_step_is_a_line_with_what_was_measured(config, curve):
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_same_numbers(config, curve):
     folder = train(config(steps=4, evaluate_every=2, tensorboard=True, charges_every=4, optimizer="sgdm"))
     events = EventAccumulator(str(folder / "tensorboard"))

@@ -59,6 +59,7 @@ def test_a_state_that_carries_code_is_not_run(config, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_resume_without_a_state_begins_and_with_other_settings_is_refused(config, tmp_path):
     folder = train(config(steps=2, evaluate_every=2, resume=True))
     for changes, message in (({"lr": 0.1}, "lr was 0.003, now 0.1"), ({"variant": "bv"}, "variant was bq, now bv")):
@@ -98,6 +99,7 @@ def test_in_one_process_a_signal_ends_the_run_after_a_whole_step(config, curve, 
     assert len(curve(config().output)) == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_state_is_not_trained_over_by_another_run(config):
     folder = train(config(steps=2, evaluate_every=2))
     shutil.rmtree(checkpoints.saved_states(folder)[0])
@@ -123,6 +125,7 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(config, 
             train(config(output=place))
 
 
+@pytest.mark.slow
 def test_the_curve_of_a_killed_run_is_cut_where_it_goes_on(config, curve):
     folder = train(config(steps=4, evaluate_every=2))
     for path in checkpoints.saved_states(folder)[1:]:

@@ -31,6 +31,7 @@ def texts(folder, words):
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_changed_corpus_is_refused_with_both_values_and_no_tokenizer_is_trained_again(config, tmp_path, monkeypatch):
     settings = config(corpus=texts(tmp_path / "texts", "one two three"), steps=2, evaluate_every=2)
     folder = train(settings)
@@ -68,6 +69,7 @@ def test_another_tokenizer_than_the_shards_own_is_refused(config, tmp_path):
     train(replace(settings, tokenizer=str(shards / "tokenizer.json")))
 
 
+@pytest.mark.slow
 def test_micro_batches_may_change_unless_biases_are_drawn_for_each(config):
     settings = config(steps=2, evaluate_every=2, micro_batch_size=4)
     train(settings)
@@ -117,6 +119,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", DAMAGES)
 def test_a_damaged_state_is_named_and_passed_over_and_none_is_deleted(begun, told, tmp_path, curve, capsys):
     folder, settings = begun

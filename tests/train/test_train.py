@@ -14,6 +14,7 @@ from interp.train.loop import train
 from interp.train.run import prepare
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_leaves_a_checkpoint_that_loads(config, curve):
     folder = train(config(variant="bqbv", store="float16"))
     rows = curve(folder)
@@ -31,6 +32,7 @@ def test_training_lowers_the_loss_and_leaves_a_checkpoint_that_loads(config, cur
     assert validation_loss(model, run.tokens.held_out) == pytest.approx(min(held_out), abs=2e-3)  # float16 weights
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(config, tmp_path):
     runs = [train(config(output=tmp_path / name, seed=seed, steps=5)) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     first, same, other = (load_model(run).W_E for run in runs)
@@ -63,6 +65,7 @@ def test_a_plateau_ends_the_run_and_says_so(config, curve, monkeypatch, capsys):
     assert "has not fallen in 2 evaluations" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_in_one_sentence_and_keeps_the_best(config):
     with pytest.raises(InterpError, match=r"The (loss|norm of the gradient) is (nan|inf) at step"):
         train(config(lr=1e12, clip=0.0, warmup=0.0))
@@ -76,6 +79,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_in_one_sentence_and_keeps_the_b
     assert load_model(folder)(torch.zeros(1, 4, dtype=torch.long)).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", ["step", "micro-batch"])
 def test_micro_batches_give_the_gradient_of_the_whole_batch_when_the_bias_is_drawn_once(config, tmp_path, draws):
     runs = []

@@ -14,6 +14,7 @@ from tests.analysis.interventions.observed import Observed, rows_about
 PER_HEAD = BiasConfig(0.0, 1.0, "fixed", shared_across_heads=False)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("part", ["q", "qv"])
 def test_paths_equal_a_slow_reference_and_their_parts_sum_to_the_total(make_model, corpus, part):

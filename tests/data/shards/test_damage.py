@@ -90,6 +90,7 @@ def test_a_damaged_manifest_is_one_clear_sentence(corpus, tmp_path, name):
         verify(folder)
 
 
+@pytest.mark.slow
 def test_the_commands_print_verdicts_and_exit_statuses(corpus, tmp_path):
     folder = tmp_path / "shards"
     done = subprocess.run(command(corpus, folder), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)

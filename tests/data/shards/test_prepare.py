@@ -130,6 +130,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(corpus, tmp_path, mo
     assert contents(make(corpus, tmp_path / "one by one", workers=1)) == whole
 
 
+@pytest.mark.slow
 def test_few_chunks_are_read_ahead(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(tokenizing, "CHUNK_DOCUMENTS", 3)
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
@@ -192,6 +193,7 @@ def test_a_streamed_data_set_gives_the_shards_of_its_texts(corpus, tmp_path):
     assert {name: content for name, content in contents(streamed).items() if name != "manifest.json"} == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("documents", [8, 41, 10**6])
 def test_shards_of_the_first_documents_are_those_of_a_corpus_that_ends_there(corpus, tmp_path, documents, tokenizer):
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
@@ -211,6 +213,7 @@ def test_the_text_column_can_be_named(tmp_path):
     assert len(open_shards(folder, "train")) > 1000
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_can_prepare_with_processes(corpus, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -225,6 +228,7 @@ def test_a_script_without_a_main_guard_can_prepare_with_processes(corpus, tmp_pa
     assert contents(tmp_path / "made") == contents(make(corpus, tmp_path / "shards"))
 
 
+@pytest.mark.slow
 def test_tokenizing_processes_start_without_torch():
     check = "import sys, interp.data.tokenizer; sys.exit('torch' in sys.modules or 'spacy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0

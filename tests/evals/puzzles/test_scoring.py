@@ -86,6 +86,7 @@ def test_a_uniform_model_scores_chance_in_every_family_and_metric(uniform):
     assert first["rank_chance"] == (d_vocab + 1) / 2 and first["completion_loss_chance"] == math.log(d_vocab)
 
 
+@pytest.mark.slow
 def test_the_scores_of_an_item_are_those_of_one_forward_pass_a_token(model):
     result = evaluate(model, ITEMS)
     for item, row in zip(ITEMS, result.items.to_dict("records"), strict=True):
@@ -106,6 +107,7 @@ def test_the_scores_of_an_item_are_those_of_one_forward_pass_a_token(model):
             assert row["exact"] == (max(ranks[0]) == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_scores_do_not_depend_on_the_batch_size(model, batch_size):
     expected, found = evaluate(model, ITEMS).items, evaluate(model, ITEMS, batch_size=batch_size).items
@@ -134,6 +136,7 @@ def test_the_interval_of_a_share_is_wilsons(hits, n):
     np.testing.assert_allclose(found, (hits / n, expected.low, expected.high), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     random = np.random.default_rng(0)
     draws = [random.exponential(size=60) for _ in range(600)]

@@ -89,6 +89,7 @@ def test_bbi_follows_the_textbook(conserve, excess, transposed):
     agree(lambda p: BBI(p, 0.03, **options), expected, start, tensor_loss, transposed)
 
 
+@pytest.mark.slow
 def test_groups_have_their_own_rates_and_decay_while_norm_and_energy_are_global():
     start, loss, gradient, tensor_loss = landscape(4)
     first, second = {"lr": 0.2, "eta": 4.0, "weight_decay": 0.3}, {"lr": 0.4, "eta": 9.0, "weight_decay": 0.0}
