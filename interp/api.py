@@ -43,6 +43,7 @@ from interp.vocabulary import load_tokenizer, tokenizer_sha256
 Schemes = str | Path | Scheme | Labeller | Sequence[str | Path | Scheme | Labeller]
 """One scheme or several; a string may name several, with commas."""
 
+HELD_OUT = "What is found was chosen on one half of the documents; all that is shown is of the other half."
 EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
     (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
     (True, False): "Read along the effective direction b_Q + beta_Q; the learned query bias is zero, so it is b_Q.",
@@ -133,6 +134,7 @@ def amplification(
         "wall_seconds": round(time.perf_counter() - started, 2),
         "warnings": [
             *_warnings(model, result.run, asked.bias), *_too_long(result.run["n_tokens"], asked.max_tokens),
+            *([HELD_OUT] if asked.held_out else []),
         ],
     })  # fmt: skip
     return result
