@@ -120,6 +120,8 @@ def why_none(result: Measured) -> str | None:
         return f"No class has {FEW_TOKENS} tokens, so nothing can be said of any; measure more text."
     if not result.heads.loc[rankable(result.heads), "beyond_ci_low"].notna().any():
         return "There are too few documents for intervals over documents, so nothing can be said beyond them; measure more."
+    if result.run.get("held_out") and not len(result.further.get("chosen", ())):
+        return "One half of the documents chose nothing, for want of documents or of findings; measure more text."
     if result.run.get("held_out"):
         return "Of what one half of the documents chose, nothing is beyond position and beyond shifted labels in the other."
     return "No pair of a head and a class is beyond position and beyond shifted labels."
@@ -145,18 +147,18 @@ def answers(result: Any) -> list[str]:
         rows = uses.loss.loc[(uses.loss["predicted_scheme"] == "overall") & (uses.loss["draw"] == 0)]
         rows = rows.drop_duplicates("keeps").set_index("keeps")
         removed = rows.loc["nothing"]
-        sentence = f"Without b_Q the loss changes by {removed['difference']:+.3f} nats".replace("-", "−")
+        sentence = f"Without b_Q the loss changes by {removed['difference']:+.3f} nats"
         if removed["ci_low"] == removed["ci_low"]:
             sentence += f" [{removed['ci_low']:.3f}, {removed['ci_high']:.3f}]"
         back = [
             f"{name} {rows.loc[name, 'restored']:.0%} [{rows.loc[name, 'restored_ci_low']:.0%}, "
-            f"{rows.loc[name, 'restored_ci_high']:.0%}]".replace("-", "−")
+            f"{rows.loc[name, 'restored_ci_high']:.0%}]"
             for name in ("position", "class", "type")
             if name in rows.index and rows.loc[name, "restored"] == rows.loc[name, "restored"]
         ]
         if back:
             sentence += f"; of that, a bias gives back that knows only the {', '.join(back)}"
-        sentences.append(sentence + ".")
+        sentences.append(f"{sentence}.".replace("-", "−"))
     return sentences
 
 

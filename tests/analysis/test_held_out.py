@@ -65,7 +65,7 @@ def test_where_nothing_was_chosen_nothing_is_found(chosen):
     heads = planted(np.full(9, 0.5), np.full(9, 0.5), np.full(9, 0.001), 9).assign(beyond_shifted_q=0.001)
     result = result_of(heads, chosen)
     assert findings(result).empty
-    assert "one half of the documents chose" in why_none(result)
+    assert "One half of the documents chose nothing" in why_none(result)
     assert len(findings(result_of(heads, None, held_out=False))) == 9
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from interp.data.corpora.encoding import PACKED, open_text, suffix_of
 from interp.errors import InterpError, nearest
 from interp.files import parse_json
-from interp.options import console
+from interp.options import say
 
 PIECE = 10_000
 """Characters of the documents that a long .txt is cut into, so that a book has documents to hold out and to resample."""
@@ -67,7 +67,7 @@ def files_in(folder: Path) -> list[Path]:
 
 @cache
 def _say_left_out(folder: Path, what: str) -> None:
-    console.print(f"Left out of {folder}: {what}.", soft_wrap=True, markup=False, highlight=False)
+    say(f"Left out of {folder}: {what}.")
 
 
 def _read_txt(path: Path, text_field: str) -> Texts:
@@ -134,7 +134,7 @@ def _read_csv(path: Path, text_field: str) -> Texts:
 
 def _delimiter(path: Path, header: str, text_field: str) -> str:
     """The comma, or what else stands between the names of the header, the text's among them."""
-    if path.name.lower().removesuffix(path.suffix.lower() if path.suffix.lower() in PACKED else "").endswith(".tsv"):
+    if suffix_of(path) == ".tsv":
         return "\t"
     for delimiter in (",", ";", "\t", "|"):
         names = next(csv.reader([header], delimiter=delimiter), [])
@@ -146,7 +146,7 @@ def _delimiter(path: Path, header: str, text_field: str) -> str:
 def _read_json(path: Path, text_field: str) -> Texts:
     """A list of objects, or one object a line."""
     with open_text(path) as file:
-        whole = file.read(1).strip() == "["
+        whole = file.read(1000).lstrip().startswith("[")
     if not whole:
         yield from _read_jsonl(path, text_field)
         return

@@ -71,7 +71,7 @@ def test_packed_files_are_read(tmp_path):
     (tmp_path / "b.ndjson.bz2").write_bytes(bz2.compress(line))
     (tmp_path / "c.txt.zst").write_bytes(pa.compress(TEXT.encode(), "zstd", asbytes=True))
     (tmp_path / "d.json").write_bytes(line)
-    (tmp_path / "e.json").write_text(json.dumps([{"text": TEXT}, {"text": "two"}]))
+    (tmp_path / "e.json").write_text("\n " + json.dumps([{"text": TEXT}, {"text": "two"}], indent=1))
     (tmp_path / "f.tsv").write_text("n\ttext\n1\tone, and another\n")
     assert texts_of(tmp_path) == [TEXT, TEXT, TEXT, TEXT, TEXT, "two", "one, and another"]
 
