@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
-from interp.analysis.comparison import Comparison, compare_results
+from interp.analysis.comparison import SHIFTED, Comparison, compare_results
 from interp.analysis.findings import FEW_TOKENS
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.measure_uses import measure_uses
@@ -28,7 +28,7 @@ from interp.data.classes.built_in import build_schemes, deciles, refuse_untagged
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
 from interp.data.contexts import Dealer, TaggedDocument
-from interp.data.corpora.corpus import Corpus, open_for_measuring
+from interp.data.corpora.corpus import Corpus, CorpusLike, open_for_measuring
 from interp.data.spacy_pipelines import pipeline_meta
 from interp.data.tagging.documents import encode, tag_documents
 from interp.errors import InterpError
@@ -39,6 +39,9 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import console, escaped
 from interp.provenance import now, versions
 from interp.vocabulary import load_tokenizer, tokenizer_sha256
+
+ModelLike = HookedSymmetryBrokenTransformer | str | Path
+"""A model, or the path or name of a checkpoint."""
 
 Schemes = str | Path | Scheme | Labeller | Sequence[str | Path | Scheme | Labeller]
 """One scheme or several; a string may name several, with commas."""
@@ -62,9 +65,7 @@ class Text:
     pipeline: str
 
     @classmethod
-    def opened(
-        cls, model: HookedSymmetryBrokenTransformer, corpus: str | Path | Iterable[str] | Corpus, settings: Reading
-    ) -> Text:
+    def opened(cls, model: HookedSymmetryBrokenTransformer, corpus: CorpusLike, settings: Reading) -> Text:
         """Open it, refusing a missing pipeline now and not after the first progress.
 
         Raises:
@@ -92,16 +93,9 @@ class Text:
 
 @takes(Settings)
 def amplification(
-    model: HookedSymmetryBrokenTransformer | str | Path,
-    corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
-    schemes: Schemes = ("pos",),
-    *,
-    workers: int = 1,
-    progress: bool = False,
-    partial: str | Path | None = None,
-    world: World | None = None,
-    **settings: Any,
-) -> Amplification:
+    model: ModelLike, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
+    progress: bool = False, partial: str | Path | None = None, world: World | None = None, **settings: Any,
+) -> Amplification:  # fmt: skip
     """Measure which token classes each head amplifies or suppresses.
 
     Args:
@@ -206,15 +200,9 @@ def progress_bar(shown: bool, name: str, corpus: Corpus | None = None, max_token
 
 @takes(InterventionSettings)
 def interventions(
-    model: HookedSymmetryBrokenTransformer | str | Path,
-    corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
-    schemes: Schemes = ("pos",),
-    *,
-    workers: int = 1,
-    progress: bool = False,
-    world: World | None = None,
-    **settings: Any,
-) -> Interventions:
+    model: ModelLike, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
+    progress: bool = False, world: World | None = None, **settings: Any,
+) -> Interventions:  # fmt: skip
     """Scale the biases of a model, in all layers, in single ones or in single heads, run it again, and compare.
 
         found = interp.interventions("tiny-bqbv", where="all,layers", scales=(0, 2))
@@ -239,15 +227,9 @@ def interventions(
 
 
 def _rerun(
-    what: str,
-    measure_it: Callable[..., Any],
-    model: HookedSymmetryBrokenTransformer | str | Path,
-    corpus: str | Path | Iterable[str] | Corpus,
-    asked: Reading,
-    workers: int,
-    progress: bool,
-    world: World | None,
-) -> Any:
+    what: str, measure_it: Callable[..., Any], model: ModelLike, corpus: CorpusLike, asked: Reading, workers: int,
+    progress: bool, world: World | None,
+) -> Any:  # fmt: skip
     """Return what running the model again over the text finds, with what its run record says of the text."""
     model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
     text = Text.opened(model, corpus, asked)
@@ -261,15 +243,9 @@ def _rerun(
 
 @takes(UsesSettings)
 def uses(
-    model: HookedSymmetryBrokenTransformer | str | Path,
-    corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
-    schemes: Schemes = ("pos",),
-    *,
-    workers: int = 1,
-    progress: bool = False,
-    world: World | None = None,
-    **settings: Any,
-) -> Uses:
+    model: ModelLike, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
+    progress: bool = False, world: World | None = None, **settings: Any,
+) -> Uses:  # fmt: skip
     """Measure what b_Q is used for: the loss when every bias score is only what its position, class or type says of it.
 
         found = interp.uses("tiny-bq", max_tokens=20_000)
@@ -291,7 +267,7 @@ def uses(
     return _rerun("uses of b_Q", measure_uses, model, corpus, asked, workers, progress, world)
 
 
-Side = Amplification | HookedSymmetryBrokenTransformer | str | Path
+Side = Amplification | ModelLike
 ROWS = 8  # of the summary
 
 
@@ -354,15 +330,20 @@ def refuse_other_tokenizers(checkpoints: Sequence[str]) -> None:
 
 
 def summary(comparison: Comparison) -> Table:
-    """Return the classes whose mean |A| over heads differs most, as a table for the terminal; rare classes come last."""
-    found = comparison.classes
-    classes = found.loc[(found["statistic"] == "mean_absolute") & found["difference"].notna()]
+    """Return the classes whose rms A over heads differs most, as a table for the terminal; rare classes come last."""
+    by_statistic = dict(list(comparison.classes.groupby("statistic", sort=False)))
+    classes = by_statistic["root_mean_square"]
+    shifted = by_statistic.get(SHIFTED, classes.assign(value_a=np.nan, value_b=np.nan)).set_index(
+        ["scheme", "token_class"]
+    )
+    classes = classes.loc[classes["difference"].notna()]
     n_heads = " and ".join(map(str, dict.fromkeys([*classes["n_heads_a"][:1], *classes["n_heads_b"][:1]])))
     a, b = (escaped(str(comparison.run[side]["model"])) for side in ("a", "b"))
     table = Table(
-        title=f"Mean |log2 amplification| over {n_heads} heads; A {a}, B {b}, intervals over "
+        title=f"Log2 amplification, root mean square over {n_heads} heads; A {a}, B {b}, intervals over "
         f"{comparison.run['shared']['n_documents']} documents",
-        caption="The classes that differ most. Heads of two trainings do not correspond.",
+        caption="The classes that differ most. In brackets: labels shifted along the documents, which mean nothing. "
+        "Heads of two trainings do not correspond.",
     )
     for name in ("scheme", "class", "tokens", "A", "B", "B - A", "95% interval"):
         table.add_column(name, justify="left" if name in ("scheme", "class") else "right", no_wrap=True)
@@ -370,8 +351,17 @@ def summary(comparison: Comparison) -> Table:
     for row in classes.iloc[order[:ROWS]].to_dict("records"):
         known = row["ci_low"] == row["ci_low"]  # not for a class that only one document has
         interval = escaped(f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]") if known else "unknown"
+        control = shifted.loc[(row["scheme"], row["token_class"])]
+        sides = [
+            f"{row[side]:.2f} ({control[side]:.2f})" if control[side] == control[side] else f"{row[side]:.2f}"
+            for side in ("value_a", "value_b")
+        ]
         table.add_row(
-            row["scheme"], escaped(row["token_class"]), f"{row['n_tokens']:,}", f"{row['value_a']:.3f}",
-            f"{row['value_b']:.3f}", f"{row['difference']:+.3f}", interval,
-        )  # fmt: skip
+            row["scheme"],
+            escaped(row["token_class"]),
+            f"{row['n_tokens']:,}",
+            *sides,
+            f"{row['difference']:+.2f}",
+            interval,
+        )
     return table

@@ -54,17 +54,21 @@ def test_the_command_compares_two_checkpoints_on_the_same_documents(places, tmp_
 def test_the_summary_shows_the_classes_that_differ_most_and_rare_ones_last():
     names = [f"c{number}" for number in range(10)]
     classes = pd.DataFrame({
-        "scheme": "s", "token_class": names, "statistic": "mean_absolute", "n_heads_a": 4, "n_heads_b": 6,
+        "scheme": "s", "token_class": names, "statistic": "root_mean_square", "n_heads_a": 4, "n_heads_b": 6,
         "n_tokens": [99, *[100] * 9], "value_a": 0.5, "value_b": 0.5, "difference": [9, 1, -2, 3, -4, 5, -6, 7, -8, np.nan],
         "ci_low": np.nan, "ci_high": 1.0,
     })  # fmt: skip
     run = {"a": {"model": "m[1]"}, "b": {"model": "n"}, "shared": {"n_documents": 12}}
     table = summary(interp.Comparison(pd.DataFrame(), classes, run))
     assert list(table.columns[1].cells) == ["c8", "c7", "c6", "c5", "c4", "c3", "c2", "c1"]
-    assert list(table.columns[5].cells)[:2] == ["-8.000", "+7.000"]
+    assert list(table.columns[5].cells)[:2] == ["-8.00", "+7.00"]
     assert "over 4 and 6 heads" in str(table.title) and "12 documents" in str(table.title)
     rare = summary(interp.Comparison(pd.DataFrame(), classes.iloc[[0, 1]], run))
     assert list(rare.columns[1].cells) == ["c1", "c0"] and set(rare.columns[6].cells) == {"unknown"}
+    assert list(rare.columns[3].cells) == ["0.50", "0.50"]
+    control = classes.assign(statistic="root_mean_square_shifted", value_a=0.125, value_b=0.25)
+    beside = summary(interp.Comparison(pd.DataFrame(), pd.concat([classes, control]), run))
+    assert set(beside.columns[3].cells) == {"0.50 (0.12)"} and set(beside.columns[4].cells) == {"0.50 (0.25)"}
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def received_by_document(
     spread = scores.amax(2, keepdim=True) - scores
     if bool(spread.amax() > WIDEST):
         apart = [
-            received_by_document(*_with_scores(q, k, reading), reading.new_zeros(1, *reading.shape), documents)
+            received_by_document(*with_scores(q, k, reading), reading.new_zeros(1, *reading.shape), documents)
             for reading in scores
         ]
         return torch.cat(apart)
@@ -72,10 +72,10 @@ def received_by_document(
     return found.permute(2, 3, 1, 0, 4)
 
 
-def _with_scores(
+def with_scores(
     q: HeadVectors, k: HeadVectors, scores: Float[Tensor, "batch pos head_index"]
 ) -> tuple[Float[Tensor, "batch pos head_index longer"], Float[Tensor, "batch pos head_index longer"]]:
-    """Queries and keys of one more dimension, whose scores are q . k / sqrt(d) + r_j."""
+    """Return queries and keys of one more dimension, whose scores are q . k / sqrt(d) + r_j."""
     size = q.shape[-1]
     longer = torch.cat([q * (1 + 1 / size) ** 0.5, q.new_full((*q.shape[:-1], 1), (size + 1) ** 0.5)], -1)
     return longer, torch.cat([k, scores[..., None].to(k)], -1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from scipy import stats
 
 from interp.analysis.measurements.shares import KEY, replicate_values
@@ -47,7 +47,8 @@ class Comparison:
         classes: one row per (scheme, class, statistic), each over all heads of a model: `n_heads_a`, `n_heads_b`,
             `n_tokens`, `n_documents`, `statistic`, `value_a`, `value_b`, `difference`, `ci_low`, `ci_high`, and
             `interval_over`, what the interval is over (`interp.analysis.comparison` has the statistics); those that end in
-            "_beyond" are of the part of A that is beyond position.
+            "_beyond" are of the part of A that is beyond position, and "root_mean_square_shifted" is what labels give that
+            are shifted along the documents and mean nothing, the control of "root_mean_square"; it has no interval.
         run: `a` and `b`, the runs compared, with everything in them; `shared`, what both have in common; `notes`, the
             sentences a reader must know, that heads do not correspond among them.
     """
@@ -151,17 +152,26 @@ QUANTILES = {
 OVER_DOCUMENTS = "documents"
 OVER_HEADS = "heads, as if independent"
 SURVIVES = 0.05  # q below which a head survives correction
+SHIFTED = "root_mean_square_shifted"
+OfShifts = Float64[np.ndarray, "_ token_class"]
 OfHeads = Float[np.ndarray, "head replicate"]
 OfOthers = Float[np.ndarray, "other_head replicate"]
 PerReplicate = Float[np.ndarray, " replicate"]
 
 
-def classes_table(a: pd.DataFrame, b: pd.DataFrame, pair: Pair, beyond: Pair | None = None) -> pd.DataFrame:
+def classes_table(
+    a: pd.DataFrame, b: pd.DataFrame, pair: Pair, beyond: Pair | None = None, shifted: Sequence[OfShifts] = ()
+) -> pd.DataFrame:
     """Return the table `classes` of `Comparison`; a and b are the tables `heads` of the two results."""
     rows = []
     for place, known in enumerate(pair.classes.to_dict("records")):
         parts = _over_documents(beyond, place, "_beyond") if beyond else ()
-        found = [*_over_documents(pair, place), *parts, *_surviving(a, b, len(pair.classes), place)]
+        found = [
+            *_over_documents(pair, place),
+            *parts,
+            *_shifted(shifted, place),
+            *_surviving(a, b, len(pair.classes), place),
+        ]
         rows += [{**known, **row} for row in found]
     columns = [
         "scheme", "token_class", "statistic", "n_heads_a", "n_heads_b", "n_tokens", "n_documents", "value_a", "value_b",
@@ -208,6 +218,25 @@ def _over_documents(pair: Pair, place: int, part: str = "") -> Iterator[dict[str
             "value_b": b[0], "difference": b[0] - a[0], "ci_low": low[0], "ci_high": high[0],
             "interval_over": OVER_DOCUMENTS,
         }  # fmt: skip
+
+
+def _shifted(shifted: Sequence[OfShifts], place: int) -> Iterator[dict[str, Any]]:
+    """Root mean square over heads and shifts of A under shifted labels, where both results have it."""
+    if len(shifted) == 2:
+        of_a, of_b = (float(np.sqrt(np.mean(each[:, place]))) for each in shifted)
+        yield {
+            "statistic": SHIFTED, "n_heads_a": len(shifted[0]), "n_heads_b": len(shifted[1]), "value_a": of_a,
+            "value_b": of_b, "difference": of_b - of_a, "ci_low": np.nan, "ci_high": np.nan, "interval_over": "nothing",
+        }  # fmt: skip
+
+
+def _squares_of_shifts(result: Amplification, n_classes: int) -> OfShifts | None:
+    """Mean square of A under shifted labels, of each head and class; None where it was not measured."""
+    nulls = result.nulls
+    rows = nulls.loc[(nulls["null"] == "shifted") & (nulls["statistic"] == "amplification")] if len(nulls) else nulls
+    if len(rows) != len(result.heads):
+        return None
+    return np.square(rows[["null_mean", "null_sd"]].to_numpy(np.float64)).sum(1).reshape(-1, n_classes)
 
 
 def _surviving(a: pd.DataFrame, b: pd.DataFrame, n_classes: int, place: int) -> Iterator[dict[str, Any]]:
@@ -259,7 +288,9 @@ def compare_results(a: Amplification, b: Amplification) -> Comparison:
     split = all("replicates_beyond" in side.tables for side in (a, b))
     beyond = paired(a, b, "_beyond") if split else None
     run = {"a": a.run, "b": b.run, "shared": {name: a.run.get(name) for name in SHARED}, "notes": _notes(a.run, b.run)}
-    return Comparison(_heads_table(a.heads, b.heads, pair, beyond), classes_table(a.heads, b.heads, pair, beyond), run)
+    shifted = [found for side in (a, b) if (found := _squares_of_shifts(side, len(pair.classes))) is not None]
+    classes = classes_table(a.heads, b.heads, pair, beyond, shifted)
+    return Comparison(_heads_table(a.heads, b.heads, pair, beyond), classes, run)
 
 
 PARTS = ["log2_amplification_position", "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high"]

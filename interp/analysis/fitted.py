@@ -34,6 +34,12 @@ LEAST_PER_POSITION = 16
 LEAST_DOCUMENTS = 20
 """Of each document at most so large a part of the fitted tokens is read."""
 
+FREQUENT = 1000
+"""Token types, the most frequent ones, that keys are summed by; sums by every type of a vocabulary would take gigabytes."""
+
+FREQUENT = 1000
+"""Token types, the most frequent ones, that keys are summed for: all types of a vocabulary would take gigabytes."""
+
 
 @runtime_checkable
 class HasTokens(Protocol):
@@ -67,18 +73,18 @@ class FittedMeans:
 
 
 def fit_means(
-    model: HookedSymmetryBrokenTransformer, vector: PerHead, settings: Settings, documents: Iterable[HasTokens]
+    model: HookedSymmetryBrokenTransformer, vector: PerHead, settings: Settings, read: Sequence[TaggedDocument]
 ) -> tuple[FittedMeans, ...]:
-    """Fit the means that the settings ask for, on the beginnings of documents, `fit_tokens` tokens in all.
+    """Fit the means that the settings ask for.
 
     Args:
         model: in evaluation mode, with the biases of the settings in force.
         vector: the direction of the bias scores.
         settings: say on how much text, and whether by type too.
-        documents: of the corpus that is measured, from the first on.
+        read: `beginnings` of the corpus that is measured; without any there are no means.
     """
     device = vector.device
-    if not settings.fit_tokens:
+    if not read:
         return ()
     n_ctx, d_vocab = model.cfg.n_ctx, model.cfg.d_vocab
     of_position = _groups_of_positions(n_ctx, settings.fit_tokens, device)
@@ -86,10 +92,8 @@ def fit_means(
     if settings.by_type:
         grouped.append(("type", torch.arange(d_vocab, device=device), d_vocab))
     sums = [[GroupedSums(len(vector), vector.shape[1], size, device) for _ in range(2)] for _, _, size in grouped]
-    length = math.ceil(settings.fit_tokens / LEAST_DOCUMENTS)
-    beginnings = take_tokens(_beginnings(documents, length), settings.fit_tokens)
     size, pad_token = settings.contexts_per_batch(n_ctx), model.to_single_token(END_OF_TEXT)
-    for contexts in pack(beginnings, n_ctx, size, pad_token):
+    for contexts in pack(read, n_ctx, size, pad_token):
         batch = Batch(contexts, ONE_CLASS, device)
         halves = [batch.document_of % 2 == half for half in range(2)]
         groups = [group_of[batch.places if name == "position" else batch.tokens] for name, group_of, _ in grouped]
@@ -124,6 +128,15 @@ def sample_of(
     return read, _chained(read, stream)
 
 
+def frequent_types(read: Sequence[TaggedDocument], d_vocab: int) -> Int64[np.ndarray, " type"]:
+    """Return the `FREQUENT` most frequent token types that occur at least twice, by frequency, then by number."""
+    counts = np.bincount(
+        np.concatenate([document.tokens for document in read] or [np.zeros(0, int)]), minlength=d_vocab
+    )
+    order = np.argsort(-counts, kind="stable")[:FREQUENT]
+    return order[counts[order] > 1]
+
+
 ONE_CLASS = Classes({"all": ["all"]})
 
 
@@ -132,7 +145,12 @@ def _chained(read: list[TaggedDocument], rest: Iterator[TaggedDocument]) -> Iter
     yield from rest
 
 
-def _beginnings(documents: Iterable[HasTokens], length: int) -> Iterator[TaggedDocument]:
+def beginnings(documents: Iterable[HasTokens], tokens: int) -> list[TaggedDocument]:
+    """Return the beginnings of documents, from the first on, so many tokens in all; in one class."""
+    return list(take_tokens(_cut(documents, math.ceil(tokens / LEAST_DOCUMENTS)), tokens)) if tokens else []
+
+
+def _cut(documents: Iterable[HasTokens], length: int) -> Iterator[TaggedDocument]:
     no_text = Document("", "")
     for document in documents:
         tokens = document.tokens[:length]

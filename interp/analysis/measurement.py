@@ -8,7 +8,7 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,6 +44,7 @@ class Context:
         shifts: the two queries compared, whose difference is the direction.
         deciles: frequency decile of every token, where contrasts are adjusted for it.
         means: what position (and type) explain of the bias scores, fitted on other documents; () where A is not split.
+        frequent: the token types that keys are summed by.
     """
 
     model: HookedSymmetryBrokenTransformer
@@ -52,6 +53,7 @@ class Context:
     shifts: QueryShifts
     deciles: Int64[np.ndarray, " token"] | None = None
     means: tuple[FittedMeans, ...] = ()
+    frequent: Int64[np.ndarray, " type"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @classmethod
     def of(

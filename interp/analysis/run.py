@@ -14,7 +14,7 @@ from interp.analysis.accumulators import Sums
 from interp.analysis.batch import Batch, DocumentCounts, visit_queries_and_keys
 from interp.analysis.direction import direction_name
 from interp.analysis.findings import findings_of
-from interp.analysis.fitted import HasTokens, fit_means, sample_of
+from interp.analysis.fitted import HasTokens, beginnings, fit_means, frequent_types, sample_of
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_draws import BiasDraws
 from interp.analysis.measurements.bias_scores import BiasScores
@@ -198,8 +198,9 @@ def measure(
                 )
             sample, documents = sample_of(documents, settings.fit_tokens)
         context = Context.of(model, schemes, settings, deciles)
-        means = fit_means(model, context.shifts.vector, settings, sample)
-        context = replace(context, means=means)
+        read = beginnings(sample, settings.fit_tokens)
+        means = fit_means(model, context.shifts.vector, settings, read)
+        context = replace(context, means=means, frequent=frequent_types(read, model.cfg.d_vocab))
         kind = Halves if settings.held_out else Pass
         total = kind(context)
         if resume:

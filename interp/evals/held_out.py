@@ -1,6 +1,6 @@
 """The loss on held-out documents, of a corpus or of token shards: overall, by position, by class; with intervals."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.analysis.significance import interval_over_documents
 from interp.data.classes.built_in import Scheme, build_schemes
 from interp.data.contexts import Contexts, pack, take_tokens
-from interp.data.corpora.corpus import Corpus, Split, open_corpus, open_for_measuring
+from interp.data.corpora.corpus import Corpus, CorpusLike, Split, open_corpus, open_for_measuring
 from interp.data.shards.open import TokenShards, is_shards, open_shards
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE
 from interp.data.tagging.documents import tag_documents
@@ -45,7 +45,7 @@ class HeldOutLoss:
 
 def held_out_loss(
     model: HookedSymmetryBrokenTransformer,
-    corpus: str | Path | Iterable[str] | Corpus = "wikipedia-sample",
+    corpus: CorpusLike = "wikipedia-sample",
     schemes: Sequence[str | Scheme] = ("function",),
     *,
     split: Split | None = None,
@@ -85,9 +85,7 @@ def held_out_loss(
     return _result(ratios.table(), cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
 
 
-def open_held_out(
-    tokenizer: PreTrainedTokenizerFast, corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None
-) -> Corpus:
+def open_held_out(tokenizer: PreTrainedTokenizerFast, corpus: CorpusLike, split: Split | None = None) -> Corpus:
     """Return the held-out documents of a corpus: the validation split of the Wikipedia sample and of shards, else all.
 
     Shards are decoded document by document, so that words can be tagged; their tokenizer must be the one given.

@@ -147,6 +147,16 @@ def test_statistics_over_heads_and_their_intervals_equal_loops_over_replicates(t
         assert row["n_tokens"] == labels[:, place].sum()
 
 
+def test_labels_that_mean_nothing_stand_beside_the_root_mean_square(twins):
+    table = compare_results(*twins).classes.set_index(["token_class", "statistic"])
+    for side, result in zip("ab", twins, strict=True):
+        nulls = result.nulls.query("null == 'shifted' and statistic == 'amplification' and token_class == 's1'")
+        rms = np.sqrt(np.mean([row["null_mean"] ** 2 + row["null_sd"] ** 2 for _, row in nulls.iterrows()]))
+        assert len(nulls) == 6 and table.loc[("s1", "root_mean_square_shifted"), f"value_{side}"] == pytest.approx(rms)
+    without = [replace(each, nulls=each.nulls.iloc[:0]) for each in twins]
+    assert "root_mean_square_shifted" not in set(compare_results(*without).classes["statistic"])
+
+
 @pytest.mark.parametrize("sizes", [(1, 1), (4, 7), (12, 3)])
 def test_stronger_is_the_probability_over_all_pairs_of_heads(sizes):
     random = np.random.default_rng(sum(sizes))

@@ -6,6 +6,7 @@ import torch
 
 from interp.analysis import fitted
 from interp.analysis.findings import findings
+from interp.analysis.fitted import frequent_types
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.data.contexts import pack
@@ -151,3 +152,13 @@ def test_a_planted_class_effect_beside_a_planted_position_effect_is_split_within
         found.append([(pairs["head"] == head).any() for head in range(4)])
     assert np.mean(inside) > 0.85
     assert np.all(np.array(found)[:, :2]) and np.mean(np.array(found)[:, 2:]) <= 0.15
+
+
+def test_frequent_types_are_by_frequency_then_by_number_and_occur_twice(make_documents, make_scheme, monkeypatch):
+    documents = make_documents([make_scheme("s", 2)], 30, [40, 25, 60], seed=3)
+    tokens = np.concatenate([document.tokens for document in documents])
+    expected = sorted((t for t in range(30) if (tokens == t).sum() > 1), key=lambda t: (-(tokens == t).sum(), t))
+    np.testing.assert_array_equal(frequent_types(documents, 30), expected)
+    monkeypatch.setattr("interp.analysis.fitted.FREQUENT", 5)
+    np.testing.assert_array_equal(frequent_types(documents, 30), expected[:5])
+    assert frequent_types([], 30).size == 0

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float64
 
 from interp.analysis.batch import Classes, DocumentCounts
+from interp.analysis.fitted import beginnings, fit_means, sample_of
 from interp.analysis.interventions.plan import (
     Intervention,
     Part,
@@ -41,7 +42,7 @@ from interp.analysis.interventions.result import (
 )
 from interp.analysis.interventions.run import InterventionSums, runs_of
 from interp.analysis.resume import all_reduce_sums
-from interp.analysis.settings import InterventionSettings
+from interp.analysis.settings import InterventionSettings, Settings
 from interp.analysis.significance import interval_over_documents, replicate_deviation
 from interp.data.classes.scheme import Scheme
 from interp.data.contexts import TaggedDocument, pack
@@ -85,6 +86,7 @@ class TableMaker:
         frames = []
         for layer in range(self.sums.model.cfg.n_layers):
             found = [self._log_share(run, layer) for run in with_below]
+            found.append(self._log_share_at_positions(layer))  # the place AT_POSITIONS
             for path in paths_to(layer):
                 (upper, resampled_upper), (lower, resampled_lower) = found[path.upper], found[path.lower]
                 value = estimate("log2_amplification", upper - lower, resampled_upper - resampled_lower, self.effective)
@@ -121,6 +123,14 @@ class TableMaker:
         sums = self.sums.attention[run]
         with np.errstate(divide="ignore"):
             return np.log2(sums.total[layer - first].cpu().numpy()), sums.log2_replicates(layer - first).cpu().numpy()
+
+    def _log_share_at_positions(self, layer: int) -> tuple[Values, Replicates]:
+        """Return the same where a layer's bias scores are their means by position; missing where these were not fitted."""
+        sums = self.sums.at_positions
+        if not self.sums.means:
+            unchanged, resampled = self._log_share(self.sums.runs.unchanged, layer)
+            return np.full_like(unchanged, np.nan), np.full_like(resampled, np.nan)
+        return torch.log2(sums.total[layer]).cpu().numpy(), sums.log2_replicates(layer).cpu().numpy()
 
     def _mean(self, run: int, quantity: int) -> tuple[Values, Replicates]:
         """Return a quantity's mean per class of predicted tokens, [token_class], and its replicates to first order."""
@@ -165,6 +175,8 @@ def _joined(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 
 
 LEAST_DOCUMENTS = 20
+FIT_TOKENS = 8192
+"""Tokens that mean bias scores by position are fitted on, as by default in `interp.amplification`."""
 
 
 def intervene(
@@ -202,8 +214,15 @@ def intervene(
         runs = runs_of([*listed, *removed])
         of, of_paths = runs.of[: len(plan)], runs.of[len(plan) :]
 
+        read, documents = sample_of(documents, FIT_TOKENS)
+        vector = only(biases, settings.part)[0]
+        fitted = Settings(batch_size=settings.batch_size, fit_tokens=FIT_TOKENS)
+        means = (
+            fit_means(model, vector, fitted, beginnings(read, FIT_TOKENS)) if settings.paths and vector.any() else ()
+        )
+
         def fresh() -> InterventionSums:
-            return InterventionSums(model, runs, [*of, runs.unchanged], classes, settings, stack, world)
+            return InterventionSums(model, runs, [*of, runs.unchanged], classes, settings, stack, world, means)
 
         sums = fresh()
         counted = counts.passing(with_overall(documents, max_tokens), max_tokens)

@@ -118,6 +118,10 @@ def only(biases: Biases, part: Part) -> Biases:
     )
 
 
+AT_POSITIONS = -1
+"""All biases as they are, but the bias scores of the layer itself are their means by position (`interp.analysis.fitted`)."""
+
+
 class Path(NamedTuple):
     """One way for amplification to reach `layer`: the log2 share with biases of layers below `upper`, less below `lower`."""
 
@@ -135,8 +139,10 @@ def without_layers_from(biases: Biases) -> list[Float[Tensor, "2 layer head_inde
 
 
 def paths_to(layer: int) -> Iterator[Path]:
-    """Return the paths to a layer: total, direct, indirect, and every source of the indirect one."""
+    """Return the paths to a layer: total, direct and its two parts, indirect, and every source of the indirect one."""
     yield Path("total", layer, None, layer + 1, 0)
     yield Path("direct", layer, layer, layer + 1, layer)
+    yield Path("direct position", layer, layer, AT_POSITIONS, layer)
+    yield Path("direct beyond position", layer, layer, layer + 1, AT_POSITIONS)
     yield Path("indirect", layer, None, layer, 0)
     yield from (Path("source", layer, source, source + 1, source) for source in range(layer))

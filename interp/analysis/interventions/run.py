@@ -14,8 +14,9 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from interp.analysis.accumulators import BootstrapSums, Sums, poisson_weights
-from interp.analysis.attention import HeadVectors, attended
+from interp.analysis.attention import HeadVectors, attended, with_scores
 from interp.analysis.batch import Batch, Classes, LayerVisitor
+from interp.analysis.fitted import FittedMeans
 from interp.analysis.settings import Reading
 from interp.data.contexts import Contexts
 from interp.model.distributed import World
@@ -175,10 +176,11 @@ class InterventionSums(Sums):
     Of several processes that read the same text each makes every so many of the stacks of runs, and the first the unchanged
     one too; merged, they have all. Sums are float64 and do not grow with the corpus: a run that begins at layer f holds
     replicates * (n_layers - f) * n_heads * n_classes * 8 bytes. A run that changes nothing is the unchanged run itself, so
-    its changes are exactly 0.
+    its changes are exactly 0. With `means` the unchanged run is also looked at with each layer's own bias scores replaced by
+    their means by position: `at_positions`.
     """
 
-    PARTS = ("attention", "predictions", "predicted")
+    PARTS = ("attention", "at_positions", "predictions", "predicted")
 
     def __init__(
         self,
@@ -189,8 +191,10 @@ class InterventionSums(Sums):
         settings: Reading,
         stack: int,
         world: World | None = None,
+        means: Sequence[FittedMeans] = (),
     ) -> None:
         cfg, device = model.cfg, model.W_E.device
+        self.means, self.bias_q = means, model.biases_in_force()[0].detach()
         replicates, seed = settings.replicates, settings.seed
         self.model, self.runs, self.numbering, self.stack = model, runs, classes, stack
         self.n_classes = classes.number
@@ -198,6 +202,8 @@ class InterventionSums(Sums):
         self.predicting, self.replicates, self.seed = set(predicting), replicates, seed
         sizes = [cfg.n_layers - (0 if run == runs.unchanged else first) for run, first in enumerate(runs.first)]
         self.attention = [BootstrapSums((size, cfg.n_heads, self.n_classes), replicates, device) for size in sizes]
+        every = (cfg.n_layers if means else 0, cfg.n_heads, self.n_classes)
+        self.at_positions = BootstrapSums(every, replicates, device)
         shape = (len(runs.first), len(QUANTITIES), self.n_classes)
         self.predictions = BootstrapSums(shape, replicates, device)
         self.predicted = BootstrapSums((1, self.n_classes), replicates, device)
@@ -225,11 +231,16 @@ class InterventionSums(Sums):
         def see(layer: int, q: HeadVectors, k: HeadVectors) -> None:
             if not runs:
                 return
-            values = batch.one_hot.repeat(len(runs), 1, 1)[:, :, None]  # [run * batch, pos, 1, token_class]
-            shares = attended(q, k, values).unflatten(0, (len(runs), -1))[:, batch.mask]  # [run, token, head, class]
-            per_document = torch.einsum("rthc,td->rdhc", shares.double(), batch.documents)
+            per_document = _shares_by_document(q, k, batch, len(runs))
             for run, found in zip(runs, per_document, strict=True):
                 self.attention[run].add(layer - first, found, weights)
+            if self.means and self.runs.unchanged in runs:
+                means = self.means[0].of(layer, batch)
+                scores = means.new_zeros(*batch.mask.shape, len(means))
+                scores[batch.mask] = means.T
+                longer = with_scores(q - self.bias_q[layer], k, scores)
+                [found] = _shares_by_document(*longer, batch, 1)
+                self.at_positions.add(layer, found, weights)
 
         return see
 
@@ -248,6 +259,15 @@ class InterventionSums(Sums):
         per_document = by_document_and_class(found[:, :, batch.mask[:, 1:]], batch)
         for place, run in enumerate(kept):
             self.predictions.add(runs[run], per_document[:, place], weights)
+
+
+def _shares_by_document(
+    q: HeadVectors, k: HeadVectors, batch: Batch, runs: int
+) -> Float64[Tensor, "run document head_index token_class"]:
+    """Sums of the queries' shares of attention by their document; the runs lie along the batch axis of q and k."""
+    values = batch.one_hot.repeat(runs, 1, 1)[:, :, None]  # [run * batch, pos, 1, token_class]
+    shares = attended(q, k, values).unflatten(0, (runs, -1))[:, batch.mask]  # [run, token, head_index, token_class]
+    return torch.einsum("rthc,td->rdhc", shares.double(), batch.documents)
 
 
 def by_document_and_class(

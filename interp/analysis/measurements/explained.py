@@ -28,7 +28,8 @@ from interp.analysis.nulls.spread import key_spread
 NUMBERS = (
     "key_spread", "key_spread_p", "eta2_position", "eta2_type", "eta2_class", "eta2_class_beyond_position",
     "eta2_class_beyond_type", "eta2_position_beyond_class", "eta2_type_beyond_position", "eta2_position_control",
-    "eta2_position_p", "eta2_class_control", "eta2_class_p", "eta2_type_chance",
+    "eta2_position_p", "eta2_class_control", "eta2_class_p", "eta2_type_chance", "eta2_frequent_type",
+    "eta2_frequent_type_control", "eta2_frequent_type_p",
 )  # fmt: skip
 
 
@@ -63,8 +64,11 @@ class Explained(Measurement):
             eta2_position, eta2_type, eta2_class: of the position in the context, of the token type, of the scheme's class.
             eta2_class_beyond_position, eta2_class_beyond_type, eta2_position_beyond_class, eta2_type_beyond_position: the
                 last with positions in quarter octaves.
-            eta2_position_control, eta2_class_control: its mean along directions of equal spread, chance included, and
-                `eta2_position_p`, `eta2_class_p`, how often one of `DRAWS` of them has an eta squared as large; one-sided.
+            eta2_frequent_type: of the token type where it is one of `Context.frequent`, all others being one more group;
+                missing where no means were fitted, as types are counted there.
+            eta2_position_control, eta2_class_control, eta2_frequent_type_control: its mean along directions of equal spread,
+                chance included, and `eta2_position_p`, `eta2_class_p`, `eta2_frequent_type_p`, how often one of `DRAWS` of
+                them has an eta squared as large; one-sided.
             eta2_type_chance: what so many types would explain by chance alone.
 
         Missing for a head without a bias.
@@ -73,23 +77,26 @@ class Explained(Measurement):
         shape, seed = (context.layers, context.heads), context.settings.seed
         spread = keys.spread(found)
         along, along_p = key_spread(as_numpy(context.shifts.vector.double()), spread, seed)
-        of_position = keys.between(keys.by_position, found.of(Positions).positions.count, spread)
+        laws = {"eta2_position": keys.between(keys.by_position, found.of(Positions).positions.count, spread)}
+        if len(context.frequent):
+            of_groups = keys.type_group.bincount(found.of(Tokens).scores.count, len(context.frequent) + 1).long()
+            laws["eta2_frequent_type"] = keys.between(keys.by_type, of_groups, spread)
         layer, head = np.indices(shape).reshape(2, -1)
         of_layers = [self._of_layer(found, layer) for layer in range(context.layers)]
         frames = []
         for scheme, columns in zip(context.classes.ranges, zip(*of_layers, strict=True), strict=True):
             first, last = context.classes.ranges[scheme]
             count = found.of(BiasScores).scores.count[first:last]
-            of_class = keys.between(keys.by_class[:, first:last], count, spread)
+            laws["eta2_class"] = keys.between(keys.by_class[:, first:last], count, spread)
             frame = pd.concat(columns, ignore_index=True).assign(
                 model=context.model.cfg.model_name, layer=layer, head=head, scheme=scheme,
                 key_spread=along.ravel(), key_spread_p=along_p.ravel(),
             )  # fmt: skip
-            for name, law in (("eta2_position", of_position), ("eta2_class", of_class)):
+            for name, law in laws.items():
                 value = frame[name].to_numpy().reshape(shape)
                 frame[f"{name}_control"] = np.where(np.isnan(value), np.nan, law.mean()).ravel()
                 frame[f"{name}_p"] = law.p(value, seed).ravel()
-            frames.append(frame.loc[:, ["model", "layer", "head", "scheme", *NUMBERS]])
+            frames.append(frame.reindex(columns=["model", "layer", "head", "scheme", *NUMBERS]))
         return {"explained": pd.concat(frames, ignore_index=True)}
 
     def _of_layer(self, found: Found, layer: int) -> list[pd.DataFrame]:
@@ -109,11 +116,15 @@ class Explained(Measurement):
         by_stratum = np.stack([np.bincount(as_numpy(self.stratum), row, self.count.shape[1]) for row in by_position])
         type_strata = as_numpy(self.count)[types].T  # [stratum, type]
         position, of_type = _between(by_position, n_position), _between(by_type, n_type)
+        group = as_numpy(found.of(EqualSpread).type_group)[types]
+        by_group = np.stack([np.bincount(group, row) for row in by_type])
         of_both = of_type + explained_beyond(type_strata, by_stratum, by_type)
         per_head = {
             "eta2_position": position, "eta2_type": of_type,
             "eta2_type_beyond_position": of_both - _between(by_stratum, type_strata.sum(1)),
         }  # fmt: skip
+        if len(found.context.frequent):
+            per_head["eta2_frequent_type"] = _between(by_group, np.bincount(group, n_type).astype(np.int64))
         schemes = []
         class_positions = as_numpy(positions.strata[0].count.sum(0))  # [token_class, pos]
         for a, b in found.context.classes.spans:

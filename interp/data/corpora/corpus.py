@@ -70,12 +70,16 @@ class Corpus:
                 yield Place(row, index), Document(name, _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
+CorpusLike = str | Path | Iterable[str] | Corpus
+"""The name of a corpus, a path, texts, or a corpus that is open."""
+
+
 def split_of(index: int) -> Literal["train", "validation"]:
     """Return the split of the document with this index."""
     return "validation" if index % VALIDATION_EVERY == VALIDATION_EVERY - 1 else "train"
 
 
-def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all", text_field: str = "text") -> Corpus:
+def open_corpus(corpus: CorpusLike, split: Split = "all", text_field: str = "text") -> Corpus:
     """Return a re-iterable corpus.
 
     Args:
@@ -104,9 +108,7 @@ def open_corpus(corpus: str | Path | Iterable[str] | Corpus, split: Split = "all
     )
 
 
-def open_for_measuring(
-    corpus: str | Path | Iterable[str] | Corpus, split: Split | None = None, text_field: str = "text"
-) -> Corpus:
+def open_for_measuring(corpus: CorpusLike, split: Split | None = None, text_field: str = "text") -> Corpus:
     """Return `open_corpus` of the split; without one the held-out part of the Wikipedia sample, and all of anything else.
 
     Raises:
@@ -116,7 +118,7 @@ def open_for_measuring(
     return open_corpus(corpus, split or ("validation" if named else "all"), text_field)
 
 
-def _open(corpus: str | Path | Iterable[str] | Corpus, split: Split, text_field: str) -> Corpus:
+def _open(corpus: CorpusLike, split: Split, text_field: str) -> Corpus:
     if isinstance(corpus, Corpus):
         return corpus if split == "all" else Corpus(corpus.name, corpus.source, split, corpus._characters)
     if isinstance(corpus, str) and corpus in NAMED:

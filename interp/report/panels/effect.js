@@ -3,7 +3,7 @@
 const effect = data.panels.effect;
 const DIRECTIONS = ["bias", "random"];
 const PLACES = ["all", "layer", "head"];
-const PATHS = ["total", "direct", "indirect"];
+const PATHS = ["total", "direct", "direct position", "direct beyond position", "indirect"];
 
 // Where the bias is scaled, as the tables name it: everywhere, in the chosen head's layer, or in this head.
 const interventionName = () =>
@@ -105,7 +105,7 @@ function pathRows() {
 function pathTable(rows) {
   const text = (row) => `${signed(row.log2_amplification)} ${interval(row.ci_low, row.ci_high)}`;
   return [
-    ["class", "n", "total", "direct (this layer's bias)", "indirect (earlier layers')"],
+    ["class", "n", "total", "direct (this layer's bias)", "of that, position alone", "beyond position", "indirect (earlier layers')"],
     classesOf().map((name, klass) => {
       const own = rows.slice(PATHS.length * klass, PATHS.length * (klass + 1));
       return [visible(name), count(own[0].n_tokens), ...own.map(text)];

@@ -86,7 +86,7 @@ def _chart(rows: pd.DataFrame, value: str, title: str, axis: str, theme: Theme) 
 
 
 PLACES = ("all", "layer", "head")
-PATHS = ("total", "direct", "indirect")
+PATHS = ("total", "direct", "direct position", "direct beyond position", "indirect")
 ATTENTION = ("log2_change", "ci_low", "ci_high")
 LOSS = ("difference", "ci_low", "ci_high")
 PREDICTIONS = ("kl", "kl_ci_low", "kl_ci_high", "top1_changed", "top1_ci_low", "top1_ci_high")

@@ -41,7 +41,9 @@ function explainedWords(rows) {
   if (!Number.isFinite(own.eta2_class)) return `${headLabel(state.head)} has no bias. In the median head ${three(medians)}.`;
   return (
     `In ${headLabel(state.head)} ${three(own)} (classes along directions of equal spread: ` +
-    `${percent(own.eta2_class_control)}, p = ${chance(own.eta2_class_p)}); its keys spread ` +
+    `${percent(own.eta2_class_control)}, p = ${chance(own.eta2_class_p)}; the most frequent types ` +
+    `${percent(own.eta2_frequent_type)}, along those directions ${percent(own.eta2_frequent_type_control)}, p = ` +
+    `${chance(own.eta2_frequent_type_p)}); its keys spread ` +
     `${own.key_spread.toFixed(1)} times as far as along random directions. In the median head ${three(medians)}.`
   );
 }
@@ -55,13 +57,15 @@ panel({
   },
   chart: explainedChart,
   table: (rows) => [
-    ["head", "key spread", ...Object.values(kinds), "class by chance", "class, p"],
+    ["head", "key spread", ...Object.values(kinds), "class by chance", "class, p", "frequent types by chance", "p"],
     rows.map((row, head) => [
       linkButton(headLabel(head), () => change({ head })),
       Number.isFinite(row.key_spread) ? row.key_spread.toFixed(2) : "–",
       ...Object.keys(kinds).map((kind) => percent(row[kind])),
       percent(row.eta2_class_control),
       chance(row.eta2_class_p),
+      percent(row.eta2_frequent_type_control),
+      chance(row.eta2_frequent_type_p),
     ]),
   ],
   click: ({ customdata: [head] }) => change({ head }),

@@ -15,7 +15,8 @@ from interp.report.panels.panel import View
 
 KINDS = {
     "eta2_position": "position", "eta2_type": "token type", "eta2_class": "class",
-    "eta2_class_beyond_position": "class beyond position", "eta2_class_beyond_type": "class beyond type",
+    "eta2_frequent_type": "frequent token types", "eta2_class_beyond_position": "class beyond position",
+    "eta2_class_beyond_type": "class beyond type",
 }  # fmt: skip
 """What may explain the bias score: columns of the table `explained`, and their names."""
 
@@ -23,6 +24,7 @@ CONTROLS = {
     "eta2_position": "eta2_position_control",
     "eta2_type": "eta2_type_chance",
     "eta2_class": "eta2_class_control",
+    "eta2_frequent_type": "eta2_frequent_type_control",
 }
 """What chance gives: the mean along directions of equal spread, and of so many types dealt at random."""
 
@@ -42,8 +44,8 @@ def explained_chart(
     Raises:
         InterpError: a column, the head or the scheme does not exist.
     """
-    require(explained, ["layer", "head", "scheme", *KINDS, *CONTROLS.values()], "explained")
-    rows = rows_of_scheme(explained, scheme)
+    require(explained, ["layer", "head", "scheme", "eta2_position", "eta2_type", "eta2_class"], "explained")
+    rows = rows_of_scheme(_whole(explained), scheme)
     own = rows_of_head(rows, layer, head).iloc[0]
     values = rows[list(KINDS)].to_numpy(float)
     controls = [own.get(CONTROLS.get(kind, ""), np.nan) for kind in KINDS]
@@ -108,4 +110,9 @@ def payload(view: View) -> dict[str, Any]:
 
 def _table(view: View) -> pd.DataFrame | None:
     found = view.result.tables.get("explained")
-    return None if found is None or found.empty else found.assign(scheme=found["scheme"].astype(str))
+    return None if found is None or found.empty else _whole(found.assign(scheme=found["scheme"].astype(str)))
+
+
+def _whole(explained: pd.DataFrame) -> pd.DataFrame:
+    """Add as missing what was not yet measured when a result was saved."""
+    return explained.reindex(columns=list(dict.fromkeys([*explained.columns, *NUMBERS])))

@@ -132,7 +132,7 @@ def test_a_model_without_a_bias_has_nothing_to_lose(make_model, corpus):
         make_model(q=BiasConfig()), documents, [scheme], InterventionSettings(where="all,layers", scales=(0, 2))
     )
     assert found.run["runs"] == 1
-    assert (found.loss["difference"] == 0).all() and (found.paths["log2_amplification"] == 0).all()
+    assert (found.loss["difference"] == 0).all() and (found.paths["log2_amplification"].dropna() == 0).all()
 
 
 @pytest.mark.parametrize("changes", [{"n_layers": 3}, {"positional": "rope"}], ids=str)

@@ -29,8 +29,13 @@ def test_paths_equal_a_slow_reference_and_their_parts_sum_to_the_total(make_mode
     indirect = tables["indirect"][tables["indirect"].index.get_level_values("layer") > 0]
     pd.testing.assert_series_equal(sources, indirect, check_names=False, rtol=1e-9)
     assert (tables["indirect"].loc[0] == 0).all()
+    parts = tables["direct position"] + tables["direct beyond position"]
+    pd.testing.assert_series_equal(parts, tables["direct"], check_names=False)
     heads = measure(model, documents, [scheme], Settings(nulls=0)).heads.set_index(["layer", "head", "token_class"])
     np.testing.assert_allclose(tables["direct"], heads.loc[tables["direct"].index, "log2_amplification"], atol=1e-4)
+    for part_of, column in (("position", "position"), ("beyond position", "beyond")):
+        value = tables[f"direct {part_of}"]
+        np.testing.assert_allclose(value, heads.loc[value.index, f"log2_amplification_{column}"], atol=1e-4)
     model.double()
 
     def share(present):  # log2 of the shares in layer 2 with the biases of the layers below `present` only
@@ -59,6 +64,7 @@ def test_a_value_bias_has_no_direct_path_to_the_attention_of_its_own_layer(make_
     )
     direct = found.paths[found.paths["path"] == "direct"]
     assert (direct["log2_amplification"] == 0).all() and (direct[["ci_low", "ci_high"]].dropna() == 0).all(axis=None)
+    assert found.paths.loc[found.paths["path"].str.startswith("direct "), "log2_amplification"].isna().all()
     own = found.attention["layer"] == 0
     assert (found.attention.loc[own, "log2_change"] == 0).all() and (
         found.attention.loc[~own, "log2_change"] != 0

@@ -43,10 +43,12 @@ def test_the_table_equals_least_squares_over_tokens(make_model, make_documents, 
     model, schemes = make_model(n_layers=1), [make_scheme("other", 2), make_scheme("s", 5)]
     keys, documents = Recorded(model.cfg), rare(make_documents(schemes, 25, LENGTHS))
     plant(monkeypatch, keys)
+    monkeypatch.setattr("interp.analysis.run.frequent_types", lambda *_: np.array([3, 7, 24, 11]))
     explained = measure(model, documents, schemes, Settings(nulls=0, passages=0, batch_size=1, fit_tokens=0)).tables[
         "explained"
     ]
     labels, places, tokens, rows = explicit(documents, model.cfg.n_ctx)
+    frequent = np.select([tokens == 3, tokens == 7, tokens == 24, tokens == 11], [0, 1, 2, 3], 4)
     octaves = np.floor(4 * np.log2(places + 1)).astype(int)
     k, random = keys.flat(rows), np.random.default_rng(0)
     for head in range(model.cfg.n_heads):
@@ -59,6 +61,7 @@ def test_the_table_equals_least_squares_over_tokens(make_model, make_documents, 
             "eta2_class_beyond_type": r_squared(y, labels, tokens) - r_squared(y, tokens),
             "eta2_position_beyond_class": r_squared(y, labels, places) - r_squared(y, labels),
             "eta2_type_beyond_position": r_squared(y, tokens, octaves) - r_squared(y, octaves),
+            "eta2_frequent_type": r_squared(y, frequent),
         }  # fmt: skip
         np.testing.assert_allclose(row[list(expected)].astype(float), list(expected.values()), atol=1e-6)
         covariance = np.cov(k[:, head].T, bias=True)
@@ -66,7 +69,7 @@ def test_the_table_equals_least_squares_over_tokens(make_model, make_documents, 
             np.sqrt(y.var() * model.cfg.d_head**2 / (b @ b * np.trace(covariance))), rel=1e-6
         )
         directions = np.linalg.solve(np.linalg.cholesky(covariance).T, random.standard_normal((len(b), 4000))).T
-        for name, groups in (("eta2_position", places), ("eta2_class", labels)):
+        for name, groups in (("eta2_position", places), ("eta2_class", labels), ("eta2_frequent_type", frequent)):
             scores = k[:, head] @ directions.T
             fitted = np.stack([scores[groups == g].mean(0) for g in range(groups.max() + 1) if (groups == g).any()])
             n = np.unique(groups, return_counts=True)[1]
