@@ -166,12 +166,8 @@ def classes_table(
     rows = []
     for place, known in enumerate(pair.classes.to_dict("records")):
         parts = _over_documents(beyond, place, "_beyond") if beyond else ()
-        found = [
-            *_over_documents(pair, place),
-            *parts,
-            *_shifted(shifted, place),
-            *_surviving(a, b, len(pair.classes), place),
-        ]
+        controls = [*_shifted(shifted, place), *_surviving(a, b, len(pair.classes), place)]
+        found = [*_over_documents(pair, place), *parts, *controls]
         rows += [{**known, **row} for row in found]
     columns = [
         "scheme", "token_class", "statistic", "n_heads_a", "n_heads_b", "n_tokens", "n_documents", "value_a", "value_b",

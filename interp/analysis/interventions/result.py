@@ -60,9 +60,9 @@ class Interventions:
             with `top1_ci_low, top1_ci_high`.
         paths: `PATH_COLUMNS`: one row per (layer, head), scheme, class and path: `log2_amplification` that comes that
             way, with `ci_low, ci_high`. `path` is "total" (all biases against none), "direct" (the layer's own bias,
-            upstream as it is), "direct position" and "direct beyond position" (its parts, as of A in `interp.analysis.fitted`;
-            missing where b_Q is no part of what is removed), "indirect" (biases of earlier layers, this layer's own off), or
-            "source": the part of "indirect" that is due to the bias of `source_layer` (see
+            upstream as it is), "direct position" and "direct beyond position" (its parts, as those of A in
+            `interp.analysis.fitted`; missing where b_Q is not removed), "indirect" (biases of earlier layers, this layer's
+            own off), or "source": the part of "indirect" that is due to the bias of `source_layer` (see
             `interp.analysis.interventions.plan`). total = direct + indirect, direct = the sum of its two parts, and indirect
             = the sum over its sources, exactly.
         run: how it was made: model, part, scales, interventions, n_tokens, n_documents, seed, replicates ...

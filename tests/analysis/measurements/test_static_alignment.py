@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,8 +17,7 @@ from interp.analysis.measurements.top_tokens import enrichment, enrichment_table
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.errors import InterpError
-from interp.model.config import BiasConfig, preset
-from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.model.config import BiasConfig
 from tests.analysis.reference import observe, rows_of
 
 LENGTHS = [33, 7, 50, 21, 64]
@@ -135,14 +132,3 @@ def test_agreement_correlates_both_alignments_over_frequent_tokens(make_model, m
     assert agreement(table, min_count=10_000)["pearson"].isna().all()
     with pytest.raises(InterpError, match="the same model"):
         with_static_alignment(tokens, StaticAlignment(static.tokens[:1], None))
-
-
-@pytest.mark.slow
-def test_static_alignment_of_gpt2_small_takes_less_than_ten_seconds():
-    model = HookedSymmetryBrokenTransformer(preset("gpt2-124m", "bqbv", activation="gelu"))
-    started = time.process_time()
-    found = static_alignment(model)
-    taken = time.process_time() - started
-    print(f"{taken:.1f} s")
-    assert found.tokens.shape == (12, 12, 50304)
-    assert taken < 10
