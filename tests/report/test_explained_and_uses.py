@@ -61,8 +61,11 @@ def test_every_head_is_a_ring_the_chosen_one_a_diamond_beside_chance(full):
     own = table.query("layer == 2 and head == 3 and scheme == 'pos'").iloc[0]
     assert len(rings.x) == 24 * len(panel.KINDS)
     np.testing.assert_array_equal(diamond.x, own[list(panel.KINDS)].to_numpy(float))
-    np.testing.assert_array_equal(chance.x[:3], own[list(panel.CONTROLS.values())].to_numpy(float))
-    assert np.isnan(chance.x[3:]).all()  # nothing to hold them against
+    marks, held = np.array(chance.x, float), np.array([name in panel.CONTROLS for name in panel.KINDS])
+    np.testing.assert_array_equal(marks[held], own[list(panel.CONTROLS.values())].to_numpy(float))
+    assert np.isnan(marks[~held]).all() and sum(held) == 4  # nothing to hold the others against
+    earlier = table.drop(columns=["eta2_frequent_type", "eta2_frequent_type_control", "eta2_frequent_type_p"])
+    assert np.isnan(explained_chart(earlier, 2, 3, "pos").data[2].x[3])
     with pytest.raises(InterpError, match="There is no head L9H9"):
         explained_chart(table, 9, 9, "pos")
 

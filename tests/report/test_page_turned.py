@@ -67,9 +67,10 @@ def test_the_ways_of_the_amplification_add_up(turned):
     turned.click("#paths-table summary")
     settle(turned)
     texts = turned.locator("#paths-table tbody tr", has_text="NOUN").first.locator("td").all_text_contents()
-    total, direct, indirect = (float(text.split(" ")[0].replace("−", "-")) for text in texts[1:])
+    total, direct, position, beyond, indirect = (float(text.split(" ")[0].replace("−", "-")) for text in texts[1:])
     assert total == -1.31
     assert total == pytest.approx(direct + indirect, abs=0.011)
+    assert direct == pytest.approx(position + beyond, abs=0.011)
 
 
 def test_heads_are_sorted_by_change_and_can_be_chosen(turned):

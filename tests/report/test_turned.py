@@ -62,8 +62,14 @@ def test_the_page_keeps_of_every_head_the_interventions_that_concern_it(small, m
         np.testing.assert_allclose(block[place, 0, 1, 3], -0.1 * amplification, rtol=2e-3)
     loss = unpacked(page["loss"]["overall"]["values"]["difference"], len(page["names"]), 2, 2, 1)
     np.testing.assert_allclose(loss[:, :, 0], 0.1, rtol=1e-3)
-    paths = unpacked(page["paths"]["pos"]["values"]["log2_amplification"], 3, 6, 5)
-    np.testing.assert_allclose(paths[0], paths[1] + paths[2], atol=2e-3)
+    paths = unpacked(page["paths"]["pos"]["values"]["log2_amplification"], 5, 6, 5)
+    np.testing.assert_allclose(paths[0], paths[1] + paths[4], atol=2e-3)
+    np.testing.assert_allclose(paths[1], paths[2] + paths[3], atol=2e-3)
+    earlier = made.paths[~made.paths["path"].str.startswith("direct ")]  # of a result without the parts
+    older = effect.payload(View.of(dataclasses.replace(small, interventions=dataclasses.replace(made, paths=earlier))))
+    values = unpacked(older["paths"]["pos"]["values"]["log2_amplification"], 5, 6, 5)
+    assert np.isnan(values[2:4]).all()
+    np.testing.assert_array_equal(values[[0, 1, 4]], paths[[0, 1, 4]])
     assert page["attention"]["pos"]["n_tokens"] == [n // 3 for n in view.payload()["schemes"][0]["n_tokens"]]
     assert effect.payload(View.of(small)) is None
 

@@ -57,7 +57,7 @@ def _ends(value: pd.Series, half: float = 0.02) -> dict[str, pd.Series]:
 
 
 def _paths(cells: pd.DataFrame) -> pd.DataFrame:
-    parts = {"total": 1.0, "direct": 0.75, "indirect": 0.25}
+    parts = {"total": 1.0, "direct": 0.75, "direct position": 0.5, "direct beyond position": 0.25, "indirect": 0.25}
     tables = []
     for path, part in parts.items():
         value = part * cells["log2_amplification"]
