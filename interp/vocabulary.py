@@ -83,3 +83,11 @@ def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """Return a tokenizer as the class TransformerLens uses, with its special tokens named."""
     special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)
+
+
+def border_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the index of the token that stands before every document: a tokenizer's bos token, else its eos token."""
+    for index in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(index, int):
+            return index
+    raise InterpError("The tokenizer has neither a bos nor an eos token to stand before documents; set its bos_token.")

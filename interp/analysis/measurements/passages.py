@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.analysis.attention import HeadVectors, received_attention
-from interp.analysis.batch import Batch, visit_queries_and_keys
+from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
+from interp.analysis.readers.reader import SeenLayer
 from interp.data.contexts import Contexts
 
 LENGTH = 40  # tokens shown of a passage
@@ -76,7 +76,7 @@ class Passages(Measurement):
         context, names = found.context, found.context.classes.names
         tokens, scores = [], []
         for number, sampled in enumerate(self.contexts()):
-            ids = sampled.tokens[:, : min(LONGEST_CONTEXT, context.model.cfg.n_ctx)]
+            ids = sampled.tokens[:, : min(LONGEST_CONTEXT, context.reader.n_ctx)]
             start = min(ids.shape[1] // 4, max(0, ids.shape[1] - LENGTH))
             window = range(start, min(start + LENGTH, ids.shape[1]))
             tokens.append(_described(context, sampled, number, window))
@@ -96,7 +96,7 @@ def _described(context: Context, sampled: Contexts, number: int, window: range) 
     classes = {s: [names[s][c] for c in sampled.classes[s][0, inside].tolist()] for s in names}
     return pd.DataFrame({
         "passage": number, "document": sampled.documents[0, inside].tolist(), "place": range(len(window)),
-        "token_index": ids.tolist(), "token_string": context.model.to_str_tokens(ids), **classes,
+        "token_index": ids.tolist(), "token_string": context.reader.to_str_tokens(ids), **classes,
     })  # fmt: skip
 
 
@@ -107,12 +107,12 @@ def _scored(context: Context, sampled: Contexts, ids: Tensor, number: int, windo
     )
     batch = Batch(whole, context.classes, context.device)
 
-    def visit(layer: int, q: HeadVectors, k: HeadVectors) -> None:
-        view = LayerView(context, batch, layer, q, k)
-        with_bias, without = received_attention(view.q + view.vector, k), received_attention(view.q, k)
+    def visit(layer: int, seen: SeenLayer) -> None:
+        view = LayerView(context, batch, layer, seen)
+        with_bias, without = seen.mean_received()
         layers.append(torch.stack([view.scores, with_bias[0], without[0]])[:, :, window.start : window.stop])
 
-    visit_queries_and_keys(context.model, batch.contexts, visit)
+    context.reader.visit(batch, context.shifts, visit)
     values = as_numpy(torch.stack(layers, 1)).reshape(3, -1)
     places = pd.MultiIndex.from_product(
         [range(context.layers), range(context.heads), [number], range(len(window))],
