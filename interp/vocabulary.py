@@ -37,7 +37,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     tokenizer = _read(file)
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
-    return wrap(tokenizer)
+    return wrap(tokenizer, str(path))
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, file: Path) -> None:
@@ -79,15 +79,13 @@ def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """Return a tokenizer as the class TransformerLens uses, with its special tokens named."""
+def wrap(tokenizer: Tokenizer, name_or_path: str = "") -> PreTrainedTokenizerFast:
+    """Return a tokenizer as the class TransformerLens uses, with its special tokens, and where it is from, named."""
     special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)
-
-
-def border_id(tokenizer: PreTrainedTokenizerFast) -> int:
-    """Return the index of the token that stands before every document: a tokenizer's bos token, else its eos token."""
-    for index in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if isinstance(index, int):
-            return index
-    raise InterpError("The tokenizer has neither a bos nor an eos token to stand before documents; set its bos_token.")
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, name_or_path=name_or_path, **special
+    )
+    # TransformerLens then takes the tokenizer as it is and puts bos before a text itself; else it would load another one
+    # from `name_or_path`. Given to the constructor, it would change how the tokenizer encodes.
+    wrapped.init_kwargs["add_bos_token"] = True
+    return wrapped

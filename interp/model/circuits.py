@@ -12,8 +12,8 @@ from transformer_lens.utilities.matrix import composition_scores
 
 from interp.errors import InterpError
 from interp.model.bias import BiasControl
-from interp.model.components import LayerNorm
-from interp.model.config import ModelConfig
+from interp.model.components import Embed, LayerNorm, PosEmbed, Unembed
+from interp.model.config import ModelConfig, check_choice
 from interp.model.tokens import TokenMethods
 
 HEAD_WEIGHTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
@@ -30,8 +30,8 @@ class Circuits(BiasControl, TokenMethods):
     ln_final: LayerNorm
     get_parameter: Callable[[str], nn.Parameter]
     blocks: nn.ModuleList
-    embed: nn.Embedding
-    pos_embed: nn.Embedding  # only with learned positions
+    embed: Embed
+    pos_embed: PosEmbed  # only with learned positions
 
     W_Q = property(lambda self: self._heads(0)[0], doc="Query projections, [layer, head_index, d_model, d_head].")
     W_K = property(lambda self: self._heads(1)[0], doc="Key projections, [layer, head_index, d_model, d_head].")
@@ -47,10 +47,8 @@ class Circuits(BiasControl, TokenMethods):
     b_in = property(lambda self: self._stack("mlp.fc_in.bias"), doc="Biases of the first maps, [layer, d_mlp].")
     b_out = property(lambda self: self._stack("mlp.fc_out.bias"), doc="Biases of the second maps, [layer, d_model].")
     W_E = property(lambda self: self.embed.weight, doc="Token embeddings, [d_vocab, d_model].")
-    W_U = property(lambda self: self.W_E.T, doc="Unembedding, tied to the token embeddings, [d_model, d_vocab].")
-    b_U = property(
-        lambda self: self.W_E.new_zeros(len(self.W_E)), doc="Unembedding bias, [d_vocab]; there is none: zeros."
-    )
+    W_U = property(lambda self: self.unembed.W_U, doc="Unembedding, tied to the token embeddings, [d_model, d_vocab].")
+    b_U = property(lambda self: self.unembed.b_U, doc="Unembedding bias, [d_vocab]; there is none: zeros.")
 
     @property
     def W_O(self) -> Float[Tensor, "layer head_index d_head d_model"]:
@@ -114,7 +112,11 @@ class Circuits(BiasControl, TokenMethods):
 
         ||W_OV W|| / (||W_OV|| ||W||) with Frobenius norms, as TransformerLens.
         Source: Elhage et al., A Mathematical Framework for Transformer Circuits, 2021.
+
+        Raises:
+            InterpError: another mode.
         """
+        check_choice("mode", mode, ("Q", "K", "V"))
         readers = {"Q": self.QK, "K": self.QK.T, "V": self.OV}
         scores = composition_scores(self.OV, readers[mode], broadcast_dims=True)
         layer = torch.arange(self.cfg.n_layers, device=scores.device)
@@ -195,9 +197,10 @@ class Circuits(BiasControl, TokenMethods):
             return self.W_U[:, int(tokens)]
         return self.W_U.T[tokens]
 
-    def unembed(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_vocab"]:
-        """Return the logits of what has gone through the final norm."""
-        return nn.functional.linear(x, self.embed.weight)
+    @property
+    def unembed(self) -> Unembed:
+        """What makes logits of what has gone through the final norm, with `W_U` and `b_U`."""
+        return Unembed(self.embed)
 
     def tl_parameters(self) -> dict[str, Tensor]:
         """Return the weights by TransformerLens' names ("blocks.0.attn.W_Q"), in its shapes, as views."""

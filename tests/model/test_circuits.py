@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -105,6 +107,38 @@ def test_composition_is_what_a_later_head_reads_of_an_earlier_ones_output(make_m
     torch.testing.assert_close(scores[0, 1, 2, 0], (written @ read).norm() / (written.norm() * read.norm()))
     assert not scores[2, :, 2].any() and not scores[1, :, 0].any()
     assert torch.equal(model.W_E_pos, torch.cat([model.W_E, model.W_pos]))
+
+
+def test_composition_of_anything_else_is_refused(make_model, unchecked):
+    for wrong in ("X", "q", None, 1):
+        with pytest.raises(InterpError, match=r"mode is .*; choose one of Q, K, V"):
+            make_model().all_composition_scores(wrong)
+
+
+@pytest.mark.parametrize("positional", ["learned", "rope"])
+@torch.no_grad()
+def test_weights_stand_where_their_names_say(make_model, positional):
+    model = make_model(positional=positional)
+    for name, value in model.tl_parameters().items():
+        found = model
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert torch.equal(found, value), name
+        assert found.data_ptr() == value.data_ptr() or name == "unembed.b_U", name
+    assert model.embed.W_E.shape == (model.cfg.d_vocab, 24)
+    assert model.unembed.W_U.shape == (24, model.cfg.d_vocab)
+    assert model.unembed.b_U.shape == (model.cfg.d_vocab,) and not model.unembed.b_U.any()
+    assert hasattr(model, "pos_embed") == (positional == "learned")
+    if positional == "learned":
+        assert model.pos_embed.W_pos.shape == (20, 24)
+    tokens = random_tokens(model)
+    final = model.run_with_cache(tokens)[1]["ln_final.hook_normalized"]
+    torch.testing.assert_close(final @ model.unembed.W_U + model.unembed.b_U, model(tokens))
+    torch.testing.assert_close(model.unembed(final), model(tokens))
+    assert not any("unembed" in name for name in model.state_dict())
+    copied = deepcopy(model)
+    copied.embed.W_E.zero_()
+    assert not copied.unembed.W_U.any() and model.unembed.W_U.any()
 
 
 @torch.no_grad()

@@ -5,12 +5,15 @@
 
 import inspect
 import os
+import re
 from pathlib import Path
 
 import pytest
 from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.model.activation_cache import ALIASES
+from interp.model.hooking import SWITCHES
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 PAGE = Path(__file__).parents[2] / "docs" / "transformerlens.md"
@@ -20,9 +23,30 @@ Every public name of TransformerLens' `TransformerBridge`, and every argument of
 `HookedSymmetryBrokenTransformer`. For what is not here, `model.to_bridge()` is the bridge itself, with the same logits.
 Hook points have the same names and values, but for two: `hook_normalized` is seen after the norm's weight and shift, as
 it was in HookedTransformer, and `hook_q`, `hook_v` are without the biases, which `hook_q_biased`, `hook_v_biased` are with.
+The biases themselves, `hook_bias_q` and `hook_bias_v`, have no batch axis: [head_index, d_head], the same for every row.
+A hook may edit its value in place, also while gradients are on.
 `tests/model/test_surface.py` writes this page; the tests beside it check what the names do.
 
 """
+HOOK_NAMES = """## Names of hook points
+
+TransformerLens 4 names what goes into a component and what comes out of it. Those names are accepted wherever a hook
+point is named (`add_hook`, `hooks`, `run_with_hooks`, `names_filter`, `cache[...]`, `... in cache`), and mean the point on
+the right: that is the name that a hook finds in `hook.name` and that `cache.keys()` lists. A function that chooses names is
+asked about those on the left only if it takes none of those on the right.
+
+"""
+HOOKS_ABSENT = {
+    "embed.hook_in": "tokens: edit them before the run",
+    "pos_embed.hook_in": "positions: `hook_pos_embed` is what comes of them",
+    "blocks.{}.ln1.hook_in": "`hook_resid_pre` has the same value; what only the heads read is `hook_attn_in`",
+    "blocks.{}.attn.q.hook_in": "`hook_q_input` is the same before the norm",
+    "blocks.{}.attn.k.hook_in": "`hook_k_input` is the same before the norm",
+    "blocks.{}.attn.v.hook_in": "`hook_v_input` is the same before the norm",
+    "blocks.{}.attn.qkv.hook_in": "the bridge, too, never runs it",
+    "blocks.{}.attn.qkv.hook_out": "the bridge, too, never runs it",
+    **dict.fromkeys(["unembed.hook_out", "hook_unembed"], "logits: what the run returns"),
+}
 DIFFERS = {
     "accumulated_bias": "the learned b_O and b_out; b_V W_O is `bias_OV`, a component of its own in the cache",
     "add_hook": "a wrong name raises, with the nearest right one",
@@ -97,6 +121,12 @@ def table(title, rows):
     return "\n".join([f"## {title}", "", "| TransformerLens | here |", "| --- | --- |", *rows]) + "\n"
 
 
+def when(alias, name):
+    switch = SWITCHES.get(name.rsplit(".", 1)[-1])
+    behind = f", behind `set_{switch}(True)`" if switch else ""
+    return behind if ("{}" in alias) == ("{}" in name) else f"{behind}, l the last layer"
+
+
 def written(model):
     tables = [table("Methods and properties", [row(name, hasattr(model, name), DIFFERS, ABSENT) for name in names()])]
     for method in ("forward", "generate"):
@@ -105,6 +135,11 @@ def written(model):
         tables.append(
             table(f"Arguments of `{method}`", [row(name, name in ours, {}, ARGUMENTS_ABSENT) for name in theirs])
         )
+    renamed = [
+        f"| `{alias.format('l')}` | `{name.format('l')}`{when(alias, name)} |" for alias, name in ALIASES.items()
+    ]
+    renamed += [f"| `{alias.format('l')}` | not here: {why} |" for alias, why in HOOKS_ABSENT.items()]
+    tables.append(HOOK_NAMES + "\n".join(["| TransformerLens | here |", "| --- | --- |", *renamed]) + "\n")
     return INTRODUCTION + "\n".join(tables)
 
 
@@ -114,6 +149,14 @@ def test_every_name_of_transformer_lens_is_here_or_said_not_to_be(make_model):
     here_after_all = [name for name in ABSENT if hasattr(model, name)]
     assert (lost, here_after_all) == ([], [])
     assert set(DIFFERS) | set(ABSENT) <= set(names())
+
+
+def test_every_hook_point_of_the_bridge_is_here_by_some_name_or_said_not_to_be(make_model):
+    model = make_model()
+    theirs = {re.sub(r"^blocks\.\d+", "blocks.{}", name) for name in model.to_bridge().hook_dict}
+    ours = {re.sub(r"^blocks\.\d+", "blocks.{}", name) for name in model.hook_dict}
+    assert theirs - ours - set(ALIASES) == set(HOOKS_ABSENT)
+    assert set(ALIASES) <= theirs
 
 
 def test_the_page_of_names_is_as_the_code_says(make_model):

@@ -79,6 +79,7 @@ def to_bridge(model: Circuits) -> TransformerBridge:
     config = build_bridge_config_from_hf(inner.config, "GPT2LMHeadModel", model.cfg.model_name, model.cfg.dtype)
     adapter = SymmetryBrokenArchitectureAdapter(config, model.cfg)
     adapter.cfg.device = str(model.cfg.device)
+    adapter.cfg.default_prepend_bos = model.cfg.default_prepend_bos
     adapter.prepare_model(inner)
     with torch.random.fork_rng(devices=[]):  # it draws weights that are then replaced
         return TransformerBridge(inner, adapter, deepcopy(model.tokenizer))

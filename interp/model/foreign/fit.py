@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError, few
+from interp.model.config import shown
 from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size, wrap
 
 Shape = tuple[int, ...]
@@ -97,7 +98,7 @@ def _fits(tensor: Tensor, shape: Shape) -> bool:
 
 
 def _fault(name: str, tensor: Tensor, shape: Shape) -> str:
-    return f"{name} is {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}, expected {list(shape)}"
+    return f"{name} is {shown(tensor)}, expected {list(shape)}"
 
 
 def _load(place: str | Path) -> PreTrainedTokenizerFast:
@@ -119,7 +120,7 @@ def _from_pair(vocabulary: Path, merges: Path) -> PreTrainedTokenizerFast:
         )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return wrap(tokenizer)
+    return wrap(tokenizer, str(vocabulary.parent))
 
 
 def _fitting(tokenizer: PreTrainedTokenizerFast, d_vocab: int, where: str) -> PreTrainedTokenizerFast:
