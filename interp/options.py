@@ -31,6 +31,11 @@ console = Console(stderr=True)
 
 
 def option(default: Any, text: str, *flags: str, panel: str | None = None) -> Any:
+BORDER = (
+    "Token of --tokenizer that stands before every document (default: the bos token that the tokenizer's files name, else "
+    "<|endoftext|>, else their eos token)."
+)
+"""Help of the option `border`."""
     """Return a dataclass field with its help, its flags where they differ from its name, and its panel in the help."""
     return field(default=default, metadata={"help": text, "flags": flags, "panel": panel})
 
@@ -58,6 +63,16 @@ def check_at_least_one(config: object, *names: str) -> None:
 def command_from(
     config_class: type[Config],
     run: Callable[[Config], None],
+def check_border(config: Any) -> None:
+    """Refuse a config that names the border of documents, but no tokenizer that has it.
+
+    Raises:
+        InterpError: it does.
+    """
+    if config.border is not None and config.tokenizer is None:
+        raise InterpError(f"border is {config.border!r}, but no tokenizer is named that has this token; give both.")
+
+
     text: str,
     complete: Callable[[dict[str, Any], set[str]], dict[str, Any]] | None = None,
 ) -> Callable[..., None]:

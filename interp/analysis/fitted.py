@@ -26,7 +26,7 @@ from interp.analysis.settings import Settings
 from interp.data.contexts import TaggedDocument, pack, take_tokens
 from interp.data.corpora.corpus import Document
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
+from interp.vocabulary import border_id
 
 LEAST_PER_POSITION = 16
 """Keys of each half that a position needs to have a mean of its own; with fewer, positions go in quarter octaves."""
@@ -88,7 +88,7 @@ def fit_means(
     sums = [[GroupedSums(len(vector), vector.shape[1], size, device) for _ in range(2)] for _, _, size in grouped]
     length = math.ceil(settings.fit_tokens / LEAST_DOCUMENTS)
     beginnings = take_tokens(_beginnings(documents, length), settings.fit_tokens)
-    size, pad_token = settings.contexts_per_batch(n_ctx), model.to_single_token(END_OF_TEXT)
+    size, pad_token = settings.contexts_per_batch(n_ctx), border_id(model.need_tokenizer())
     for contexts in pack(beginnings, n_ctx, size, pad_token):
         batch = Batch(contexts, ONE_CLASS, device)
         halves = [batch.document_of % 2 == half for half in range(2)]

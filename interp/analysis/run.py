@@ -35,7 +35,7 @@ from interp.data.contexts import Block, TaggedDocument, pack, take_tokens
 from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT, tokenizer_sha256
+from interp.vocabulary import border_id, tokenizer_sha256
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelShifts, EqualSpread, Explained, BiasDraws,
@@ -60,7 +60,7 @@ class Pass(Sums):
         """Run the model over the documents of a block and add them; `on_tokens` is told of every batch."""
         model, settings = self.context.model, self.context.settings
         passing = self.counts.passing(documents)
-        size, pad_token = settings.contexts_per_batch(model.cfg.n_ctx), model.to_single_token(END_OF_TEXT)
+        size, pad_token = settings.contexts_per_batch(model.cfg.n_ctx), border_id(model.need_tokenizer())
         if block:
             self.rows = block.first_row
         for contexts in pack(passing, model.cfg.n_ctx, size, pad_token):

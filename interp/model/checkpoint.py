@@ -7,7 +7,6 @@ in config.json and with the weights, so that no damage to one file goes unnotice
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.errors import InterpError, few, nearest
-from interp.files import read_json, writing
+from interp.files import contents, is_hub_id, read_json, writing
 from interp.model.config import ModelConfig
 from interp.model.distributed import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer, parameter_shapes
-from interp.vocabulary import load_tokenizer, save_tokenizer, vocabulary_size
+from interp.vocabulary import CONFIG, TOKENIZER, load_tokenizer, tokenizer_texts, vocabulary_size
 
 FORMAT = 1  # raised when an older reader could misread a newer folder
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FILES = ("config.json", "model.safetensors", TOKENIZER, CONFIG)  # the last only where documents have another border
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
@@ -67,7 +66,8 @@ def save_checkpoint(
         except SafetensorError as error:  # its word for a full disk
             raise InterpError(f"Cannot write {folder} ({error}); make room, or choose another place.") from error
         if model.tokenizer is not None:
-            save_tokenizer(model.tokenizer, beside / "tokenizer.json")
+            for name, text in tokenizer_texts(model.tokenizer, named=(folder / CONFIG).is_file()).items():
+                (beside / name).write_text(text, encoding="utf-8")
         (beside / "README.md").write_text(card, encoding="utf-8")
     return folder
 
@@ -88,7 +88,7 @@ def refuse_others(folder: Path) -> None:
         InterpError: it does.
     """
     ours = any((folder / name).is_file() for name in ("config.json", "training.jsonl"))
-    if folder.exists() and not ours and (folder.is_file() or any(folder.iterdir())):
+    if not ours and (folder.is_file() or contents(folder)):
         raise InterpError(f"{folder} exists and is not a checkpoint folder; it is left alone: choose another place.")
 
 
@@ -104,7 +104,7 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
     """
     target, folder = choose_device(device), find_checkpoint(path_or_name)
     config = read_config(folder)
-    cfg, vocabulary = ModelConfig.from_dict(config["model"]), folder / "tokenizer.json"
+    cfg, vocabulary = ModelConfig.from_dict(config["model"]), folder / TOKENIZER
     tokenizer = load_tokenizer(vocabulary) if vocabulary.is_file() else None
     if tokenizer is not None and (size := vocabulary_size(tokenizer)) > cfg.d_vocab:
         raise InterpError(
@@ -131,19 +131,17 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     if is_hub_id(path_or_name):
         return download(str(path_or_name))
     if len(Path(path_or_name).parts) > 1:
-        raise InterpError(f"There is no checkpoint folder {path_or_name}; give a folder, a hub id or a bundled name.")
+        beside = [path.parent.name for path in Path(path_or_name).parent.glob("*/config.json")]
+        hint = nearest(Path(path_or_name).name, beside)
+        raise InterpError(
+            f"There is no checkpoint folder {path_or_name}{hint} Give a folder, a hub id (owner/name) or a bundled name."
+        )
     names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
     hint = nearest(str(path_or_name), names)
     raise InterpError(
         f"There is no checkpoint {str(path_or_name)!r}{hint} Give a folder, a hub id (owner/name), or one of "
         f"{', '.join(names)}."
     )
-
-
-def is_hub_id(name: str | Path) -> bool:
-    """Whether a name reads as "owner/name" and not as a place in a folder that is here."""
-    known = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name)) is not None and not Path(name).parent.is_dir()
-    return known and Path(name).suffix not in (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json")
 
 
 def download(hub_id: str, files: Sequence[str] = FILES) -> Path:
