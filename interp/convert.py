@@ -72,6 +72,7 @@ def convert(
 
     folder = Path(destination).expanduser()
     _check_place(folder, overwrite)
+    refuse_others(folder)
     with owning(folder):
         foreign = read_foreign(source, activation)
         model = foreign.model
@@ -80,7 +81,6 @@ def convert(
         lines = _summary(model, foreign.format)
         notes = [f"note: {note}" for note in (*foreign.notes, *more)]
         card = _card(model, source, foreign.format, [*lines, *notes])
-        refuse_others(folder)
         with writing(folder) as beside:  # it takes its place when it has been verified
             save_checkpoint(model, beside, _origin(source, foreign.format), card)
             _verify(beside, model)

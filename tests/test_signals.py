@@ -59,7 +59,7 @@ WORDS = {
 @pytest.fixture
 def place(make_model, tmp_path):
     """A folder with all that the commands read."""
-    save_checkpoint(make_model(), tmp_path / "model")
+    save_checkpoint(make_model(n_ctx=60), tmp_path / "model")
     (tmp_path / "text.jsonl").write_text(
         "".join(json.dumps({"text": f"The fox saw {n} boats. " * 9}) + "\n" for n in range(16))
     )

@@ -61,8 +61,8 @@ def save_checkpoint(
         config = {"format": FORMAT, "model": model.cfg.to_dict(), "training": dict(training or {})}
         config["weights_sha256"] = digest
         (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        try:
-            save_file(stored, beside / "model.safetensors", metadata={"format": "pt", "sha256": digest})
+        try:  # with one entry of metadata only: several come in any order, and equal weights are to be equal bytes
+            save_file(stored, beside / "model.safetensors", metadata={"sha256": digest})
         except SafetensorError as error:  # its word for a full disk
             raise InterpError(f"Cannot write {folder} ({error}); make room, or choose another place.") from error
         if model.tokenizer is not None:
