@@ -67,9 +67,9 @@ def test_whether_a_place_can_be_written_is_known_before_and_leaves_nothing(tmp_p
 
 FULL = {
     "a tokenizer": (
-        "from interp.vocabulary import load_tokenizer, save_tokenizer\n"
-        "tokenizer = load_tokenizer('checkpoints/tiny-bq')\n"
-        "with writing(place) as path: save_tokenizer(tokenizer, path)"
+        "from interp.vocabulary import load_tokenizer, tokenizer_texts\n"
+        "texts = tokenizer_texts(load_tokenizer('checkpoints/tiny-bq'))\n"
+        "with writing(place) as path: path.write_text(texts['tokenizer.json'])"
     ),
     "partial sums": (
         "import torch; from interp.analysis.resume import ResumeFile; from interp.data.contexts import Block\n"

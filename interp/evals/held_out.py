@@ -20,9 +20,8 @@ from interp.data.shards.open import TokenShards, is_shards, open_shards
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE
 from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError
-from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import vocabulary_size
+from interp.vocabulary import border_id, vocabulary_size
 
 PIECE = 1 << 20  # tokens of shards read at a time
 
@@ -79,7 +78,7 @@ def held_out_loss(
     cells = _Cells(model.cfg.n_ctx, built)
     ratios = DocumentRatios(cells.size)
     with model.evaluating():
-        for contexts in pack(documents, model.cfg.n_ctx, batch_size, special_index(tokenizer.pad_token_id)):
+        for contexts in pack(documents, model.cfg.n_ctx, batch_size, border_id(tokenizer)):
             _add(model, contexts, cells, ratios)
             on_tokens(int(contexts.mask.sum()))
     return _result(ratios.table(), cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
@@ -190,7 +189,7 @@ def _result(table: pd.DataFrame, cells: _Cells, run: dict[str, Any]) -> HeldOutL
 
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, shards: TokenShards) -> Iterator[tuple[str, str]]:
-    for number, tokens in enumerate(_documents(shards, special_index(tokenizer.bos_token_id)), start=1):
+    for number, tokens in enumerate(_documents(shards, border_id(tokenizer)), start=1):
         yield f"document {number}", str(tokenizer.decode(tokens))
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
 from interp.model.config import ModelConfig, check_choice, shown
+from interp.vocabulary import NOT_SPLIT, border_id, library_errors
 
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]  # 1 or True: a real token
 PaddingSide = Literal["left", "right"]
@@ -114,8 +115,9 @@ class TokenMethods:
             )
         if not texts:
             raise InterpError("There is no text in the list; give at least one.")
-        bos = [special_index(tokenizer.bos_token_id)] if self._begins(prepend_bos) else []
-        return [bos + list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+        bos = [border_id(tokenizer)] if self._begins(prepend_bos) else []
+        with library_errors(*NOT_SPLIT):
+            return [bos + list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
     def _padded(
         self, rows: list[list[int]], side: PaddingSide | None
@@ -123,7 +125,8 @@ class TokenMethods:
         """Return rows of tokens as a rectangle, and its attention mask."""
         check_choice("padding_side", side, (None, "left", "right"))
         tokenizer, texts = self.need_tokenizer(), [torch.tensor(row, dtype=torch.long) for row in rows]
-        pad, at = special_index(tokenizer.pad_token_id), side or tokenizer.padding_side
+        pad, at = tokenizer.pad_token_id, side or tokenizer.padding_side
+        pad = pad if isinstance(pad, int) else border_id(tokenizer)
         mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True, padding_side=at)
         return pad_sequence(texts, batch_first=True, padding_value=pad, padding_side=at), mask
 
@@ -167,13 +170,6 @@ class TokenMethods:
         if self.tokenizer is None:
             raise InterpError("This model has no tokenizer; pass token indices, or give it one: model.tokenizer = ...")
         return self.tokenizer
-
-
-def special_index(special: object) -> int:
-    """Return a special token's index, which `transformers` types as almost anything."""
-    if not isinstance(special, int):
-        raise InterpError(f"The tokenizer names {special!r} as its special token; one index is expected.")
-    return special
 
 
 @dataclass(frozen=True)

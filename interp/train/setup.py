@@ -64,7 +64,7 @@ def open_tokens(config: TrainConfig, usual: int, state: Path | None = None) -> T
     Raises:
         InterpError: no such corpus, shards or tokenizer, nothing in a split, or another tokenizer than the shards' own.
     """
-    tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else None
+    tokenizer = load_tokenizer(config.tokenizer, config.border) if config.tokenizer else None
     if is_shards(config.corpus):
         own = tokenizer_of(config.corpus)
         known = [tokenizer_sha256(found)[:16] for found in (tokenizer, own) if found is not None]

@@ -51,7 +51,7 @@ from interp.data.contexts import TaggedDocument, pack
 from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
+from interp.vocabulary import border_id
 
 Values = Float64[np.ndarray, "*shape"]
 Replicates = Float64[np.ndarray, "replicate *shape"]
@@ -208,7 +208,7 @@ def intervene(
     plan = planned(places(settings.where, model.cfg.n_layers, model.cfg.n_heads), settings)
     classes = classes_with_overall(schemes)
     counts = DocumentCounts(classes, model.cfg.d_vocab)
-    pad_token, max_tokens = model.to_single_token(END_OF_TEXT), settings.max_tokens
+    pad_token, max_tokens = border_id(model.need_tokenizer()), settings.max_tokens
     with model.evaluating(), model.bias(bias=settings.bias):
         biases = torch.stack(model.biases_in_force()).detach()
         listed = changes(biases, plan, settings.part, settings.seed)

@@ -23,7 +23,7 @@ from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
+from interp.vocabulary import border_id
 
 VALUE_TOKENS = 6000  # of the beginnings of documents: enough for means of components
 
@@ -97,7 +97,7 @@ def measure_value_bias(
         InterpError: no document, or a model without tokenizer.
     """
     classes = Classes.of(schemes)
-    counts, pad_token = DocumentCounts(classes, model.cfg.d_vocab), model.to_single_token(END_OF_TEXT)
+    counts, pad_token = DocumentCounts(classes, model.cfg.d_vocab), border_id(model.need_tokenizer())
     sums = ValueSums(model, classes)
     with model.evaluating():
         for contexts in pack(counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, pad_token):

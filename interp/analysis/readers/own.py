@@ -24,7 +24,7 @@ from interp.analysis.direction import PerHead, QueryShifts, query_shifts
 from interp.analysis.readers.reader import KeyScores, Reader, Received, SeenLayer, Visitor
 from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
+from interp.vocabulary import border_id
 
 
 class OwnLayer(SeenLayer):
@@ -75,7 +75,7 @@ class OwnReader(Reader):
         self.model, self.name, self.tokenizer = model, cfg.model_name, model.need_tokenizer()
         self.n_layers, self.n_heads, self.d_head = cfg.n_layers, cfg.n_heads, cfg.d_head
         self.n_ctx, self.d_vocab = cfg.n_ctx, cfg.d_vocab
-        self.border = model.to_single_token(END_OF_TEXT)
+        self.border = border_id(self.tokenizer)
 
     @property
     def device(self) -> torch.device:  # type: ignore[override] # it may move
