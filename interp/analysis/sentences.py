@@ -23,6 +23,7 @@ from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError, nearest
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import token_strings
 
 SHARES = {"attention": "share", "attention_unchanged": "share_unchanged", "attention_unbiased": "share_unbiased"}
 
@@ -139,7 +140,7 @@ def tag_sentence(
             f"The text has {len(document.tokens):,} tokens, one before its first included, and the model reads at most "
             f"{model.cfg.n_ctx:,} at once; shorten it."
         )
-    strings = [model.to_single_str_token(int(token)) for token in document.tokens]
+    strings = token_strings(model.need_tokenizer(), document.tokens.tolist())
     classes = {s.name: pd.Categorical.from_codes(document.classes[s.name], list(s.classes)) for s in schemes}
     return pd.DataFrame(
         {"place": range(len(strings)), "token_index": document.tokens, "token_string": strings, **classes}
@@ -278,7 +279,7 @@ def _predictions(
         columns[f"rank{name}"] = torch.stack([1 + (read > one[:, None]).sum(1) for one in chosen.T], 1)
     table = pd.DataFrame({name: values.flatten().cpu().numpy() for name, values in columns.items()})
     index = candidates.flatten().cpu().numpy()
-    strings = [model.to_single_str_token(int(token)) for token in index]
+    strings = token_strings(model.need_tokenizer(), index.tolist())
     table.insert(0, "place", np.repeat(np.arange(len(candidates)), candidates.shape[1]))
     table.insert(1, "token_index", index)
     table.insert(2, "token_string", strings)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
-from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.classes.scheme import Scheme, Words
@@ -16,7 +15,7 @@ from interp.data.corpora.corpus import Corpus
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE, pipeline_meta
 from interp.data.tokenizer import encode_documents
 from interp.errors import InterpError, nearest
-from interp.vocabulary import vocabulary_size
+from interp.vocabulary import PIECES, token_texts, vocabulary_size
 
 SURFACES = (
     "word start",  # lower-case letters after a blank
@@ -42,8 +41,6 @@ FUNCTION_OF = {
     "NUM": "number",
     "PUNCT": "punctuation",
 }
-
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def build_schemes(
@@ -119,16 +116,8 @@ def refuse_untagged(names: Iterable[object], pipeline_name: str) -> None:
 
 def surfaces(tokenizer: PreTrainedTokenizerFast) -> Int64[np.ndarray, " d_vocab"]:
     """Return the index into `SURFACES` of every token of the vocabulary."""
-    backend = tokenizer.backend_tokenizer
-    ids = list(range(vocabulary_size(tokenizer)))
-    strings = backend.decode_batch([[token] for token in ids], skip_special_tokens=False)
-    # Bytes that are no whole character decode to U+FFFD; so does U+FFFD itself, which is a character like any other.
-    spelled = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(_REPLACEMENT)[0][0]
-    whole = [(backend.id_to_token(token) or "").count(spelled) for token in ids]
-    found = (
-        "bytes" if string.count(_REPLACEMENT) > expected else surface(string)
-        for string, expected in zip(strings, whole, strict=True)
-    )
+    texts = token_texts(tokenizer, range(vocabulary_size(tokenizer)))
+    found = ("bytes" if PIECES.search(text) else surface(text) for text in texts)
     return np.array([SURFACES.index(name) for name in found], dtype=np.int64)
 
 
