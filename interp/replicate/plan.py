@@ -17,7 +17,7 @@ from interp.train.config import TrainConfig
 PLAN = Path("plan.yaml")  # in the replication's folder
 SCALES = Path(__file__).parent / "scales"
 MATRIX = "none"  # the ablation of the runs that are the matrix itself
-RESERVED = {"corpus", "output", "resume", "overwrite", "variant", "optimizer", "seed", "lr", "tokenizer"}
+RESERVED = {"corpus", "output", "resume", "overwrite", "variant", "optimizer", "seed", "lr", "tokenizer", "text_field"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Plan:
     variants: list[str]
     seeds: list[int]
     documents: int | None = None
+    text_field: str = "text"
     tokenizer: str | None = None
     vocabulary: int = 4096
     learning_rates: dict[str, float] = field(default_factory=dict)
@@ -158,7 +159,7 @@ def plan_of(config: ReplicateConfig) -> Plan:
         except ValueError:
             raise InterpError(f"--seeds is {config.seeds!r}; give whole numbers with commas between them.") from None
         plan = replace(plan, seeds=seeds, ablations=[replace(ablation, seeds=seeds) for ablation in plan.ablations])
-    plan = replace(plan, corpus=_found(config.corpus or plan.corpus))
+    plan = replace(plan, corpus=_found(config.corpus or plan.corpus), text_field=config.text_field or plan.text_field)
     plan = replace(plan, tokenizer=_found(config.tokenizer)) if config.tokenizer else plan
     return plan.limited(config.max_steps) if config.max_steps else plan
 

@@ -34,6 +34,7 @@ class TrainConfig:
     corpus: str = data_(
         "wikipedia-sample", "A text, JSONL, CSV, Parquet file or folder, token shards, hf:NAME, or a corpus' name."
     )
+    text_field: str = data_("text", "Column that holds the text, of a corpus that has columns.")
     tokenizer: str | None = data_(None, "A tokenizer.json or a hub name (default: the shards' own, else train one).")
     context: int | None = data_(None, "Tokens per context (default: the preset's n_ctx).")
 
