@@ -42,9 +42,12 @@ def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
 
 
 def class_figure(classes: pd.DataFrame, scheme: str) -> go.Figure:
-    """Draw the held-out loss of every token class of a scheme that occurs."""
-    own = classes.query("scheme == @scheme and n_tokens > 0")
-    figure = _dots(own, "token_class", list(dict.fromkeys(own["token_class"])), ("loss", "low", "high"), None)
+    """Draw the held-out loss of every token class of a scheme; those that no token is in say n = 0."""
+    own = classes.query("scheme == @scheme")
+    counts = own.groupby("token_class", sort=False)["n_tokens"].sum()
+    figure = _dots(own.query("n_tokens > 0"), "token_class", list(counts.index), ("loss", "low", "high"), None)
+    labels = [escaped(str(name)) + ("" if count else " · n = 0") for name, count in counts.items()]
+    figure.update_yaxes(ticktext=labels)
     title = f"Held-out loss by class of the predicted token, scheme {escaped(scheme)}"
     return figure.update_layout(title_text=title).update_xaxes(title_text="nats per token")
 
