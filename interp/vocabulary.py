@@ -103,9 +103,10 @@ def token_texts(tokenizer: PreTrainedTokenizerFast, tokens: Iterable[int]) -> li
     """
     tokens = [int(token) for token in tokens]
     texts = tokenizer.backend_tokenizer.decode_batch([[token] for token in tokens], skip_special_tokens=False)
-    doubtful = [place for place, text in enumerate(texts) if _REPLACEMENT in text]
-    spelled = _Spelling(tokenizer.backend_tokenizer) if doubtful else None
-    for place in doubtful if spelled else ():
+    if not (doubtful := [place for place, text in enumerate(texts) if _REPLACEMENT in text]):
+        return texts
+    spelled = _Spelling(tokenizer.backend_tokenizer)
+    for place in doubtful:
         if (found := spelled.bytes_of(tokens[place])) is not None:
             texts[place] = found.decode("utf-8", "surrogateescape")
     return texts

@@ -44,9 +44,10 @@ def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
 def class_figure(classes: pd.DataFrame, scheme: str) -> go.Figure:
     """Draw the held-out loss of every token class of a scheme; those that no token is in say n = 0."""
     own = classes.query("scheme == @scheme")
-    counts = own.groupby("token_class", sort=False)["n_tokens"].sum()
-    figure = _dots(own.query("n_tokens > 0"), "token_class", list(counts.index), ("loss", "low", "high"), None)
-    labels = [escaped(str(name)) + ("" if count else " · n = 0") for name, count in counts.items()]
+    occurring, names = own.query("n_tokens > 0"), list(dict.fromkeys(own["token_class"]))
+    figure = _dots(occurring, "token_class", names, ("loss", "low", "high"), None)
+    found = set(occurring["token_class"])
+    labels = [escaped(str(name)) + ("" if name in found else " · n = 0") for name in names]
     figure.update_yaxes(ticktext=labels)
     title = f"Held-out loss by class of the predicted token, scheme {escaped(scheme)}"
     return figure.update_layout(title_text=title).update_xaxes(title_text="nats per token")
