@@ -120,7 +120,7 @@ def border_id(tokenizer: PreTrainedTokenizerFast) -> int:
 
 
 def wrap(tokenizer: Tokenizer, border: str = END_OF_TEXT, name_or_path: str = "") -> PreTrainedTokenizerFast:
-    """Return a tokenizer as the class TransformerLens uses, named by where it is from; the border is bos, eos, unk and pad."""
+    """Return a tokenizer as the class TransformerLens uses, named by its place; the border is bos, eos, unk and pad."""
     special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), border)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, name_or_path=name_or_path, **special

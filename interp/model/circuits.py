@@ -15,6 +15,7 @@ from interp.model.bias import BiasControl
 from interp.model.components import Embed, LayerNorm, PosEmbed, Unembed
 from interp.model.config import ModelConfig, check_choice
 from interp.model.tokens import TokenMethods
+from interp.spelling import token_strings
 
 HEAD_WEIGHTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
 MLP_WEIGHTS = ("W_in", "b_in", "W_out", "b_out")
@@ -158,7 +159,7 @@ class Circuits(BiasControl, TokenMethods):
         scores, order = (scores - scores.mean()).sort(descending=True)
         k = min(k, len(order) // 2)
         chosen, values = (torch.cat([both[:k], both[len(order) - k :]]) for both in (order, scores))
-        tokens = self._str_tokens(chosen)
+        tokens = token_strings(self.need_tokenizer(), chosen.tolist())
         return pd.DataFrame({"token": tokens, "token_index": chosen.tolist(), "score": values.tolist()})
 
     def accumulated_bias(

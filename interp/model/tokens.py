@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
 from interp.model.config import ModelConfig, check_choice, shown
+from interp.spelling import token_strings
 from interp.vocabulary import NOT_SPLIT, border_id, library_errors
 
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]  # 1 or True: a real token
@@ -64,7 +65,11 @@ class TokenMethods:
     def to_str_tokens(
         self, input: str | list[str] | Int[Tensor, "..."], prepend_bos: bool | None = None
     ) -> list[str] | list[list[str]]:
-        """Return each token of a text, or of one row of tokens, as a string; of a list of texts, a list for each."""
+        """Return each token of a text, or of one row of tokens, as a string; of a list of texts, a list for each.
+
+        A piece of a character is U+FFFD; `interp.vocabulary.token_strings`, which the tables have, tells its bytes.
+        """
+        # As in TransformerLens, tokens decoded one by one: what is written for it compares and joins these strings.
         if isinstance(input, list):
             return [self._str_tokens(self.to_tokens(text, prepend_bos)) for text in input]
         return self._str_tokens(self.to_tokens(input, prepend_bos) if isinstance(input, str) else input)
@@ -77,7 +82,8 @@ class TokenMethods:
         """
         tokens = self.to_tokens(string, prepend_bos=False)[0]
         if len(tokens) != 1:
-            raise InterpError(f"{string!r} is {len(tokens)} tokens, {self._str_tokens(tokens)}; one is expected.")
+            parts = token_strings(self.need_tokenizer(), tokens.tolist())
+            raise InterpError(f"{string!r} is {len(parts)} tokens, {parts}; one is expected.")
         return int(tokens)
 
     def to_single_str_token(self, int_token: int) -> str:

@@ -24,6 +24,7 @@ class ReplicateConfig:
     plan: Path | None = option(None, "A plan of your own: YAML, TOML or JSON, as interp/replicate/scales/tiny.yaml.")
     output: Path = option(Path("replications/latest"), "Folder of the replication.", "-o", "--output")
     corpus: str | None = option(None, "Another corpus than the plan's.")
+    text_field: str | None = option(None, "Another column of the corpus than the plan's that holds the text.")
     tokenizer: str | None = option(None, "Another tokenizer than the plan's.")
     border: str | None = option(None, BORDER)
     seeds: str | None = option(None, "Other seeds than the plan's, separated by commas; also of the ablations.")

@@ -17,7 +17,9 @@ from interp.train.config import TrainConfig
 PLAN = Path("plan.yaml")  # in the replication's folder
 SCALES = Path(__file__).parent / "scales"
 MATRIX = "none"  # the ablation of the runs that are the matrix itself
-RESERVED = {"corpus", "output", "resume", "overwrite", "variant", "optimizer", "seed", "lr", "tokenizer", "border"}
+RESERVED = {
+    "corpus", "output", "resume", "overwrite", "variant", "optimizer", "seed", "lr", "tokenizer", "border", "text_field"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Plan:
     variants: list[str]
     seeds: list[int]
     documents: int | None = None
+    text_field: str = "text"
     tokenizer: str | None = None
     border: str | None = None
     vocabulary: int = 4096
@@ -166,7 +169,7 @@ def plan_of(config: ReplicateConfig) -> Plan:
         except ValueError:
             raise InterpError(f"--seeds is {config.seeds!r}; give whole numbers with commas between them.") from None
         plan = replace(plan, seeds=seeds, ablations=[replace(ablation, seeds=seeds) for ablation in plan.ablations])
-    plan = replace(plan, corpus=_found(config.corpus or plan.corpus))
+    plan = replace(plan, corpus=_found(config.corpus or plan.corpus), text_field=config.text_field or plan.text_field)
     if config.tokenizer:
         plan = replace(plan, tokenizer=_found(config.tokenizer), border=config.border)
     return plan.limited(config.max_steps) if config.max_steps else plan

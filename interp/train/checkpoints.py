@@ -163,11 +163,15 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def prune(run: Path, keep: int, until: Path | None = None) -> None:
-    """Remove all but the newest `keep` states; 0 removes all. Those after `until`, which were passed over, do not count."""
+    """Remove all but the newest `keep` states; 0 removes all. Those after `until`, which were passed over, do not count.
+
+    What a kill in the middle of it left goes with the next call, or with `sweep_run`.
+    """
+    for left in run.glob(".step-*.pruned00"):
+        shutil.rmtree(left, ignore_errors=True)
     states = [folder for folder in saved_states(run) if until is None or folder.name <= until.name]
     for folder in states[: max(0, len(states) - keep)]:
         leaving = run / f".{folder.name}.pruned00"  # a name that is swept: a folder that is half gone is no state
-        shutil.rmtree(leaving, ignore_errors=True)
         shutil.rmtree(folder.rename(leaving))
 
 

@@ -34,6 +34,7 @@ class TrainConfig:
     corpus: str = data_(
         "wikipedia-sample", "A text, JSONL, CSV, Parquet file or folder, token shards, hf:NAME, or a corpus' name."
     )
+    text_field: str = data_("text", "Column that holds the text, of a corpus that has columns.")
     tokenizer: str | None = data_(
         None, "A tokenizer.json, its folder or a hub name (default: the shards' own, else train one)."
     )

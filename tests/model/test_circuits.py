@@ -5,6 +5,7 @@ import torch
 
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
+from interp.spelling import token_strings
 from tests.model.cases import SHAPES, random_tokens
 
 
@@ -47,7 +48,7 @@ def test_top_tokens_are_those_with_the_highest_and_lowest_bias_scores(make_model
     scores = model.bias_QK_embed()[1, 2]
     order = scores.argsort(descending=True).tolist()
     assert table["token_index"].tolist() == order[:4] + order[-4:]
-    assert table["token"].tolist() == model.to_str_tokens(torch.tensor(order[:4] + order[-4:]))
+    assert table["token"].tolist() == token_strings(model.tokenizer, order[:4] + order[-4:])
     torch.testing.assert_close(
         torch.tensor(table["score"]),
         (scores - scores.mean()).sort(descending=True)[0][[0, 1, 2, 3, -4, -3, -2, -1]],

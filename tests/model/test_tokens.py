@@ -62,6 +62,11 @@ def test_strings_of_tokens_join_to_the_text(make_model):
     model = make_model()
     assert ["".join(row) for row in model.to_str_tokens(TEXTS, prepend_bos=False)] == TEXTS
     assert model.to_single_str_token(model.to_single_token("a")) == "a"
+    pieces = model.to_str_tokens("😀", prepend_bos=False)
+    assert pieces == [model.to_string(token[None]) for token in model.to_tokens("😀", prepend_bos=False)[0]]
+    assert set(pieces) == {"\N{REPLACEMENT CHARACTER}"}  # as TransformerLens; tables tell the bytes
+    with pytest.raises(InterpError, match=r"is 4 tokens, .*<0x9F>"):
+        model.to_single_token("😀")
     with pytest.raises(InterpError, match="no text in the list"):
         model.to_tokens([])
 

@@ -13,6 +13,7 @@ from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.analysis.readers.reader import SeenLayer
 from interp.data.contexts import Contexts
+from interp.spelling import token_strings
 
 LENGTH = 40  # tokens shown of a passage
 LONGEST_CONTEXT = 160  # tokens run per passage: enough later queries to look back, and little work for long contexts
@@ -94,9 +95,10 @@ def _described(context: Context, sampled: Contexts, number: int, window: range) 
     ids = sampled.tokens[0, inside]
     names = context.classes.names
     classes = {s: [names[s][c] for c in sampled.classes[s][0, inside].tolist()] for s in names}
+    strings = token_strings(context.reader.tokenizer, ids.tolist())
     return pd.DataFrame({
         "passage": number, "document": sampled.documents[0, inside].tolist(), "place": range(len(window)),
-        "token_index": ids.tolist(), "token_string": context.reader.to_str_tokens(ids), **classes,
+        "token_index": ids.tolist(), "token_string": strings, **classes,
     })  # fmt: skip
 
 

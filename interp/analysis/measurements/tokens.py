@@ -12,6 +12,7 @@ from interp.analysis.accumulators import GroupedMoments, GroupedSums, variance
 from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.analysis.significance import Z95
+from interp.spelling import token_strings
 
 
 class Tokens(Measurement):
@@ -42,7 +43,7 @@ class Tokens(Measurement):
         seen = self.scores.count.nonzero().flatten()
         count = self.scores.count[seen]
         layers, heads, n_seen = context.layers, context.heads, len(seen)
-        labels = {"token_string": pd.Categorical(context.reader.to_str_tokens(seen))}
+        labels = {"token_string": pd.Categorical(token_strings(context.reader.tokenizer, seen.tolist()))}
         for scheme, (first, last) in context.classes.ranges.items():
             usual = found.counts.token_classes[as_numpy(seen), first:last].argmax(-1)
             labels[scheme] = pd.Categorical.from_codes(usual, context.classes.names[scheme])

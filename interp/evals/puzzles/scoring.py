@@ -17,6 +17,7 @@ from interp.evals.held_out import DocumentRatios
 from interp.evals.puzzles.generate import generate
 from interp.evals.puzzles.items import Item
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.spelling import token_strings
 from interp.vocabulary import border_id
 
 Interval = tuple[float, float, float]
@@ -167,7 +168,7 @@ def _row(
         "prompt": item.prompt, "expected": item.continuations[0], "worse": item.compare[1] if item.compare else None,
         "distance": item.distance, "group": item.group,
         "n_prompt_tokens": len(rows[0].prefix), "n_tokens": len(rows[0].tokens),
-        "first_token": rows[0].tokens[0], "guess": model.to_single_str_token(own[0].guess),
+        "first_token": rows[0].tokens[0], "guess": token_strings(model.need_tokenizer(), [own[0].guess])[0],
     }  # fmt: skip
     if item.compare:
         ratio = float(own[1].losses.mean() - own[0].losses.mean())
