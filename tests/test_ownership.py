@@ -76,6 +76,8 @@ def test_a_report_that_another_process_writes_is_left_alone(tmp_path, corpus):
 def test_a_destination_that_another_process_converts_to_is_left_alone(tmp_path, overwrite):
     torch.save(Release(seed=1, kind="bqbv", vocabulary=300, context=20).checkpoint(), tmp_path / "model_best.pt")
     child = held(tmp_path / "out")
+    if overwrite:
+        (tmp_path / "out" / "config.json").touch()  # an old checkpoint's
     try:
         with pytest.raises(
             InterpError, match=f"out is being written by process {child} on" if overwrite else "out exists"
@@ -84,7 +86,8 @@ def test_a_destination_that_another_process_converts_to_is_left_alone(tmp_path, 
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    (tmp_path / "out" / "held").unlink()
+    for name in ("held", "config.json"):
+        (tmp_path / "out" / name).unlink(missing_ok=True)
     convert(
         tmp_path / "model_best.pt", tmp_path / "out"
     )  # what the killed one left by which it held the folder is nothing

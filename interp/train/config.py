@@ -34,11 +34,11 @@ class TrainConfig:
     corpus: str = data_(
         "wikipedia-sample", "A text, JSONL, CSV, Parquet file or folder, token shards, hf:NAME, or a corpus' name."
     )
-    text_field: str = data_("text", "Column that holds the text, of a corpus that has columns.")
     tokenizer: str | None = data_(
         None, "A tokenizer.json, its folder or a hub name (default: the shards' own, else train one)."
     )
     border: str | None = data_(None, BORDER)
+    text_field: str = data_("text", "Column that holds the text, of a corpus that has columns.")
     context: int | None = data_(None, "Tokens per context (default: the preset's n_ctx).")
 
     preset: str = model_("tiny", "Size: mini, tiny, small, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1.3b.")

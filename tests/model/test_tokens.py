@@ -5,7 +5,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.errors import InterpError
-from interp.vocabulary import load_tokenizer, save_tokenizer, tokenizer_sha256
+from interp.vocabulary import load_tokenizer, tokenizer_sha256, tokenizer_texts
 
 TEXTS = ["the quick brown fox", "dogs", "Why would they? Prices rose"]
 
@@ -141,7 +141,7 @@ def test_transformer_lens_boots_a_foreign_model_with_our_tokenizer(make_model, t
     model, text = make_model(), "a fox, a dog"
     tokenizer, checksum = model.tokenizer, tokenizer_sha256(model.tokenizer)
     if loaded:
-        save_tokenizer(tokenizer, tmp_path / "tokenizer.json")
+        (tmp_path / "tokenizer.json").write_text(tokenizer_texts(tokenizer)["tokenizer.json"])
         tokenizer = load_tokenizer(tmp_path)
         assert tokenizer.name_or_path == str(tmp_path)
     foreign = GPT2LMHeadModel(

@@ -22,6 +22,7 @@ from transformer_lens.model_bridge.bridge import TransformerBridge
 from interp.analysis.attention import HeadVectors, OneHot
 from interp.analysis.batch import Batch
 from interp.analysis.direction import PerHead, QueryShifts
+from interp.analysis.readers.directions import bridge_shifts
 from interp.analysis.readers.reader import KeyScores, Reader, Received, SeenLayer, Visitor
 from interp.analysis.readers.rotation import Turning
 from interp.errors import InterpError
@@ -157,9 +158,7 @@ class BridgeReader(Reader):
 
     def shifts(self, direction: Any) -> QueryShifts:
         """What stands in the queries and is taken away ("effective", "folded", a mean query), or a vector that is added."""
-        from interp.analysis.readers.directions import bridge_shifts
-
-        return bridge_shifts(self, direction)
+        return bridge_shifts(self.model, direction)
 
     def visit(self, batch: Batch, shifts: QueryShifts, see: Visitor) -> None:
         """Run the batch twice side by side, up to the pattern of the last layer."""

@@ -120,3 +120,18 @@ def test_a_model_without_a_query_bias_says_what_can_be_asked(name, tokenizer):
         reader.shifts("effective")
     with reader.reading("mean"), pytest.raises(InterpError, match="no unlearned query bias"):
         reader.shifts("bias")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "pythia", "phi"])
+def test_a_folded_bridge_is_read_along_the_folded_bias_and_says_so(name, batch, tokenizer):
+    """Raw, the shift of the LayerNorm is no part of the bias; folded, it is, whichever way the bridge was booted."""
+    raw, folded = reader_of(name, tokenizer), reader_of(name, tokenizer)
+    folded.model.enable_compatibility_mode(disable_warnings=True)
+    with pytest.raises(InterpError, match="are folded into its weights.*--direction folded"):
+        folded.shifts("effective")
+    along, other = raw.shifts("folded").vector, folded.shifts("folded").vector
+    torch.testing.assert_close(along, other, atol=1e-5, rtol=1e-5)
+    assert (along - raw.shifts("effective").vector).abs().max() > 0.1
+    for mine, theirs in zip(seen(raw, batch, "folded"), seen(folded, batch, "folded"), strict=True):
+        for one, two in zip(mine.patterns, theirs.patterns, strict=True):
+            torch.testing.assert_close(one, two, atol=2e-5, rtol=1e-4)
