@@ -127,7 +127,7 @@ def test_a_folded_bridge_is_read_along_the_folded_bias_and_says_so(name, batch, 
     """Raw, the shift of the LayerNorm is no part of the bias; folded, it is, whichever way the bridge was booted."""
     raw, folded = reader_of(name, tokenizer), reader_of(name, tokenizer)
     folded.model.enable_compatibility_mode(disable_warnings=True)
-    with pytest.raises(InterpError, match="are folded into its weights.*--direction folded"):
+    with pytest.raises(InterpError, match=r"are folded into its weights.*--direction folded"):
         folded.shifts("effective")
     along, other = raw.shifts("folded").vector, folded.shifts("folded").vector
     torch.testing.assert_close(along, other, atol=1e-5, rtol=1e-5)
