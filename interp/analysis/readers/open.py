@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from interp.analysis.readers.own import OwnReader
 from interp.analysis.readers.reader import Reader
 from interp.errors import InterpError
 from interp.files import read_json
-from interp.model.checkpoint import find_checkpoint, load_model
+from interp.model.checkpoint import find_checkpoint, load_model, tensors_sha256
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.provenance import file_sha256
+from interp.vocabulary import load_tokenizer
 
 ModelLike = HookedSymmetryBrokenTransformer | TransformerBridge | PreTrainedModel | str | Path
 """A model, ours or another's, or the path or name of a checkpoint, ours or Hugging Face's."""
@@ -49,7 +52,7 @@ def open_reader(
     if isinstance(model, str | Path):
         model = _loaded(model, dtype, device)
     if isinstance(model, HookedSymmetryBrokenTransformer):
-        return OwnReader(model)
+        return OwnReader(model, context)
     if isinstance(model, PreTrainedModel):
         model = bridge_of(model, tokenizer)
     if not isinstance(model, TransformerBridge):
@@ -58,6 +61,22 @@ def open_reader(
             "transformers, or the path or name of a checkpoint."
         )
     return BridgeReader(model, context, border)
+
+
+def own_model(model: Any, what: str) -> HookedSymmetryBrokenTransformer:
+    """Return a model of this package, loaded where its path or name is given.
+
+    Raises:
+        InterpError: it is another's.
+    """
+    if isinstance(model, str | Path) and not (_is_hugging_face(Path(model).expanduser())):
+        return load_model(model)
+    if isinstance(model, HookedSymmetryBrokenTransformer):
+        return model
+    raise InterpError(
+        f"{what} runs this package's own models, whose biases it changes; of another's, amplification and compare can be "
+        "measured (interp.amplification), or convert it first (python -m interp.convert)."
+    )
 
 
 def bridge_of(model: PreTrainedModel, tokenizer: Any) -> TransformerBridge:
@@ -88,6 +107,31 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no text"])[0][:200]
 
 
+def load_any(name: str | Path, dtype: str = "float32", device: Any = None) -> tuple[Any, str]:
+    """Load a model of any kind by its path or name, and return it with a checksum of its weights.
+
+    Raises:
+        InterpError: nothing is there, or it cannot be read.
+    """
+    model = _loaded(name, getattr(torch, dtype), device)
+    if isinstance(model, HookedSymmetryBrokenTransformer):
+        return model, file_sha256(find_checkpoint(name) / "model.safetensors")
+    return model, tensors_sha256(model.original_model.state_dict())
+
+
+def tokenizer_of(name: str | Path) -> Any:
+    """Return the tokenizer of a checkpoint of any kind, without its weights.
+
+    Raises:
+        InterpError: there is none.
+    """
+    folder = Path(name).expanduser()
+    if _is_ours(name) and not _is_hugging_face(folder):
+        return load_tokenizer(find_checkpoint(name))
+    with _said_of(name):
+        return AutoTokenizer.from_pretrained(str(folder if folder.exists() else name), trust_remote_code=False)
+
+
 def _loaded(name: str | Path, dtype: torch.dtype | None, device: Any) -> Any:
     folder = Path(name).expanduser()
     if _is_hugging_face(folder) or not _is_ours(name):
@@ -114,7 +158,7 @@ def _is_hugging_face(folder: Path) -> bool:
 
 def _from_hugging_face(name: str, dtype: torch.dtype | None, device: Any) -> TransformerBridge:
     """Load weights that are safetensors, and no code."""
-    try:
+    with _said_of(name):
         inner = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=dtype or torch.float32,
@@ -123,6 +167,16 @@ def _from_hugging_face(name: str, dtype: torch.dtype | None, device: Any) -> Tra
             attn_implementation="eager",
         )
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, json.JSONDecodeError, RuntimeError) as error:
-        raise InterpError(f"{name} cannot be loaded ({type(error).__name__}: {first_line(error)}).") from error
     return bridge_of(inner.to(device) if device is not None else inner, tokenizer)
+
+
+@contextmanager
+def _said_of(name: str | Path) -> Iterator[None]:
+    """Say in a sentence what transformers or the hub raise."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InterpError(
+            f"{name} is no checkpoint of this package, and cannot be loaded as Hugging Face's ({type(error).__name__}: "
+            f"{first_line(error)}); check the name, the folder and the network."
+        ) from error
