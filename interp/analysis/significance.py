@@ -140,8 +140,8 @@ def corrected_within(frame: pd.DataFrame, by: list[str]) -> Float[np.ndarray, " 
     q = np.empty(len(frame))
     keys = frame[by]
     if "scheme" in by:
-        together = {name: str(name).split("/")[0] for name in frame["scheme"].unique()}
-        keys = keys.assign(scheme=frame["scheme"].astype(object).map(together))
+        codes, names = pd.factorize(frame["scheme"])
+        keys = keys.assign(scheme=np.array([str(name).split("/")[0] for name in names], dtype=object)[codes])
     for rows in keys.groupby(by, sort=False).indices.values():
         q[rows] = benjamini_hochberg(np.asarray(frame["p"], dtype=np.float64)[rows])
     return q

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformer_lens.model_bridge.bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -16,8 +17,9 @@ from interp.analysis.readers.bridge import BridgeReader
 from interp.analysis.readers.own import OwnReader
 from interp.analysis.readers.reader import Reader
 from interp.errors import InterpError
-from interp.files import read_json
+from interp.files import is_hub_id, read_json
 from interp.model.checkpoint import find_checkpoint, load_model, tensors_sha256
+from interp.model.distributed import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.provenance import file_sha256
 from interp.vocabulary import load_tokenizer
@@ -32,7 +34,7 @@ def open_reader(
     context: int | None = None,
     border: str | None = None,
     dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
+    device: str = "auto",
 ) -> Reader:
     """Return what reads a model.
 
@@ -107,7 +109,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no text"])[0][:200]
 
 
-def load_any(name: str | Path, dtype: str = "float32", device: Any = None) -> tuple[Any, str]:
+def load_any(name: str | Path, dtype: str = "float32", device: str = "auto") -> tuple[Any, str]:
     """Load a model of any kind by its path or name, and return it with a checksum of its weights.
 
     Raises:
@@ -126,17 +128,17 @@ def tokenizer_of(name: str | Path) -> Any:
         InterpError: there is none.
     """
     folder = Path(name).expanduser()
-    if _is_ours(name) and not _is_hugging_face(folder):
+    if not _is_hugging_face(folder) and (not is_hub_id(name) or _is_ours(name)):
         return load_tokenizer(find_checkpoint(name))
     with _said_of(name):
         return AutoTokenizer.from_pretrained(str(folder if folder.exists() else name), trust_remote_code=False)
 
 
-def _loaded(name: str | Path, dtype: torch.dtype | None, device: Any) -> Any:
+def _loaded(name: str | Path, dtype: torch.dtype | None, device: str) -> Any:
     folder = Path(name).expanduser()
-    if _is_hugging_face(folder) or not _is_ours(name):
+    if _is_hugging_face(folder) or (is_hub_id(name) and not _is_ours(name)):
         return _from_hugging_face(str(folder if folder.exists() else name), dtype, device)
-    return load_model(name, device=device)
+    return load_model(name, device)
 
 
 def _is_ours(name: str | Path) -> bool:
@@ -156,7 +158,7 @@ def _is_hugging_face(folder: Path) -> bool:
     return isinstance(config, dict) and "model_type" in config and "format" not in config
 
 
-def _from_hugging_face(name: str, dtype: torch.dtype | None, device: Any) -> TransformerBridge:
+def _from_hugging_face(name: str, dtype: torch.dtype | None, device: str) -> TransformerBridge:
     """Load weights that are safetensors, and no code."""
     with _said_of(name):
         inner = AutoModelForCausalLM.from_pretrained(
@@ -167,7 +169,8 @@ def _from_hugging_face(name: str, dtype: torch.dtype | None, device: Any) -> Tra
             attn_implementation="eager",
         )
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    return bridge_of(inner.to(device) if device is not None else inner, tokenizer)
+    nn.Module.to(inner, choose_device(device))
+    return bridge_of(inner, tokenizer)
 
 
 @contextmanager
