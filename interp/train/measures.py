@@ -1,6 +1,7 @@
 """What is measured at every step, the row of the curve, and what share of the device's arithmetic that takes."""
 
 import time
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,10 +59,12 @@ def flops_per_token(cfg: ModelConfig) -> int:
     return 6 * weights + 12 * cfg.n_layers * cfg.d_model * cfg.n_ctx
 
 
+@cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the floating point operations per second that the device reaches in a large matrix product, measured now.
+    """Return the floating point operations per second that the device reaches in a large matrix product.
 
-    Utilization is measured against this figure rather than a data sheet's, so that it means the same on every device.
+    Measured once in a process. Utilization is measured against this figure rather than a data sheet's, so that it means
+    the same on every device.
     """
     size = 8192 if device.type == "cuda" else 1024
     a, b = (torch.full((size, size), 0.5, device=device, dtype=dtype) for _ in range(2))  # leaves random numbers alone

@@ -1,18 +1,16 @@
 """Run a function in two processes that share the work, and keep what each returns.
 
-torchrun --nproc-per-node 2 -m tests.analysis.sharing MODULE:FUNCTION FOLDER    calls FUNCTION(folder, world)
+As one of them, python -m tests.analysis.sharing MODULE:FUNCTION FOLDER calls FUNCTION(folder, world).
 """
 
 import json
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from interp.model.checkpoint import save_checkpoint
 from interp.model.distributed import processes
-
-START = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.analysis.sharing"]
+from tests.processes import run_ranks
 
 
 def write_case(folder, model):
@@ -27,9 +25,9 @@ def write_case(folder, model):
 
 def folders_of_two_processes(function, folder):
     """Return the folders to which the two processes saved what `function` returned in each."""
-    words = [f"{function.__module__}:{function.__name__}", str(folder)]
-    done = subprocess.run([sys.executable, *START, *words], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    words = ["-m", "tests.analysis.sharing", f"{function.__module__}:{function.__name__}", str(folder)]
+    statuses, told = run_ranks([sys.executable, *words])
+    assert statuses == [0, 0], "\n".join(text[-3000:] for text in told)
     return [folder / f"rank-{rank}" for rank in (0, 1)]
 
 

@@ -22,6 +22,7 @@ from interp.analysis.resume import ResumeFile, remove_partial
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.errors import InterpError
+from interp.model.checkpoint import save_checkpoint
 from tests import commands
 from tests.analysis.blocks import KilledError, after, in_blocks, killed_after
 from tests.analysis.passes import measurement_of
@@ -107,38 +108,28 @@ def command(folder, output, processes, *more):
     start = [sys.executable, "-m"]
     if processes > 1:
         start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    words = ["interp.amplify", "tiny-bqbv", "--corpus", str(folder), "--pipeline", "blank:en", "--schemes", "surface"]
-    return [
-        *start,
-        *words,
-        "--workers",
-        "0",
-        "--interventions",
-        "none",
-        "--no-uses",
-        "--shifts",
-        "19",
-        "-o",
-        str(output),
-        *more,
-    ]
+    words = ["interp.amplify", str(folder / "model"), "--corpus", str(folder / "texts.jsonl"), "-o", str(output)]
+    words += "--pipeline blank:en --schemes surface --workers 0 --interventions none --no-uses --shifts 19".split()
+    return [*start, *words, *more]
 
 
-@pytest.fixture
-def corpus(tmp_path):
-    path = tmp_path / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": text * 8}) + "\n" for text in TEXTS))
-    return path
+@pytest.fixture(scope="module")
+def small(make_model, tmp_path_factory):
+    """A folder with a checkpoint, and texts of several blocks of its contexts."""
+    folder = tmp_path_factory.mktemp("small")
+    save_checkpoint(make_model(n_ctx=32), folder / "model")
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    return folder
 
 
 run_fresh = functools.partial(subprocess.run, capture_output=True, text=True, timeout=180)
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds_and_only_the_first_speaks(corpus, tmp_path):
+def test_two_processes_find_what_one_finds_and_only_the_first_speaks(small, tmp_path):
     told = {}
     for processes, start in ((1, commands.run), (2, run_fresh)):
-        done = start(command(corpus, tmp_path / str(processes), processes))
+        done = start(command(small, tmp_path / str(processes), processes))
         assert done.returncode == 0, done.stderr[-3000:]
         told[processes] = done.stderr.count("report.html")
         assert not (tmp_path / str(processes) / "partial").exists()
@@ -162,9 +153,9 @@ app()
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_when_it_is_given_again(corpus, tmp_path):
+def test_a_killed_command_goes_on_when_it_is_given_again(small, tmp_path):
     output = tmp_path / "report"
-    words = command(corpus, output, 1, "--quiet", "--nulls", "32")[3:]
+    words = command(small, output, 1, "--quiet", "--nulls", "32")[3:]
     run = commands.start([sys.executable, "-c", KILLED, *words], start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((output / "partial").glob("rank-0.safetensors")):
