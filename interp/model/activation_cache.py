@@ -20,6 +20,7 @@ from transformer_lens import ActivationCache
 from transformer_lens.utilities.slice import Slice
 
 UNBATCHED = ("hook_bias_q", "hook_bias_v")  # [head_index, d_head]
+HEAD_NORMS = ("q_norm", "k_norm")  # whose hook points have an axis of heads
 PER_HEAD = (
     "hook_q", "hook_k", "hook_v", "hook_rot_q", "hook_rot_k", "hook_q_biased", "hook_v_biased", "hook_z", "hook_result",
     "hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input",
@@ -33,7 +34,9 @@ def full_name(name: str) -> str:
 
 def pos_dim(name: str) -> int | None:
     """Return the (negative) axis of positions of a hook point's value, or None if it has none to slice."""
-    last = name.rsplit(".", 1)[-1].removesuffix("_grad")
+    *inside, last = name.removesuffix("_grad").split(".")
+    if inside and inside[-1] in HEAD_NORMS:
+        return -3
     if last in (*UNBATCHED, "hook_bias_scores"):
         return None
     return -3 if last in PER_HEAD else -2
@@ -148,11 +151,15 @@ class SymmetryBrokenCache(ActivationCache):
         The shift of the norm is left out, for it belongs to no component (with `recompute_ln` it is not: then each
         component is put through the norm as it is).
         """
-        normalized = super().apply_ln_to_stack(
-            residual_stack, layer, mlp_input, pos_slice, batch_slice, has_batch_dim, recompute_ln
-        )
         norm = self._norm(layer, mlp_input)
-        return normalized if recompute_ln and norm is self.model.ln_final else normalized * norm.w
+        if recompute_ln and norm is self.model.ln_final:
+            return super().apply_ln_to_stack(
+                residual_stack, layer, mlp_input, pos_slice, batch_slice, has_batch_dim, True
+            )
+        places, rows = (part if isinstance(part, Slice) else Slice(part) for part in (pos_slice, batch_slice))
+        stack = rows.apply(residual_stack, dim=1) if has_batch_dim else residual_stack
+        scale = self._get_cached_ln_scale(None if layer == -1 else layer, mlp_input, places, rows)
+        return norm.linearize(1 / scale)(stack)
 
     def _norm(self, layer: int | None, mlp_input: bool = False) -> Any:
         if layer in (None, -1, self.model.cfg.n_layers):

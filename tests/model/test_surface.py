@@ -20,6 +20,8 @@ Every public name of TransformerLens' `TransformerBridge`, and every argument of
 `HookedSymmetryBrokenTransformer`. For what is not here, `model.to_bridge()` is the bridge itself, with the same logits.
 Hook points have the same names and values, but for two: `hook_normalized` is seen after the norm's weight and shift, as
 it was in HookedTransformer, and `hook_q`, `hook_v` are without the biases, which `hook_q_biased`, `hook_v_biased` are with.
+With grouped heads `hook_k`, `hook_rot_k`, `hook_v` have the heads of keys and values, as in TransformerLens; the hook points
+of the biases have those of the queries, for each of them may be changed alone.
 `tests/model/test_surface.py` writes this page; the tests beside it check what the names do.
 
 """
@@ -33,8 +35,11 @@ DIFFERS = {
     "generate": "with `seed`; a text that would exceed n_ctx is refused instead of cut",
     "hooks": "a wrong name raises, with the nearest right one",
     "run_with_cache": "the cache splits off b_V W_O and applies the weights of norms, so that parts sum to the logits",
+    "W_gate": "None without gates",
+    "W_K": "with grouped heads repeated for the heads that read them, as in HookedTransformer; views are `attn._W_K`",
     "W_pos": "zeros with RoPE",
-    "W_U": "the embeddings, transposed: they are tied",
+    "W_U": "the embeddings, transposed, where they are tied",
+    "W_V": "as W_K",
 }
 ONLY_BRIDGE = "of bridges: around foreign models, or between them"
 OTHER_KIND = "of encoder-decoders, hybrids, gated or multimodal models"
@@ -45,7 +50,7 @@ ABSENT = {
         ONLY_BRIDGE,
     ),
     **dict.fromkeys(
-        ["OV_for_attn_layers", "QK_for_attn_layers", "W_gate", "attn_head_labels", "diffusion_generate",
+        ["OV_for_attn_layers", "QK_for_attn_layers", "attn_head_labels", "diffusion_generate",
          "encoder_output", "predict_next_sentence", "prepare_multimodal_inputs", "to_sentence_pair_tokens"],
         OTHER_KIND,
     ),
