@@ -44,7 +44,7 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
 
     Raises:
         InterpError: an unknown name, a tensor of another shape, or "effective" with RoPE, which turns beta_Q with the
-            position.
+            position, or with a norm of queries, which divides by a length that beta_Q is part of.
     """
     bias_q = model.biases_in_force()[0].detach()
     bias_q = bias_q.to(torch.promote_types(bias_q.dtype, torch.float32))  # what is measured is so in float32 at least
@@ -63,6 +63,8 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
         raise InterpError(f"There is no direction {direction!r}; choose 'bias', 'effective' or pass a tensor.")
     if model.cfg.positional == "rope":
         raise InterpError("With RoPE the learned query bias turns with the position; use --direction bias.")
+    if model.cfg.qk_norm:
+        raise InterpError("The norm of queries takes in the learned query bias with them; use --direction bias.")
     return QueryShifts(bias_q, -model.b_Q.detach().to(bias_q))
 
 
