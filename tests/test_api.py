@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 import interp
 from interp.amplify import app
+from interp.analysis.saving import read_csv
 from interp.analysis.settings import Settings
 from interp.api import Text
 from interp.errors import InterpError
@@ -50,7 +51,7 @@ def test_a_result_survives_saving_and_loading(result, tmp_path):
     for name, table in result.tables.items():
         pd.testing.assert_frame_equal(loaded.tables[name], table, check_dtype=False, check_column_type=False)
     assert loaded.run == json.loads(json.dumps(result.run))
-    csv = pd.read_csv(tmp_path / "report" / "heads.csv", keep_default_na=False, na_values=[""])
+    csv = read_csv(tmp_path / "report" / "heads.csv")
     pd.testing.assert_frame_equal(csv, result.heads, check_dtype=False)
     assert loaded.to_html(tmp_path / "page.html").read_text().startswith("<!doctype html>")
 

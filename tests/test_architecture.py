@@ -10,12 +10,11 @@ import interp
 
 PACKAGE = Path(interp.__file__).parent
 FLOORS = {"page": 0, "model": 1, "data": 1, "analysis": 2, "evals": 3, "train": 4, "report": 4, "replicate": 5}
-GROUND = {"errors", "files", "options", "provenance", "vocabulary"}  # what every floor may use
+GROUND = {"errors", "files", "options", "provenance", "spelling", "vocabulary"}  # what every floor may use
 COMMANDS = {"api", "amplify", "convert", "__main__", "__init__"}
 SMALL = {  # files of less than 40 lines, beside __init__.py: a package's docstring, or the names it offers
     "__main__.py",  # all commands under one name
     "errors.py",  # the ground: nothing else is so low
-    "replicate/config.py",  # imports no torch, so that --help is quick
     "report/figures.py",  # what opens figures by name
 }
 WIDE = {  # functions of more than 12 parameters

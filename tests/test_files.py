@@ -3,12 +3,24 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from interp.analysis.accumulators import GroupedSums
+from interp.analysis.resume import ResumeFile
+from interp.analysis.saving import save_tables
+from interp.data.contexts import Block
+from interp.data.shards.file import write_shard
+from interp.data.spacy_pipelines import load_pipeline, tag
+from interp.data.tagging.pool import TagCache
 from interp.errors import InterpError, nearest
-from interp.files import check_writable, sweep, writing
+from interp.files import check_writable, owning, sweep, writing
+from interp.model.checkpoint import save_checkpoint
+from interp.page.document import write_page
+from interp.replicate.jobs import write_json
 from tests import commands
 
 
@@ -39,6 +51,35 @@ def test_files_are_as_the_umask_says_also_those_that_their_library_makes_private
     assert modes == {"model.safetensors": 0o644, "table.csv": 0o644}
 
 
+WRITERS = {
+    "a checkpoint": lambda place, model: save_checkpoint(model, place),
+    "tables": lambda place, _: save_tables(place, {"one": pd.DataFrame({"a": [1]})}, {}, csv=["one"]),
+    "shards": lambda place, _: [write_shard(place / name, np.zeros(3, np.uint16)) for name in ("a.bin", "a.npy")],
+    "a page": lambda place, _: write_page("<p>", place / "page.html"),
+    "tags": lambda place, _: TagCache(place, "").write("A fox.", tag(load_pipeline("blank:en"), "A fox.")),
+    "partial sums": lambda place, _: ResumeFile(place, {}, every_seconds=0).save(Block(), GroupedSums(1, 1, 2)),
+    "a result of replicate": lambda place, _: write_json(place / "measured.json", {"a": 1}),
+    "an owned folder": lambda place, _: owned(place),
+}
+
+
+def owned(place):
+    kept = owning(place)
+    kept.__enter__()
+    return kept  # and not given back before it is looked at
+
+
+@pytest.mark.parametrize("what", WRITERS)
+def test_whatever_is_written_may_be_read_by_others_as_the_umask_says(tmp_path, make_model, what):
+    before = os.umask(0o022)
+    try:
+        kept = WRITERS[what](tmp_path / "place", make_model())
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "place").rglob("*") if path.is_file()}
+    assert modes and set(modes.values()) == {0o644}, (kept, modes)
+
+
 def test_the_files_of_a_folder_replace_those_of_the_same_name_and_leave_others(tmp_path):
     place = tmp_path / "folder"
     for number, names in enumerate((("a", "b", "deep/d"), ("b", "c", "deep/e"))):
@@ -67,9 +108,9 @@ def test_whether_a_place_can_be_written_is_known_before_and_leaves_nothing(tmp_p
 
 FULL = {
     "a tokenizer": (
-        "from interp.vocabulary import load_tokenizer, save_tokenizer\n"
-        "tokenizer = load_tokenizer('checkpoints/tiny-bq')\n"
-        "with writing(place) as path: save_tokenizer(tokenizer, path)"
+        "from interp.vocabulary import load_tokenizer, tokenizer_texts\n"
+        "texts = tokenizer_texts(load_tokenizer('checkpoints/tiny-bq'))\n"
+        "with writing(place) as path: path.write_text(texts['tokenizer.json'])"
     ),
     "partial sums": (
         "import torch; from interp.analysis.resume import ResumeFile; from interp.data.contexts import Block\n"

@@ -7,11 +7,14 @@ import sys
 import time
 
 import pytest
+import torch
 
 import interp
+from interp.convert import convert
 from interp.errors import InterpError
 from interp.files import owning
 from tests import commands
+from tests.model.foreign.release import Release
 
 AMPLIFY = [sys.executable, "-m", "interp.amplify", "tiny-bqbv", "--pipeline", "blank:en", "--schemes", "surface",
            "--workers", "0", "--interventions", "none", "--no-uses", "-q", "--nulls", "0", "--shifts", "0"]  # fmt: skip
@@ -67,6 +70,47 @@ def test_a_report_that_another_process_writes_is_left_alone(tmp_path, corpus):
         os.waitpid(child, 0)
     assert done.returncode == 1 and f"is being written by process {child}" in done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", ".owner", "held"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_destination_that_another_process_converts_to_is_left_alone(tmp_path, overwrite):
+    torch.save(Release(seed=1, kind="bqbv", vocabulary=300, context=20).checkpoint(), tmp_path / "model_best.pt")
+    child = held(tmp_path / "out")
+    if overwrite:
+        (tmp_path / "out" / "config.json").touch()  # an old checkpoint's
+    try:
+        with pytest.raises(
+            InterpError, match=f"out is being written by process {child} on" if overwrite else "out exists"
+        ):
+            convert(tmp_path / "model_best.pt", tmp_path / "out", overwrite=overwrite)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    for name in ("held", "config.json"):
+        (tmp_path / "out" / name).unlink(missing_ok=True)
+    convert(
+        tmp_path / "model_best.pt", tmp_path / "out"
+    )  # what the killed one left by which it held the folder is nothing
+    with owning(tmp_path / "out"), pytest.raises(InterpError, match="is being written by"):
+        convert(tmp_path / "model_best.pt", tmp_path / "out", overwrite=True)
+
+
+def test_who_waits_gets_a_folder_when_it_is_given_back(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with owning(tmp_path):
+            (tmp_path / "held").touch()
+            while not (tmp_path / "asked").exists():
+                time.sleep(0.01)
+        os._exit(0)
+    while not (tmp_path / "held").exists():
+        time.sleep(0.01)
+    with pytest.raises(InterpError, match="is being written by"), owning(tmp_path):
+        pass
+    (tmp_path / "asked").touch()
+    with owning(tmp_path, wait=60):
+        pass
+    os.waitpid(child, 0)
 
 
 @pytest.mark.slow

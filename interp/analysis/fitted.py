@@ -20,13 +20,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from interp.analysis.accumulators import GroupedSums
-from interp.analysis.batch import Batch, Classes, visit_queries_and_keys
-from interp.analysis.direction import PerHead
+from interp.analysis.batch import Batch, Classes
+from interp.analysis.direction import QueryShifts
+from interp.analysis.readers.reader import Reader, SeenLayer
 from interp.analysis.settings import Settings
 from interp.data.contexts import TaggedDocument, pack, take_tokens
 from interp.data.corpora.corpus import Document
-from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
 
 LEAST_PER_POSITION = 16
 """Keys of each half that a position needs to have a mean of its own; with fewer, positions go in quarter octaves."""
@@ -73,27 +72,26 @@ class FittedMeans:
 
 
 def fit_means(
-    model: HookedSymmetryBrokenTransformer, vector: PerHead, settings: Settings, read: Sequence[TaggedDocument]
+    reader: Reader, shifts: QueryShifts, settings: Settings, read: Sequence[TaggedDocument]
 ) -> tuple[FittedMeans, ...]:
     """Fit the means that the settings ask for.
 
     Args:
-        model: in evaluation mode, with the biases of the settings in force.
-        vector: the direction of the bias scores.
+        reader: of a model in evaluation mode, with the biases of the settings in force.
+        shifts: along the direction of the bias scores.
         settings: say on how much text, and whether by type too.
         read: `beginnings` of the corpus that is measured; without any there are no means.
     """
-    device = vector.device
+    device, vector = reader.device, shifts.vector
     if not read:
         return ()
-    n_ctx, d_vocab = model.cfg.n_ctx, model.cfg.d_vocab
+    n_ctx, d_vocab = reader.n_ctx, reader.d_vocab
     of_position = _groups_of_positions(n_ctx, settings.fit_tokens, device)
     grouped = [("position", of_position, int(of_position[-1]) + 1)]
     if settings.by_type:
         grouped.append(("type", torch.arange(d_vocab, device=device), d_vocab))
     sums = [[GroupedSums(len(vector), vector.shape[1], size, device) for _ in range(2)] for _, _, size in grouped]
-    size, pad_token = settings.contexts_per_batch(n_ctx), model.to_single_token(END_OF_TEXT)
-    for contexts in pack(read, n_ctx, size, pad_token):
+    for contexts in pack(read, n_ctx, settings.contexts_per_batch(n_ctx), reader.border):
         batch = Batch(contexts, ONE_CLASS, device)
         halves = [batch.document_of % 2 == half for half in range(2)]
         groups = [group_of[batch.places if name == "position" else batch.tokens] for name, group_of, _ in grouped]
@@ -101,13 +99,13 @@ def fit_means(
             for half, mine in enumerate(halves):
                 of_group[half].count_groups(which[mine])
 
-        def visit(layer: int, q: Tensor, k: Tensor, batch=batch, halves=halves, groups=groups) -> None:  # type: ignore[no-untyped-def]
-            scores = (k[batch.mask] * vector[layer]).sum(-1).T / k.shape[-1] ** 0.5
+        def visit(layer: int, seen: SeenLayer, batch=batch, halves=halves, groups=groups) -> None:  # type: ignore[no-untyped-def]
+            scores = seen.scores[batch.mask].T
             for of_group, which in zip(sums, groups, strict=True):
                 for half, mine in enumerate(halves):
                     of_group[half].update(layer, scores[:, mine], which[mine])
 
-        visit_queries_and_keys(model, batch.contexts, visit)
+        reader.visit(batch, shifts, visit)
     return tuple(
         FittedMeans(name, group_of, torch.stack([_filled(half) for half in of_group]).float())
         for (name, group_of, _), of_group in zip(grouped, sums, strict=True)

@@ -19,13 +19,12 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from interp.analysis.accumulators import Sums
-from interp.analysis.attention import HeadVectors, received_by_document
 from interp.analysis.batch import Batch, Classes, DocumentCounts
-from interp.analysis.direction import QueryShifts, query_shifts
+from interp.analysis.direction import QueryShifts
 from interp.analysis.fitted import FittedMeans
+from interp.analysis.readers.reader import Reader, SeenLayer
 from interp.analysis.settings import Settings
 from interp.data.classes.scheme import Scheme
-from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 if TYPE_CHECKING:
     from interp.analysis.nulls.table import Null
@@ -35,10 +34,10 @@ Kind = TypeVar("Kind", bound="Measurement")
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a pass needs, resolved once: model, settings, direction, classes and sizes.
+    """Everything a pass needs, resolved once: reader, settings, direction, classes and sizes.
 
     Attributes:
-        model: in evaluation mode, with the biases of the settings in force.
+        reader: of the model, which is in evaluation mode, with the biases of the settings in force.
         settings: what is asked.
         classes: of all schemes, numbered through.
         shifts: the two queries compared, whose difference is the direction.
@@ -47,7 +46,7 @@ class Context:
         frequent: the token types that keys are summed by.
     """
 
-    model: HookedSymmetryBrokenTransformer
+    reader: Reader
     settings: Settings
     classes: Classes
     shifts: QueryShifts
@@ -58,7 +57,7 @@ class Context:
     @classmethod
     def of(
         cls,
-        model: HookedSymmetryBrokenTransformer,
+        reader: Reader,
         schemes: Sequence[Scheme],
         settings: Settings,
         deciles: Int64[np.ndarray, " token"] | None = None,
@@ -66,9 +65,16 @@ class Context:
         """Resolve the direction of the settings under the biases that are in force.
 
         Raises:
-            InterpError: as `query_shifts`.
+            InterpError: the model has no such direction.
         """
-        return cls(model, settings, Classes.of(schemes), query_shifts(model, settings.direction), deciles)
+        return cls(reader, settings, Classes.of(schemes), reader.shifts(settings.direction), deciles)
+
+    @property
+    def type_group(self) -> Int64[np.ndarray, " d_vocab"]:
+        """The group of every token type: one for each of the frequent ones, and a last one for all others."""
+        groups = np.full(self.reader.d_vocab, len(self.frequent))
+        groups[self.frequent] = np.arange(len(self.frequent))
+        return groups
 
     @property
     def readings(self) -> tuple[str, ...]:
@@ -78,12 +84,12 @@ class Context:
     @property
     def layers(self) -> int:
         """Number of layers."""
-        return self.model.cfg.n_layers
+        return self.reader.n_layers
 
     @property
     def heads(self) -> int:
         """Heads of a layer."""
-        return self.model.cfg.n_heads
+        return self.reader.n_heads
 
     @property
     def per_class(self) -> tuple[int, int, int]:
@@ -91,56 +97,52 @@ class Context:
         return self.layers, self.heads, self.classes.number
 
     @property
+    def contexts_per_batch(self) -> int:
+        """Contexts of a forward pass."""
+        asked = self.settings.contexts_per_batch(self.reader.n_ctx)
+        return min(asked, self.reader.blocked or asked) if self.settings.batch_size is None else asked
+
+    @property
     def device(self) -> torch.device:
         """Where the model is, and the sums."""
-        return self.model.W_E.device
+        return self.reader.device
 
 
 class LayerView:
-    """One layer's queries and keys in a batch, and what follows from them; each is computed once, when first asked for.
+    """One layer of a batch as a reader sees it, and what follows from it; each is computed once, when first asked for."""
 
-    `q` is the query without the direction's bias, after `QueryShifts.without_bias`; ``q + vector`` is with it.
-    """
-
-    def __init__(self, context: Context, batch: Batch, layer: int, q: HeadVectors, k: HeadVectors) -> None:
-        self.layer, self.batch, self.k, self.means = layer, batch, k, context.means
-        self.q = q + context.shifts.without_bias[layer]
+    def __init__(self, context: Context, batch: Batch, layer: int, seen: SeenLayer) -> None:
+        self.layer, self.batch, self.seen, self.means = layer, batch, seen, context.means
+        self.linear = context.reader.linear
         self.vector: Float[Tensor, "head_index d_head"] = context.shifts.vector[layer]
 
     @cached_property
     def keys(self) -> Float[Tensor, "token head_index d_head"]:
         """The keys that are not padding."""
-        return self.k[self.batch.mask]
-
-    @cached_property
-    def _products(self) -> Float[Tensor, "head_index token"]:
-        return (self.keys * self.vector).sum(-1).T
+        return self.seen.keys[self.batch.mask]
 
     @cached_property
     def scores(self) -> Float[Tensor, "head_index token"]:
-        """Bias scores of the keys, vector . k / sqrt(d_head), nats."""
-        return self._products / self.k.shape[-1] ** 0.5
+        """Bias scores of the keys that are not padding, nats."""
+        return self.seen.scores[self.batch.mask].T
 
     @cached_property
     def cosines(self) -> Float[Tensor, "head_index token"]:
-        """Cosines of the keys and the direction; 0 without one."""
+        """Cosines of the keys and the direction; 0 without one, missing where there are no keys."""
+        if not self.linear:
+            return torch.full_like(self.scores, torch.nan)
         norms = self.keys.norm(dim=-1).T * self.vector.norm(dim=-1)[:, None]
-        return self._products / norms.clamp(min=torch.finfo(norms.dtype).tiny)
+        products = self.scores * self.keys.shape[-1] ** 0.5
+        return products / norms.clamp(min=torch.finfo(norms.dtype).tiny)
 
     @cached_property
     def received(self) -> Float[Tensor, "reading document head_index token"]:
-        """The attention that each key receives from the queries of each document (`received_by_document`).
-
-        Readings are those of `Context.readings`: with the bias, without, and with what position (and type) explain of it.
-        """
+        """The attention that each key receives from the queries of each document, in the readings of `Context.readings`."""
         batch = self.batch
-        readings = [self.scores, torch.zeros_like(self.scores), *(means.of(self.layer, batch) for means in self.means)]
-        scores = self.scores.new_zeros(len(readings), *batch.mask.shape, len(self.scores))
-        scores[:, batch.mask] = torch.stack(readings).to(scores).transpose(1, 2)
-        found = received_by_document(self.q, self.k, scores, batch.document_rows)[..., batch.mask]
-        still = ~self.vector.any(-1)
-        found[0, :, still] = found[1, :, still]  # exactly equal without a bias
-        return found
+        readings = self.scores.new_zeros(len(self.means), *batch.mask.shape, len(self.scores))
+        for reading, means in zip(readings, self.means, strict=True):
+            reading[batch.mask] = means.of(self.layer, batch).T.to(readings)
+        return self.seen.received(readings, batch.document_rows)[..., batch.mask]
 
     @cached_property
     def shares(self) -> Float64[Tensor, "document reading head_index token_class"]:
@@ -202,7 +204,7 @@ class Found:
         layers, heads, classes = context.per_class
         index = np.indices((layers, heads, classes)).reshape(3, -1)
         self.index = pd.DataFrame({
-            "model": context.model.cfg.model_name, "layer": index[0], "head": index[1], "scheme": schemes[index[2]],
+            "model": context.reader.name, "layer": index[0], "head": index[1], "scheme": schemes[index[2]],
             "token_class": labels[index[2]], "n_tokens": counts.n_tokens[index[2]],
             "n_documents": counts.n_documents[index[2]],
         })  # fmt: skip

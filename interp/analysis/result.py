@@ -209,8 +209,8 @@ class Amplification:
         Empty tables are not written, and files of them that an earlier run left are removed. The interventions and the uses
         of b_Q, if any, go to the folders `interventions` and `uses` inside.
 
-        A CSV reader turns tokens such as "null" and "nan" into missing values: read `heads.csv` with
-        ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the Parquet file.
+        Read the Parquet files, or `heads.csv` with `interp.analysis.saving.read_csv`: in CSV, text that a spreadsheet would
+        take for a formula has an apostrophe before it, and other readers take tokens such as "nan" for missing values.
         """
         files = save_tables(folder, self.tables, self.run, csv=["heads"])
         for left in set(Path(folder).glob("*.parquet")) - set(files):

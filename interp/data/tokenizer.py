@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.data.corpora.corpus import Document, Place
 from interp.data.workers import WorkerPool, in_order, serve
 from interp.errors import InterpError
-from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size, wrap
+from interp.vocabulary import END_OF_TEXT, NOT_SPLIT, border_id, library_errors, load_tokenizer, vocabulary_size, wrap
 
 Placed = tuple[Place, Document]
 Encodings = tuple[UInt[np.ndarray, " tokens"], Int64[np.ndarray, " texts"]]  # tokens of all texts; how many each has
@@ -58,33 +58,35 @@ def train_tokenizer(texts: Iterable[str], d_vocab: int) -> PreTrainedTokenizerFa
 def encode_documents(
     tokenizer: PreTrainedTokenizerFast, documents: Iterable[Document]
 ) -> Iterator[tuple[Int64[np.ndarray, " pos"], Int64[np.ndarray, "pos 2"]]]:
-    """Yield token ids and character offsets of each document, the bos token with offsets (0, 0) first.
+    """Yield token ids and character offsets of each document, the border with offsets (0, 0) first.
 
     Offsets are indices into the Python string, the end excluded. A text that spells out a special token is encoded
     as the plain characters it consists of: what a user writes cannot forge a document border.
     """
-    plain = _without_special_tokens(tokenizer)
+    plain, border = _without_special_tokens(tokenizer), border_id(tokenizer)
     start = np.array([[0, 0]], dtype=np.int64)
     for document in documents:
-        encoding = plain.encode(document.text, add_special_tokens=False)
-        tokens = np.array([tokenizer.bos_token_id, *encoding.ids], dtype=np.int64)
+        with library_errors(*NOT_SPLIT):
+            encoding = plain.encode(document.text, add_special_tokens=False)
+        tokens = np.array([border, *encoding.ids], dtype=np.int64)
         offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
         yield tokens, np.concatenate([start, offsets])
 
 
 def text_encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], Encodings]:
-    """Return a function from texts to the tokens of all, bos before each text, and the number of tokens of each text.
+    """Return a function from texts to the tokens of all, the border before each, and the number of tokens of each text.
 
     They are the tokens of `encode_documents`. Offsets are left out, which nearly halves the time.
     """
-    plain = _without_special_tokens(tokenizer)
+    plain, border = _without_special_tokens(tokenizer), border_id(tokenizer)
     dtype = (
         np.uint16 if vocabulary_size(tokenizer) <= 2**16 else np.uint32
     )  # uint16 when every id of the vocabulary fits
 
     def encode(texts: list[str]) -> Encodings:
-        encodings = plain.encode_batch_fast(texts, add_special_tokens=False)
-        tokens = [np.array([tokenizer.bos_token_id, *encoding.ids], dtype=dtype) for encoding in encodings]
+        with library_errors(*NOT_SPLIT):
+            encodings = plain.encode_batch_fast(texts, add_special_tokens=False)
+        tokens = [np.array([border, *encoding.ids], dtype=dtype) for encoding in encodings]
         return np.concatenate(tokens), np.array([len(one) for one in tokens], dtype=np.int64)
 
     return encode

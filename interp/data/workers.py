@@ -93,7 +93,11 @@ class WorkerPool(AbstractContextManager["WorkerPool"]):
 
 def serve(answer: Callable[[Any], object]) -> None:
     """Answer questions from standard input on standard output until the input ends; an `InterpError` is an answer too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted parent closes the input, which ends the loop
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a parent that one of them ends closes the input, which ends the loop
+        signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the answers
     while True:

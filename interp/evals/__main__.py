@@ -46,6 +46,7 @@ class EvaluateConfig:
     split: Literal["all", "train", "validation"] | None = option(
         None, "Which documents (default: the held-out ones of wikipedia-sample and shards, all of any other corpus)."
     )
+    text_field: str = option("text", "Column that holds the text, of a corpus that has columns.")
     schemes: str = option("function,surface", "Classes whose loss is shown, separated by commas.")
     max_tokens: int | None = option(None, "Stop before the document that would exceed this number of tokens.")
     bias: Literal["mean", "sample", "none"] = option("mean", "Which biases are in force; others are warned of.")
@@ -125,8 +126,8 @@ def _evaluated(
             schemes = [name.strip() for name in config.schemes.split(",") if name.strip()]
             with _progress(config, f"{checkpoint}: held-out loss", config.max_tokens) as done:
                 loss = held_out_loss(
-                    model, config.corpus, schemes, split=config.split, max_tokens=config.max_tokens,
-                    batch_size=config.batch_size, on_tokens=done,
+                    model, config.corpus, schemes, split=config.split, text_field=config.text_field,
+                    max_tokens=config.max_tokens, batch_size=config.batch_size, on_tokens=done,
                 )  # fmt: skip
             tables |= {"overall": loss.overall, "positions": loss.positions, "classes": loss.classes}
     for warning in puzzles.run["warnings"]:

@@ -13,16 +13,15 @@ from jaxtyping import Float64, Int64
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.significance import interval_over_documents
-from interp.data.classes.built_in import Scheme, build_schemes
+from interp.data.classes.built_in import Scheme, build_schemes, refuse_untagged
 from interp.data.contexts import Contexts, pack, take_tokens
 from interp.data.corpora.corpus import Corpus, CorpusLike, Split, open_corpus, open_for_measuring
 from interp.data.shards.open import TokenShards, is_shards, open_shards
-from interp.data.spacy_pipelines import DEFAULT_PIPELINE
+from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline
 from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError
-from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import vocabulary_size
+from interp.vocabulary import border_id, vocabulary_size
 
 PIECE = 1 << 20  # tokens of shards read at a time
 
@@ -49,9 +48,10 @@ def held_out_loss(
     schemes: Sequence[str | Scheme] = ("function",),
     *,
     split: Split | None = None,
+    text_field: str = "text",
     max_tokens: int | None = None,
     batch_size: int = 32,
-    pipeline: str = DEFAULT_PIPELINE,
+    pipeline: Pipeline = DEFAULT_PIPELINE,
     workers: int = 0,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> HeldOutLoss:
@@ -64,28 +64,32 @@ def held_out_loss(
         corpus: as for `interp.amplification`, or token shards made with the model's tokenizer.
         schemes: partitions of the tokens, by name or one's own; none is allowed.
         split: of the documents (default: "validation" of the Wikipedia sample and of shards, all of anything else).
+        text_field: column that holds the text, of a corpus that has columns.
         max_tokens: stop before the document that would exceed it.
         batch_size: contexts per forward pass; changes results by float32 rounding only.
-        pipeline, workers: of the tagging, where a scheme needs it.
+        pipeline, workers: of the tagging, where a scheme needs it; an `nlp` object tags in this process.
         on_tokens: hears how many tokens each forward pass has read.
 
     Raises:
         InterpError: no such corpus or scheme, nothing to predict, or a model without tokenizer.
     """
     tokenizer = model.need_tokenizer()
-    opened = open_held_out(tokenizer, corpus, split)
+    refuse_untagged(schemes, pipeline)
+    opened = open_held_out(tokenizer, corpus, split, text_field)
     built = build_schemes(schemes, tokenizer, opened, pipeline) if schemes else []
     documents = take_tokens(tag_documents(tokenizer, opened, built, pipeline, workers), max_tokens)
     cells = _Cells(model.cfg.n_ctx, built)
     ratios = DocumentRatios(cells.size)
     with model.evaluating():
-        for contexts in pack(documents, model.cfg.n_ctx, batch_size, special_index(tokenizer.pad_token_id)):
+        for contexts in pack(documents, model.cfg.n_ctx, batch_size, border_id(tokenizer)):
             _add(model, contexts, cells, ratios)
             on_tokens(int(contexts.mask.sum()))
     return _result(ratios.table(), cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
 
 
-def open_held_out(tokenizer: PreTrainedTokenizerFast, corpus: CorpusLike, split: Split | None = None) -> Corpus:
+def open_held_out(
+    tokenizer: PreTrainedTokenizerFast, corpus: CorpusLike, split: Split | None = None, text_field: str = "text"
+) -> Corpus:
     """Return the held-out documents of a corpus: the validation split of the Wikipedia sample and of shards, else all.
 
     Shards are decoded document by document, so that words can be tagged; their tokenizer must be the one given.
@@ -96,7 +100,7 @@ def open_held_out(tokenizer: PreTrainedTokenizerFast, corpus: CorpusLike, split:
     if isinstance(corpus, str | Path) and is_shards(corpus):
         shards = open_shards(corpus, "train" if split == "train" else "validation", vocabulary_size(tokenizer))
         return open_corpus(Corpus(str(corpus), lambda row: islice(_decoded(tokenizer, shards), row, None)))
-    return open_for_measuring(corpus, split)
+    return open_for_measuring(corpus, split, text_field)
 
 
 class DocumentRatios:
@@ -190,7 +194,7 @@ def _result(table: pd.DataFrame, cells: _Cells, run: dict[str, Any]) -> HeldOutL
 
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, shards: TokenShards) -> Iterator[tuple[str, str]]:
-    for number, tokens in enumerate(_documents(shards, special_index(tokenizer.bos_token_id)), start=1):
+    for number, tokens in enumerate(_documents(shards, border_id(tokenizer)), start=1):
         yield f"document {number}", str(tokenizer.decode(tokens))
 
 

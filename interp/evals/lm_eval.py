@@ -17,8 +17,8 @@ import torch
 from interp.errors import InterpError
 from interp.evals.continuations import Continuation, score_continuations
 from interp.model.checkpoint import load_model
-from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import border_id
 
 try:
     from lm_eval.api.model import TemplateLM
@@ -60,7 +60,7 @@ class HarnessLM(TemplateLM):
     @property
     def eot_token_id(self) -> int:
         """The token that borders documents; it also stands before a text without context."""
-        return special_index(self.tokenizer.eos_token_id)
+        return border_id(self.tokenizer)
 
     @property
     def max_length(self) -> int:

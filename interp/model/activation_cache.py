@@ -8,9 +8,9 @@ norm to a stack multiplies by w; its shift b is no component's, and `logit_bias`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,10 +26,57 @@ PER_HEAD = (
     "hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input",
 )  # fmt: skip
 
+ALIASES = {  # other names of TransformerLens: what is seen and edited is the same
+    # where `get_act_name` looks for what the heads read
+    "blocks.{}.hook_attn_in": "blocks.{}.attn.hook_attn_in",
+    "blocks.{}.hook_q_input": "blocks.{}.attn.hook_q_input",
+    "blocks.{}.hook_k_input": "blocks.{}.attn.hook_k_input",
+    "blocks.{}.hook_v_input": "blocks.{}.attn.hook_v_input",
+    # since 4.0, what goes into a component and comes out of it
+    "embed.hook_out": "hook_embed",
+    "pos_embed.hook_out": "hook_pos_embed",
+    "blocks.{}.hook_in": "blocks.{}.hook_resid_pre",
+    "blocks.{}.ln1.hook_out": "blocks.{}.ln1.hook_normalized",
+    "blocks.{}.attn.hook_in": "blocks.{}.ln1.hook_normalized",
+    "blocks.{}.attn.q.hook_out": "blocks.{}.attn.hook_q",
+    "blocks.{}.attn.k.hook_out": "blocks.{}.attn.hook_k",
+    "blocks.{}.attn.v.hook_out": "blocks.{}.attn.hook_v",
+    "blocks.{}.attn.o.hook_in": "blocks.{}.attn.hook_z",
+    "blocks.{}.attn.o.hook_out": "blocks.{}.hook_attn_out",
+    "blocks.{}.attn.hook_hidden_states": "blocks.{}.hook_attn_out",
+    "blocks.{}.attn.hook_out": "blocks.{}.hook_attn_out",
+    "blocks.{}.ln2.hook_in": "blocks.{}.hook_mlp_in",  # an edit is not one of hook_resid_mid: the stream keeps its own
+    "blocks.{}.ln2.hook_out": "blocks.{}.ln2.hook_normalized",
+    "blocks.{}.mlp.hook_in": "blocks.{}.ln2.hook_normalized",
+    "blocks.{}.mlp.out.hook_in": "blocks.{}.mlp.hook_post",
+    "blocks.{}.mlp.out.hook_out": "blocks.{}.hook_mlp_out",
+    "blocks.{}.mlp.hook_out": "blocks.{}.hook_mlp_out",
+    "blocks.{}.hook_out": "blocks.{}.hook_resid_post",
+    "ln_final.hook_in": "blocks.{}.hook_resid_post",  # of the last layer
+    "ln_final.hook_out": "ln_final.hook_normalized",
+    "unembed.hook_in": "ln_final.hook_normalized",
+}
 
-def full_name(name: str) -> str:
-    """Return where a head's inputs are, which `get_act_name` names on the block: blocks.0.attn.hook_q_input."""
-    return re.sub(r"^(blocks\.\d+)\.(hook_(?:attn_in|[qkv]_input))$", r"\1.attn.\2", name)
+
+ALIASES_OF_MLP = {  # by whether it has a gate; then what only its one map reads has no hook point
+    False: {
+        "blocks.{}.mlp.in.hook_in": "blocks.{}.ln2.hook_normalized",
+        "blocks.{}.mlp.in.hook_out": "blocks.{}.mlp.hook_pre",
+    },
+    True: {
+        "blocks.{}.mlp.gate.hook_out": "blocks.{}.mlp.hook_pre",
+        "blocks.{}.mlp.in.hook_out": "blocks.{}.mlp.hook_pre_linear",
+    },
+}
+
+
+@cache
+def aliases(n_layers: int, gated_mlp: bool = False) -> dict[str, str]:
+    """Return the hook point that each other name of TransformerLens stands for, in a model of that many layers."""
+    names = ALIASES | ALIASES_OF_MLP[gated_mlp]
+    return {
+        alias.format(layer): name.format(layer) for layer in range(n_layers) for alias, name in names.items()
+    }  # the last layer is the last to be written
 
 
 def pos_dim(name: str) -> int | None:
@@ -46,13 +93,24 @@ class SymmetryBrokenCache(ActivationCache):
     """The activations of a run, by hook point name."""
 
     def __getitem__(self, key: Any) -> Tensor:
-        """Return an activation by name or TransformerLens' shorthand, such as ("pattern", 0)."""
+        """Return an activation by name, by another name of TransformerLens, or by its shorthand, such as ("pattern", 0)."""
         try:
             return super().__getitem__(key)
         except KeyError as missing:
-            if full_name(missing.args[0]) in self.cache_dict:
-                return self.cache_dict[full_name(missing.args[0])]
-            raise
+            name, gradient, _ = missing.args[0].partition("_grad")
+            cfg = self.model.cfg
+            known = self.cache_dict.get(aliases(cfg.n_layers, cfg.gated_mlp).get(name, name) + gradient)
+            if known is None:
+                raise
+            return known
+
+    def __contains__(self, key: object) -> bool:
+        """Whether indexing with this key gives an activation."""
+        try:
+            self[key]
+        except (KeyError, TypeError, IndexError):
+            return False
+        return True
 
     def remove_batch_dim(self, batch_size: int | None = None) -> SymmetryBrokenCache:
         """Remove the batch dimension of a single row; the biases have none."""

@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
-from transformer_lens.hook_points import HookPoint
 
 from interp.model.config import ModelConfig
-from interp.model.hooking import is_hooked
+from interp.model.hooking import HookPoint, is_hooked
 from interp.model.norm import RMSNorm
 from interp.model.tokens import Positions
 
@@ -79,8 +78,7 @@ def through_aligned_hook(x: HeadVectors, bias: HeadBiases, hook: HookPoint) -> H
         return x
     unit = F.normalize(bias, dim=-1)
     component = (x * unit).sum(-1)  # [batch, pos, head_index]
-    edited = hook(component.clone())  # hooks may edit in place
-    return x + (edited - component)[..., None] * unit
+    return x + (hook(component) - component)[..., None] * unit
 
 
 class Attention(nn.Module):
@@ -174,7 +172,7 @@ class Attention(nn.Module):
         scores = q @ k.transpose(-1, -2) / self.cfg.attn_scale  # [batch, head_index, query_pos, key_pos]
         if is_hooked(self.hook_bias_scores):
             bias_scores = (k * bias_q[:, None]).sum(-1) / self.cfg.attn_scale  # [batch, head_index, key_pos]
-            scores = scores + (self.hook_bias_scores(bias_scores.clone()) - bias_scores)[:, :, None]
+            scores = scores + (self.hook_bias_scores(bias_scores) - bias_scores)[:, :, None]
         if positions is None:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
             pattern = self.hook_attn_scores(scores.masked_fill(future, -torch.inf)).softmax(-1)

@@ -7,7 +7,7 @@ Source: Silverstein, Kunin, Shyam, arXiv 2601.22257.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from interp.errors import InterpError
-from interp.model.config import BiasConfig, ModelConfig
+from interp.model.config import BiasConfig, ModelConfig, check_choice, shown
 
 Biases = Float[Tensor, "layer head_index d_head"]
 Heads = Bool[Tensor, "layer head_index 1"]
@@ -133,9 +133,11 @@ class BiasControl:
                 pair of such tensors for b_Q and b_V, None for one that is left alone. `scale` acts on them too.
 
         Raises:
-            InterpError: a layer or head that is not there, or a tensor of another shape.
+            InterpError: a layer or head that is not there, or a bias that is none of those named or of another shape.
         """
         where = self._heads_at(layers, heads)
+        if not isinstance(bias, str | Tensor | None) and not (isinstance(bias, tuple | list) and len(bias) == 2):
+            raise InterpError(f"The bias is {shown(bias)}; a word, a tensor or a pair of tensors is expected.")
         query, value = (
             (bias, bias) if isinstance(bias, str | None) else (bias, None) if isinstance(bias, Tensor) else bias
         )
@@ -160,6 +162,8 @@ class BiasControl:
     def _heads_at(self, layers: Sequence[int] | None, heads: Sequence[int] | None) -> Heads:
         size = self.cfg.n_layers, self.cfg.n_heads
         for name, numbers, count in (("layer", layers, size[0]), ("head", heads, size[1])):
+            if isinstance(numbers, int):
+                raise InterpError(f"{name}s is {numbers}; a list of numbers is expected: {name}s=[{numbers}].")
             outside = [number for number in numbers or () if not -count <= number < count]
             if outside:
                 raise InterpError(f"There is no {name} {outside[0]}; this model has {name}s 0 to {count - 1}.")
@@ -171,6 +175,7 @@ class BiasControl:
 
     def _fitting(self, bias: BiasSource | Tensor | None) -> BiasSource | Tensor | None:
         if not isinstance(bias, Tensor):
+            check_choice("The bias", bias, (None, *get_args(BiasSource)))
             return bias
         shape = (self.cfg.n_layers, self.cfg.n_heads, self.cfg.d_head)
         try:

@@ -1,11 +1,12 @@
 """Checkpoint folders: config.json, model.safetensors, tokenizer.json and a model card; training adds training.jsonl.
 
 One lies anywhere, in `checkpoints/` under its name, or on the Hugging Face hub under its id. A folder is written beside its
-place and moved there when it is whole. Reading validates everything before a model exists.
+place and moved there when it is whole. Reading validates everything before a model exists. A checksum of the weights stands
+in config.json and with the weights, so that no damage to one file goes unnoticed; checkpoints of before have none.
 """
 
+import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.errors import InterpError, few, nearest
-from interp.files import read_json, writing
+from interp.files import contents, is_hub_id, read_json, writing
 from interp.model.config import ModelConfig
 from interp.model.distributed import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer, parameter_shapes
-from interp.vocabulary import load_tokenizer, save_tokenizer, vocabulary_size
+from interp.vocabulary import CONFIG, TOKENIZER, load_tokenizer, tokenizer_texts, vocabulary_size
 
 FORMAT = 1  # raised when an older reader could misread a newer folder
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FILES = ("config.json", "model.safetensors", TOKENIZER, CONFIG)  # the last only where documents have another border
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
 
 
@@ -52,20 +53,32 @@ def save_checkpoint(
     refuse_others(folder)
     with writing(folder) as beside:
         beside.mkdir()
-        config = {"format": FORMAT, "model": model.cfg.to_dict(), "training": dict(training or {})}
-        (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         # cloned, because the accessors may have laid several parameters into one storage
         stored = {
             name: value.detach().to("cpu", dtype).clone() for name, value in (weights or model.state_dict()).items()
         }
-        try:
-            save_file(stored, beside / "model.safetensors", metadata={"format": "pt"})
+        digest = tensors_sha256(stored)
+        config = {"format": FORMAT, "model": model.cfg.to_dict(), "training": dict(training or {})}
+        config["weights_sha256"] = digest
+        (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        try:  # with one entry of metadata only: several come in any order, and equal weights are to be equal bytes
+            save_file(stored, beside / "model.safetensors", metadata={"sha256": digest})
         except SafetensorError as error:  # its word for a full disk
             raise InterpError(f"Cannot write {folder} ({error}); make room, or choose another place.") from error
         if model.tokenizer is not None:
-            save_tokenizer(model.tokenizer, beside / "tokenizer.json")
+            for name, text in tokenizer_texts(model.tokenizer, named=(folder / CONFIG).is_file()).items():
+                (beside / name).write_text(text, encoding="utf-8")
         (beside / "README.md").write_text(card, encoding="utf-8")
     return folder
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return a checksum of names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def refuse_others(folder: Path) -> None:
@@ -75,7 +88,7 @@ def refuse_others(folder: Path) -> None:
         InterpError: it does.
     """
     ours = any((folder / name).is_file() for name in ("config.json", "training.jsonl"))
-    if folder.exists() and not ours and (folder.is_file() or any(folder.iterdir())):
+    if not ours and (folder.is_file() or contents(folder)):
         raise InterpError(f"{folder} exists and is not a checkpoint folder; it is left alone: choose another place.")
 
 
@@ -90,14 +103,15 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
         InterpError: the folder or one of its files is missing, damaged, of a newer format, or does not fit its config.
     """
     target, folder = choose_device(device), find_checkpoint(path_or_name)
-    config = _read_config(folder)
-    cfg, vocabulary = ModelConfig.from_dict(config["model"]), folder / "tokenizer.json"
+    config = read_config(folder)
+    cfg, vocabulary = ModelConfig.from_dict(config["model"]), folder / TOKENIZER
     tokenizer = load_tokenizer(vocabulary) if vocabulary.is_file() else None
     if tokenizer is not None and (size := vocabulary_size(tokenizer)) > cfg.d_vocab:
         raise InterpError(
             f"The tokenizer in {folder} has {size} tokens, the model only {cfg.d_vocab}; they do not belong together."
         )
-    weights = _read_weights(folder / "model.safetensors", cfg)  # before a model exists, which may be larger than memory
+    # before a model exists, which may be larger than memory
+    weights = _read_weights(folder / "model.safetensors", cfg, config.get("weights_sha256"))
     model = HookedSymmetryBrokenTransformer(cfg, tokenizer)
     model.load_state_dict(weights)
     return model.to(target).eval()
@@ -117,19 +131,17 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     if is_hub_id(path_or_name):
         return download(str(path_or_name))
     if len(Path(path_or_name).parts) > 1:
-        raise InterpError(f"There is no checkpoint folder {path_or_name}; give a folder, a hub id or a bundled name.")
+        beside = [path.parent.name for path in Path(path_or_name).parent.glob("*/config.json")]
+        hint = nearest(Path(path_or_name).name, beside)
+        raise InterpError(
+            f"There is no checkpoint folder {path_or_name}{hint} Give a folder, a hub id (owner/name) or a bundled name."
+        )
     names = sorted(p.parent.name for p in BUNDLED.glob("*/config.json"))
     hint = nearest(str(path_or_name), names)
     raise InterpError(
         f"There is no checkpoint {str(path_or_name)!r}{hint} Give a folder, a hub id (owner/name), or one of "
         f"{', '.join(names)}."
     )
-
-
-def is_hub_id(name: str | Path) -> bool:
-    """Whether a name reads as "owner/name" and not as a place in a folder that is here."""
-    known = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name)) is not None and not Path(name).parent.is_dir()
-    return known and Path(name).suffix not in (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".json")
 
 
 def download(hub_id: str, files: Sequence[str] = FILES) -> Path:
@@ -157,19 +169,23 @@ def download(hub_id: str, files: Sequence[str] = FILES) -> Path:
 
 def read_training(path_or_name: str | Path) -> dict[str, Any]:
     """Return what config.json says about how the checkpoint was trained."""
-    return _read_config(find_checkpoint(path_or_name)).get("training", {})
+    return read_config(find_checkpoint(path_or_name)).get("training", {})
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return what the config.json of a checkpoint folder holds, a mapping under "model" at least.
+
+    Raises:
+        InterpError: it is missing, damaged or of a newer format.
+    """
     path = folder / "config.json"
     config = read_json(path, "a checkpoint's config")
     if not isinstance(config.get("model"), dict):
         raise InterpError(f"{path} has no mapping under the key 'model'; it is not a checkpoint's config.")
-    format_, training = config.get("format", 0), config.get("training", {})
-    if not isinstance(format_, int) or not isinstance(training, dict):
-        raise InterpError(
-            f"{path} has a format or a training of another kind than a checkpoint's config; copy it again."
-        )
+    kinds = {"format": int, "training": dict, "weights_sha256": str}
+    if other := [name for name, kind in kinds.items() if not isinstance(config.get(name, kind()), kind)]:
+        raise InterpError(f"{path} has {few(other)} of another kind than a checkpoint's config; copy it again.")
+    format_ = config.get("format", 0)
     if format_ > FORMAT:
         raise InterpError(
             f"{folder} has format {format_}; this version reads up to {FORMAT}: install a newer version of interp."
@@ -177,8 +193,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_weights(path: Path, cfg: ModelConfig) -> dict[str, Tensor]:
-    """Return the weights in float32. Names and shapes are compared before any of them is read."""
+def _read_weights(path: Path, cfg: ModelConfig, known: str | None) -> dict[str, Tensor]:
+    """Return the weights in float32. Names and shapes are compared before any of them is read.
+
+    Their checksum has to be the one in the file or the one `known` from the config: these differ where a process was killed
+    between moving the one file and the other to its place.
+    """
     if not path.is_file():
         raise InterpError(f"{path} is missing; copy the whole checkpoint folder.")
     try:
@@ -186,10 +206,17 @@ def _read_weights(path: Path, cfg: ModelConfig) -> dict[str, Tensor]:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
             _check_shapes(path, found, cfg)
             weights = {name: file.get_tensor(name) for name in found}
+            written = {known, (file.metadata() or {}).get("sha256")} - {None, ""}
     except InterpError:
         raise
     except Exception as error:  # SafetensorError, OSError, and what a type of numbers unknown to torch leads to
         raise InterpError(f"{path} is damaged ({error}); copy it again.") from error
+    if written and (digest := tensors_sha256(weights)) not in written:
+        told = " or ".join(sorted(one[:16] for one in written))
+        raise InterpError(
+            f"{path} is damaged: its weights have sha256 {digest[:16]}, expected {told}; copy it again, or remove "
+            "weights_sha256 from config.json if you changed them yourself."
+        )
     for name, value in weights.items():
         if not value.is_floating_point():
             raise InterpError(f"{name} in {path} has {value.dtype} numbers; floating-point numbers are expected.")

@@ -12,9 +12,11 @@ from transformer_lens.utilities.matrix import composition_scores
 
 from interp.errors import InterpError
 from interp.model.bias import BiasControl
-from interp.model.config import ModelConfig
+from interp.model.components import Embed, PosEmbed, Unembed
+from interp.model.config import ModelConfig, check_choice
 from interp.model.norm import Norm
 from interp.model.tokens import TokenMethods
+from interp.spelling import token_strings
 
 
 class Circuits(BiasControl, TokenMethods):
@@ -30,8 +32,8 @@ class Circuits(BiasControl, TokenMethods):
     get_parameter: Callable[[str], nn.Parameter]
     get_submodule: Callable[[str], nn.Module]
     blocks: nn.ModuleList
-    embed: nn.Embedding
-    pos_embed: nn.Embedding  # only with learned positions
+    embed: Embed
+    pos_embed: PosEmbed  # only with learned positions
     unembedding: nn.Linear  # only where it is not the token embedding
 
     W_Q = property(lambda self: self._heads(0)[0], doc="Query projections, [layer, head_index, d_model, d_head].")
@@ -53,12 +55,9 @@ class Circuits(BiasControl, TokenMethods):
     b_out = property(lambda self: self._biases("mlp.fc_out"), doc="Biases of the second maps, [layer, d_model].")
     W_E = property(lambda self: self.embed.weight, doc="Token embeddings, [d_vocab, d_model].")
     W_U = property(
-        lambda self: (self.embed if self.cfg.tied else self.unembedding).weight.T,
-        doc="Unembedding, [d_model, d_vocab]: the token embeddings, where they are tied.",
+        lambda self: self.unembed.W_U, doc="Unembedding, [d_model, d_vocab]: the token embeddings, where they are tied."
     )
-    b_U = property(
-        lambda self: self.W_E.new_zeros(len(self.W_E)), doc="Unembedding bias, [d_vocab]; there is none: zeros."
-    )
+    b_U = property(lambda self: self.unembed.b_U, doc="Unembedding bias, [d_vocab]; there is none: zeros.")
 
     @property
     def W_O(self) -> Float[Tensor, "layer head_index d_head d_model"]:
@@ -140,7 +139,11 @@ class Circuits(BiasControl, TokenMethods):
 
         ||W_OV W|| / (||W_OV|| ||W||) with Frobenius norms, as TransformerLens.
         Source: Elhage et al., A Mathematical Framework for Transformer Circuits, 2021.
+
+        Raises:
+            InterpError: another mode.
         """
+        check_choice("mode", mode, ("Q", "K", "V"))
         readers = {"Q": self.QK, "K": self.QK.T, "V": self.OV}
         scores = composition_scores(self.OV, readers[mode], broadcast_dims=True)
         layer = torch.arange(self.cfg.n_layers, device=scores.device)
@@ -183,7 +186,7 @@ class Circuits(BiasControl, TokenMethods):
         scores, order = (scores - scores.mean()).sort(descending=True)
         k = min(k, len(order) // 2)
         chosen, values = (torch.cat([both[:k], both[len(order) - k :]]) for both in (order, scores))
-        tokens = self._str_tokens(chosen)
+        tokens = token_strings(self.need_tokenizer(), chosen.tolist())
         return pd.DataFrame({"token": tokens, "token_index": chosen.tolist(), "score": values.tolist()})
 
     def accumulated_bias(
@@ -222,9 +225,10 @@ class Circuits(BiasControl, TokenMethods):
             return self.W_U[:, int(tokens)]
         return self.W_U.T[tokens]
 
-    def unembed(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_vocab"]:
-        """Return the logits of what has gone through the final norm."""
-        return nn.functional.linear(x, (self.embed if self.cfg.tied else self.unembedding).weight)
+    @property
+    def unembed(self) -> Unembed:
+        """What makes logits of what has gone through the final norm, with `W_U` and `b_U`."""
+        return Unembed(self.embed if self.cfg.tied else self.unembedding)
 
     def tl_parameters(self) -> dict[str, Tensor]:
         """Return the weights by TransformerLens' names ("blocks.0.attn.W_Q"), in its shapes, as views.

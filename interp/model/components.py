@@ -8,13 +8,38 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
-from transformer_lens.hook_points import HookPoint
 
 from interp.model.attention import Attention, AttentionInput, HeadBiases, HeadInputs, Residual, bias_of
 from interp.model.config import ModelConfig
-from interp.model.hooking import is_hooked
+from interp.model.hooking import HookPoint, is_hooked
 from interp.model.norm import NORMS
 from interp.model.tokens import Positions
+
+
+class Embed(nn.Embedding):
+    """One vector a token."""
+
+    W_E = property(lambda self: self.weight, doc="[d_vocab, d_model]")
+
+
+class PosEmbed(nn.Embedding):
+    """One vector a position."""
+
+    W_pos = property(lambda self: self.weight, doc="[n_ctx, d_model]")
+
+
+class Unembed:
+    """The way back from the residual stream to tokens, by the embeddings to which it is tied or by a matrix of its own."""
+
+    def __init__(self, of: Embed | nn.Linear) -> None:
+        self.of = of
+
+    def __call__(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_vocab"]:
+        """Return the logits of what has gone through the final norm."""
+        return F.linear(x, self.of.weight)
+
+    W_U = property(lambda self: self.of.weight.T, doc="[d_model, d_vocab], a view")
+    b_U = property(lambda self: self.of.weight.new_zeros(len(self.of.weight)), doc="[d_vocab]; there is none: zeros")
 
 
 def prelu(x: Float[Tensor, "batch pos d_mlp"], slope: Float[Tensor, " d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
@@ -96,7 +121,7 @@ class TransformerBlock(nn.Module):
         x = self.hook_resid_pre(x)
         written = self.attn(self._attention_input(x), bias_q, bias_v, positions, past)
         x = self.hook_resid_mid(x + self.hook_attn_out(self._dropped(written)))
-        mlp_in = self.hook_mlp_in(x.clone()) if self.cfg.use_hook_mlp_in else x
+        mlp_in = self.hook_mlp_in(x) if self.cfg.use_hook_mlp_in else x
         return self.hook_resid_post(x + self.hook_mlp_out(self._dropped(self.mlp(self.ln2(mlp_in)))))
 
     def _attention_input(self, x: Residual) -> AttentionInput:
@@ -107,7 +132,7 @@ class TransformerBlock(nn.Module):
             self.ln1(x)  # for who reads its hooks; the heads read their own copies
 
         def read(hook: HookPoint, heads: int) -> HeadInputs:
-            return self.ln1.normalize(hook(x[:, :, None].repeat(1, 1, heads, 1)))
+            return self.ln1.normalize(hook(x[:, :, None].expand(-1, -1, heads, -1)))
 
         heads, kv_heads = self.cfg.n_heads, self.cfg.kv_heads
         if self.cfg.use_attn_in:

@@ -66,17 +66,17 @@ class BiasConfig:
     shared_across_heads: bool = True  # one vector a layer, as in the authors' release, or one for each head
 
     def __post_init__(self) -> None:
-        _check_choice("mode", self.mode, get_args(BiasMode))
+        check_choice("mode", self.mode, get_args(BiasMode))
         _check_kind("shared_across_heads", self.shared_across_heads, bool)
         for name, profile in (("mean", self.mean), ("std", self.std)):
             if isinstance(profile, (list, tuple)) and (
                 not profile or (isinstance(profile, tuple) and len(profile) != 2)
             ):
                 raise InterpError(
-                    f"The {name} of a bias is {_shown(profile)}; (start, end) or d_head numbers are expected."
+                    f"The {name} of a bias is {shown(profile)}; (start, end) or d_head numbers are expected."
                 )
             for value in _numbers(profile):
-                _check_number(f"The {name} of a bias", value, -LARGEST_BIAS, LARGEST_BIAS)
+                check_number(f"The {name} of a bias", value, -LARGEST_BIAS, LARGEST_BIAS)
         if any(value < 0 for value in _numbers(self.std)):
             raise InterpError(f"A bias cannot have the negative std {self.std}; give numbers of at least 0.")
         if self.mode == "none" and any(_numbers(self.mean) + _numbers(self.std)):
@@ -133,12 +133,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, (low, high, whole) in RANGES.items():
-            _check_number(name, getattr(self, name), low, high, whole)
+            check_number(name, getattr(self, name), low, high, whole)
         kinds = {"q": BiasConfig, "v": BiasConfig, "model_name": str, "qk_norm": bool, "tied": bool}
         for name, kind in kinds.items():
             _check_kind(name, getattr(self, name), kind)
         for name, choices in CHOICES.items():
-            _check_choice(name, getattr(self, name), get_args(choices))
+            check_choice(name, getattr(self, name), get_args(choices))
         self.d_mlp = self.d_mlp or (-(-self.d_model // 3) * 8 if self.gated_mlp else 4 * self.d_model)
         self._check_heads()
         if self.n_parameters > MOST_PARAMETERS:
@@ -161,7 +161,7 @@ class ModelConfig:
             raise InterpError(f"{self.n_heads} heads do not divide d_model {self.d_model}; choose n_heads that does.")
         self.d_head = self.d_head or self.d_model // self.n_heads
         if self.n_key_value_heads is not None:
-            _check_number("n_key_value_heads", self.n_key_value_heads, 1, LARGEST_SIZE, True)
+            check_number("n_key_value_heads", self.n_key_value_heads, 1, LARGEST_SIZE, True)
             if self.n_heads % self.n_key_value_heads:
                 raise InterpError(
                     f"{self.n_key_value_heads} key and value heads do not divide {self.n_heads} heads; choose a number that "
@@ -263,37 +263,41 @@ def _numbers(value: Profile) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
-def _check_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
+def check_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
+    """Raise an InterpError unless the value is a number, or a whole number, from `low` to `high`."""
     number: Any = value if isinstance(value, Integral if whole else Real) and not isinstance(value, bool) else math.nan
     if not low <= number <= high:
         kind = "a whole number" if whole else "a number"
-        raise InterpError(f"{name} is {_shown(value)}; {kind} from {_limit(low)} to {_limit(high)} is expected.")
+        raise InterpError(f"{name} is {shown(value)}; {kind} from {_limit(low)} to {_limit(high)} is expected.")
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
-        raise InterpError(f"{name} is {_shown(value)}; a {kind.__name__} is expected.")
+        raise InterpError(f"{name} is {shown(value)}; a {kind.__name__} is expected.")
 
 
 def _limit(number: float) -> str:
     return f"{number:,}" if isinstance(number, int) and abs(number) < 2**63 else f"{number:g}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as a message quotes it: its beginning, if it is long; shape and type of a tensor."""
+    if isinstance(value, torch.Tensor):
+        return f"{list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InterpError(
-            f"{name} is {_shown(value)}; choose one of {', '.join(allowed)}{nearest(str(value), allowed)}"
-        )
+def check_choice(name: str, value: Any, allowed: tuple[str | None, ...]) -> None:
+    """Raise an InterpError unless the value is one of those allowed."""
+    if not isinstance(value, str | None) or value not in allowed:
+        words = tuple(map(str, allowed))
+        raise InterpError(f"{name} is {shown(value)}; choose one of {', '.join(words)}{nearest(str(value), words)}")
 
 
 def _bias_from(name: str, values: Any) -> BiasConfig:
     if not isinstance(values, dict):
-        raise InterpError(f"The {name} bias is {_shown(values)}; a mapping with mean, std and mode is expected.")
+        raise InterpError(f"The {name} bias is {shown(values)}; a mapping with mean, std and mode is expected.")
     # JSON has no tuples: a pair of numbers is a linspace unless it is as long as d_head, where both mean the same
     pairs = {key: tuple(value) for key, value in values.items() if isinstance(value, list) and len(value) == 2}
     return _build(BiasConfig, {**values, **pairs})

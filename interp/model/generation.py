@@ -11,6 +11,7 @@ from torch import Tensor
 from transformer_lens.utilities.logits_utils import sample_logits
 
 from interp.errors import InterpError
+from interp.model.config import check_choice, check_number
 from interp.model.tokens import Mask, TokenMethods, init_cache
 
 
@@ -49,14 +50,19 @@ class Generation(TokenMethods):
             do_sample: sample, or take the likeliest token.
             top_k, top_p, temperature, freq_penalty: of the sampling, as in TransformerLens.
             use_past_kv_cache: keep keys and values instead of computing them again; the same up to rounding.
-            prepend_bos: for text, whether it starts a document (default: yes).
+            prepend_bos: for text, whether it starts a document (default: `cfg.default_prepend_bos`, which is True).
             return_type: "str", "tokens" (with the prompt), or "input": what the input was.
             verbose: show progress on stderr.
             seed: of the sampling; without one, torch's global state is used and moved on.
 
         Raises:
-            InterpError: prompt and continuation exceed n_ctx, no tokens to start from, or no token to stop at.
+            InterpError: prompt and continuation exceed n_ctx, no tokens to start from, no token to stop at, or an argument
+                that is none of those named.
         """
+        check_choice("return_type", return_type, ("input", "str", "tokens"))
+        check_number("max_new_tokens", max_new_tokens, 0, self.cfg.n_ctx, whole=True)
+        as_tokens = return_type == "tokens" or (return_type == "input" and isinstance(input, Tensor))
+        decode = None if as_tokens else self.need_tokenizer().decode
         tokens, known = self._tokens_of(input, prepend_bos, "left" if isinstance(input, list) else padding_side)
         mask = known if attention_mask is None else attention_mask
         mask = torch.ones_like(tokens) if mask is None else mask.to(tokens)
@@ -78,9 +84,9 @@ class Generation(TokenMethods):
             if seed is not None:
                 torch.manual_seed(seed)
             tokens = self._continue(tokens, mask, steps, sampling, stop, use_past_kv_cache)
-        if return_type == "tokens" or (return_type == "input" and isinstance(input, Tensor)):
+        if decode is None:
             return tokens
-        texts = [str(self.need_tokenizer().decode(row, skip_special_tokens=True)) for row in tokens]
+        texts = [str(decode(row, skip_special_tokens=True)) for row in tokens]
         return texts if isinstance(input, list) or len(texts) > 1 else texts[0]
 
     def _continue(

@@ -1,16 +1,17 @@
 """Running with hooks and caches: TransformerLens' methods, with wrong names refused and switched hook points named."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from jaxtyping import Float
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
+from transformer_lens import hook_points
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.utilities.slice import Slice
 
 from interp.errors import InterpError, nearest
-from interp.model.activation_cache import SymmetryBrokenCache, full_name, pos_dim
+from interp.model.activation_cache import SymmetryBrokenCache, aliases, pos_dim
 from interp.model.config import ModelConfig
 
 SWITCHES = {
@@ -24,6 +25,18 @@ SWITCHES = {
 Name = str | Callable[[str], bool]
 Names = Name | Iterable[Name] | None
 Self = TypeVar("Self", bound="HookMethods")
+
+
+class HookPoint(hook_points.HookPoint):
+    """TransformerLens' HookPoint, whose hooks see a value with memory of its own, so that they may edit it in place.
+
+    Else an edit would raise where autograd needs the value (a pattern) or where it is one of several views (queries, keys
+    and values come out of one matrix product), and reach what shares its memory: weights, or what another hook point showed.
+    """
+
+    def forward(self, x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        """Return the value, a copy of it if there is a hook."""
+        return x.clone() if self._forward_hooks or self._backward_hooks else x
 
 
 class HookMethods(HookedRootModule):
@@ -85,7 +98,7 @@ class HookMethods(HookedRootModule):
         Raises:
             InterpError: `names_filter` names a hook point that does not exist or is switched off.
         """
-        wanted = self._wanted(self._checked(names_filter))
+        wanted: Any = names_filter  # more than TransformerLens takes: `get_caching_hooks` reads it
         output, values = super().run_with_cache(*model_args, names_filter=wanted, **kwargs)
         # sliced here: TransformerLens takes an axis of heads for positions in the hook points it does not know
         positions = Slice.unwrap(pos_slice)
@@ -95,6 +108,22 @@ class HookMethods(HookedRootModule):
         cache = SymmetryBrokenCache(values, self)
         cache = cache.remove_batch_dim() if remove_batch_dim else cache
         return output, cache if return_cache_object else cache.cache_dict
+
+    def get_caching_hooks(self, names_filter: Names = None, *args: Any, **kwargs: Any) -> tuple[dict, list, list]:
+        """Return a cache and the hooks that fill it; arguments are TransformerLens'.
+
+        Raises:
+            InterpError: `names_filter` names a hook point that does not exist or is switched off.
+        """
+        return super().get_caching_hooks(self._wanted(names_filter), *args, **kwargs)
+
+    def add_caching_hooks(self, names_filter: Names = None, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Attach hooks that fill a cache, and return it; arguments are TransformerLens'.
+
+        Raises:
+            InterpError: `names_filter` names a hook point that does not exist or is switched off.
+        """
+        return super().add_caching_hooks(self._wanted(names_filter), *args, **kwargs)
 
     @contextmanager
     def hooks(  # type: ignore[override]
@@ -107,10 +136,10 @@ class HookMethods(HookedRootModule):
         """Attach hooks inside a with block; arguments are TransformerLens'.
 
         Raises:
-            InterpError: a name that is no hook point, with the nearest one, or one that is switched off.
+            InterpError: a name that is no hook point, with the nearest one, or one that is switched off; what is no pair
+                of a name and a function.
         """
-        forward, backward = ([(self._checked(name), hook) for name, hook in part] for part in (fwd_hooks, bwd_hooks))
-        with super().hooks(forward, backward, reset_hooks_end, clear_contexts):
+        with super().hooks(self._pairs(fwd_hooks), self._pairs(bwd_hooks), reset_hooks_end, clear_contexts):
             yield self
 
     def add_hook(self, name: Name, *args: Any, **kwargs: Any) -> None:
@@ -121,37 +150,63 @@ class HookMethods(HookedRootModule):
         """
         super().add_hook(self._checked(name), *args, **kwargs)
 
-    def _wanted(self, names: Any) -> Callable[[str], bool]:
+    def _wanted(self, names: Names) -> Callable[[str], bool]:
         """Return a filter of the hook points that `names` means and that fire."""
-        listed = [names] if isinstance(names, str) else names
-        chosen = listed if callable(listed) else lambda name: listed is None or name in listed
-        return lambda name: self._switched_off(name) is None and bool(chosen(name))
+        if names is None:
+            chosen: Collection[str] = self.hook_dict
+        elif isinstance(names, str) or callable(names):
+            chosen = set(self._named(names))
+        elif isinstance(names, Iterable):
+            chosen = {point for name in names for point in self._named(name)}
+        else:
+            raise InterpError(f"names_filter is {names!r}; a name, several, or a function of a name is expected.")
+        return lambda name: name in chosen and self._switched_off(name) is None
 
     def _switched_off(self, name: str) -> str | None:
         """Return the switch that keeps a hook point from firing, if there is one."""
         switch = SWITCHES.get(name.rsplit(".", 1)[-1])
         return switch if switch and not getattr(self.cfg, switch) else None
 
-    def _checked(self, names: Any) -> Any:
-        """Return names or filters with short names written out, refusing one that cannot fire."""
-        if names is None:
-            return None
-        if isinstance(names, str):
-            name = full_name(names)
-            if name not in self.hook_dict:
-                raise InterpError(
-                    f"There is no hook point {name!r}{nearest(name, self.hook_dict)} See model.hook_dict."
-                )
-            if switch := self._switched_off(name):
-                raise InterpError(f"{name!r} does not fire while {switch} is off; call model.set_{switch}(True) first.")
-            return name
-        if callable(names):
-            if not any(map(names, self.hook_dict)):
+    def _checked(self, name: Name) -> Name:
+        """Return a name as it is called here, or a filter of such names, refusing one that cannot fire."""
+        points = self._named(name)
+        return points[0] if isinstance(name, str) else set(points).__contains__
+
+    def _pairs(self, hooks: Sequence[tuple[Name, Callable]]) -> list[tuple[Name, Callable]]:
+        for pair in hooks:
+            if not (isinstance(pair, tuple | list) and len(pair) == 2 and callable(pair[1])):
+                raise InterpError(f"A hook is {pair!r}; a pair, the name of a hook point and a function, is expected.")
+        return [(self._checked(name), hook) for name, hook in hooks]
+
+    def _named(self, name: Name) -> list[str]:
+        """Return the hook points that a name or a filter means, by TransformerLens' other names too.
+
+        A filter is asked about the other names only if it takes none of ours: else one that leaves out "hook_q" would
+        take it as "q.hook_out".
+        """
+        other = aliases(self.cfg.n_layers, self.cfg.gated_mlp)
+        if isinstance(name, str):
+            points = [name if name in self.hook_dict else other.get(name, name)]
+            if points[0] not in self.hook_dict:
+                known = [*self.hook_dict, *(alias for alias, point in other.items() if point in self.hook_dict)]
+                raise InterpError(f"There is no hook point {name!r}{nearest(name, known)} See model.hook_dict.")
+        elif callable(name):
+            points = [point for point in self.hook_dict if name(point)]
+            if not points:
+                meant = {point for alias, point in other.items() if name(alias)}
+                points = [point for point in self.hook_dict if point in meant]
+            if not points:
                 raise InterpError("The names filter matches no hook point; see model.hook_dict for the names.")
-            return names
-        return [self._checked(name) for name in names]
+        else:
+            raise InterpError(f"The name of a hook point is {name!r}; a string, or a function of one, is expected.")
+        switches = [self._switched_off(point) for point in points]
+        if all(switches):
+            raise InterpError(
+                f"{points[0]!r} does not fire while {switches[0]} is off; call model.set_{switches[0]}(True) first."
+            )
+        return points
 
 
-def is_hooked(*hooks: HookPoint) -> bool:
+def is_hooked(*hooks: hook_points.HookPoint) -> bool:
     """Whether any of the hook points has a forward or backward hook attached."""
     return any(hook._forward_hooks or hook._backward_hooks for hook in hooks)

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
-from interp.model.hooking import is_hooked
+from interp.model.hooking import HookPoint, is_hooked
 
 Vectors = Float[Tensor, "*any size"]
 

@@ -15,7 +15,9 @@ from transformer_lens.utilities.tokenize_utils import get_attention_mask
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
-from interp.model.config import ModelConfig
+from interp.model.config import ModelConfig, check_choice, shown
+from interp.spelling import token_strings
+from interp.vocabulary import NOT_SPLIT, border_id, library_errors
 
 Mask = Int[Tensor, "batch pos"] | Bool[Tensor, "batch pos"]  # 1 or True: a real token
 PaddingSide = Literal["left", "right"]
@@ -40,13 +42,13 @@ class TokenMethods:
 
         Args:
             input: a text, or several.
-            prepend_bos: whether the text starts a document (default: yes).
+            prepend_bos: whether the text starts a document (default: `cfg.default_prepend_bos`, which is True).
             padding_side: where padding stands (default: the tokenizer's, which is "right").
             move_to_device: to the model's device, instead of the CPU.
             truncate: cut at n_ctx tokens.
 
         Raises:
-            InterpError: no tokenizer.
+            InterpError: no tokenizer, no text, or an argument that is none of those named.
         """
         rows = self._rows([input] if isinstance(input, str) else input, prepend_bos)
         rows = [row[: self.cfg.n_ctx] for row in rows] if truncate else rows
@@ -63,7 +65,11 @@ class TokenMethods:
     def to_str_tokens(
         self, input: str | list[str] | Int[Tensor, "..."], prepend_bos: bool | None = None
     ) -> list[str] | list[list[str]]:
-        """Return each token of a text, or of one row of tokens, as a string; of a list of texts, a list for each."""
+        """Return each token of a text, or of one row of tokens, as a string; of a list of texts, a list for each.
+
+        A piece of a character is U+FFFD; `interp.vocabulary.token_strings`, which the tables have, tells its bytes.
+        """
+        # As in TransformerLens, tokens decoded one by one: what is written for it compares and joins these strings.
         if isinstance(input, list):
             return [self._str_tokens(self.to_tokens(text, prepend_bos)) for text in input]
         return self._str_tokens(self.to_tokens(input, prepend_bos) if isinstance(input, str) else input)
@@ -76,7 +82,8 @@ class TokenMethods:
         """
         tokens = self.to_tokens(string, prepend_bos=False)[0]
         if len(tokens) != 1:
-            raise InterpError(f"{string!r} is {len(tokens)} tokens, {self._str_tokens(tokens)}; one is expected.")
+            parts = token_strings(self.need_tokenizer(), tokens.tolist())
+            raise InterpError(f"{string!r} is {len(parts)} tokens, {parts}; one is expected.")
         return int(tokens)
 
     def to_single_str_token(self, int_token: int) -> str:
@@ -93,8 +100,9 @@ class TokenMethods:
         """Return the first or last position of a token in a text or in one row of tokens.
 
         Raises:
-            InterpError: the token does not occur, or the string is more than one token.
+            InterpError: the token does not occur, the string is more than one token, or the mode is another.
         """
+        check_choice("mode", mode, ("first", "last"))
         row = (self.to_tokens(input, prepend_bos) if isinstance(input, str) else input).flatten()
         token = self.to_single_token(single_token) if isinstance(single_token, str) else single_token
         found = (row == token).nonzero().flatten().tolist()
@@ -107,17 +115,24 @@ class TokenMethods:
 
     def _rows(self, texts: list[str], prepend_bos: bool | None) -> list[list[int]]:
         tokenizer = self.need_tokenizer()
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise InterpError(
+                f"The input is {shown(texts)}; a text, a list of texts or a tensor of tokens is expected."
+            )
         if not texts:
             raise InterpError("There is no text in the list; give at least one.")
-        bos = [special_index(tokenizer.bos_token_id)] if prepend_bos in (None, True) else []
-        return [bos + list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+        bos = [border_id(tokenizer)] if self._begins(prepend_bos) else []
+        with library_errors(*NOT_SPLIT):
+            return [bos + list(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
     def _padded(
         self, rows: list[list[int]], side: PaddingSide | None
     ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
         """Return rows of tokens as a rectangle, and its attention mask."""
+        check_choice("padding_side", side, (None, "left", "right"))
         tokenizer, texts = self.need_tokenizer(), [torch.tensor(row, dtype=torch.long) for row in rows]
-        pad, at = special_index(tokenizer.pad_token_id), side or tokenizer.padding_side
+        pad, at = tokenizer.pad_token_id, side or tokenizer.padding_side
+        pad = pad if isinstance(pad, int) else border_id(tokenizer)
         mask = pad_sequence([torch.ones_like(text) for text in texts], batch_first=True, padding_side=at)
         return pad_sequence(texts, batch_first=True, padding_value=pad, padding_side=at), mask
 
@@ -131,12 +146,26 @@ class TokenMethods:
         """
         if isinstance(input, Tensor):
             tokens = input[None] if input.ndim == 1 else input
+            if tokens.ndim != 2 or tokens.is_floating_point():
+                raise InterpError(
+                    f"The input is {shown(input)}; tokens are whole numbers [batch, pos], and a residual stream needs "
+                    "start_at_layer=..."
+                )
+            check_choice("padding_side", side, (None, "left", "right"))
             if side is None:
                 return tokens, None
-            return tokens, get_attention_mask(self.need_tokenizer(), tokens, prepend_bos in (None, True), side)
+            return tokens, get_attention_mask(self.need_tokenizer(), tokens, self._begins(prepend_bos), side)
         tokens, mask = self._padded(self._rows([input] if isinstance(input, str) else input, prepend_bos), side)
         device = self.embed.weight.device
         return tokens.to(device), None if bool(mask.all()) else mask.to(device)
+
+    def _begins(self, prepend_bos: bool | None) -> bool:
+        """Return whether a text starts a document."""
+        if not isinstance(prepend_bos, bool | None):
+            raise InterpError(
+                f"prepend_bos is {shown(prepend_bos)}; True, False, or None for cfg.default_prepend_bos is expected."
+            )
+        return bool(self.cfg.default_prepend_bos) if prepend_bos is None else prepend_bos
 
     def need_tokenizer(self) -> PreTrainedTokenizerFast:
         """Return the tokenizer.
@@ -147,13 +176,6 @@ class TokenMethods:
         if self.tokenizer is None:
             raise InterpError("This model has no tokenizer; pass token indices, or give it one: model.tokenizer = ...")
         return self.tokenizer
-
-
-def special_index(special: object) -> int:
-    """Return a special token's index, which `transformers` types as almost anything."""
-    if not isinstance(special, int):
-        raise InterpError(f"The tokenizer names {special!r} as its special token; one index is expected.")
-    return special
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,22 @@ import os
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
-from transformer_lens.hook_points import HookPoint
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError
 from interp.model.bias import HeadBias, bias_generator
 from interp.model.circuits import Circuits
-from interp.model.components import TransformerBlock
-from interp.model.config import ModelConfig
+from interp.model.components import Embed, PosEmbed, TransformerBlock
+from interp.model.config import ModelConfig, check_choice, check_number, shown
 from interp.model.generation import Generation
-from interp.model.hooking import HookMethods, is_hooked
+from interp.model.hooking import HookMethods, HookPoint
 from interp.model.norm import NORMS
 from interp.model.tokens import Mask, PaddingSide, Positions, positions_of
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge.bridge import TransformerBridge
     from transformers import PreTrainedModel
 
-ReturnType = Literal["logits", "loss", "both"] | None
+ReturnType = Literal["logits", "loss", "both", None]
 
 
 class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
@@ -62,10 +61,10 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             )
         self.cfg = copy(config)  # for the switches of hook points are this model's own
         self.tokenizer = tokenizer
-        self.embed = nn.Embedding(config.d_vocab, config.d_model)
+        self.embed = Embed(config.d_vocab, config.d_model)
         self.hook_embed = HookPoint()  # [batch, pos, d_model]
         if config.positional == "learned":
-            self.pos_embed = nn.Embedding(config.n_ctx, config.d_model)
+            self.pos_embed = PosEmbed(config.n_ctx, config.d_model)
             self.hook_pos_embed = HookPoint()  # [batch, pos, d_model]
         self.blocks = nn.ModuleList([TransformerBlock(self.cfg) for _ in range(config.n_layers)])
         self.ln_final = NORMS[config.norm](config.d_model, config.eps)
@@ -126,7 +125,7 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             return_type: "logits" [batch, pos, d_vocab]; "loss", the mean cross-entropy of the next token in nats;
                 "both", as a pair; or None.
             loss_per_token: give the loss as [batch, pos - 1], 0 where padding is predicted or predicts.
-            prepend_bos: for text, whether it starts a document (default: yes).
+            prepend_bos: for text, whether it starts a document (default: `cfg.default_prepend_bos`, which is True).
             stop_at_layer: return the residual stream before this layer instead [batch, pos, d_model]; n_layers stops
                 before the final norm, negative numbers count from the end.
             start_at_layer: take `input` for the residual stream before this layer, [batch, pos, d_model].
@@ -137,18 +136,24 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             bias_scale: times the biases in this pass, a number or [layer, head_index, 1]; see also `bias`.
 
         Raises:
-            InterpError: more positions than n_ctx, text without a tokenizer, a loss without tokens, or a past of grouped
-                heads that was not made by `init_cache`.
+            InterpError: more positions than n_ctx, text without a tokenizer, a loss without tokens, a layer that is not
+                there, an input that is neither text nor tokens (with `start_at_layer`: no residual stream), an argument
+                that is none of those named, or a past of grouped heads that was not made by `init_cache`.
         """
+        check_choice("return_type", return_type, get_args(ReturnType))
+        layers = self._layers(start_at_layer, stop_at_layer)
         if start_at_layer is None:
+            if tokens is not None:
+                raise InterpError(
+                    "tokens=... goes with a residual stream; without start_at_layer, the input is the tokens."
+                )
             tokens, known = self._tokens_of(input, prepend_bos, padding_side)
             attention_mask = known if attention_mask is None else attention_mask
             positions = positions_of(tokens, attention_mask, past_kv_cache, self.cfg.n_ctx)
             residual = self._embed(tokens, positions)
-        elif isinstance(input, Tensor):
-            residual, positions = input, positions_of(input, attention_mask, past_kv_cache, self.cfg.n_ctx)
         else:
-            raise InterpError("start_at_layer takes the residual stream [batch, pos, d_model], not text.")
+            residual = self._stream(input, tokens)
+            positions = positions_of(residual, attention_mask, past_kv_cache, self.cfg.n_ctx)
         if past_kv_cache is not None and (kept := past_kv_cache[0].past_keys.shape[2]) != self.cfg.n_heads:
             raise InterpError(
                 f"past_kv_cache has {kept} heads, this model {self.cfg.n_heads}: keys and values are kept for each head "
@@ -157,7 +162,7 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         bias_q, bias_v = self.biases_in_force()
         if bias_scale is not None:
             bias_q, bias_v = bias_q * bias_scale, bias_v * bias_scale
-        for index in range(self.cfg.n_layers)[start_at_layer:stop_at_layer]:
+        for index in layers:
             past = None if past_kv_cache is None else past_kv_cache[index]
             residual = self.blocks[index](residual, bias_q[index], bias_v[index], positions, past)
         if stop_at_layer is not None:
@@ -170,6 +175,34 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)
         return loss if return_type == "loss" else (logits, loss)
 
+    def _layers(self, start: int | None, stop: int | None) -> range:
+        """Return the layers to run."""
+        n_layers = self.cfg.n_layers
+        for name, layer in (("start_at_layer", start), ("stop_at_layer", stop)):
+            if layer is not None:
+                check_number(f"In a model of n_layers {n_layers}, {name}", layer, -n_layers, n_layers, whole=True)
+        layers = range(n_layers)[start:stop]
+        if layers.start > layers.stop:
+            raise InterpError(f"start_at_layer {start} is behind stop_at_layer {stop}; exchange them.")
+        return layers
+
+    def _stream(self, input: Any, tokens: Tensor | None) -> Float[Tensor, "batch pos d_model"]:
+        """Return an input that is a residual stream, refusing what is none."""
+        shape = f"[batch, pos, {self.cfg.d_model}]"
+        if not isinstance(input, Tensor):
+            raise InterpError(
+                f"start_at_layer takes the residual stream {shape}, not text; the input is {shown(input)}."
+            )
+        if input.ndim != 3 or input.shape[-1] != self.cfg.d_model or not input.is_floating_point():
+            raise InterpError(
+                f"start_at_layer takes the residual stream {shape}, not tokens; the input is {shown(input)}."
+            )
+        if tokens is not None and tokens.shape != input.shape[:2]:
+            raise InterpError(
+                f"The tokens are {shown(tokens)}; the residual stream has {list(input.shape[:2])} of them."
+            )
+        return input
+
     def _embed(self, tokens: Tensor, positions: Positions | None) -> Float[Tensor, "batch pos d_model"]:
         embedded = self.hook_embed(self.embed(tokens))
         if self.cfg.positional == "learned":
@@ -177,8 +210,6 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
                 places = self.pos_embed.weight[: tokens.shape[1]].expand(len(tokens), -1, -1)
             else:
                 places = self.pos_embed(positions.ids)
-            # a copy for who may edit it in place: the weights are not theirs
-            places = places.clone() if is_hooked(self.hook_pos_embed) else places
             embedded = embedded + self.hook_pos_embed(places)
         return F.dropout(embedded, self.cfg.dropout, self.training and self.cfg.dropout > 0)
 

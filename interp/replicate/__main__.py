@@ -7,14 +7,28 @@ python -m interp.replicate --plan mine.yaml -o replications/mine
 python -m interp.replicate --scale paper --max-steps 2 --seeds 42 -o runs/check
 """
 
+from pathlib import Path
+
 import typer
 
 from interp.errors import InterpError, few
-from interp.options import command_from, say
+from interp.files import owning
+from interp.options import command_from, say, stop_signal
 from interp.replicate.config import ReplicateConfig
+from interp.replicate.job import refuse_another_plan
 from interp.replicate.jobs import Job, jobs_of, refuse_other_results
 from interp.replicate.plan import PLAN, plan_of, store_plan
-from interp.replicate.workers import Workers, interruptible
+from interp.replicate.workers import Workers
+
+WAIT = 60.0  # seconds for others on the folder, which hold it while they store the plan or write the results
+
+
+class Interrupted(InterpError):  # noqa: N818 - nothing went wrong
+    """SIGTERM or Ctrl-C came; what was under way is saved."""
+
+    def __init__(self, error: KeyboardInterrupt, root: Path) -> None:
+        self.exit_status = 128 + stop_signal(error)
+        super().__init__(f"stopped; everything is saved. Go on with: python -m interp.replicate -o {root}")
 
 
 def run(config: ReplicateConfig) -> None:
@@ -24,19 +38,26 @@ def run(config: ReplicateConfig) -> None:
         InterpError: bad input, or jobs failed; those that need none of them are done, and their results are written.
         Interrupted: a signal came.
     """
-    plan, root = plan_of(config), config.output
-    jobs = jobs_of(plan, config.until)
-    refuse_other_results(root, plan, jobs)
-    if not config.report:  # others may be at work on the plan that is there
-        store_plan(plan, root / PLAN)
+    root = config.output
+    with owning(root, WAIT):
+        plan = plan_of(config)
+        jobs = jobs_of(plan, config.until)
+        refuse_other_results(root, plan, jobs)
+        if not config.report:  # others may be at work on the plan that is there
+            refuse_another_plan(root, plan)
+            store_plan(plan, root / PLAN)
     say(f"{len(jobs)} jobs, {_done(jobs, config)} of them done; {config.workers} at a time")
     workers = Workers(root, jobs, config.workers, config.threads)
     if not config.report:
-        with interruptible(root):
+        try:
             workers.run(lambda job: say(f"[{_done(jobs, config)}/{len(jobs)}] {job.name}"))
+        except KeyboardInterrupt as error:
+            raise Interrupted(error, root) from error
     from interp.replicate.page import write_results  # late, so that --help is quick
 
-    for file in write_results(plan, root):
+    with owning(root, WAIT):
+        files = write_results(plan, root)
+    for file in files:
         say(str(file))
     if workers.failed:
         left = len(jobs) - _done(jobs, config)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from interp.errors import InterpError
-from interp.options import check_at_least_one, option
+from interp.options import BORDER, check_at_least_one, check_border, option
 
 Kind = Literal["prepare", "tune", "choose", "train", "measure"]  # of the jobs, in their order
 
@@ -24,7 +24,9 @@ class ReplicateConfig:
     plan: Path | None = option(None, "A plan of your own: YAML, TOML or JSON, as interp/replicate/scales/tiny.yaml.")
     output: Path = option(Path("replications/latest"), "Folder of the replication.", "-o", "--output")
     corpus: str | None = option(None, "Another corpus than the plan's.")
+    text_field: str | None = option(None, "Another column of the corpus than the plan's that holds the text.")
     tokenizer: str | None = option(None, "Another tokenizer than the plan's.")
+    border: str | None = option(None, BORDER)
     seeds: str | None = option(None, "Other seeds than the plan's, separated by commas; also of the ablations.")
     max_steps: int | None = option(None, "Only so many steps a run and little measuring, to see that all works.")
     until: Kind = option("measure", "Stop after this stage.")
@@ -34,5 +36,6 @@ class ReplicateConfig:
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "workers", "threads", "max_steps")
+        check_border(self)
         if self.scale and self.plan:
             raise InterpError(f"Both --scale {self.scale} and --plan {self.plan} were given; give one of them.")

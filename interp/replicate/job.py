@@ -10,9 +10,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from interp.errors import InterpError
+from interp.errors import InterpError, few
+from interp.options import stop_signal, terminable
 from interp.replicate.jobs import Job, jobs_of, with_rate
-from interp.replicate.plan import PLAN, read_plan
+from interp.replicate.plan import PLAN, Plan, read_plan
 
 TAKEN = 75  # exit status: another process has the job (EX_TEMPFAIL)
 
@@ -22,6 +23,28 @@ def lock_of(root: Path, job: Job) -> FileLock:
     path = root / "locks" / (job.name.replace("/", "-") + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path, blocking=False)
+
+
+def refuse_another_plan(root: Path, plan: Plan) -> None:
+    """Refuse to put a plan in the place of another that some process works on.
+
+    Raises:
+        InterpError: names jobs that are under way.
+    """
+    if not (root / PLAN).is_file() or (root / PLAN).read_text(encoding="utf-8") == plan.text():
+        return
+    held = []
+    for path in sorted((root / "locks").glob("*.lock")):
+        try:
+            with FileLock(path, blocking=False):
+                pass
+        except Timeout:
+            held.append(path.stem)
+    if held:
+        raise InterpError(
+            f"{root} is being worked on by another plan ({few(held)} under way); give no plan to join in, wait for it, or "
+            "use another --output."
+        )
 
 
 def run_job(root: Path, name: str) -> int:
@@ -52,7 +75,11 @@ def run_job(root: Path, name: str) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(run_job(Path(sys.argv[1]), sys.argv[2]))
+        with terminable():
+            sys.exit(run_job(Path(sys.argv[1]), sys.argv[2]))
     except InterpError as error:  # the last line of the log, which the worker repeats
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt as error:
+        print(f"stopped by {stop_signal(error).name}", file=sys.stderr)
+        sys.exit(128 + stop_signal(error))

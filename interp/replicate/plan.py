@@ -10,14 +10,16 @@ from typing import Any
 
 from interp.errors import InterpError, nearest
 from interp.files import writing
-from interp.options import read_mapping
+from interp.options import check_border, read_mapping
 from interp.replicate.config import ReplicateConfig
 from interp.train.config import TrainConfig
 
 PLAN = Path("plan.yaml")  # in the replication's folder
 SCALES = Path(__file__).parent / "scales"
 MATRIX = "none"  # the ablation of the runs that are the matrix itself
-RESERVED = {"corpus", "output", "resume", "overwrite", "variant", "optimizer", "seed", "lr", "tokenizer"}
+RESERVED = {
+    "corpus", "output", "resume", "overwrite", "variant", "optimizer", "seed", "lr", "tokenizer", "border", "text_field"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Plan:
     variants: list[str]
     seeds: list[int]
     documents: int | None = None
+    text_field: str = "text"
     tokenizer: str | None = None
+    border: str | None = None
     vocabulary: int = 4096
     learning_rates: dict[str, float] = field(default_factory=dict)
     tuning: Tuning | None = None
@@ -95,6 +99,7 @@ class Plan:
     measuring: Measuring = field(default_factory=Measuring)
 
     def __post_init__(self) -> None:
+        check_border(self)
         tuned = self.tuning.centre if self.tuning else {}
         for name in self.optimizers:
             if name not in self.learning_rates and name not in tuned:
@@ -133,6 +138,12 @@ class Plan:
             for rate in self.tuning.grid(optimizer)
         ]
 
+    def text(self) -> str:
+        """Return the plan as YAML."""
+        import yaml  # late, so that --help stays quick
+
+        return yaml.safe_dump(asdict(self), sort_keys=False)
+
     def limited(self, steps: int) -> Plan:
         """Return the plan with runs of so many steps, measured on little text: to see whether everything works."""
         short = {"tokens": None, "steps": steps, "evaluate_every": steps, "validation_tokens": 2048}
@@ -158,8 +169,9 @@ def plan_of(config: ReplicateConfig) -> Plan:
         except ValueError:
             raise InterpError(f"--seeds is {config.seeds!r}; give whole numbers with commas between them.") from None
         plan = replace(plan, seeds=seeds, ablations=[replace(ablation, seeds=seeds) for ablation in plan.ablations])
-    plan = replace(plan, corpus=_found(config.corpus or plan.corpus))
-    plan = replace(plan, tokenizer=_found(config.tokenizer)) if config.tokenizer else plan
+    plan = replace(plan, corpus=_found(config.corpus or plan.corpus), text_field=config.text_field or plan.text_field)
+    if config.tokenizer:
+        plan = replace(plan, tokenizer=_found(config.tokenizer), border=config.border)
     return plan.limited(config.max_steps) if config.max_steps else plan
 
 
@@ -183,10 +195,8 @@ def scale(name: str) -> Plan:
 
 def store_plan(plan: Plan, path: Path) -> None:
     """Write a plan as YAML; processes of one replication read it from there."""
-    import yaml  # late, so that --help stays quick
-
     with writing(path) as beside:
-        beside.write_text(yaml.safe_dump(asdict(plan), sort_keys=False), encoding="utf-8")
+        beside.write_text(plan.text(), encoding="utf-8")
 
 
 def _made(kind: type, values: Any, path: Path) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from interp.analysis.saving import write_csv
 from interp.errors import InterpError
 from interp.evals.puzzles.scoring import mean
 from interp.files import writing
@@ -58,10 +59,14 @@ def save_results(table: pd.DataFrame, root: Path) -> list[Path]:
     metrics = ["validation_loss", *AMPLIFICATION]
     metrics += [str(name) for name in table if name in EVIDENCE or str(name).startswith("puzzles_")]
     differences = contrasts_table(table, metrics)
-    writers = {"results.parquet": table.to_parquet, "results.csv": table.to_csv, "contrasts.csv": differences.to_csv}
+    writers = {
+        "results.parquet": partial(table.to_parquet, index=False),
+        "results.csv": partial(write_csv, table),
+        "contrasts.csv": partial(write_csv, differences),
+    }
     for name, write in writers.items():
         with writing(root / name) as beside:
-            write(beside, index=False)
+            write(path=beside)
     return [root / name for name in writers]
 
 

@@ -46,7 +46,7 @@ many types, where the most frequent tenth is no more than a few."""
 
 def make_shards(plan: Plan, job: Job) -> None:
     """Turn the corpus into token shards."""
-    chosen = {"tokenizer": plan.tokenizer, "vocabulary": plan.vocabulary, "documents": plan.documents}
+    chosen = {name: getattr(plan, name) for name in ("tokenizer", "border", "vocabulary", "documents", "text_field")}
     prepare(PrepareConfig(plan.corpus, SHARDS, **chosen, workers=0))
     write_json(job.done, {"corpus": plan.corpus, **chosen})
 

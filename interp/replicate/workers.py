@@ -5,20 +5,17 @@ lock (`interp.replicate.job`) sees to it that nobody does what another does, so 
 """
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 from filelock import Timeout
 
-from interp.errors import InterpError
 from interp.options import say
 from interp.replicate.job import TAKEN, lock_of
 from interp.replicate.jobs import Job
@@ -118,29 +115,3 @@ class Workers:
         self.failed.append(job.name)
         say(f"failed: {job.name} ended with status {status}: {last} The whole log is {path}.")
         return False
-
-
-class Interrupted(InterpError):  # noqa: N818 - nothing went wrong
-    """SIGTERM or Ctrl-C came; what was under way is saved."""
-
-    def __init__(self, number: int, root: Path) -> None:
-        self.exit_status = 128 + number
-        super().__init__(f"stopped; everything is saved. Go on with: python -m interp.replicate -o {root}")
-
-
-@contextmanager
-def interruptible(root: Path) -> Iterator[None]:
-    """Turn SIGTERM and Ctrl-C into `Interrupted`, which stops the workers."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number, root)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -42,9 +42,13 @@ def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
 
 
 def class_figure(classes: pd.DataFrame, scheme: str) -> go.Figure:
-    """Draw the held-out loss of every token class of a scheme that occurs."""
-    own = classes.query("scheme == @scheme and n_tokens > 0")
-    figure = _dots(own, "token_class", list(dict.fromkeys(own["token_class"])), ("loss", "low", "high"), None)
+    """Draw the held-out loss of every token class of a scheme; those that no token is in say n = 0."""
+    own = classes.query("scheme == @scheme")
+    occurring, names = own.query("n_tokens > 0"), list(dict.fromkeys(own["token_class"]))
+    figure = _dots(occurring, "token_class", names, ("loss", "low", "high"), None)
+    found = set(occurring["token_class"])
+    labels = [escaped(str(name)) + ("" if name in found else " · n = 0") for name in names]
+    figure.update_yaxes(ticktext=labels)
     title = f"Held-out loss by class of the predicted token, scheme {escaped(scheme)}"
     return figure.update_layout(title_text=title).update_xaxes(title_text="nats per token")
 

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from interp.errors import InterpError, few
-from interp.files import read_json, sweep
-from interp.model.checkpoint import FILES, read_training
+from interp.files import sweep
+from interp.model.checkpoint import FILES, read_config, read_training
 from interp.model.config import ModelConfig
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -145,8 +145,8 @@ def _read(folder: Path) -> dict[str, Any]:
     expected = parts.pop("sha256", None)  # None: of an earlier version
     if expected is not None and expected != checksum(parts):
         raise InterpError(f"{path} is damaged: its checksum does not fit.")
-    config = read_json(folder / "config.json", "a checkpoint's config")
-    cfg, training = ModelConfig.from_dict(config.get("model", {})), config.get("training", {})
+    config = read_config(folder)
+    cfg, training = ModelConfig.from_dict(config["model"]), config.get("training", {})
     with torch.device("meta"):
         known = HookedSymmetryBrokenTransformer(cfg).state_dict()
     layouts = [{name: (value.shape, value.dtype) for name, value in s.items()} for s in (known, parts["model"])]
@@ -163,11 +163,15 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def prune(run: Path, keep: int, until: Path | None = None) -> None:
-    """Remove all but the newest `keep` states; 0 removes all. Those after `until`, which were passed over, do not count."""
+    """Remove all but the newest `keep` states; 0 removes all. Those after `until`, which were passed over, do not count.
+
+    What a kill in the middle of it left goes with the next call, or with `sweep_run`.
+    """
+    for left in run.glob(".step-*.pruned00"):
+        shutil.rmtree(left, ignore_errors=True)
     states = [folder for folder in saved_states(run) if until is None or folder.name <= until.name]
     for folder in states[: max(0, len(states) - keep)]:
         leaving = run / f".{folder.name}.pruned00"  # a name that is swept: a folder that is half gone is no state
-        shutil.rmtree(leaving, ignore_errors=True)
         shutil.rmtree(folder.rename(leaving))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from interp.errors import InterpError
-from interp.options import check_at_least_one, option
+from interp.options import BORDER, check_at_least_one, check_border, option
 from interp.train.optim.registry import OPTIMIZERS
 
 Schedule = Literal["cosine", "linear", "constant", "wsd"]
@@ -34,7 +34,11 @@ class TrainConfig:
     corpus: str = data_(
         "wikipedia-sample", "A text, JSONL, CSV, Parquet file or folder, token shards, hf:NAME, or a corpus' name."
     )
-    tokenizer: str | None = data_(None, "A tokenizer.json or a hub name (default: the shards' own, else train one).")
+    tokenizer: str | None = data_(
+        None, "A tokenizer.json, its folder or a hub name (default: the shards' own, else train one)."
+    )
+    border: str | None = data_(None, BORDER)
+    text_field: str = data_("text", "Column that holds the text, of a corpus that has columns.")
     context: int | None = data_(None, "Tokens per context (default: the preset's n_ctx).")
 
     preset: str = model_(
@@ -131,6 +135,7 @@ class TrainConfig:
             most = 2**63 - 1 if name == "seed" else 3e38  # of float32
             if not 0 <= (getattr(self, name) or 0) <= most:  # nor of NaN
                 raise InterpError(f"{name} is {getattr(self, name)}; a number from 0 to {most:g} is needed.")
+        check_border(self)
         if self.resume and self.overwrite:
             raise InterpError("Both --resume and --overwrite were given; a run is either continued or replaced.")
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from interp.errors import InterpError, few
+from interp.files import contents
 from interp.model.checkpoint import read_training
 from interp.model.distributed import World, choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -88,8 +89,7 @@ def checked(config: TrainConfig, world: World) -> TrainConfig:
         )
     model_config(config)
     build_optimizer_of(config, torch.nn.ParameterList([torch.zeros(2, 2)]))
-    begun = config.output.is_dir() and {path.name for path in config.output.iterdir()} - {".lock", ".owner"}
-    if begun and not config.overwrite and not config.resume:
+    if contents(config.output) and not config.overwrite and not config.resume:
         raise InterpError(
             f"{config.output} is not empty; choose another --output, --resume the run in it, or --overwrite it."
         )

@@ -72,7 +72,7 @@ def open_tokens(config: TrainConfig, usual: int, state: Path | None = None) -> T
     Raises:
         InterpError: no such corpus, shards or tokenizer, nothing in a split, or another tokenizer than the shards' own.
     """
-    tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else None
+    tokenizer = load_tokenizer(config.tokenizer, config.border) if config.tokenizer else None
     if is_shards(config.corpus):
         own = tokenizer_of(config.corpus)
         known = [tokenizer_sha256(found)[:16] for found in (tokenizer, own) if found is not None]
@@ -85,12 +85,12 @@ def open_tokens(config: TrainConfig, usual: int, state: Path | None = None) -> T
         d_vocab = _vocabulary(tokenizer, usual)
         training, held_out = (open_shards(config.corpus, split, d_vocab) for split in ("train", "validation"))
     else:
-        documents, others = open_corpus(config.corpus, "train"), open_corpus(config.corpus, "validation")
+        halves = [open_corpus(config.corpus, split, config.text_field) for split in ("train", "validation")]
         if tokenizer is None and state is not None and (state / "tokenizer.json").is_file():
             tokenizer = load_tokenizer(state / "tokenizer.json")
-        tokenizer = tokenizer or train_tokenizer((document.text for document in documents), usual)
+        tokenizer = tokenizer or train_tokenizer((document.text for document in halves[0]), usual)
         d_vocab = _vocabulary(tokenizer, usual)
-        training, held_out = (TokenShards.of(token_stream(tokenizer, corpus)) for corpus in (documents, others))
+        training, held_out = (TokenShards.of(token_stream(tokenizer, corpus)) for corpus in halves)
     length = min(len(held_out), config.validation_tokens)
     if length < 2:
         raise InterpError(f"The held-out part of {config.corpus} has {length} tokens; at least 2 are needed.")

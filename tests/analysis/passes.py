@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from interp.analysis.measurement import Context
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.run import Pass
 from interp.analysis.settings import Settings
 
@@ -10,7 +11,7 @@ from interp.analysis.settings import Settings
 def pass_over(model, documents, schemes, settings=Settings(), deciles=None):
     """All that one process sums of these documents."""
     with model.evaluating(), model.bias(bias=settings.bias):
-        found = Pass(Context.of(model, schemes, settings, deciles))
+        found = Pass(Context.of(OwnReader(model), schemes, settings, deciles))
         found.add(documents, None)
     return found
 

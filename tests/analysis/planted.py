@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from interp.analysis import fitted
-from interp.analysis import run as accumulate
+from interp.analysis.readers import own
 from interp.data.contexts import TaggedDocument
 from interp.data.corpora.corpus import Document
 
@@ -20,8 +19,7 @@ def plant(monkeypatch, keys):
             k = keys(tokens)
             visit(layer, torch.zeros_like(k), k)
 
-    for module in (accumulate, fitted):
-        monkeypatch.setattr(module, "visit_queries_and_keys", visit_planted)
+    monkeypatch.setattr(own, "visit_queries_and_keys", visit_planted)
 
 
 def documents_of(tokens, class_of_token, scheme, length):

@@ -1,17 +1,21 @@
+import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import interp
 from interp.analysis.measurements.static_alignment import static_alignment
 from interp.analysis.measurements.value_bias import measure_value_bias
 from interp.analysis.result import Amplification
 from interp.analysis.run import measure
-from interp.analysis.saving import load_tables, save_tables
+from interp.analysis.saving import load_tables, read_csv, save_tables, write_csv
 from interp.analysis.settings import Settings
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
+from tests.report.made import FORMULAS
 
 TABLE = pd.DataFrame({"token": ["null", "nan", "<b>", "\n", "😀"], "value": [1.5, np.nan, -0.0, 2.0, 3.0]})
 
@@ -30,6 +34,34 @@ def test_tables_and_run_come_back_as_they_were_and_every_file_is_named(tmp_path)
     rows = json.loads((tmp_path / "new" / "folder" / "one.json").read_text(encoding="utf-8"))
     assert [row["token"] for row in rows] == list(TABLE["token"])
     assert [row["value"] for row in rows] == [1.5, None, 0.0, 2.0, 3.0]
+
+
+def test_csv_is_safe_to_open_in_a_spreadsheet_and_comes_back_exactly(tmp_path):
+    texts = {"token": FORMULAS, "kind": pd.Categorical(FORMULAS), "flag": [text > "a" for text in FORMULAS]}
+    numbers = {"value": np.linspace(-1, 1, len(FORMULAS)), "=n": range(len(FORMULAS))}
+    table = pd.DataFrame({**texts, **numbers})
+    write_csv(table, tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["token", "kind", "flag", "value", "'=n"] and len(rows) == len(FORMULAS)
+    formulas = {row[0] for row in rows if row[0].startswith(tuple("=+-@\t\r"))}
+    assert formulas == {"-5", "+3", "-0.5 1e-05"}  # numbers
+    assert [row[3] for row in rows] == [str(value) for value in table["value"]]
+    back = read_csv(tmp_path / "table.csv")
+    assert list(back.columns) == list(table.columns)
+    for name in ("token", "kind"):  # an empty text and a missing one are the same to CSV
+        assert back[name].fillna("").tolist() == FORMULAS
+    for name in ("flag", "value", "=n"):
+        assert back[name].tolist() == table[name].tolist()
+
+
+def test_a_table_without_rows_keeps_its_columns_and_one_file_writes_all_csv(tmp_path):
+    write_csv(TABLE[:0], tmp_path / "table.csv")
+    assert list(read_csv(tmp_path / "table.csv").columns) == ["token", "value"]
+    package = Path(interp.__file__).parent
+    assert [path.name for path in package.rglob("*.py") if "to_csv" in path.read_text(encoding="utf-8")] == [
+        "saving.py"
+    ]
 
 
 def test_what_is_missing_or_broken_is_named(tmp_path):

@@ -13,7 +13,11 @@ from interp.model.checkpoint import load_model, save_checkpoint
 from interp.model.config import BiasConfig, ModelConfig
 from interp.model.foreign.formats import read_foreign
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import load_tokenizer
+from interp.train import checkpoints
+from interp.train.config import TrainConfig
+from interp.train.run import prepare
+from interp.train.saving import save_state
+from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size
 from tests.fuzz import mutations as m
 
 TEXT = "The quick brown fox jumps over 13 lazy dogs; it sleeps. "
@@ -35,13 +39,35 @@ class Checkpoint:
     """One of ours: its numbers come from the weights, the sizes and the biases."""
 
     exact = True
-    files = {"config.json": JSON, "model.safetensors": HEADER}  # noqa: RUF012
+    files = {"config.json": JSON, "model.safetensors": (*HEADER, *BYTES, m.flip_a_bit)}  # noqa: RUF012
 
     def make(self, folder):
         save_checkpoint(model_of(train_tokenizer([TEXT], 270)), folder)
 
     def read(self, folder):
         return logits(load_model(folder, "cpu"))
+
+
+class State:
+    """A state of a training run, which carries a checksum: what `--resume` goes on with."""
+
+    exact = True
+    place = "step-00000000"
+    files = {f"{place}/state.pt": (*BYTES, m.flip_a_bit), f"{place}/config.json": JSON, f"{place}/tokenizer.json": JSON}  # noqa: RUF012
+
+    def make(self, folder):
+        (folder / "corpus.jsonl").write_text("".join(json.dumps({"text": f"{TEXT} {n}"}) + "\n" for n in range(16)))
+        sizes = {"preset": "mini", "context": 16, "batch_size": 2, "steps": 1}
+        run = prepare(TrainConfig(str(folder / "corpus.jsonl"), output=folder, overwrite=True, **sizes))
+        for parameter in run.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        run.optimizer.step()  # now it has a state, too
+        save_state(run)
+
+    def read(self, folder):
+        _, state = checkpoints.read_newest(folder, lambda text: None)
+        moments = [values["exp_avg"] for values in state["optimizer"]["state"].values()]
+        return torch.cat([value.flatten() for value in [*state["model"].values(), *moments]]).numpy()
 
 
 class Foreign:
@@ -86,13 +112,17 @@ class Sums:
 
 
 class Tokenizer:
-    """A tokenizer.json, which says itself what it does: it is read or refused."""
+    """A tokenizer.json and what stands beside it, which say themselves what they do: they are read or refused."""
 
     exact = False
-    files = {"tokenizer.json": JSON}  # noqa: RUF012
+    files = {"tokenizer.json": JSON, "tokenizer_config.json": JSON, "added_tokens.json": JSON}  # noqa: RUF012
 
     def make(self, folder):
         train_tokenizer([TEXT], 270).backend_tokenizer.save(str(folder / "tokenizer.json"))
+        decoder = {"0": {"content": END_OF_TEXT, "special": True, "lstrip": False}}
+        config = {"bos_token": END_OF_TEXT, "eos_token": {"content": END_OF_TEXT}, "added_tokens_decoder": decoder}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        (folder / "added_tokens.json").write_text(json.dumps({"<x>": vocabulary_size(load_tokenizer(folder))}))
 
     def read(self, folder):
         return np.array(load_tokenizer(folder).encode(TEXT))
@@ -113,4 +143,4 @@ class Corpora:
         return np.array([len(document.text) for document in open_corpus(folder)])
 
 
-TARGETS = {kind.__name__.lower(): kind for kind in (Checkpoint, Foreign, Sums, Tokenizer, Corpora)}
+TARGETS = {kind.__name__.lower(): kind for kind in (Checkpoint, State, Foreign, Sums, Tokenizer, Corpora)}

@@ -147,12 +147,17 @@ def test_a_pass_can_scale_the_biases_and_be_differentiated_by_the_scale(make_mod
     torch.testing.assert_close(scale.grad[1, 2, 0], (up - down) / 2e-6, rtol=1e-5, atol=1e-9)
 
 
-def test_layers_heads_and_shapes_that_do_not_fit_are_refused(make_model):
+def test_layers_heads_and_shapes_that_do_not_fit_are_refused(make_model, unchecked):
     model = make_model()
     for changes, message in (
         ({"layers": [2]}, "There is no layer 2; this model has layers 0 to 1"),
         ({"heads": [-4]}, "There is no head -4; this model has heads 0 to 2"),
         ({"bias": torch.ones(2, 4, 8)}, r"The bias has shape \[2, 4, 8\]; \[2, 3, 8\], or one that broadcasts"),
+        ({"layers": 1}, r"layers is 1; a list of numbers is expected: layers=\[1\]"),
+        ({"heads": 0}, r"heads is 0; a list of numbers is expected: heads=\[0\]"),
+        ({"bias": "nonsense"}, "The bias is 'nonsense'; choose one of None, mean, sample, none"),
+        ({"bias": (None, "nonsense")}, "The bias is 'nonsense'; choose one of None, mean, sample, none"),
+        ({"bias": 0}, "The bias is 0; a word, a tensor or a pair of tensors is expected"),
     ):
         with pytest.raises(InterpError, match=message), model.bias(**changes):
             pass

@@ -72,6 +72,19 @@ def edit_weights(folder, change):
     weights = load_file(folder / "model.safetensors")
     change(weights)
     save_file(weights, folder / "model.safetensors")
+    forget_checksum(folder)
+
+
+def forget_checksum(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["weights_sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
 
 
 def truncate(path):
@@ -86,8 +99,9 @@ DAMAGE = {
     "unknown field": (lambda f: edit_config(f, model={"n_layer": 2}), "no field 'n_layer'; did you mean 'n_layers'"),
     "config nested": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested too deeply"),
     "config of a long number": (lambda f: (f / "config.json").write_text("9" * 5000), "4300 digits"),
-    "format of another kind": (lambda f: edit_config(f, format="1"), "format or a training of another kind"),
-    "training of another kind": (lambda f: edit_config(f, training=[]), "format or a training of another kind"),
+    "format of another kind": (lambda f: edit_config(f, format="1"), "has format of another kind"),
+    "training of another kind": (lambda f: edit_config(f, training=[]), "has training of another kind"),
+    "checksum of another kind": (lambda f: edit_config(f, weights_sha256=[]), "has weights_sha256 of another kind"),
     "other layers": (lambda f: edit_model(f, n_layers=9000), "has 2 layers, expected 9000"),
     "larger than memory": (
         lambda f: edit_model(f, d_mlp=10**9),
@@ -140,6 +154,36 @@ def test_damage_is_named_in_one_sentence(unchecked, folder, name):
     with pytest.raises(InterpError, match=message) as error:
         load_model(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_flipped_bit_of_the_weights_is_refused_with_both_checksums(model, folder, dtype):
+    save_checkpoint(model, folder, dtype=dtype)
+    written = json.loads((folder / "config.json").read_text())["weights_sha256"]
+    load_model(folder)
+    flip(folder / "model.safetensors", -1000)
+    message = (
+        rf"model\.safetensors is damaged: its weights have sha256 \w{{16}}, expected {written[:16]}; copy it again"
+    )
+    with pytest.raises(InterpError, match=message):
+        load_model(folder)
+    forget_checksum(folder)  # the weights carry it too
+    with pytest.raises(InterpError, match=message):
+        load_model(folder)
+
+
+@torch.no_grad()
+def test_weights_and_config_of_two_writes_load_as_a_kill_between_them_leaves_them(model, folder):
+    before = (folder / "config.json").read_bytes()
+    model.W_E.mul_(2)
+    save_checkpoint(model, folder)
+    (folder / "config.json").write_bytes(before)
+    assert load_model(folder).W_E.equal(model.W_E)
+
+
+def test_a_checkpoint_of_before_has_no_checksum_and_loads(model, folder):
+    edit_weights(folder, lambda weights: None)
+    assert load_model(folder).W_E.equal(model.W_E)
 
 
 def test_the_largest_id_of_a_tokenizer_counts_not_the_number_of_its_tokens(make_model, folder, tmp_path):

@@ -1,9 +1,12 @@
+from copy import deepcopy
+
 import pytest
 import torch
 
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from interp.model.norm import NORMS
+from interp.spelling import token_strings
 from tests.model.cases import LLAMA, MIXED, QWEN3, SHAPES, random_tokens
 
 
@@ -50,7 +53,7 @@ def test_top_tokens_are_those_with_the_highest_and_lowest_bias_scores(make_model
     scores = model.bias_QK_embed()[1, 2]
     order = scores.argsort(descending=True).tolist()
     assert table["token_index"].tolist() == order[:4] + order[-4:]
-    assert table["token"].tolist() == model.to_str_tokens(torch.tensor(order[:4] + order[-4:]))
+    assert table["token"].tolist() == token_strings(model.tokenizer, order[:4] + order[-4:])
     torch.testing.assert_close(
         torch.tensor(table["score"]),
         (scores - scores.mean()).sort(descending=True)[0][[0, 1, 2, 3, -4, -3, -2, -1]],
@@ -128,6 +131,38 @@ def test_composition_is_what_a_later_head_reads_of_an_earlier_ones_output(make_m
     torch.testing.assert_close(scores[0, 1, 2, 0], (written @ read).norm() / (written.norm() * read.norm()))
     assert not scores[2, :, 2].any() and not scores[1, :, 0].any()
     assert torch.equal(model.W_E_pos, torch.cat([model.W_E, model.W_pos]))
+
+
+def test_composition_of_anything_else_is_refused(make_model, unchecked):
+    for wrong in ("X", "q", None, 1):
+        with pytest.raises(InterpError, match=r"mode is .*; choose one of Q, K, V"):
+            make_model().all_composition_scores(wrong)
+
+
+@pytest.mark.parametrize("block", [{}, {"positional": "rope"}, LLAMA, QWEN3, MIXED], ids=str)
+@torch.no_grad()
+def test_weights_stand_where_their_names_say(make_model, block):
+    model = make_model(**block)
+    for name, value in model.tl_parameters().items():
+        found = model
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert torch.equal(found, value), name
+        assert found.data_ptr() == value.data_ptr() or name == "unembed.b_U", name
+    assert model.embed.W_E.shape == (model.cfg.d_vocab, 24)
+    assert model.unembed.W_U.shape == (24, model.cfg.d_vocab)
+    assert model.unembed.b_U.shape == (model.cfg.d_vocab,) and not model.unembed.b_U.any()
+    assert hasattr(model, "pos_embed") == (model.cfg.positional == "learned")
+    if model.cfg.positional == "learned":
+        assert model.pos_embed.W_pos.shape == (20, 24)
+    tokens = random_tokens(model)
+    final = model.run_with_cache(tokens)[1]["ln_final.hook_normalized"]
+    torch.testing.assert_close(final @ model.unembed.W_U + model.unembed.b_U, model(tokens))
+    torch.testing.assert_close(model.unembed(final), model(tokens))
+    assert any("unembed" in name for name in model.state_dict()) != model.cfg.tied
+    copied = deepcopy(model)
+    copied.embed.W_E.zero_()
+    assert copied.unembed.W_U.any() != model.cfg.tied and model.unembed.W_U.any()
 
 
 @pytest.mark.parametrize("name", NORMS)

@@ -105,8 +105,13 @@ def test_progress_is_shown_only_if_wanted(model, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_what_cannot_be_generated_is_refused(model):
+def test_what_cannot_be_generated_is_refused(model, unchecked):
     tokens = random_tokens(model, pos=15)
+    with pytest.raises(InterpError, match="return_type is 'nonsense'; choose one of input, str, tokens"):
+        model.generate(tokens, 1, return_type="nonsense", verbose=False)
+    for wrong in (-1, 1.5, "2"):
+        with pytest.raises(InterpError, match=f"max_new_tokens is {wrong!r}; a whole number from 0 to 20"):
+            model.generate(tokens, wrong, verbose=False)
     with pytest.raises(InterpError, match=r"15 tokens, and 6 more exceed n_ctx 20; .* max_new_tokens of at most 5"):
         model.generate(tokens, 6, verbose=False)
     with pytest.raises(InterpError, match="no token to continue from"):
@@ -116,6 +121,8 @@ def test_what_cannot_be_generated_is_refused(model):
     tokenizer, model.tokenizer = model.tokenizer, None
     with pytest.raises(InterpError, match="give eos_token_id, or stop_at_eos=False"):
         model.generate(tokens, 1, verbose=False)
+    with pytest.raises(InterpError, match="no tokenizer"):
+        model.generate(tokens, 1, return_type="str", **QUIET)
     model.tokenizer = tokenizer
 
 

@@ -53,7 +53,8 @@ def test_only_what_a_checkpoint_needs_is_fetched(make_model, cache, tmp_path, mo
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     assert find_checkpoint("someone/model") == tmp_path / "fetched"
-    assert asked == [(("someone/model",), {"allow_patterns": ["config.json", "model.safetensors", "tokenizer.json"]})]
+    files = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    assert asked == [(("someone/model",), {"allow_patterns": files})]
 
 
 def test_a_hub_that_gives_nothing_is_reported_in_one_sentence(cache):
@@ -74,7 +75,20 @@ def test_a_hub_model_without_config_is_refused(cache, tmp_path):
 
 def test_a_place_in_a_folder_that_is_here_is_never_asked_of_the_hub(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
-    (tmp_path / "runs").mkdir()
-    for name in ("runs/first", "tiny-qb", "/nowhere/at/all", "./a/b", "gone/model.pt", "a/b/c", "../x"):
+    (tmp_path / "runs" / "tiny-bq").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny-bq" / "config.json").touch()
+    with pytest.raises(InterpError, match=r"no checkpoint folder runs/tny-bq; did you mean 'tiny-bq'\? Give"):
+        load_model("runs/tny-bq")
+    for name in (
+        "runs/first",
+        "tiny-qb",
+        "/nowhere/at/all",
+        "./a/b",
+        "gone/model.pt",
+        "a/b/c",
+        "../x",
+        "~/x",
+        "runs/first/",
+    ):
         with pytest.raises(InterpError, match="There is no checkpoint"):
             load_model(name)

@@ -116,7 +116,26 @@ def test_what_does_not_fit_is_refused(make_model, unchecked):
     residual = model(tokens, stop_at_layer=1)
     with pytest.raises(InterpError, match="needs to know the tokens"):
         model(residual, start_at_layer=1, return_type="loss")
-    with pytest.raises(InterpError, match="not text"):
+    with pytest.raises(InterpError, match=r"residual stream \[batch, pos, 24\], not text; the input is 'fox'"):
         model("fox", start_at_layer=1)
+    for other in (tokens, residual[0], residual[..., :5]):
+        with pytest.raises(InterpError, match=r"residual stream \[batch, pos, 24\], not tokens; the input is \[.* of "):
+            model(other, start_at_layer=1)
+    with pytest.raises(InterpError, match=r"The input is \[2, 11, 24\] of float32; .* needs start_at_layer"):
+        model(residual)
+    with pytest.raises(InterpError, match=r"The tokens are \[2, 3\] of int64; the residual stream has \[2, 11\]"):
+        model(residual, start_at_layer=1, tokens=tokens[:, :3], return_type="loss")
+    with pytest.raises(InterpError, match="without start_at_layer, the input is the tokens"):
+        model(tokens, tokens=tokens, return_type="loss")
+    for name in ("start_at_layer", "stop_at_layer"):
+        for wrong in (99, -3, 3, 0.5, "1"):
+            with pytest.raises(
+                InterpError, match=f"In a model of n_layers 2, {name} is {wrong!r}; a whole number from -2 to 2"
+            ):
+                model(residual if name == "start_at_layer" else tokens, **{name: wrong})
+    with pytest.raises(InterpError, match="start_at_layer 2 is behind stop_at_layer -1; exchange them"):
+        model(residual, start_at_layer=2, stop_at_layer=-1)
+    with pytest.raises(InterpError, match="return_type is 'nonsense'; choose one of logits, loss, both, None"):
+        model(tokens, return_type="nonsense")
     with pytest.raises(InterpError, match=r"attention_mask has shape \[2, 3\]; the tokens have \[2, 11\]"):
         model(tokens, attention_mask=torch.ones(2, 3, dtype=torch.long))

@@ -5,26 +5,66 @@
 
 import inspect
 import os
+import re
 from pathlib import Path
 
 import pytest
 from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.model.activation_cache import ALIASES, ALIASES_OF_MLP
+from interp.model.hooking import SWITCHES
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from tests.model.cases import LLAMA, QWEN3
 
 PAGE = Path(__file__).parents[2] / "docs" / "transformerlens.md"
 INTRODUCTION = """# TransformerLens' names, and what they do here
 
 Every public name of TransformerLens' `TransformerBridge`, and every argument of its `forward` and `generate`, on
 `HookedSymmetryBrokenTransformer`. For what is not here, `model.to_bridge()` is the bridge itself, with the same logits.
-Hook points have the same names and values, but for two: `hook_normalized` is seen after the norm's weight and shift, as
-it was in HookedTransformer, and `hook_q`, `hook_v` are without the biases, which `hook_q_biased`, `hook_v_biased` are with.
+Hook points have the same names and values, but for three: `hook_normalized` is seen after the norm's weight and shift, as
+it was in HookedTransformer; `hook_q`, `hook_v` are without the biases, which `hook_q_biased`, `hook_v_biased` are with; and
+those of `q_norm` and `k_norm` have positions before heads, as queries and keys have everywhere else.
 With grouped heads `hook_k`, `hook_rot_k`, `hook_v` have the heads of keys and values, as in TransformerLens; the hook points
 of the biases have those of the queries, for each of them may be changed alone.
+The biases themselves, `hook_bias_q` and `hook_bias_v`, have no batch axis: [head_index, d_head], the same for every row.
+A hook may edit its value in place, also while gradients are on.
 `tests/model/test_surface.py` writes this page; the tests beside it check what the names do.
 
 """
+HOOK_NAMES = """## Names of hook points
+
+TransformerLens 4 names what goes into a component and what comes out of it. Those names are accepted wherever a hook
+point is named (`add_hook`, `hooks`, `run_with_hooks`, `names_filter`, `cache[...]`, `... in cache`), and mean the point on
+the right: that is the name that a hook finds in `hook.name` and that `cache.keys()` lists. A function that chooses names is
+asked about those on the left only if it takes none of those on the right.
+
+"""
+HOOKS_ABSENT = {
+    "embed.hook_in": "tokens: edit them before the run",
+    "pos_embed.hook_in": "positions: `hook_pos_embed` is what comes of them",
+    "blocks.{}.ln1.hook_in": "`hook_resid_pre` has the same value; what only the heads read is `hook_attn_in`",
+    "blocks.{}.attn.q.hook_in": "`hook_q_input` is the same before the norm",
+    "blocks.{}.attn.k.hook_in": "`hook_k_input` is the same before the norm",
+    "blocks.{}.attn.v.hook_in": "`hook_v_input` is the same before the norm",
+    **dict.fromkeys(
+        ["blocks.{}.mlp.in.hook_in", "blocks.{}.mlp.gate.hook_in"], "with a gate; `hook_mlp_in` is the same before the norm"
+    ),
+    **{f"blocks.{{}}.attn.{part}_norm.hook_in": f"`hook_{part}`, with positions before heads" for part in "qk"},
+    **{
+        f"blocks.{{}}.attn.{name}": f"`{part}_norm.hook_normalized`, with positions before heads"
+        for part in "qk"
+        for name in (f"{part}_norm.hook_out", f"hook_{part}_normed")
+    },
+    **dict.fromkeys(
+        ["hook_pos_embed", *(f"rotary_emb.hook_{name}" for name in ("in", "out", "cos", "sin")),
+         "blocks.{}.attn.hook_cos", "blocks.{}.attn.hook_sin"],
+        "with RoPE; `hook_rot_q` and `hook_rot_k` are what comes of the positions",
+    ),
+    "blocks.{}.attn.qkv.hook_in": "the bridge, too, never runs it",
+    "blocks.{}.attn.qkv.hook_out": "the bridge, too, never runs it",
+    **dict.fromkeys(["unembed.hook_out", "hook_unembed"], "logits: what the run returns"),
+}  # fmt: skip
 DIFFERS = {
     "accumulated_bias": "the learned b_O and b_out; b_V W_O is `bias_OV`, a component of its own in the cache",
     "add_hook": "a wrong name raises, with the nearest right one",
@@ -102,6 +142,19 @@ def table(title, rows):
     return "\n".join([f"## {title}", "", "| TransformerLens | here |", "| --- | --- |", *rows]) + "\n"
 
 
+ALL_ALIASES = [
+    *((alias, name, "") for alias, name in ALIASES.items()),
+    *((alias, name, ", without a gate") for alias, name in ALIASES_OF_MLP[False].items()),
+    *((alias, name, ", with a gate") for alias, name in ALIASES_OF_MLP[True].items()),
+]
+
+
+def when(alias, name, note):
+    switch = SWITCHES.get(name.rsplit(".", 1)[-1])
+    behind = f", behind `set_{switch}(True)`" if switch else ""
+    return behind + note if ("{}" in alias) == ("{}" in name) else f"{behind}, l the last layer"
+
+
 def written(model):
     tables = [table("Methods and properties", [row(name, hasattr(model, name), DIFFERS, ABSENT) for name in names()])]
     for method in ("forward", "generate"):
@@ -110,6 +163,12 @@ def written(model):
         tables.append(
             table(f"Arguments of `{method}`", [row(name, name in ours, {}, ARGUMENTS_ABSENT) for name in theirs])
         )
+    renamed = [
+        f"| `{alias.format('l')}` | `{name.format('l')}`{when(alias, name, note)} |"
+        for alias, name, note in ALL_ALIASES
+    ]
+    renamed += [f"| `{alias.format('l')}` | not here: {why} |" for alias, why in HOOKS_ABSENT.items()]
+    tables.append(HOOK_NAMES + "\n".join(["| TransformerLens | here |", "| --- | --- |", *renamed]) + "\n")
     return INTRODUCTION + "\n".join(tables)
 
 
@@ -119,6 +178,20 @@ def test_every_name_of_transformer_lens_is_here_or_said_not_to_be(make_model):
     here_after_all = [name for name in ABSENT if hasattr(model, name)]
     assert (lost, here_after_all) == ([], [])
     assert set(DIFFERS) | set(ABSENT) <= set(names())
+
+
+def test_every_hook_point_of_the_bridge_is_here_by_some_name_or_said_not_to_be(make_model):
+    absent, unused = set(), set(ALIASES)
+    for block in ({}, LLAMA, QWEN3):
+        model = make_model(**block)
+        theirs = {re.sub(r"^blocks\.\d+", "blocks.{}", name) for name in model.to_bridge().hook_dict}
+        ours = {re.sub(r"^blocks\.\d+", "blocks.{}", name) for name in model.hook_dict}
+        of_mlp = set(ALIASES_OF_MLP[model.cfg.gated_mlp])
+        assert of_mlp <= theirs
+        absent |= theirs - ours - set(ALIASES) - of_mlp
+        unused -= theirs
+    assert absent == set(HOOKS_ABSENT)
+    assert not unused
 
 
 def test_the_page_of_names_is_as_the_code_says(make_model):

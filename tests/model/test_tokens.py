@@ -1,8 +1,11 @@
 import pytest
 import torch
 from transformer_lens import ActivationCache
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from interp.errors import InterpError
+from interp.vocabulary import load_tokenizer, tokenizer_sha256, tokenizer_texts
 
 TEXTS = ["the quick brown fox", "dogs", "Why would they? Prices rose"]
 
@@ -59,8 +62,65 @@ def test_strings_of_tokens_join_to_the_text(make_model):
     model = make_model()
     assert ["".join(row) for row in model.to_str_tokens(TEXTS, prepend_bos=False)] == TEXTS
     assert model.to_single_str_token(model.to_single_token("a")) == "a"
+    pieces = model.to_str_tokens("😀", prepend_bos=False)
+    assert pieces == [model.to_string(token[None]) for token in model.to_tokens("😀", prepend_bos=False)[0]]
+    assert set(pieces) == {"\N{REPLACEMENT CHARACTER}"}  # as TransformerLens; tables tell the bytes
+    with pytest.raises(InterpError, match=r"is 4 tokens, .*<0x9F>"):
+        model.to_single_token("😀")
     with pytest.raises(InterpError, match="no text in the list"):
         model.to_tokens([])
+
+
+def test_arguments_that_are_none_of_those_named_are_refused(make_model, unchecked):
+    model = make_model()
+    calls = (
+        model,
+        model.to_tokens,
+        model.to_str_tokens,
+        lambda text, **how: model.generate(text, 1, verbose=False, **how),
+    )
+    for call in calls:
+        for wrong in ("yes", 1, torch.tensor([1, 0])):
+            with pytest.raises(
+                InterpError, match=r"prepend_bos is .*; True, False, or None for cfg.default_prepend_bos"
+            ):
+                call("a fox", prepend_bos=wrong)
+    for call in (lambda side: model.to_tokens(TEXTS, padding_side=side), lambda side: model(TEXTS, padding_side=side),
+                 lambda side: model(model.to_tokens(TEXTS), padding_side=side)):  # fmt: skip
+        with pytest.raises(InterpError, match="padding_side is 'middle'; choose one of None, left, right"):
+            call("middle")
+    for wrong in (5, [1, 2], None, ["a fox", 5]):
+        with pytest.raises(InterpError, match="a text, a list of texts or a tensor of tokens is expected"):
+            model(wrong)
+    with pytest.raises(InterpError, match="mode is 'middle'; choose one of first, last"):
+        model.get_token_position("a", "a fox", mode="middle")
+
+
+@torch.no_grad()
+def test_whether_a_text_starts_a_document_is_as_the_config_says_unless_told_otherwise(make_model):
+    model, text = make_model(), "a fox, a dog"
+    bos, plain = model.tokenizer.bos_token_id, model.to_tokens(text, prepend_bos=False)
+    padded = torch.cat([torch.full((1, 2), bos), plain], 1)
+    for default in (True, False):
+        model.cfg.default_prepend_bos = default
+        expected = torch.cat([torch.tensor([[bos]]), plain], 1) if default else plain
+        assert torch.equal(model.to_tokens(text), expected)
+        assert model.to_str_tokens(text) == model.to_str_tokens(expected)
+        assert model.get_token_position("a", text) == int(default)
+        assert torch.equal(model(text), model(expected))
+        assert torch.equal(model.run_with_cache(text, names_filter="hook_embed")[0], model(expected))
+        generated = model.generate(text, 2, do_sample=False, return_type="tokens", verbose=False)
+        assert torch.equal(generated[:, : expected.shape[1]], expected)
+        assert torch.equal(
+            model(padded, padding_side="left")[:, -plain.shape[1] :], model(expected)[:, -plain.shape[1] :]
+        )
+        bridge = model.to_bridge()
+        assert torch.equal(bridge.to_tokens(text), expected)
+        for other in (True, False):
+            assert torch.equal(model.to_tokens(text, prepend_bos=other), bridge.to_tokens(text, prepend_bos=other))
+            assert model.to_tokens(text, prepend_bos=other).shape[1] == plain.shape[1] + other
+        assert model.to_single_token("a") == int(plain[0, 0])
+    assert make_model().cfg.default_prepend_bos and "default_prepend_bos" not in model.cfg.to_dict()
 
 
 @torch.no_grad()
@@ -73,3 +133,25 @@ def test_residual_directions_of_tokens_give_their_logits(make_model):
         torch.testing.assert_close(final @ model.tokens_to_residual_directions(tokens), logits[..., index])
     directions = model.tokens_to_residual_directions(torch.tensor([[7, 3], [1, 9], [0, 2]]))
     torch.testing.assert_close(final @ directions[1, 1], logits[..., 9])
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["trained", "loaded"])
+@torch.no_grad()
+def test_transformer_lens_boots_a_foreign_model_with_our_tokenizer(make_model, tmp_path, loaded):
+    model, text = make_model(), "a fox, a dog"
+    tokenizer, checksum = model.tokenizer, tokenizer_sha256(model.tokenizer)
+    if loaded:
+        (tmp_path / "tokenizer.json").write_text(tokenizer_texts(tokenizer)["tokenizer.json"])
+        tokenizer = load_tokenizer(tmp_path)
+        assert tokenizer.name_or_path == str(tmp_path)
+    foreign = GPT2LMHeadModel(
+        GPT2Config(
+            n_layer=1, n_head=2, n_embd=8, n_positions=20, vocab_size=len(tokenizer), architectures=["GPT2LMHeadModel"]
+        )
+    )
+    bridge = TransformerBridge.boot_transformers("gpt2", hf_model=foreign, tokenizer=tokenizer)
+    for prepend_bos in (True, False, None):
+        assert torch.equal(bridge.to_tokens(text, prepend_bos), model.to_tokens(text, prepend_bos))
+    assert bridge(text).shape == (1, model.to_tokens(text).shape[1], len(tokenizer))
+    assert tokenizer_sha256(tokenizer) == checksum, "it encodes as before"
+    assert tokenizer(text)["input_ids"] == model.to_tokens(text, prepend_bos=False)[0].tolist()

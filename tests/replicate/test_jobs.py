@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from interp.errors import InterpError
+from interp.files import owning
 from interp.replicate.__main__ import run
 from interp.replicate.config import ReplicateConfig
-from interp.replicate.job import TAKEN, lock_of, run_job
+from interp.replicate.job import TAKEN, lock_of, refuse_another_plan, run_job
 from interp.replicate.jobs import (
     RATES,
     grid_of,
@@ -188,6 +189,29 @@ def test_a_look_at_what_is_known_leaves_the_plan_of_those_at_work_alone(small_pl
     run(ReplicateConfig(output=tmp_path, report=True, seeds="7"))
     assert (tmp_path / PLAN).read_bytes() == before
     assert (tmp_path / "report.html").is_file() and set(pd.read_csv(tmp_path / "results.csv")["seed"]) == {7}
+
+
+def test_another_plan_is_refused_while_others_work_on_the_one_that_is_there(small_plan, tmp_path):
+    plan, other = small_plan(), small_plan(seeds=[1])
+    refuse_another_plan(tmp_path, plan)
+    store_plan(plan, tmp_path / PLAN)
+    with lock_of(tmp_path, jobs_of(plan)[0]):
+        refuse_another_plan(tmp_path, plan)  # to join in
+        for config in (ReplicateConfig(output=tmp_path, seeds="1"), ReplicateConfig(output=tmp_path, max_steps=1)):
+            with pytest.raises(
+                InterpError, match=r"worked on by another plan \(prepare-shards under way\); give no plan"
+            ):
+                run(config)
+        assert (tmp_path / PLAN).read_text() == plan.text()
+    refuse_another_plan(tmp_path, other)
+
+
+def test_the_plan_and_the_results_are_written_by_one_at_a_time(small_plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.replicate.__main__.WAIT", 0)
+    store_plan(small_plan(), tmp_path / PLAN)
+    with owning(tmp_path), pytest.raises(InterpError, match="is being written by process"):
+        run(ReplicateConfig(output=tmp_path, report=True))
+    assert not (tmp_path / "report.html").exists()
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[" * 100_000, "9" * 5000, "[]", "{}"])

@@ -13,7 +13,11 @@ UPOS = (
     "SPACE", "bos", "INTJ", "SYM", "X", "EMPTY",
 )  # fmt: skip
 FUNCTION = ("content", "function", "punctuation", "number", "space", "other", *(f"kind {i}" for i in range(14)))
-HOSTILE = ("<b>", "</script>", "\n", "nan", "null", "😀", "שלום", 'say "hi", you', "<!--", " the")
+HOSTILE = ("<b>", "</script>", "\n", "nan", "null", "😀", "שלום", 'say "hi", you', "=1+1", " the")
+FORMULAS = [  # and what is like them: text that a spreadsheet may or may not take for a formula
+    "=1+1", "+1-2", "-", "-x", "@SUM(A1)", "\t", "\t=", "\r", "\r\n=", "'", "'tis", "'=1", "''=1", "'-5", "-5", "+3",
+    "-0.5 1e-05", "-5\n", "- 5", " =1", "\n", "", "null", "nan", '"', "a,b", '=a"b,c', "<0xF0 9F>", "–5",
+]  # fmt: skip
 WORDS = ("the", "of", "and", "in", "to", "a", "is", "was", "for", "as", "on", "with", "by", "at", "from", "city", "war")
 
 

@@ -1,7 +1,9 @@
 """A state goes on with what it is of, as it was saved, or not at all: corpus, shards, tokenizer, and every byte of it."""
 
 import json
+import os
 import shutil
+import signal
 import zipfile
 from dataclasses import replace
 
@@ -157,3 +159,37 @@ def test_a_state_of_before_goes_on_and_says_what_is_not_known(begun, tmp_path, c
     train(replace(settings, output=part))
     assert "whether corpus and tokenizer are those it continues is not known" in capsys.readouterr().err
     same_run(folder, part, curve)
+
+
+def test_a_prune_that_is_killed_between_its_steps_leaves_no_half_a_state_and_the_next_one_nothing(tmp_path):
+    for step in (2, 4, 6):
+        folder = checkpoints.state_folder(tmp_path, step)
+        folder.mkdir()
+        for name in ("config.json", checkpoints.STATE):
+            (folder / name).touch()
+
+    def killed_in_the_middle(folder, *_, **__):
+        (folder / "config.json").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        checkpoints.shutil.rmtree = killed_in_the_middle
+        checkpoints.prune(tmp_path, keep=1)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert [folder.name[-1] for folder in checkpoints.saved_states(tmp_path)] == ["4", "6"]
+    assert len(list(tmp_path.iterdir())) == 3
+    checkpoints.prune(tmp_path, keep=1)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["step-00000006"]
+
+
+def test_everything_that_a_run_writes_may_be_read_by_others_as_the_umask_says(config):
+    before = os.umask(0o022)
+    try:
+        folder = train(config(steps=2, evaluate_every=2, preset="mini"))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+    assert {"state.pt", "model.safetensors", "tokenizer.json", "training.jsonl"} <= modes.keys()
+    assert {name for name, mode in modes.items() if mode not in (0o644, 0o755)} == set()

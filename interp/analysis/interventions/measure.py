@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float64
 
 from interp.analysis.batch import Classes, DocumentCounts
+from interp.analysis.direction import QueryShifts
 from interp.analysis.fitted import beginnings, fit_means, sample_of
 from interp.analysis.interventions.plan import (
     Intervention,
@@ -41,6 +42,7 @@ from interp.analysis.interventions.result import (
     Interventions,
 )
 from interp.analysis.interventions.run import InterventionSums, runs_of
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.resume import all_reduce_sums
 from interp.analysis.settings import InterventionSettings, Settings
 from interp.analysis.significance import interval_over_documents, replicate_deviation
@@ -49,7 +51,7 @@ from interp.data.contexts import TaggedDocument, pack
 from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
+from interp.vocabulary import border_id
 
 Values = Float64[np.ndarray, "*shape"]
 Replicates = Float64[np.ndarray, "replicate *shape"]
@@ -206,7 +208,7 @@ def intervene(
     plan = planned(places(settings.where, model.cfg.n_layers, model.cfg.n_heads), settings)
     classes = classes_with_overall(schemes)
     counts = DocumentCounts(classes, model.cfg.d_vocab)
-    pad_token, max_tokens = model.to_single_token(END_OF_TEXT), settings.max_tokens
+    pad_token, max_tokens = border_id(model.need_tokenizer()), settings.max_tokens
     with model.evaluating(), model.bias(bias=settings.bias):
         biases = torch.stack(model.biases_in_force()).detach()
         listed = changes(biases, plan, settings.part, settings.seed)
@@ -216,10 +218,10 @@ def intervene(
 
         read, documents = sample_of(documents, FIT_TOKENS)
         vector = only(biases, settings.part)[0]
+        along = QueryShifts(vector, torch.zeros_like(vector))
         fitted = Settings(batch_size=settings.batch_size, fit_tokens=FIT_TOKENS)
-        means = (
-            fit_means(model, vector, fitted, beginnings(read, FIT_TOKENS)) if settings.paths and vector.any() else ()
-        )
+        beginning = beginnings(read, FIT_TOKENS) if settings.paths and vector.any() else []
+        means = fit_means(OwnReader(model), along, fitted, beginning)
 
         def fresh() -> InterventionSums:
             return InterventionSums(model, runs, [*of, runs.unchanged], classes, settings, stack, world, means)

@@ -47,7 +47,7 @@ from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
+from interp.vocabulary import border_id
 
 
 class Replacement(NamedTuple):
@@ -199,7 +199,7 @@ def measure_uses(
     classes = classes_with_overall(schemes)
     names = list(classes.names)[1:]
     counts = DocumentCounts(classes, model.cfg.d_vocab)
-    pad_token, max_tokens = model.to_single_token(END_OF_TEXT), settings.max_tokens
+    pad_token, max_tokens = border_id(model.need_tokenizer()), settings.max_tokens
     size = settings.contexts_per_batch(model.cfg.n_ctx, 1024)
     text = list(pack(counts.passing(with_overall(documents, max_tokens), max_tokens), model.cfg.n_ctx, size, pad_token))
     if not counts.documents:

@@ -21,12 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.analysis.accumulators import Sums
-from interp.analysis.attention import HeadVectors
-from interp.analysis.batch import Batch, visit_queries_and_keys
-from interp.analysis.direction import query_shifts
+from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.shares import Shares
+from interp.analysis.readers.reader import SeenLayer
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Biases = Float[Tensor, "layer head_index d_head"]
@@ -67,11 +66,11 @@ class BiasDraws(Measurement):
 
     def __init__(self, context: Context) -> None:
         settings = context.settings
-        self.context, self.biases = context, drawn_biases(context.model, settings.bias_samples, settings.seed)
+        self.context, self.biases = context, drawn_biases(context.reader.model, settings.bias_samples, settings.seed)
         self.draws = []
         for drawn in self.biases:
-            with context.model.bias(bias=drawn):
-                shifts = query_shifts(context.model, settings.direction)
+            with context.reader.model.bias(bias=drawn):
+                shifts = context.reader.shifts(settings.direction)
                 self.draws.append(_Draw(replace(context, shifts=shifts, means=())))
 
     @classmethod
@@ -84,8 +83,8 @@ class BiasDraws(Measurement):
         for drawn, draw in zip(self.biases, self.draws, strict=True):
             for part in draw.measurements:
                 part.start(batch)
-            with self.context.model.bias(bias=drawn):
-                visit_queries_and_keys(self.context.model, batch.contexts, partial(draw.add, batch))
+            with self.context.reader.model.bias(bias=drawn):
+                self.context.reader.visit(batch, draw.context.shifts, partial(draw.add, batch))
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
         """Return the tables `bias_draws` and `bias_samples` of `Amplification`."""
@@ -107,8 +106,8 @@ class _Draw(Sums):
     def __init__(self, context: Context) -> None:
         self.context, self.measurements = context, [Shares(context, replicates=0), BiasScores(context)]
 
-    def add(self, batch: Batch, layer: int, q: HeadVectors, k: HeadVectors) -> None:
-        view = LayerView(self.context, batch, layer, q, k)
+    def add(self, batch: Batch, layer: int, seen: SeenLayer) -> None:
+        view = LayerView(self.context, batch, layer, seen)
         for part in self.measurements:
             part.layer(view, batch)
 

@@ -42,10 +42,10 @@ class Explained(Measurement):
     PARTS = ("count",)
 
     def __init__(self, context: Context) -> None:
-        cfg = context.model.cfg
-        strata = octave_strata(cfg.n_ctx)
-        self.count = torch.zeros(cfg.d_vocab, strata, dtype=torch.int32, device=context.device)
-        self.stratum = quarter_octaves(torch.arange(cfg.n_ctx, device=context.device))  # [pos]
+        reader = context.reader
+        strata = octave_strata(reader.n_ctx)
+        self.count = torch.zeros(reader.d_vocab, strata, dtype=torch.int32, device=context.device)
+        self.stratum = quarter_octaves(torch.arange(reader.n_ctx, device=context.device))  # [pos]
 
     def start(self, batch: Batch) -> None:
         """Count the tokens."""
@@ -73,31 +73,17 @@ class Explained(Measurement):
 
         Missing for a head without a bias.
         """
-        context, keys = found.context, found.of(EqualSpread)
-        shape, seed = (context.layers, context.heads), context.settings.seed
-        spread = keys.spread(found)
-        along, along_p = key_spread(as_numpy(context.shifts.vector.double()), spread, seed)
-        laws = {"eta2_position": keys.between(keys.by_position, found.of(Positions).positions.count, spread)}
-        if len(context.frequent):
-            of_groups = keys.type_group.bincount(found.of(Tokens).scores.count, len(context.frequent) + 1).long()
-            laws["eta2_frequent_type"] = keys.between(keys.by_type, of_groups, spread)
-        layer, head = np.indices(shape).reshape(2, -1)
+        context = found.context
+        layer, head = np.indices((context.layers, context.heads)).reshape(2, -1)
         of_layers = [self._of_layer(found, layer) for layer in range(context.layers)]
         frames = []
         for scheme, columns in zip(context.classes.ranges, zip(*of_layers, strict=True), strict=True):
-            first, last = context.classes.ranges[scheme]
-            count = found.of(BiasScores).scores.count[first:last]
-            laws["eta2_class"] = keys.between(keys.by_class[:, first:last], count, spread)
             frame = pd.concat(columns, ignore_index=True).assign(
-                model=context.model.cfg.model_name, layer=layer, head=head, scheme=scheme,
-                key_spread=along.ravel(), key_spread_p=along_p.ravel(),
-            )  # fmt: skip
-            for name, law in laws.items():
-                value = frame[name].to_numpy().reshape(shape)
-                frame[f"{name}_control"] = np.where(np.isnan(value), np.nan, law.mean()).ravel()
-                frame[f"{name}_p"] = law.p(value, seed).ravel()
-            frames.append(frame.reindex(columns=["model", "layer", "head", "scheme", *NUMBERS]))
-        return {"explained": pd.concat(frames, ignore_index=True)}
+                model=context.reader.name, layer=layer, head=head, scheme=scheme
+            )
+            frames.append(frame.assign(**_controls(found, frame, scheme) if context.reader.linear else {}))
+        columns = ["model", "layer", "head", "scheme", *NUMBERS]
+        return {"explained": pd.concat(frames, ignore_index=True).reindex(columns=columns)}
 
     def _of_layer(self, found: Found, layer: int) -> list[pd.DataFrame]:
         """What groups explain of the scores of a layer's heads: for each scheme, a row per head."""
@@ -116,7 +102,7 @@ class Explained(Measurement):
         by_stratum = np.stack([np.bincount(as_numpy(self.stratum), row, self.count.shape[1]) for row in by_position])
         type_strata = as_numpy(self.count)[types].T  # [stratum, type]
         position, of_type = _between(by_position, n_position), _between(by_type, n_type)
-        group = as_numpy(found.of(EqualSpread).type_group)[types]
+        group = found.context.type_group[types]
         by_group = np.stack([np.bincount(group, row) for row in by_type])
         of_both = of_type + explained_beyond(type_strata, by_stratum, by_type)
         per_head = {
@@ -140,6 +126,27 @@ class Explained(Measurement):
             chance = np.where(np.isnan(columns["eta2_type"]), np.nan, (len(types) - 1) / (n - 1))
             schemes.append(pd.DataFrame(columns | {"eta2_type_chance": chance}))
         return schemes
+
+
+def _controls(found: Found, explained: pd.DataFrame, scheme: str) -> dict[str, np.ndarray]:
+    """Columns of what the keys give along other directions, from the columns of one scheme along the direction itself."""
+    context, keys, seed = found.context, found.of(EqualSpread), found.context.settings.seed
+    spread = keys.spread(found)
+    along, along_p = key_spread(as_numpy(context.shifts.vector.double()), spread, seed)
+    first, last = context.classes.ranges[scheme]
+    groups = {
+        "eta2_position": (keys.by_position, found.of(Positions).positions.count),
+        "eta2_class": (keys.by_class[:, first:last], found.of(BiasScores).scores.count[first:last]),
+    }
+    if len(context.frequent):
+        count = keys.type_group.bincount(found.of(Tokens).scores.count, len(context.frequent) + 1).long()
+        groups["eta2_frequent_type"] = (keys.by_type, count)
+    columns = {"key_spread": along.ravel(), "key_spread_p": along_p.ravel()}
+    for name, (sums, count) in groups.items():
+        value, law = explained[name].to_numpy().reshape(along.shape), keys.between(sums, count, spread)
+        columns[f"{name}_control"] = np.where(np.isnan(value), np.nan, law.mean()).ravel()
+        columns[f"{name}_p"] = law.p(value, seed).ravel()
+    return columns
 
 
 def _between(

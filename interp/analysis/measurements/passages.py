@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.analysis.attention import HeadVectors, received_attention
-from interp.analysis.batch import Batch, visit_queries_and_keys
+from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
+from interp.analysis.readers.reader import SeenLayer
 from interp.data.contexts import Contexts
+from interp.spelling import token_strings
 
 LENGTH = 40  # tokens shown of a passage
 LONGEST_CONTEXT = 160  # tokens run per passage: enough later queries to look back, and little work for long contexts
@@ -76,7 +77,7 @@ class Passages(Measurement):
         context, names = found.context, found.context.classes.names
         tokens, scores = [], []
         for number, sampled in enumerate(self.contexts()):
-            ids = sampled.tokens[:, : min(LONGEST_CONTEXT, context.model.cfg.n_ctx)]
+            ids = sampled.tokens[:, : min(LONGEST_CONTEXT, context.reader.n_ctx)]
             start = min(ids.shape[1] // 4, max(0, ids.shape[1] - LENGTH))
             window = range(start, min(start + LENGTH, ids.shape[1]))
             tokens.append(_described(context, sampled, number, window))
@@ -94,9 +95,10 @@ def _described(context: Context, sampled: Contexts, number: int, window: range) 
     ids = sampled.tokens[0, inside]
     names = context.classes.names
     classes = {s: [names[s][c] for c in sampled.classes[s][0, inside].tolist()] for s in names}
+    strings = token_strings(context.reader.tokenizer, ids.tolist())
     return pd.DataFrame({
         "passage": number, "document": sampled.documents[0, inside].tolist(), "place": range(len(window)),
-        "token_index": ids.tolist(), "token_string": context.model.to_str_tokens(ids), **classes,
+        "token_index": ids.tolist(), "token_string": strings, **classes,
     })  # fmt: skip
 
 
@@ -107,12 +109,12 @@ def _scored(context: Context, sampled: Contexts, ids: Tensor, number: int, windo
     )
     batch = Batch(whole, context.classes, context.device)
 
-    def visit(layer: int, q: HeadVectors, k: HeadVectors) -> None:
-        view = LayerView(context, batch, layer, q, k)
-        with_bias, without = received_attention(view.q + view.vector, k), received_attention(view.q, k)
+    def visit(layer: int, seen: SeenLayer) -> None:
+        view = LayerView(context, batch, layer, seen)
+        with_bias, without = seen.mean_received()
         layers.append(torch.stack([view.scores, with_bias[0], without[0]])[:, :, window.start : window.stop])
 
-    visit_queries_and_keys(context.model, batch.contexts, visit)
+    context.reader.visit(batch, context.shifts, visit)
     values = as_numpy(torch.stack(layers, 1)).reshape(3, -1)
     places = pd.MultiIndex.from_product(
         [range(context.layers), range(context.heads), [number], range(len(window))],

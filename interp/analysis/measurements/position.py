@@ -226,9 +226,9 @@ class Positions(Measurement):
     PARTS = ("positions", "strata")
 
     def __init__(self, context: Context) -> None:
-        cfg = context.model.cfg
-        self.positions = GroupedMoments(context.layers, context.heads, cfg.n_ctx, context.device)
-        strata = strata_of(cfg.n_ctx, cfg.d_vocab, context.deciles, context.device)
+        reader = context.reader
+        self.positions = GroupedMoments(context.layers, context.heads, reader.n_ctx, context.device)
+        strata = strata_of(reader.n_ctx, reader.d_vocab, context.deciles, context.device)
         self.strata = [StratifiedSums(each, *context.per_class, context.device) for each in strata]
 
     def start(self, batch: Batch) -> None:
@@ -248,8 +248,8 @@ class Positions(Measurement):
         context, ranges = found.context, found.context.classes.ranges
         profile = position_profile(self.strata[0], ranges)
         low, high = interval_over_documents(profile.value, profile.error, profile.effective)
-        positions = per_head(context.layers, context.heads, "pos", context.model.cfg.n_ctx).assign(
-            model=context.model.cfg.model_name,
+        positions = per_head(context.layers, context.heads, "pos", context.reader.n_ctx).assign(
+            model=context.reader.name,
             n_tokens=np.tile(as_numpy(self.positions.count), context.layers * context.heads),
             bias_score_mean=as_numpy(self.positions.mean()).ravel(),
             bias_score_sd=as_numpy(self.positions.variance().sqrt()).ravel(), ci_low=low.ravel(), ci_high=high.ravel(),

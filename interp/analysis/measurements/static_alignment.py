@@ -32,6 +32,7 @@ from interp.analysis.measurements.top_tokens import (
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.spelling import token_strings
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def extremes_table(
     frames = [
         pd.DataFrame({
             "layer": layer, "head": head, "end": end, "rank": range(k), "token_index": tokens,
-            "token_string": model.to_str_tokens(torch.from_numpy(tokens)), "count": count[tokens],
+            "token_string": token_strings(model.need_tokenizer(), tokens.tolist()), "count": count[tokens],
             column: alignment[layer, head, tokens].double().numpy(),
         })
         for layer, head, end, tokens in ends_of_heads(alignment, count, k, min_count)

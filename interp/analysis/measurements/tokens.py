@@ -12,6 +12,7 @@ from interp.analysis.accumulators import GroupedMoments, GroupedSums, variance
 from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.analysis.significance import Z95
+from interp.spelling import token_strings
 
 
 class Tokens(Measurement):
@@ -23,7 +24,7 @@ class Tokens(Measurement):
     PARTS = ("scores", "cosines")
 
     def __init__(self, context: Context) -> None:
-        sizes = context.layers, context.heads, context.model.cfg.d_vocab, context.device
+        sizes = context.layers, context.heads, context.reader.d_vocab, context.device
         self.scores, self.cosines = GroupedMoments(*sizes), GroupedSums(*sizes)
 
     def start(self, batch: Batch) -> None:
@@ -42,7 +43,7 @@ class Tokens(Measurement):
         seen = self.scores.count.nonzero().flatten()
         count = self.scores.count[seen]
         layers, heads, n_seen = context.layers, context.heads, len(seen)
-        labels = {"token_string": pd.Categorical(context.model.to_str_tokens(seen))}
+        labels = {"token_string": pd.Categorical(token_strings(context.reader.tokenizer, seen.tolist()))}
         for scheme, (first, last) in context.classes.ranges.items():
             usual = found.counts.token_classes[as_numpy(seen), first:last].argmax(-1)
             labels[scheme] = pd.Categorical.from_codes(usual, context.classes.names[scheme])
@@ -55,7 +56,7 @@ class Tokens(Measurement):
         names = ("bias_score_mean", "bias_score_contrast", "ci_low", "ci_high", "alignment")
         n_heads = layers * heads
         return {"tokens": pd.DataFrame({
-            "model": pd.Categorical.from_codes(np.zeros(n_heads * n_seen, dtype=np.int8), [context.model.cfg.model_name]),
+            "model": pd.Categorical.from_codes(np.zeros(n_heads * n_seen, dtype=np.int8), [context.reader.name]),
             "layer": np.repeat(np.arange(layers, dtype=np.int32), heads * n_seen),
             "head": np.tile(np.repeat(np.arange(heads, dtype=np.int32), n_seen), layers),
             "token_index": np.tile(as_numpy(seen).astype(np.int32), n_heads),

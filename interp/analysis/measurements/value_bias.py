@@ -24,7 +24,7 @@ from interp.errors import InterpError
 from interp.model.attention import for_each_head
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import END_OF_TEXT
+from interp.vocabulary import border_id
 
 VALUE_TOKENS = 6000  # of the beginnings of documents: enough for means of components
 
@@ -35,8 +35,8 @@ class ValueBias:
 
     Attributes:
         components: one row per (layer, head, scheme, class): `n_tokens`, `bias_norm` |b_V|, `component_mean`,
+            `component_sd` of v along b_V, and `component_contrast` to the head's mean. Missing without a mean value bias.
         inverse_scale: mean of 1 / (scale of the final norm), for `value_bias_logits`.
-        inverse_scale: mean of 1 / (standard deviation of the final residual stream), for `value_bias_logits`.
     """
 
     components: pd.DataFrame
@@ -63,9 +63,8 @@ class ValueSums(Sums):
         unit = torch.nn.functional.normalize(self.model.biases_in_force()[1], dim=-1)
 
         def see_values(v: Float[Tensor, "batch pos kv_head d_head"], hook: HookPoint) -> None:
-            along = (
-                (for_each_head(v, self.model.cfg.n_heads)[batch.mask] * unit[hook.layer()]).sum(-1).T
-            )  # [head_index, token]
+            values = for_each_head(v, self.model.cfg.n_heads)[batch.mask]
+            along = (values * unit[hook.layer()]).sum(-1).T  # [head_index, token]
             for row in batch.classes:
                 self.components.update(hook.layer(), along, row)
 
@@ -100,7 +99,7 @@ def measure_value_bias(
         InterpError: no document, or a model without tokenizer.
     """
     classes = Classes.of(schemes)
-    counts, pad_token = DocumentCounts(classes, model.cfg.d_vocab), model.to_single_token(END_OF_TEXT)
+    counts, pad_token = DocumentCounts(classes, model.cfg.d_vocab), border_id(model.need_tokenizer())
     sums = ValueSums(model, classes)
     with model.evaluating():
         for contexts in pack(counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, pad_token):

@@ -17,7 +17,6 @@ from scipy import stats
 from torch import Tensor
 
 from interp.analysis.accumulators import GroupedMoments, ScoreHistogram
-from interp.analysis.attention import class_shares
 from interp.analysis.batch import Batch
 from interp.analysis.direction import random_directions
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
@@ -53,8 +52,8 @@ class DirectionNull(Measurement):
 
     @classmethod
     def wanted(cls, context: Context) -> DirectionNull | None:
-        """Return a fresh one if random directions are asked for."""
-        return cls(context) if context.settings.nulls else None
+        """Return a fresh one if random directions are asked for, and keys say what is along them."""
+        return cls(context) if context.settings.nulls and context.reader.linear else None
 
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Add one layer's keys; each amplified direction costs what the amplification itself costs."""
@@ -65,7 +64,7 @@ class DirectionNull(Measurement):
         for row in batch.classes:
             self.unit_keys[layer].index_add_(0, row, unit)
         for draw in range(len(self.shares)):
-            along = class_shares(view.q, view.k, self.directions[layer, :, draw], batch.one_hot)
+            along = view.seen.shares_along(self.directions[layer, :, draw], batch.one_hot)
             self.shares[draw, layer] += along[:, batch.mask].sum(1, dtype=torch.float64)
 
     def nulls(self, found: Found) -> Iterator[Null]:

@@ -42,15 +42,18 @@ class EqualSpread(Measurement):
 
     def __init__(self, context: Context) -> None:
         layers, heads, classes = context.per_class
-        cfg, device = context.model.cfg, context.device
-        self.squares = torch.zeros(layers, heads, cfg.d_head, cfg.d_head, dtype=torch.float64, device=device)
-        self.by_class = torch.zeros(layers, classes, heads, cfg.d_head, dtype=torch.float64, device=device)
-        self.by_position = torch.zeros(layers, cfg.n_ctx, heads, cfg.d_head, dtype=torch.float64, device=device)
+        reader, device, size = context.reader, context.device, context.reader.d_head
+        self.squares = torch.zeros(layers, heads, size, size, dtype=torch.float64, device=device)
+        self.by_class = torch.zeros(layers, classes, heads, size, dtype=torch.float64, device=device)
+        self.by_position = torch.zeros(layers, reader.n_ctx, heads, size, dtype=torch.float64, device=device)
         types = len(context.frequent)
-        self.by_type = torch.zeros(layers, types + 1, heads, cfg.d_head, dtype=torch.float64, device=device)
-        group_of = torch.full((cfg.d_vocab,), types, dtype=torch.int64)  # the last group has all other types
-        group_of[torch.from_numpy(context.frequent)] = torch.arange(types)
-        self.type_group: Int64[Tensor, " d_vocab"] = group_of.to(device)
+        self.by_type = torch.zeros(layers, types + 1, heads, size, dtype=torch.float64, device=device)
+        self.type_group: Int64[Tensor, " d_vocab"] = torch.from_numpy(context.type_group).to(device)
+
+    @classmethod
+    def wanted(cls, context: Context) -> EqualSpread | None:
+        """Return a fresh one where there are keys."""
+        return cls(context) if context.reader.linear else None
 
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Add the keys of one layer."""

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
-from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.classes.scheme import Scheme, Words
 from interp.data.classes.spans import Labeller
 from interp.data.classes.yaml_file import SUFFIXES, read_schemes
 from interp.data.corpora.corpus import Corpus
-from interp.data.spacy_pipelines import DEFAULT_PIPELINE, pipeline_meta
+from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline, own_parts, pipeline_label, pipeline_meta
 from interp.data.tokenizer import encode_documents
 from interp.errors import InterpError, nearest
+from interp.spelling import PIECES, token_texts
 from interp.vocabulary import vocabulary_size
 
 SURFACES = (
@@ -43,14 +43,12 @@ FUNCTION_OF = {
     "PUNCT": "punctuation",
 }
 
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
 
 def build_schemes(
     names: Sequence[str | Path | Scheme | Labeller],
     tokenizer: PreTrainedTokenizerFast,
     corpus: Corpus,
-    pipeline_name: str = DEFAULT_PIPELINE,
+    pipeline: Pipeline = DEFAULT_PIPELINE,
 ) -> list[Scheme]:
     """Return the named schemes, in order. Classes are known before the first document is read.
 
@@ -59,7 +57,7 @@ def build_schemes(
             functions of spaCy documents (`interp.token_classes`); or schemes of one's own.
         tokenizer: whose vocabulary `surface` and `freq` classify.
         corpus: what `freq` counts, in one pass.
-        pipeline_name: whose labels are the classes of `tag`, `dep` and `ent`.
+        pipeline: whose labels are the classes of `tag`, `dep` and `ent`.
 
     Raises:
         InterpError: an unknown or repeated name, none at all, a file that defines none, or a pipeline that is not installed.
@@ -67,7 +65,7 @@ def build_schemes(
     if not names:
         raise InterpError(f"No scheme was named; choose from {', '.join(BUILT_IN)}.")
     schemes: dict[str, Scheme] = {}
-    for scheme in (one for name in names for one in _named(name, tokenizer, corpus, pipeline_name)):
+    for scheme in (one for name in names for one in _named(name, tokenizer, corpus, pipeline)):
         if scheme.name in schemes:
             raise InterpError(f"The scheme {scheme.name!r} is named twice; name each once.")
         schemes[scheme.name] = scheme
@@ -75,7 +73,7 @@ def build_schemes(
 
 
 def _named(
-    name: str | Path | Scheme | Labeller, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline_name: str
+    name: str | Path | Scheme | Labeller, tokenizer: PreTrainedTokenizerFast, corpus: Corpus, pipeline: Pipeline
 ) -> list[Scheme]:
     if isinstance(name, Scheme):
         return [name]
@@ -91,7 +89,7 @@ def _named(
     if (built_in := str(name)) not in BUILT_IN:
         known = ", ".join(BUILT_IN)
         raise InterpError(f"There is no scheme {built_in!r}; choose from {known}{nearest(built_in, BUILT_IN)}")
-    return [BUILT_IN[built_in](tokenizer, corpus, pipeline_name)]
+    return [BUILT_IN[built_in](tokenizer, corpus, pipeline)]
 
 
 TAGGED_BY = {
@@ -101,34 +99,27 @@ TAGGED_BY = {
 """Components of a pipeline of which a scheme needs one."""
 
 
-def refuse_untagged(names: Iterable[object], pipeline_name: str) -> None:
-    """Refuse a pipeline that gives every word the same tag.
+def refuse_untagged(names: Iterable[object], pipeline: Pipeline) -> None:
+    """Refuse a pipeline that gives every word the same tag; one with parts that are not spaCy's may set any.
 
     Raises:
         InterpError: a scheme among the names needs a component that the pipeline lacks, or there is no such pipeline.
     """
     for name in names:
         needed = TAGGED_BY.get(str(name), ())
-        has = pipeline_meta(pipeline_name).get("pipeline", needed) if needed else ()
-        if needed and not set(needed) & set(has):
+        has = pipeline_meta(pipeline).get("pipeline", needed) if needed else ()
+        if needed and not set(needed) & set(has) and not own_parts(pipeline):
             raise InterpError(
-                f"The scheme {name!r} needs a pipeline with one of {', '.join(needed)}, and {pipeline_name!r} has "
-                f"{', '.join(has) or 'none'}; choose another pipeline, or a scheme that needs no tags, such as surface."
+                f"The scheme {name!r} needs a pipeline with one of {', '.join(needed)}, and "
+                f"{pipeline_label(pipeline)!r} has {', '.join(has) or 'none'}; choose another "
+                "pipeline, or a scheme that needs no tags, such as surface."
             )
 
 
 def surfaces(tokenizer: PreTrainedTokenizerFast) -> Int64[np.ndarray, " d_vocab"]:
     """Return the index into `SURFACES` of every token of the vocabulary."""
-    backend = tokenizer.backend_tokenizer
-    ids = list(range(vocabulary_size(tokenizer)))
-    strings = backend.decode_batch([[token] for token in ids], skip_special_tokens=False)
-    # Bytes that are no whole character decode to U+FFFD; so does U+FFFD itself, which is a character like any other.
-    spelled = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(_REPLACEMENT)[0][0]
-    whole = [(backend.id_to_token(token) or "").count(spelled) for token in ids]
-    found = (
-        "bytes" if string.count(_REPLACEMENT) > expected else surface(string)
-        for string, expected in zip(strings, whole, strict=True)
-    )
+    texts = token_texts(tokenizer, range(vocabulary_size(tokenizer)))
+    found = ("bytes" if PIECES.search(text) else surface(text) for text in texts)
     return np.array([SURFACES.index(name) for name in found], dtype=np.int64)
 
 
@@ -171,8 +162,9 @@ def cut_into_tenths(counts: Int64[np.ndarray, " d_vocab"]) -> Int64[np.ndarray, 
     return tenth
 
 
-def _labels(pipeline_name: str, component: str) -> dict[str, str]:
-    return {label: label for label in sorted(pipeline_meta(pipeline_name)["labels"].get(component, []))}
+def _labels(pipeline: Pipeline, *components: str) -> dict[str, str]:
+    known = pipeline_meta(pipeline)["labels"]
+    return {label: label for label in sorted({label for name in components for label in known.get(name, [])})}
 
 
 def _from_tags(name: str, attribute: str, class_of: Mapping[str, str], other: str, space: str) -> Scheme:
@@ -199,11 +191,11 @@ def _from_table(name: str, classes: tuple[str, ...], class_of_token: np.ndarray)
     return Scheme(name, ("bos", *classes), needs_tags=False, assign=assign)
 
 
-BUILT_IN: dict[str, Callable[[PreTrainedTokenizerFast, Corpus, str], Scheme]] = {  # tokenizer, corpus, pipeline's name
+BUILT_IN: dict[str, Callable[[PreTrainedTokenizerFast, Corpus, Pipeline], Scheme]] = {  # tokenizer, corpus, pipeline
     "pos": lambda *_: _from_tags("pos", "pos", {name: name for name in UNIVERSAL}, "X", "SPACE"),
     "tag": lambda *given: _from_tags("tag", "tag", _labels(given[2], "tagger"), "untagged", "_SP"),
     "dep": lambda *given: _from_tags("dep", "dep", _labels(given[2], "parser"), "unparsed", "SPACE"),
-    "ent": lambda *given: _from_tags("ent", "ent", _labels(given[2], "ner"), "none", "SPACE"),
+    "ent": lambda *given: _from_tags("ent", "ent", _labels(given[2], *TAGGED_BY["ent"]), "none", "SPACE"),
     "function": lambda *_: _from_tags("function", "pos", FUNCTION_OF, "other", "space"),
     "surface": lambda tokenizer, *_: _from_table("surface", SURFACES, surfaces(tokenizer)),
     "freq": lambda tokenizer, corpus, _: _from_table("freq", DECILES, deciles(tokenizer, corpus)),

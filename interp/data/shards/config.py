@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError
-from interp.options import argument, option
+from interp.options import BORDER, argument, check_border, option
 from interp.provenance import file_sha256
 
 TOKENIZER_DOCUMENTS = 20_000
@@ -30,6 +30,7 @@ class PrepareConfig:
     tokenizer: str | None = option(
         None, "A tokenizer.json, a folder that holds one, or an id on the hub such as gpt2 (default: train one)."
     )
+    border: str | None = option(None, BORDER)
     vocabulary: int = option(
         4096, f"Entries of the tokenizer to train, on the first {TOKENIZER_DOCUMENTS:,} training documents."
     )
@@ -41,6 +42,7 @@ class PrepareConfig:
 
     def __post_init__(self) -> None:
         self.folder = Path(self.folder).expanduser()
+        check_border(self)
         if self.workers is None:
             self.workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if self.workers < 0:
@@ -51,17 +53,17 @@ class PrepareConfig:
             raise InterpError(f"{self.documents} documents make no shards; give 1 or more.")
 
     def settings(self) -> dict[str, Any]:
-        """Return all that the shards' bytes depend on; local files stand for their names and sizes, or their content."""
+        """Return all that the shards' bytes depend on; local files stand for their names, sizes and bytes."""
+        from interp.vocabulary import tokenizer_files_sha256  # late, so that --help is quick
+
         tokenizer = self.tokenizer
-        if tokenizer is not None:  # the checksum of one on disk, the name of one on the hub
-            path = Path(tokenizer).expanduser()
-            file = path / "tokenizer.json" if path.is_dir() else path
-            tokenizer = f"sha256 {file_sha256(file)[:16]}" if file.is_file() else tokenizer
-        limit = {} if self.documents is None else {"documents": self.documents}
+        if tokenizer is not None and (digest := tokenizer_files_sha256(tokenizer)):  # else the name of one on the hub
+            tokenizer = f"sha256 {digest[:16]}"
+        given = {"documents": self.documents, "border": self.border}
         return {
-            **limit,
+            **{name: value for name, value in given.items() if value is not None},
             "corpus": self.corpus,
-            "corpus_files": _files(Path(self.corpus.removeprefix("hf:")).expanduser(), self.folder),
+            **_files(Path(self.corpus.removeprefix("hf:")).expanduser(), self.folder),
             "text_field": self.text_field,
             "tokenizer": tokenizer,
             "vocabulary": self.vocabulary if self.tokenizer is None else None,
@@ -69,11 +71,18 @@ class PrepareConfig:
         }
 
 
-def _files(corpus: Path, shards: Path) -> str | None:
-    """Number, size and a checksum of the names and sizes of a local corpus' files, by which a changed one is noticed."""
+def _files(corpus: Path, shards: Path) -> dict[str, str | None]:
+    """Number, size and checksums of a local corpus' files, by which a changed one is noticed: of names and sizes, of bytes.
+
+    Reading them takes far less time than it takes to tokenize them.
+    """
     if not corpus.exists():
-        return None
+        return {"corpus_files": None, "corpus_sha256": None}
     files = [f for f in sorted(corpus.rglob("*")) if f.is_file() and shards not in f.parents] or [corpus]
     sizes = [file.stat().st_size for file in files]
     names = "\0".join(f"{file.relative_to(corpus).as_posix()} {size}" for file, size in zip(files, sizes, strict=True))
-    return f"{len(files)} files of {sum(sizes)} bytes ({hashlib.sha256(names.encode()).hexdigest()[:16]})"
+    content = "".join(file_sha256(file) for file in files if file.is_file())
+    return {
+        "corpus_files": f"{len(files)} files of {sum(sizes)} bytes ({hashlib.sha256(names.encode()).hexdigest()[:16]})",
+        "corpus_sha256": hashlib.sha256(content.encode()).hexdigest()[:16],
+    }

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import UInt
 
 from interp.data.corpora.corpus import Place
 from interp.data.shards.file import ENDINGS, write_shard
-from interp.data.shards.manifest import MANIFEST, TOKENIZER, Manifest, ShardRecord, has_manifest
+from interp.data.shards.manifest import MANIFEST, Manifest, ShardRecord, has_manifest
 from interp.errors import InterpError
-from interp.files import sweep
+from interp.files import owning, sweep
+from interp.vocabulary import CONFIG, TOKENIZER
 
 SPLITS = ("train", "validation")
 SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d{{6}}({'|'.join(map(re.escape, ENDINGS))})")
@@ -39,16 +39,9 @@ def shard_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> Ite
             f"{folder} holds other things ({min(others).name}, ...) and no shards of this command; "
             "choose another folder, or --overwrite to put the shards beside them."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0).acquire()  # a process that is killed gives it back
-    except Timeout as error:
-        raise InterpError(f"Another process is preparing {folder}; wait for it, or stop it.") from error
-    except OSError as error:
-        raise InterpError(f"Cannot write {folder}: {error.strerror}; choose a folder that can be written.") from error
-    with lock:
+    with owning(folder):
         manifest = _manifest(folder, settings, overwrite)
-        for name in (MANIFEST, TOKENIZER, *(f"{split}-*" for split in SPLITS)):
+        for name in (MANIFEST, TOKENIZER, CONFIG, *(f"{split}-*" for split in SPLITS)):
             sweep(folder / name)
         named = {shard.file for shard in manifest.shards}
         for file in folder.iterdir():
@@ -110,8 +103,9 @@ def _manifest(folder: Path, settings: dict[str, Any], overwrite: bool) -> Manife
     if not overwrite and has_manifest(folder):
         found = Manifest.read(folder)
         if found.tokenizer_sha256 is not None:  # else nothing was made yet, for example because of a bad setting
-            old = found.settings
-            changed = [f"{key} was {old.get(key)}, is {new}" for key, new in settings.items() if old.get(key) != new]
+            old = {"corpus_sha256": settings.get("corpus_sha256"), **found.settings}  # of before there is no checksum
+            names = [name for name in {**settings, **old} if old.get(name) != settings.get(name)]
+            changed = [f"{name} was {old.get(name)}, is {settings.get(name)}" for name in names]
             if changed:
                 raise InterpError(
                     f"The shards in {folder} were made with other settings ({'; '.join(changed)}); "

@@ -12,9 +12,9 @@ from interp.data.shards.file import ShardFile, open_shard
 from interp.errors import InterpError
 from interp.files import parse_json, read_json, writing
 from interp.provenance import file_sha256
+from interp.vocabulary import TOKENIZER, tokenizer_files_sha256
 
 MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer.json"
 KIND, FORMAT = "interp token shards", 1
 
 
@@ -38,7 +38,9 @@ class Manifest:
 
     folder: Path  # where it lies
     settings: dict[str, Any]  # what the shards depend on: corpus, tokenizer, sizes
-    tokenizer_sha256: str | None = None  # of the tokenizer.json beside it; None until that is written
+    tokenizer_sha256: str | None = (
+        None  # of the tokenizer.json beside it, see `tokenizer_files_sha256`; None until written
+    )
     d_vocab: int | None = None  # every token id is below it; None until the tokenizer is known
     shards: list[ShardRecord] = field(default_factory=list)  # the finished ones, in the order in which they were
     complete: bool = False  # whether all documents are in
@@ -143,7 +145,7 @@ def verify(folder: Path) -> list[str]:
     unfinished = f"{manifest.folder} is not complete; run its prepare command again to go on."
     problems = [] if manifest.complete else [unfinished]
     tokenizer = manifest.folder / TOKENIZER
-    if manifest.tokenizer_sha256 and not (tokenizer.is_file() and file_sha256(tokenizer) == manifest.tokenizer_sha256):
+    if manifest.tokenizer_sha256 and tokenizer_files_sha256(tokenizer) != manifest.tokenizer_sha256:
         problems.append(f"{tokenizer} is missing or not the one that the shards were made with.")
     for shard in manifest.shards:
         try:

@@ -15,11 +15,10 @@ from jaxtyping import Int64, Integer
 from transformers import PreTrainedTokenizerFast
 
 from interp.data.shards.file import ENDINGS, ShardFile, open_shard
-from interp.data.shards.manifest import TOKENIZER, Manifest, has_manifest
+from interp.data.shards.manifest import Manifest, has_manifest
 from interp.errors import InterpError
 from interp.options import say
-from interp.provenance import file_sha256
-from interp.vocabulary import load_tokenizer
+from interp.vocabulary import TOKENIZER, load_tokenizer, tokenizer_files_sha256
 
 VALIDATION_SHARE, MOST_VALIDATION = 0.05, 10_000_000
 """What is held out at the end of shards that come without a validation file: 5 %, at most ten million tokens."""
@@ -187,7 +186,7 @@ def tokenizer_of(path: str | Path) -> PreTrainedTokenizerFast | None:
     file = folder / TOKENIZER
     if has_manifest(folder):
         expected = Manifest.read(folder).tokenizer_sha256
-        if not file.is_file() or file_sha256(file) != expected:
+        if not file.is_file() or tokenizer_files_sha256(file) != expected:
             raise InterpError(
                 f"{file} is missing or not the tokenizer the shards were made with; copy the whole folder."
             )

@@ -10,13 +10,20 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from interp.data.corpora.corpus import open_corpus, split_of
 from interp.data.shards.config import TOKENIZER_DOCUMENTS, PrepareConfig
 from interp.data.shards.folder import SPLITS, ShardWriter, shard_folder
-from interp.data.shards.manifest import TOKENIZER, Manifest, has_manifest, verify
+from interp.data.shards.manifest import Manifest, has_manifest, verify
 from interp.data.tokenizer import Placed, tokenize, train_tokenizer
 from interp.errors import InterpError
 from interp.files import writing
 from interp.options import console, say
-from interp.provenance import file_sha256
-from interp.vocabulary import load_tokenizer, save_tokenizer, vocabulary_size
+from interp.vocabulary import (
+    CONFIG,
+    END_OF_TEXT,
+    TOKENIZER,
+    load_tokenizer,
+    tokenizer_files_sha256,
+    tokenizer_texts,
+    vocabulary_size,
+)
 
 
 def prepare(config: PrepareConfig) -> Path:
@@ -70,16 +77,19 @@ def _write_tokenizer(config: PrepareConfig, manifest: Manifest) -> None:
     file = manifest.folder / TOKENIZER
     if manifest.tokenizer_sha256 is None:
         if config.tokenizer:
-            tokenizer = load_tokenizer(config.tokenizer)
+            tokenizer = load_tokenizer(config.tokenizer, config.border)
         else:
             say(f"training a tokenizer of {config.vocabulary:,} entries on {config.corpus}")
             documents = islice(open_corpus(config.corpus, "train", config.text_field), TOKENIZER_DOCUMENTS)
             tokenizer = train_tokenizer((document.text for document in documents), config.vocabulary)
-        with writing(file) as path:
-            save_tokenizer(tokenizer, path)
-        manifest.tokenizer_sha256, manifest.d_vocab = file_sha256(file), vocabulary_size(tokenizer)
+        for name, text in tokenizer_texts(tokenizer, named=(manifest.folder / CONFIG).is_file()).items():
+            with writing(manifest.folder / name) as path:
+                path.write_text(text, encoding="utf-8")
+        manifest.tokenizer_sha256, manifest.d_vocab = tokenizer_files_sha256(file), vocabulary_size(tokenizer)
         manifest.write()
-    elif not file.is_file() or file_sha256(file) != manifest.tokenizer_sha256:
+        if (border := tokenizer.bos_token) != END_OF_TEXT:
+            say(f"the token {border} stands before every document")
+    elif tokenizer_files_sha256(file) != manifest.tokenizer_sha256:
         raise InterpError(f"{file} is missing or was changed; put it back, or start anew with --overwrite.")
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from interp.data.classes.scheme import BOS, Scheme, SpanPatterns, Words, align
 from interp.data.contexts import Dealer, Encoded, TaggedDocument
 from interp.data.corpora.corpus import Corpus
-from interp.data.spacy_pipelines import DEFAULT_PIPELINE
+from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline, fingerprint
 from interp.data.tagging.pool import TagCache, TagPool
 from interp.data.tokenizer import encode_documents
 from interp.data.workers import in_order
@@ -25,7 +25,7 @@ def tag_documents(
     tokenizer: PreTrainedTokenizerFast,
     corpus: Corpus,
     schemes: Sequence[Scheme],
-    pipeline_name: str = DEFAULT_PIPELINE,
+    pipeline: Pipeline = DEFAULT_PIPELINE,
     workers: int = 1,
     cache: Path | Literal["default"] | None = "default",
     dealer: Dealer | None = None,
@@ -40,10 +40,11 @@ def tag_documents(
         tokenizer: makes the tokens.
         corpus: the documents.
         schemes: from `build_schemes`.
-        pipeline_name: the spaCy pipeline, as for `load_pipeline`.
-        workers: tagging processes; 0 tags in this one.
+        pipeline: the spaCy pipeline, as for `load_pipeline`, or an `nlp` object.
+        workers: tagging processes; 0 tags in this one, and so do functions and `nlp` objects, which go to no other.
         cache: a folder for spaCy's words, "default" for one in the cache folder, None for no cache. It holds words, not
-            byte-pair tokens, so it serves every tokenizer. Where a function gives labels, nothing is kept.
+            byte-pair tokens, so it serves every tokenizer. Where a function gives labels, or it cannot be told what an
+            `nlp` object consists of (`spacy_pipelines.fingerprint`), nothing is kept.
         dealer: says which documents this process tags; without, all of them.
 
     Raises:
@@ -58,8 +59,9 @@ def tag_documents(
         return
     folder = cache_folder() / "tags" if cache == "default" else cache
     patterns = functools.reduce(operator.or_, (scheme.patterns for scheme in schemes), SpanPatterns())
-    keeper = TagCache(folder, pipeline_name, patterns.digest()) if folder and not patterns.functions else None
-    with TagPool(pipeline_name, workers, keeper, patterns) as pool:
+    known = fingerprint(pipeline) if folder and not patterns.functions else None
+    keeper = TagCache(folder, known, patterns.digest()) if folder and known else None
+    with TagPool(pipeline, workers, keeper, patterns) as pool:
         for document, words in in_order(encoded, lambda one: pool.submit(one.document.text), 2 * workers + 1):
             yield _classify(document, schemes, words)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interp.data.classes.scheme import ATTRIBUTES, SpanPatterns, Words
-from interp.data.spacy_pipelines import Tagger, fingerprint
+from interp.data.spacy_pipelines import Pipeline, Tagger, is_loaded
 from interp.data.workers import WorkerPool
 from interp.errors import InterpError
 from interp.files import writing
@@ -23,15 +23,15 @@ SPANS = b"spans"
 
 
 class TagCache:
-    """Words by the sha256 of text, pipeline, versions, file format and the patterns that were searched for.
+    """Words by the sha256 of text, the pipeline's `fingerprint`, file format and the patterns that were searched for.
 
     What is kept are spaCy's words, not tags of byte-pair tokens: one cache serves every tokenizer and every scheme.
     A file that cannot be read counts as absent and is written again.
     """
 
-    def __init__(self, folder: Path, pipeline_name: str, patterns: str = "") -> None:
+    def __init__(self, folder: Path, fingerprint: str, patterns: str = "") -> None:
         self.folder = folder
-        self.key = f"{FORMAT_VERSION}\0{fingerprint(pipeline_name)}\0{patterns}".encode()
+        self.key = f"{FORMAT_VERSION}\0{fingerprint}\0{patterns}".encode()
 
     def path(self, text: str) -> Path:
         """Return where the words of a text are kept, or would be."""
@@ -74,16 +74,16 @@ class TagPool(AbstractContextManager["TagPool"]):
     """Hands out the words of texts, with the spans of `patterns`, as futures: from the cache, else from `workers` processes.
 
     A process starts with the first text that is not in the cache. With `workers=0` texts are tagged at once, in here,
-    and so they are where functions give spans: a function does not go to another process.
+    and so they are where functions give spans, and where the pipeline is an `nlp` object: neither goes to another process.
     """
 
     def __init__(
-        self, pipeline_name: str, workers: int, cache: TagCache | None, patterns: SpanPatterns = SpanPatterns()
+        self, pipeline: Pipeline, workers: int, cache: TagCache | None, patterns: SpanPatterns = SpanPatterns()
     ) -> None:
-        workers = 0 if patterns.functions else workers
-        self.tagger = Tagger(pipeline_name, patterns)
+        workers = 0 if patterns.functions or is_loaded(pipeline) else workers
+        self.tagger = Tagger(pipeline, patterns)
         self.cache = cache
-        command = ("tagging", "interp.data.tagging.worker", pipeline_name)
+        command = ("tagging", "interp.data.tagging.worker", str(pipeline))
         self.processes = WorkerPool(*command, workers) if workers else None
 
     def submit(self, text: str) -> "Future[Words]":

@@ -10,7 +10,6 @@ from importlib import metadata
 from interp.data.classes.scheme import SpanPatterns, Words
 from interp.data.spacy_pipelines import Tagger
 from interp.data.workers import serve
-from interp.errors import InterpError
 
 
 class _NoTorch(importlib.abc.MetaPathFinder):
@@ -31,15 +30,8 @@ def main(name: str) -> None:
     def words(question: tuple[str, SpanPatterns]) -> Words:
         nonlocal tagger
         text, patterns = question
-        try:
-            tagger = tagger or Tagger(name, patterns)  # those of the first text are those of all: one pool asks
-            return tagger.words(text)
-        except InterpError:
-            raise
-        except Exception as error:  # the parent tells the user; this process has no one to tell
-            raise InterpError(
-                f"The spaCy pipeline {name!r} failed on a text ({type(error).__name__}: {error})."
-            ) from error
+        tagger = tagger or Tagger(name, patterns)  # those of the first text are those of all: one pool asks
+        return tagger.words(text)
 
     serve(words)
 

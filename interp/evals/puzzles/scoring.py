@@ -16,8 +16,9 @@ from interp.evals.continuations import Continuation, TokenScores, score_continua
 from interp.evals.held_out import DocumentRatios
 from interp.evals.puzzles.generate import generate
 from interp.evals.puzzles.items import Item
-from interp.model.tokens import special_index
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.spelling import token_strings
+from interp.vocabulary import border_id
 
 Interval = tuple[float, float, float]
 NOT_THE_MEAN = (
@@ -147,7 +148,7 @@ METRICS: dict[str, Callable[..., Interval]] = {
 def _continuations(model: HookedSymmetryBrokenTransformer, item: Item) -> list[Continuation]:
     """Tokenize prompt and continuation apart, so that what the model sees does not depend on the answer."""
     tokenizer, n_ctx = model.need_tokenizer(), model.cfg.n_ctx
-    prefix = [special_index(tokenizer.bos_token_id), *tokenizer.encode(item.prompt, add_special_tokens=False)]
+    prefix = [border_id(tokenizer), *tokenizer.encode(item.prompt, add_special_tokens=False)]
     continuations = [list(tokenizer.encode(text, add_special_tokens=False)) for text in item.continuations]
     longest = len(prefix) + max(map(len, continuations)) - 1
     if longest > n_ctx:
@@ -167,7 +168,7 @@ def _row(
         "prompt": item.prompt, "expected": item.continuations[0], "worse": item.compare[1] if item.compare else None,
         "distance": item.distance, "group": item.group,
         "n_prompt_tokens": len(rows[0].prefix), "n_tokens": len(rows[0].tokens),
-        "first_token": rows[0].tokens[0], "guess": model.to_single_str_token(own[0].guess),
+        "first_token": rows[0].tokens[0], "guess": token_strings(model.need_tokenizer(), [own[0].guess])[0],
     }  # fmt: skip
     if item.compare:
         ratio = float(own[1].losses.mean() - own[0].losses.mean())

@@ -125,6 +125,7 @@ def to_bridge(model: Circuits) -> TransformerBridge:
     else:
         adapter = SymmetryBrokenArchitectureAdapter(config, cfg)
     adapter.cfg.device = str(model.cfg.device)
+    adapter.cfg.default_prepend_bos = model.cfg.default_prepend_bos
     adapter.prepare_model(inner)
     with torch.random.fork_rng(devices=[]):  # it draws weights that are then replaced
         return TransformerBridge(inner, adapter, deepcopy(model.tokenizer))
@@ -134,6 +135,5 @@ def _adapter(kind: type[ArchitectureAdapter], config: Any) -> ArchitectureAdapte
     """Return TransformerLens' adapter of an architecture, with the attention that adds b_Q."""
     own = type(kind.__name__, (kind,), {"_attention_bridge_cls": BiasedAttentionBridge})
     adapter = own(config)
-    adapter.cfg.default_prepend_bos = True
     adapter.cfg.tokenizer_prepends_bos = adapter.cfg.tokenizer_appends_eos = False
     return adapter

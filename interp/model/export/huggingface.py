@@ -12,7 +12,7 @@ from interp.model.circuits import Circuits
 from interp.model.components import prelu
 from interp.model.config import ModelConfig
 from interp.model.export.llama import beyond_llama, llama
-from interp.model.tokens import special_index
+from interp.vocabulary import border_id
 
 ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu"}  # Hugging Face's names; a PReLU has none
 
@@ -92,7 +92,7 @@ def gpt2(model: Circuits) -> GPT2LMHeadModel:
 
 def _config(model: Circuits) -> GPT2Config:
     cfg, tokenizer = model.cfg, model.tokenizer
-    end = None if tokenizer is None else special_index(tokenizer.eos_token_id)
+    end = None if tokenizer is None else border_id(tokenizer)
     return GPT2Config(
         vocab_size=cfg.d_vocab, n_positions=cfg.n_ctx, n_embd=cfg.d_model, n_layer=cfg.n_layers, n_head=cfg.n_heads,
         n_inner=cfg.d_mlp, activation_function=ACTIVATIONS.get(cfg.activation, "gelu_new"), layer_norm_epsilon=cfg.eps,

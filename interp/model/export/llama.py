@@ -11,7 +11,7 @@ from transformers import Qwen3ForCausalLM as Qwen3
 from interp.errors import InterpError
 from interp.model.circuits import Circuits
 from interp.model.config import ModelConfig
-from interp.model.tokens import special_index
+from interp.vocabulary import border_id
 
 KINDS = {
     "llama": (LlamaConfig, LlamaForCausalLM),
@@ -73,7 +73,7 @@ def _rows(model: Circuits, place: Place) -> Tensor:
 
 def _config(model: Circuits, broken: bool) -> LlamaConfig | Qwen2Config | Qwen3Config:
     cfg, tokenizer = model.cfg, model.tokenizer
-    end = None if tokenizer is None else special_index(tokenizer.eos_token_id)
+    end = None if tokenizer is None else border_id(tokenizer)
     kind = _kind(cfg)
     biases = {} if kind == "qwen2" else {"attention_bias": broken or cfg.learned_biases != "none"}
     biases |= {"mlp_bias": cfg.learned_biases == "all"} if kind == "llama" else {}

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InterpError, few
-from interp.vocabulary import END_OF_TEXT, load_tokenizer, vocabulary_size, wrap
+from interp.model.config import shown
+from interp.vocabulary import PAIRS, TOKENIZER, load_tokenizer, vocabulary_size
 
 Shape = tuple[int, ...]
 
 GPT2_VOCABULARIES = (50257, 50304)  # as it is, and rounded up to a multiple of 64
-PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # Hugging Face's names and OpenAI's
 
 
 def fitted(where: str, tensors: Mapping[str, Tensor], shapes: Mapping[str, Shape], ignored: str) -> dict[str, Tensor]:
@@ -67,7 +66,7 @@ def whole_number(where: str, config: Mapping[str, Any], name: str) -> int:
 
 
 def tokenizer_for(
-    d_vocab: int, asked: str | Path | None, folder: Path | None
+    d_vocab: int, asked: str | Path | None, folder: Path | None, border: str | None = None
 ) -> tuple[PreTrainedTokenizerFast | None, list[str]]:
     """Return a tokenizer, or None and a note that says why there is none.
 
@@ -75,18 +74,19 @@ def tokenizer_for(
         d_vocab: the model's vocabulary.
         asked: a tokenizer.json, a folder with one or with GPT-2's two files, or a hub id such as "gpt2".
         folder: where the weights lay.
+        border: the token that stands before every document, as `load_tokenizer` takes it.
 
     Raises:
         InterpError: the tokenizer that was asked for cannot be read, or has more tokens than the model.
     """
     if asked is not None:
-        return _fitting(_load(asked), d_vocab, str(asked)), []
-    here = folder is not None and any((folder / name).is_file() for name in ("tokenizer.json", PAIRS[0][0]))
+        return _fitting(load_tokenizer(asked, border), d_vocab, str(asked)), []
+    here = folder is not None and any((folder / name).is_file() for name in (TOKENIZER, PAIRS[0][0]))
     found = folder if here else "gpt2" if d_vocab in GPT2_VOCABULARIES else None
     if found is None:
         return None, [f"No tokenizer: the vocabulary of {d_vocab:,} is not GPT-2's; give it with --tokenizer PATH."]
     try:
-        return _fitting(_load(found), d_vocab, str(found)), []
+        return _fitting(load_tokenizer(found, border), d_vocab, str(found)), []
     except InterpError as error:
         return None, [f"No tokenizer: {error} Give one with --tokenizer PATH."]
 
@@ -97,29 +97,7 @@ def _fits(tensor: Tensor, shape: Shape) -> bool:
 
 
 def _fault(name: str, tensor: Tensor, shape: Shape) -> str:
-    return f"{name} is {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}, expected {list(shape)}"
-
-
-def _load(place: str | Path) -> PreTrainedTokenizerFast:
-    folder = Path(place).expanduser()
-    pair = next(((folder / a, folder / b) for a, b in PAIRS if (folder / a).is_file() and (folder / b).is_file()), None)
-    if pair is None or (folder / "tokenizer.json").is_file():
-        return load_tokenizer(place)
-    return _from_pair(*pair)
-
-
-def _from_pair(vocabulary: Path, merges: Path) -> PreTrainedTokenizerFast:
-    try:
-        tokenizer = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
-    except Exception as error:  # `tokenizers` raises bare Exception
-        raise InterpError(f"{vocabulary} and {merges.name} are no byte-pair vocabulary ({error}).") from error
-    if tokenizer.token_to_id(END_OF_TEXT) is None:
-        raise InterpError(
-            f"The vocabulary {vocabulary} has no {END_OF_TEXT} token, which must stand before every document."
-        )
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return wrap(tokenizer)
+    return f"{name} is {shown(tensor)}, expected {list(shape)}"
 
 
 def _fitting(tokenizer: PreTrainedTokenizerFast, d_vocab: int, where: str) -> PreTrainedTokenizerFast:

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.errors import InterpError, few
-from interp.files import read_json
-from interp.model.checkpoint import download, is_hub_id
+from interp.files import is_hub_id, read_json
+from interp.model.checkpoint import download
+from interp.vocabulary import TOKENIZER_FILES
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder; large ones are in parts, with an .index.json
-TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
 STATE_DICT = ("model", "model_state_dict", "state_dict", "module")  # where a checkpoint keeps its weights
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # in names, of torch's own
 ROOTS = ("transformer", "h", "blocks")  # what all names of a model may begin with
@@ -66,11 +66,11 @@ def open_source(name: str | Path) -> Source:
         return Source(str(path), _named(str(path), state), beside)
     if path.is_dir():
         return _from_folder(path, str(path))
-    if is_hub_id(name) or (re.fullmatch(r"\w[\w.-]*", str(name)) and not path.suffix):
-        wanted = [f"{WEIGHTS[0]}*", "model-*.safetensors", "config.json", *TOKENIZER]
+    if is_hub_id(name, bare=not path.suffix):
+        wanted = [f"{WEIGHTS[0]}*", "model-*.safetensors", "config.json", *TOKENIZER_FILES]
         folder = download(str(name), wanted)
         if not any(folder.glob("*.safetensors")):
-            folder = download(str(name), ["pytorch_model*.bin*", "config.json", *TOKENIZER])
+            folder = download(str(name), ["pytorch_model*.bin*", "config.json", *TOKENIZER_FILES])
         return _from_folder(folder, str(name))
     raise InterpError(
         f"There is no file or folder {name}; give a checkpoint file, a model folder or a hub id (owner/name)."

@@ -24,7 +24,7 @@ from interp.analysis.sentences import (
     tag_sentence,
 )
 from interp.data.classes.built_in import BUILT_IN
-from interp.data.spacy_pipelines import DEFAULT_PIPELINE
+from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline
 from interp.errors import InterpError, nearest
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.page.look import Theme
@@ -136,8 +136,9 @@ def explore(
     *,
     text: str = TEXT,
     schemes: Schemes | None = None,
-    pipeline: str = DEFAULT_PIPELINE,
+    pipeline: Pipeline = DEFAULT_PIPELINE,
     corpus: str | Path | Iterable[str] = FREQUENCIES,
+    text_field: str = "text",
     theme: Theme = "light",
 ) -> Explorer:
     """Explore the heads of a model in a notebook: pick a head and a class, type a sentence, turn the bias.
@@ -150,8 +151,9 @@ def explore(
         text: what is read at first.
         schemes: what divides the tokens into classes; by default those of the result that are built in, or pos, function
             and surface.
-        pipeline: the installed spaCy pipeline that tags.
+        pipeline: the spaCy pipeline that tags, by name or an `nlp` object.
         corpus: where the scheme `freq` counts.
+        text_field: column that holds the text, of a corpus that has columns.
         theme: "light" or "dark".
 
     Raises:
@@ -160,7 +162,8 @@ def explore(
     if result is not None:
         check_fits(result, model)
     chosen = usual_schemes(result) if schemes is None else schemes
-    return Explorer(model, result, schemes_for_sentences(model, chosen, pipeline, corpus), text, pipeline, theme)
+    known = schemes_for_sentences(model, chosen, pipeline, corpus, text_field)
+    return Explorer(model, result, known, text, pipeline, theme)
 
 
 class Explorer:
@@ -174,7 +177,7 @@ class Explorer:
 
     def __init__(
         self, model: HookedSymmetryBrokenTransformer, result: Amplification | None, schemes: list, text: str,
-        pipeline: str, theme: Theme,
+        pipeline: Pipeline, theme: Theme,
     ) -> None:  # fmt: skip
         self.model, self.result, self.pipeline = model, result, pipeline
         self.theme: Theme = theme

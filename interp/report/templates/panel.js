@@ -56,11 +56,14 @@ function addButtons(one) {
     add(format.toUpperCase(), () => savePicture(one, format));
 }
 
-// RFC 4180; every text is quoted, so that "nan" and "null" stay words, and a missing number is an empty field.
+// RFC 4180; every text is quoted, so that "nan" and "null" stay words, and a missing number is an empty field. An apostrophe
+// stands before what a spreadsheet would take for a formula: `write_csv` of interp/analysis/saving.py writes the same.
+const numeral = String.raw`[-+]?\d+(\.\d+)?(e[-+]?\d+)?`;
+const formula = new RegExp(`^(?!${numeral}( ${numeral})*$)(?='*[=+\\-@\\t\\r])`);
 function csv(rows) {
   if (!rows.length) return "";
-  const field = (item) =>
-    typeof item === "string" ? `"${item.replaceAll('"', '""')}"` : Number.isFinite(item) ? String(item) : "";
+  const quoted = (text) => `"${text.replace(formula, "'").replaceAll('"', '""')}"`;
+  const field = (item) => (typeof item === "string" ? quoted(item) : Number.isFinite(item) ? String(item) : "");
   const columns = Object.keys(rows[0]);
   return [columns, ...rows.map((row) => columns.map((column) => row[column]))]
     .map((row) => row.map(field).join(",") + "\r\n")

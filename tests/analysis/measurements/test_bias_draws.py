@@ -5,6 +5,7 @@ import torch
 
 from interp.analysis.measurement import Context
 from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasDraws, drawn_biases
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.result import Amplification
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
@@ -150,7 +151,7 @@ def test_a_scale_in_force_acts_on_the_draws_once(make_model, make_documents, sch
     with model.bias(scale=2.0):
         scaled = measure(model, documents, schemes, Settings(bias_samples=2, seed=4, nulls=0)).tables["bias_draws"]
     with model.bias(scale=2.0):
-        draws = BiasDraws(Context.of(model, schemes, Settings(bias_samples=2, seed=4))).draws
+        draws = BiasDraws(Context.of(OwnReader(model), schemes, Settings(bias_samples=2, seed=4))).draws
     found = draws[1].context.shifts.vector
     torch.testing.assert_close(found, 2 * drawn_by_hand(model, 1, 4)[0].expand(-1, 3, -1))
     scores = scaled.loc[scaled["draw"] == 1, "bias_score_mean"].to_numpy()

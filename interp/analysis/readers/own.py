@@ -1,0 +1,122 @@
+"""Our own model as analyses read it: from queries and keys alone, without a pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.analysis.attention import (
+    HeadBiases,
+    HeadVectors,
+    OneHot,
+    class_shares,
+    received_attention,
+    received_by_document,
+)
+from interp.analysis.batch import Batch, visit_queries_and_keys
+from interp.analysis.direction import PerHead, QueryShifts, query_shifts
+from interp.analysis.readers.reader import KeyScores, Reader, Received, SeenLayer, Visitor
+from interp.errors import InterpError
+from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.vocabulary import border_id
+
+
+class OwnLayer(SeenLayer):
+    """Queries without the direction, keys, and the direction: all that attention with and without it needs."""
+
+    def __init__(self, q: HeadVectors, k: HeadVectors, vector: HeadBiases) -> None:
+        self.q, self.keys, self.vector = q, k, vector
+
+    @cached_property
+    def scores(self) -> KeyScores:
+        """The same for every query."""
+        return (self.keys * self.vector).sum(-1) / self.keys.shape[-1] ** 0.5
+
+    def received(
+        self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]
+    ) -> Received:
+        """From one exponential of the scores for all readings (`interp.analysis.attention.received_by_document`)."""
+        both = torch.stack([self.scores, torch.zeros_like(self.scores)])
+        found = received_by_document(self.q, self.keys, torch.cat([both, readings.to(both)]), documents)
+        still = ~self.vector.any(-1)
+        found[0, :, still] = found[1, :, still]  # exactly equal without a bias
+        return found
+
+    def mean_received(
+        self,
+    ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
+        """Two patterns, one after the other."""
+        return received_attention(self.q + self.vector, self.keys), received_attention(self.q, self.keys)
+
+    def shares_along(
+        self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot
+    ) -> Float[Tensor, "2 batch pos head_index token_class"]:
+        """As the shares along the direction itself (`interp.analysis.attention.class_shares`)."""
+        return class_shares(self.q, self.keys, direction, one_hot)
+
+
+class OwnReader(Reader):
+    """A `HookedSymmetryBrokenTransformer`, read up to the keys of its last layer.
+
+    Raises:
+        InterpError: the model has no tokenizer.
+    """
+
+    model: HookedSymmetryBrokenTransformer
+
+    def __init__(self, model: HookedSymmetryBrokenTransformer) -> None:
+        cfg = model.cfg
+        self.model, self.name, self.tokenizer = model, cfg.model_name, model.need_tokenizer()
+        self.n_layers, self.n_heads, self.d_head = cfg.n_layers, cfg.n_heads, cfg.d_head
+        self.n_ctx, self.d_vocab = cfg.n_ctx, cfg.d_vocab
+        self.border = border_id(self.tokenizer)
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override] # it may move
+        """Where the embedding is."""
+        return self.model.W_E.device
+
+    @contextmanager
+    def reading(self, bias: Any) -> Iterator[None]:
+        """Evaluation mode, and the biases in force."""
+        with self.model.evaluating(), self.model.bias(bias=bias):
+            yield
+
+    def shifts(self, direction: Any) -> QueryShifts:
+        """See `interp.analysis.direction.query_shifts`."""
+        return query_shifts(self.model, direction)
+
+    def visit(self, batch: Batch, shifts: QueryShifts, see: Visitor) -> None:
+        """Stop at the last layer's keys."""
+
+        def meet(layer: int, q: HeadVectors, k: HeadVectors) -> None:
+            see(layer, OwnLayer(q + shifts.without_bias[layer], k, shifts.vector[layer]))
+
+        visit_queries_and_keys(self.model, batch.contexts, meet)
+
+    def mean_queries(self, batches: Iterable[Batch]) -> PerHead:
+        """The unlearned bias in force included."""
+        if self.model.cfg.positional == "rope":
+            raise InterpError(
+                "With RoPE a mean query turns with the position; measure it on the bridge: model.to_bridge()."
+            )
+        total = torch.zeros(self.n_layers, self.n_heads, self.d_head, dtype=torch.float64, device=self.device)
+        tokens = 0
+        for batch in batches:
+            tokens += int(batch.mask.sum())
+
+            def add(layer: int, q: HeadVectors, k: HeadVectors, mask: Tensor = batch.mask) -> None:
+                total[layer] += q[mask].sum(0)
+
+            visit_queries_and_keys(self.model, batch.contexts, add)
+        return (total / tokens).float() + self.shifts("bias").vector
+
+    def to_str_tokens(self, tokens: Any) -> list[str]:
+        """See `HookedSymmetryBrokenTransformer.to_str_tokens`."""
+        return [str(string) for string in self.model.to_str_tokens(tokens)]

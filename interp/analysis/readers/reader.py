@@ -1,0 +1,130 @@
+"""What an analysis asks of a model: sizes, tokenizer, and in every layer attention with and without a vector in the query.
+
+One reader serves `HookedSymmetryBrokenTransformer`, another everything that TransformerLens' bridge can hold; analyses know
+neither. A reader shows one layer of a batch after the other, as a `SeenLayer`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from interp.analysis.attention import HeadVectors, OneHot
+from interp.analysis.batch import Batch
+from interp.analysis.direction import PerHead, QueryShifts
+
+KeyScores = Float[Tensor, "batch pos head_index"]
+Received = Float[Tensor, "reading_or_two document head_index batch pos"]
+
+
+class SeenLayer(ABC):
+    """One layer of a batch of contexts: attention with and without the direction in the queries, all upstream alike.
+
+    Attributes:
+        keys: vectors whose product with the direction, over sqrt(d_head), is the bias score. Of a reader that is not
+            `linear` there are none: behind a norm of queries the direction is no summand of scores.
+        scores: bias scores of the keys in nats. Where they depend on the query too, as with rotary positions, the mean over
+            the queries that see the key.
+    """
+
+    keys: HeadVectors
+    scores: KeyScores
+
+    @abstractmethod
+    def received(
+        self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]
+    ) -> Received:
+        """Return the attention that keys receive from all queries of each document.
+
+        Readings: with the direction (0), without (1), and then without it, but with numbers added to the scores of keys.
+        """
+
+    @abstractmethod
+    def mean_received(
+        self,
+    ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
+        """Return the mean attention that each key receives from the queries that see it, with the direction and without."""
+
+    @abstractmethod
+    def shares_along(
+        self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot
+    ) -> Float[Tensor, "2 batch pos head_index token_class"]:
+        """Return each query's share per class with another direction added to queries without this one (0), and without (1).
+
+        Raises:
+            InterpError: where that is not known from the keys.
+        """
+
+
+Visitor = Callable[[int, SeenLayer], None]
+
+
+class Reader(ABC):
+    """A model as analyses see it.
+
+    Attributes:
+        name: of the model.
+        n_layers, n_heads, d_head: sizes; heads are those of queries.
+        n_ctx: tokens of a context.
+        d_vocab: numbers of tokens are below it.
+        device: where the model is.
+        tokenizer: the one it was trained with.
+        border: the token that stands before every document.
+        model: what it reads.
+    """
+
+    name: str
+    n_layers: int
+    n_heads: int
+    d_head: int
+    n_ctx: int
+    d_vocab: int
+    device: torch.device
+    tokenizer: PreTrainedTokenizerFast
+    border: int
+    model: Any
+
+    @abstractmethod
+    def reading(self, bias: Any) -> AbstractContextManager[Any]:
+        """Put the model into evaluation mode, with the biases in force that are named, inside a with block."""
+
+    @abstractmethod
+    def shifts(self, direction: Any) -> QueryShifts:
+        """Return what a direction adds to the queries and what it takes away.
+
+        Raises:
+            InterpError: the model has no such direction.
+        """
+
+    @abstractmethod
+    def visit(self, batch: Batch, shifts: QueryShifts, see: Visitor) -> None:
+        """Run the model as it is over a batch and call ``see(layer, seen)`` in every layer, in order."""
+
+    @abstractmethod
+    def mean_queries(self, batches: Iterable[Batch]) -> PerHead:
+        """Return E[q] of every head over the tokens of some batches, all biases included.
+
+        Raises:
+            InterpError: it is no vector, as positions turn it.
+        """
+
+    @property
+    def linear(self) -> bool:
+        """Whether the direction adds b . k to scores, with k the `keys` that layers show; else there are none."""
+        return True
+
+    def to_str_tokens(self, tokens: Int[Tensor, " token"] | Sequence[int]) -> list[str]:
+        """Return how each token reads."""
+        return [str(self.tokenizer.decode([int(token)])) for token in tokens]
+
+    @property
+    def blocked(self) -> int | None:
+        """Contexts per forward pass at most, where memory asks for it; None where it does not."""
+        return None

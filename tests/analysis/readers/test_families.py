@@ -1,0 +1,137 @@
+"""Attention with and without the query bias, of many families, against the Hugging Face model with that bias zeroed."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp.analysis.batch import Batch, Classes
+from interp.analysis.readers.bridge import BridgeReader
+from interp.analysis.readers.open import bridge_of
+from interp.analysis.readers.rotation import Turning
+from interp.data.contexts import pack
+from interp.errors import InterpError
+from tests.analysis.readers.families import CONTEXT, FAMILIES, HEADS, LAYERS, VOCABULARY, made, without_query_bias
+
+BIASED = [name for name, family in FAMILIES.items() if family.bias]
+
+
+def hugging_face(name):
+    """The model itself, untouched by a bridge."""
+    return made(name)
+
+
+def patterns(model, tokens):
+    """[layer, batch, head, query_pos, key_pos] of the Hugging Face model."""
+    with torch.no_grad():
+        return torch.stack(model(tokens, output_attentions=True, use_cache=False).attentions)
+
+
+def reference(name, tokens):
+    """Patterns as they are, and in each layer those with that layer's query bias zeroed."""
+    model = hugging_face(name)
+    with_bias, without = patterns(model, tokens), []
+    for layer in range(LAYERS):
+        kept = made(name).state_dict()
+        without_query_bias(model, name, layer)
+        without.append(patterns(model, tokens)[layer])
+        model.load_state_dict(kept)
+    return with_bias, torch.stack(without)
+
+
+@pytest.fixture(scope="module")
+def batch(make_documents, make_scheme):
+    """Documents of unequal length, in two full contexts and a short one."""
+    scheme = make_scheme("s", 3)
+    documents = make_documents([scheme], VOCABULARY, [30, 7, 9])
+    [contexts] = pack(documents, CONTEXT, 8, 0)
+    return Batch(contexts, Classes.of([scheme]), torch.device("cpu"))
+
+
+def reader_of(name, tokenizer):
+    return BridgeReader(bridge_of(made(name), tokenizer), CONTEXT)
+
+
+def seen(reader, batch, direction="effective"):
+    found = []
+    with reader.reading("mean"):
+        reader.visit(batch, reader.shifts(direction), lambda layer, layer_seen: found.append(layer_seen))
+    return found
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_patterns_equal_the_model_with_that_bias_zeroed(name, batch, tokenizer):
+    with_bias, without = reference(name, batch.contexts)
+    reader = reader_of(name, tokenizer)
+    layers = seen(reader, batch)
+    assert len(layers) == LAYERS and (with_bias - without).abs().max() > 1e-3
+    for layer, found in enumerate(layers):
+        real = batch.mask[:, None, :, None]
+        for mine, theirs in zip(found.patterns, (with_bias[layer], without[layer]), strict=True):
+            np.testing.assert_allclose((mine * real).numpy(), (theirs * real).numpy(), atol=1e-5)
+        shares = torch.einsum("bhij,bjc->bihc", without[layer], batch.one_hot)[batch.mask]
+        received = found.received(torch.zeros(1, *batch.mask.shape, HEADS), batch.document_rows)
+        by_class = torch.einsum("vdhbj,bjc->vhc", received, batch.one_hot)
+        np.testing.assert_allclose(by_class[1], shares.sum(0), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(by_class[2], by_class[1], rtol=1e-5)  # a reading that adds nothing
+
+
+PATTERN_AS_SCORES = ("opt", "xglm")  # families whose hook of the scores holds the pattern
+NOT_LINEAR = ("qwen3-bias",)  # queries are normalized after the bias
+CAPPED = ("gemma2-bias",)
+
+
+@pytest.mark.parametrize("name", [name for name in BIASED if name not in (*PATTERN_AS_SCORES, *NOT_LINEAR, *CAPPED)])
+def test_bias_scores_are_what_the_bias_adds_to_scores_on_average_over_the_queries_that_see_the_key(
+    name, batch, tokenizer
+):
+    reader = reader_of(name, tokenizer)
+    linear = seen(reader, batch)
+    assert reader.linear
+    reader._turning = Turning((), True)  # as if scores were not linear: differences of scores
+    for mine, exact in zip(linear, seen(reader, batch), strict=True):
+        assert not hasattr(exact, "keys") and hasattr(mine, "keys")
+        np.testing.assert_allclose(mine.scores[batch.mask], exact.scores[batch.mask], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bloom", *PATTERN_AS_SCORES])
+def test_without_rotation_log_odds_differ_between_keys_by_their_bias_scores(name, batch, tokenizer):
+    for found in seen(reader_of(name, tokenizer), batch):
+        assert not found.turns
+        with_bias, without = (pattern.double() for pattern in found.patterns)
+        gap = (with_bias / without).log() - found.scores.double().transpose(1, 2)[:, :, None]
+        seen_ones = torch.where(without > 0, gap, torch.nan)
+        assert (seen_ones - seen_ones.nanmean(-1, keepdim=True)).nan_to_num().abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_behind_a_norm_of_queries_scores_are_differences_and_there_are_no_keys(name, batch, tokenizer):
+    reader = reader_of(name, tokenizer)
+    layers = seen(reader, batch)
+    assert not reader.linear and all(not hasattr(found, "keys") and found.scores.isfinite().all() for found in layers)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen3"])
+def test_a_model_without_a_query_bias_says_what_can_be_asked(name, tokenizer):
+    reader = reader_of(name, tokenizer)
+    with (
+        reader.reading("mean"),
+        pytest.raises(InterpError, match="no query bias to look along; --direction mean-query"),
+    ):
+        reader.shifts("effective")
+    with reader.reading("mean"), pytest.raises(InterpError, match="no unlearned query bias"):
+        reader.shifts("bias")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "pythia", "phi"])
+def test_a_folded_bridge_is_read_along_the_folded_bias_and_says_so(name, batch, tokenizer):
+    """Raw, the shift of the LayerNorm is no part of the bias; folded, it is, whichever way the bridge was booted."""
+    raw, folded = reader_of(name, tokenizer), reader_of(name, tokenizer)
+    folded.model.enable_compatibility_mode(disable_warnings=True)
+    with pytest.raises(InterpError, match=r"are folded into its weights.*--direction folded"):
+        folded.shifts("effective")
+    along, other = raw.shifts("folded").vector, folded.shifts("folded").vector
+    torch.testing.assert_close(along, other, atol=1e-5, rtol=1e-5)
+    assert (along - raw.shifts("effective").vector).abs().max() > 0.1
+    for mine, theirs in zip(seen(raw, batch, "folded"), seen(folded, batch, "folded"), strict=True):
+        for one, two in zip(mine.patterns, theirs.patterns, strict=True):
+            torch.testing.assert_close(one, two, atol=2e-5, rtol=1e-4)
