@@ -41,10 +41,14 @@ class AmplifyConfig(Settings):
     bias: Literal["mean", "sample", "none"] = option("mean", help_of(Settings, "bias"))
     direction: str = option(
         "bias",
-        "Along b_Q (bias), b_Q plus the learned query bias (effective), or another checkpoint's b_Q, by its name.",
+        "Along b_Q (bias), b_Q plus the learned query bias (effective), that plus the shift of the LayerNorm before it "
+        "(folded), what a head's queries have in common, fitted on other documents (mean-query), or another checkpoint's "
+        "b_Q, by its name.",
     )
     checkpoints: list[str] = argument(
-        "Checkpoint folders, or names of bundled ones; the first is compared with each of the others.", ["tiny-bqbv"]
+        "Checkpoint folders, names of bundled ones, or folders or ids of Hugging Face, such as Qwen/Qwen2.5-0.5B; the first "
+        "is compared with each of the others.",
+        ["tiny-bqbv"],
     )
     corpus: str = option("wikipedia-sample", "Name of a corpus, or path of a text, JSONL, CSV, Parquet file or folder.")
     output: Path | None = option(None, "Folder for the report (default: reports/NAME).", "-o", "--output")
@@ -66,6 +70,9 @@ class AmplifyConfig(Settings):
         False, "Also write what b_V writes and meets (tables value_*); reads the beginning of the corpus once more."
     )
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
+    dtype: Literal["float32", "bfloat16", "float16"] = option(
+        "float32", "Of the weights of another's model; sums are float64 whatever it is."
+    )
     replace: bool = option(False, "Let the report take the place of another checkpoint's in the same folder.")
     png: bool = option(False, "Write the first pictures as PNG files too; needs the extra 'pictures', and Chrome.")
     open: bool = option(False, "Open the page in a browser.")
@@ -159,19 +166,19 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
         InterpError: bad input.
     """
     from interp.analysis.interventions.plan import places  # late, so that --help does not import torch
+    from interp.analysis.readers.open import load_any
     from interp.analysis.resume import remove_partial
     from interp.api import Text, amplification, interventions, uses
-    from interp.model.checkpoint import find_checkpoint, load_model
-    from interp.provenance import command_line, file_sha256
+    from interp.model.transformer import HookedSymmetryBrokenTransformer
+    from interp.provenance import command_line
 
-    model = load_model(checkpoint, str(world.device))
+    model, digest = load_any(checkpoint, config.dtype, str(world.device))
+    ours = isinstance(model, HookedSymmetryBrokenTransformer)
     settings = {**config.settings(), "direction": _direction(config, checkpoint)}
     folder, shown = _folder(config, Path(checkpoint).name), not config.quiet
-    weights = find_checkpoint(checkpoint) / "model.safetensors"
-    digest = file_sha256(weights)
     if not config.replace:
         _refuse_another(folder, checkpoint, digest)
-    intervening = config.to_intervene()
+    intervening, using = (config.to_intervene(), config.to_use()) if ours else (None, None)
     if intervening:  # what is wrong with the words is told at once
         places(intervening.where, model.cfg.n_layers, model.cfg.n_heads)
     result = amplification(
@@ -183,19 +190,21 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
         world=world,
         **settings,
     )
-    for name, measured, asked in (("interventions", interventions, intervening), ("uses", uses, config.to_use())):
+    for name, measured, asked in (("interventions", interventions, intervening), ("uses", uses, using)):
         if asked:
             given = {f.name: getattr(asked, f.name) for f in fields(asked)}
             found = measured(model, config.corpus, workers=config.workers, progress=shown, world=world, **given)
             result = replace(result, **{name: found})
+    if not ours:
+        result.run["warnings"].append(NOT_OURS)
     page = folder / "report.html"
     if not world.first:
         world.gathered("waiting for the files")
         return page, []
-    if config.static:
+    if config.static and ours:
         result = result.with_tables(result.static(model, settings["direction"]))
-    if config.values:
-        text = Text.opened(model, config.corpus, Settings(**settings))
+    if config.values and ours:
+        text = Text.opened(model.need_tokenizer(), config.corpus, Settings(**settings))
         result = result.with_tables(result.values(model, text.documents(workers=0), text.schemes))
     result.run.update(checkpoint=checkpoint, weights_sha256=digest, command=command_line("interp.amplify"))
     files = result.save(folder)
@@ -207,6 +216,12 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     world.gathered("written")
     remove_partial(folder / "partial")
     return page, [page, *files]
+
+
+NOT_OURS = (
+    "What changes the model (interventions, uses of the bias) and what is read from its weights (--static, --values) is "
+    "measured on this package's own models, and left out here."
+)
 
 
 def _refuse_another(folder: Path, checkpoint: str, weights_sha256: str) -> None:
@@ -224,10 +239,11 @@ def _refuse_another(folder: Path, checkpoint: str, weights_sha256: str) -> None:
 
 def _direction(config: AmplifyConfig, checkpoint: str) -> Any:
     """Return what `amplification` takes: a name, or the model whose b_Q it is; a checkpoint's own b_Q is "bias"."""
+    from interp.analysis.direction import OWN  # late, so that --help does not import torch
     from interp.model.checkpoint import load_model
 
     name = "bias" if config.direction == checkpoint else config.direction
-    return name if name in ("bias", "effective") else load_model(name, config.device)
+    return name if name in OWN else load_model(name, config.device)
 
 
 def _folder(config: AmplifyConfig, name: str) -> Path:

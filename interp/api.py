@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,44 +16,37 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.comparison import SHIFTED, Comparison, compare_results
+from interp.analysis.direction import OWN, Held
 from interp.analysis.findings import FEW_TOKENS
+from interp.analysis.fitted import FIT_TOKENS, ONE_CLASS, beginnings
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.measure_uses import measure_uses
 from interp.analysis.interventions.result import Interventions
 from interp.analysis.interventions.uses import Uses
+from interp.analysis.readers.open import ModelLike, open_reader, own_model, tokenizer_of
+from interp.analysis.readers.reader import Reader, mean_query
 from interp.analysis.result import FEW_DOCUMENTS, Amplification
-from interp.analysis.resume import ResumeFile, model_digest
+from interp.analysis.resume import ResumeFile
 from interp.analysis.run import measure
 from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, settings_from, takes
 from interp.data.classes.built_in import build_schemes, deciles, refuse_untagged
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
 from interp.data.contexts import Dealer, TaggedDocument
-from interp.data.corpora.corpus import Corpus, CorpusLike, open_for_measuring
+from interp.data.corpora.corpus import Corpus, CorpusLike, open_for_measuring, other_split
 from interp.data.spacy_pipelines import Pipeline, fingerprint, is_loaded, pipeline_label, pipeline_meta
 from interp.data.tagging.documents import encode, tag_documents
 from interp.errors import InterpError
-from interp.model.bias import BiasSource
-from interp.model.checkpoint import find_checkpoint, load_model
+from interp.model.checkpoint import load_model
 from interp.model.distributed import World
-from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import console, escaped
 from interp.provenance import now, versions
-from interp.vocabulary import load_tokenizer, tokenizer_sha256
-
-ModelLike = HookedSymmetryBrokenTransformer | str | Path
-"""A model, or the path or name of a checkpoint."""
+from interp.vocabulary import tokenizer_sha256
 
 Schemes = str | Path | Scheme | Labeller | Sequence[str | Path | Scheme | Labeller]
 """One scheme or several; a string may name several, with commas."""
 
 HELD_OUT = "What is found was chosen on one half of the documents; all that is shown is of the other half."
-EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
-    (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
-    (True, False): "Read along the effective direction b_Q + beta_Q; the learned query bias is zero, so it is b_Q.",
-    (False, True): "Read along the learned query bias beta_Q of each head: no unlearned bias is in force.",
-    (False, False): "No query bias is in force, learned or unlearned: amplification is 0 by definition.",
-}
 
 
 @dataclass(frozen=True)
@@ -66,14 +59,14 @@ class Text:
     pipeline: Pipeline
 
     @classmethod
-    def opened(cls, model: HookedSymmetryBrokenTransformer, corpus: CorpusLike, settings: Reading) -> Text:
+    def opened(cls, tokenizer: PreTrainedTokenizerFast, corpus: CorpusLike, settings: Reading) -> Text:
         """Open it, refusing a missing pipeline now and not after the first progress.
 
         Raises:
-            InterpError: no such corpus, scheme or pipeline, or a model without tokenizer.
+            InterpError: no such corpus, scheme or pipeline.
         """
         refuse_untagged(settings.schemes, settings.pipeline)
-        tokenizer, opened = model.need_tokenizer(), open_for_measuring(corpus, settings.split, settings.text_field)
+        opened = open_for_measuring(corpus, settings.split, settings.text_field)
         schemes = build_schemes(settings.schemes, tokenizer, opened, settings.pipeline)
         if any(scheme.needs_tags for scheme in schemes):
             pipeline_meta(settings.pipeline)
@@ -101,7 +94,8 @@ class Text:
 @takes(Settings)
 def amplification(
     model: ModelLike, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
-    progress: bool = False, partial: str | Path | None = None, world: World | None = None, **settings: Any,
+    progress: bool = False, partial: str | Path | None = None, world: World | None = None, tokenizer: Any = None,
+    **settings: Any,
 ) -> Amplification:  # fmt: skip
     """Measure which token classes each head amplifies or suppresses.
 
@@ -109,6 +103,7 @@ def amplification(
         reading:
         partial: a folder where sums are kept every half minute, so that the same call goes on after an interruption; remove
             it when the result is saved. Kept sums of other settings or texts are refused.
+        tokenizer: of a model of transformers; all others come with theirs.
         settings:
 
     Raises:
@@ -116,43 +111,54 @@ def amplification(
     """
     started = time.perf_counter()
     asked: Settings = settings_from(Settings, {"schemes": schemes, **settings})
-    model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
-    text = Text.opened(model, corpus, asked)
-    world = world or World(0, 1, model.W_E.device)
+    reader = open_reader(model, tokenizer, asked.context, asked.border)
+    text = Text.opened(reader.tokenizer, corpus, asked)
+    world = world or World(0, 1, reader.device)
+    if isinstance(asked.direction, str) and asked.direction == "mean-query":
+        text, direction = _mean_query(reader, text, asked)
+        asked = replace(asked, direction=direction)
     if partial and is_loaded(asked.pipeline) and fingerprint(asked.pipeline) is None:
         raise InterpError(
             "With partial= sums are kept for a run with the same pipeline, and nobody can tell this nlp object from others: "
             "it has parts that are not spaCy's, or large word vectors; save it and give its folder, or leave out partial."
         )
-    kept = ResumeFile(partial, _fingerprint(model, text, asked, world), world.rank) if partial else None
-    dealer = Dealer(model.cfg.n_ctx, asked.max_tokens, world.rank, world.size, kept.done if kept else None)
+    kept = ResumeFile(partial, _fingerprint(reader, text, asked, world), world.rank) if partial else None
+    dealer = Dealer(reader.n_ctx, asked.max_tokens, world.rank, world.size, kept.done if kept else None)
     tenths = deciles(text.tokenizer, text.corpus) if asked.adjust_frequency else None
     sample = encode(text.tokenizer, text.corpus)
-    with progress_bar(progress and world.first, model.cfg.model_name, text.corpus, asked.max_tokens) as on_tokens:
+    with progress_bar(progress and world.first, reader.name, text.corpus, asked.max_tokens) as on_tokens:
         result = measure(
-            model, text.documents(workers, dealer), text.schemes, asked, sample=sample, deciles=tenths, resume=kept,
+            reader, text.documents(workers, dealer), text.schemes, asked, sample=sample, deciles=tenths, resume=kept,
             world=world,
             on_tokens=lambda tokens: on_tokens(tokens * world.size),  # blocks of all processes are alike
         )  # fmt: skip
     result.run.update({
         **text.described, "corpus_sha256": dealer.checksum.hexdigest(), "date": now(),
-        "versions": text.versions, "device": str(model.W_E.device),
+        "versions": text.versions, "device": str(reader.device),
         "wall_seconds": round(time.perf_counter() - started, 2),
         "warnings": [
-            *_warnings(model, result.run, asked.bias), *_too_long(result.run["n_tokens"], asked.max_tokens),
+            *few_documents(result.run["n_documents"]), *reader.told(asked.bias, result.run["direction"]),
+            *_too_long(result.run["n_tokens"], asked.max_tokens),
             *([HELD_OUT] if asked.held_out else []),
         ],
     })  # fmt: skip
     return result
 
 
-def _fingerprint(
-    model: HookedSymmetryBrokenTransformer, text: Text, settings: Settings, world: World
-) -> dict[str, Any]:
+def _mean_query(reader: Reader, text: Text, settings: Settings) -> tuple[Text, Held]:
+    """Fit the mean query on the other split of the corpus; of one without splits every eighth document is left for it."""
+    split = text.corpus.split
+    measured, fitted = ("train", "validation") if split == "all" else (split, other_split(split))
+    read = beginnings(encode(text.tokenizer, replace(text.corpus, split=fitted)), settings.fit_tokens or FIT_TOKENS)
+    with reader.reading(settings.bias):
+        return replace(text, corpus=replace(text.corpus, split=measured)), mean_query(reader, read, ONE_CLASS)
+
+
+def _fingerprint(reader: Reader, text: Text, settings: Settings, world: World) -> dict[str, Any]:
     """All that the sums of a run depend on."""
     return {
-        **settings.plain(), "batch_size": settings.contexts_per_batch(model.cfg.n_ctx),
-        "model": model_digest(model, settings.bias, settings.direction), **text.described,
+        **settings.plain(), "batch_size": settings.contexts_per_batch(reader.n_ctx),
+        "model": reader.digest(settings.bias, settings.direction), **text.described,
         "schemes": [[s.name, list(s.classes), s.version] for s in text.schemes],
         "versions": text.versions, "processes": world.size,
     }  # fmt: skip
@@ -164,23 +170,6 @@ def few_documents(number: int) -> list[str]:
         return []
     few = "1 document" if number == 1 else f"{number} documents"
     return [f"Only {few}: intervals over documents are wide, and say little about other texts."]
-
-
-def _warnings(model: HookedSymmetryBrokenTransformer, run: dict[str, Any], bias: BiasSource) -> list[str]:
-    warnings = few_documents(run["n_documents"])
-    unlearned, learned = bias != "none" and model.cfg.q.mode != "none", bool(model.b_Q.any())
-    if run["direction"] == "bias" and not unlearned:
-        other = learned and model.cfg.positional == "learned"
-        hint = "; --direction effective reads along the learned one" if other else ""
-        warnings.append(f"No query bias is in force: amplification along b_Q is 0 by definition{hint}.")
-    if run["direction"] == "effective":
-        warnings.append(EFFECTIVE[unlearned, learned])
-    if run["direction"] not in ("bias", "effective"):
-        warnings.append(
-            f"Read along a direction from elsewhere ({run['direction']}): what such a bias would do, not what this model's "
-            "own bias does."
-        )
-    return warnings
 
 
 def _too_long(n_tokens: int, max_tokens: int | None) -> list[str]:
@@ -243,8 +232,8 @@ def _rerun(
     progress: bool, world: World | None,
 ) -> Any:  # fmt: skip
     """Return what running the model again over the text finds, with what its run record says of the text."""
-    model = model if isinstance(model, HookedSymmetryBrokenTransformer) else load_model(model)
-    text = Text.opened(model, corpus, asked)
+    model = own_model(model, what)
+    text = Text.opened(model.need_tokenizer(), corpus, asked)
     shown = progress and (world is None or world.first)
     with progress_bar(shown, f"{model.cfg.model_name}: {what}", text.corpus, asked.max_tokens) as on_tokens:
         found = measure_it(model, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
@@ -317,9 +306,9 @@ def _is_measured(side: Side) -> bool:
 def _measured(side: Side, settings: dict[str, Any]) -> Amplification:
     if isinstance(side, Amplification):
         return side
-    if not isinstance(side, HookedSymmetryBrokenTransformer) and _is_measured(side):
+    if isinstance(side, str | Path) and _is_measured(side):
         return Amplification.load(side)
-    if isinstance(other := settings.get("direction"), str | Path) and other not in ("bias", "effective"):
+    if isinstance(other := settings.get("direction"), str | Path) and other not in OWN:
         settings = {**settings, "direction": "bias" if str(other) == str(side) else load_model(other)}
     if settings.get("direction") is side:  # its own b_Q, no direction from elsewhere
         settings = {**settings, "direction": "bias"}
@@ -332,7 +321,7 @@ def refuse_other_tokenizers(checkpoints: Sequence[str]) -> None:
     Raises:
         InterpError: a checkpoint or its tokenizer is missing, or differs from the first.
     """
-    checksums = {name: tokenizer_sha256(load_tokenizer(find_checkpoint(name))) for name in checkpoints}
+    checksums = {name: tokenizer_sha256(tokenizer_of(name)) for name in checkpoints}
     for name, checksum in checksums.items():
         if checksum != checksums[checkpoints[0]]:
             raise InterpError(

@@ -176,7 +176,7 @@ def _add(tokenizer: Tokenizer, beside: Mapping[str, dict[str, Any]], file: Path)
     listed += [(index, token, CONFIG) for index, token in (decoder.items() if isinstance(decoder, dict) else [])]
     try:
         tokens = sorted((int(index), *_token(token), name) for index, token, name in listed)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InterpError(
             f"The tokens added beside {file} are no tokens with their ids ({error}); copy it again."
         ) from None

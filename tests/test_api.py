@@ -89,7 +89,7 @@ def test_values_are_measured_on_the_beginnings_of_the_documents_and_tokens_along
 
 
 def values_of(result, model, texts, **settings):
-    text = Text.opened(model, texts, Settings(**settings))
+    text = Text.opened(model.need_tokenizer(), texts, Settings(**settings))
     return result.values(model, text.documents(workers=0), text.schemes)
 
 

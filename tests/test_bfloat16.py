@@ -40,7 +40,7 @@ def test_amplification_static_alignment_and_values(models, results):
     check([result.heads for result in results], "share", "log2_amplification", "bias_score_mean")
     static = [result.static(model) for model, result in zip(models, results, strict=True)]
     check([tables["static_positions"] for tables in static], "static_alignment")
-    texts = [Text.opened(model, TEXTS, Settings(schemes=SCHEMES)) for model in models]
+    texts = [Text.opened(model.need_tokenizer(), TEXTS, Settings(schemes=SCHEMES)) for model in models]
     values = [
         result.values(model, text.documents(0), text.schemes)
         for model, result, text in zip(models, results, texts, strict=True)
@@ -76,6 +76,6 @@ def test_a_sentence_read_and_explored(models):
 
 def test_evaluations(models, results):
     check([evaluate(model, n_items=3).families for model in models], "first_token_loss")
-    texts = [Text.opened(model, TEXTS, Settings(schemes=SCHEMES)) for model in models]
+    texts = [Text.opened(model.need_tokenizer(), TEXTS, Settings(schemes=SCHEMES)) for model in models]
     losses = [held_out_loss(model, text.corpus, ()).overall for model, text in zip(models, texts, strict=True)]
     check(losses, "loss")

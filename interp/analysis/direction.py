@@ -9,11 +9,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InterpError
+from interp.model.norm import Norm
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
-DirectionName = Literal["bias", "effective"]
-Direction = DirectionName | Tensor | HookedSymmetryBrokenTransformer
+DirectionName = Literal["bias", "effective", "folded", "mean-query"]
 PerHead = Float[Tensor, "layer head_index d_head"]
+OWN = ("bias", "effective", "folded", "mean-query")
+"""Directions that are in the queries of the model itself."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A vector that the queries hold and that is taken away, by its name, such as "mean-query"."""
+
+    name: str
+    vector: PerHead
+
+
+Direction = DirectionName | Held | Tensor | HookedSymmetryBrokenTransformer
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,8 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
         direction: "bias", the unlearned b_Q in force; "effective", b_Q + beta_Q, the learned query bias included; or a
             tensor broadcastable to [layer, head_index, d_head]: what a bias of that value *would* do to this model's
             queries without b_Q; or another model, whose mean b_Q is taken: a symmetric twin, looked at along the
-            direction of the model whose symmetry is broken, shows what training without the bias gives.
+            direction of the model whose symmetry is broken, shows what training without the bias gives. "folded" is the
+            effective one with the shift of the LayerNorm before the queries, W_Q b_ln; `Held` what queries hold besides.
 
     Raises:
         InterpError: an unknown name, a tensor of another shape, or "effective" with RoPE, which turns beta_Q with the
@@ -57,21 +71,33 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
             raise InterpError(
                 f"The direction has shape {list(direction.shape)}, expected {list(bias_q.shape)}."
             ) from error
+    if isinstance(direction, Held):
+        return QueryShifts(bias_q, bias_q - direction.vector.to(bias_q))
     if direction == "bias":
         return QueryShifts(bias_q, torch.zeros_like(bias_q))
-    if direction != "effective":
-        raise InterpError(f"There is no direction {direction!r}; choose 'bias', 'effective' or pass a tensor.")
+    if direction not in ("effective", "folded"):
+        raise InterpError(f"There is no direction {direction!r}; choose {', '.join(OWN)}, or pass a tensor.")
     if model.cfg.positional == "rope":
-        raise InterpError("With RoPE the learned query bias turns with the position; use --direction bias.")
+        raise InterpError(
+            "With RoPE the learned query bias turns with the position; use --direction bias, or read model.to_bridge()."
+        )
     if model.cfg.qk_norm:
         raise InterpError("The norm of queries takes in the learned query bias with them; use --direction bias.")
-    return QueryShifts(bias_q, -model.b_Q.detach().to(bias_q))
+    learned = model.b_Q.detach().to(bias_q).clone()
+    if direction == "folded":
+        for of_layer, block, weights in zip(learned, model.blocks, model.W_Q.detach().to(bias_q), strict=True):
+            norm = block.get_submodule("ln1")
+            if isinstance(norm, Norm):
+                of_layer += torch.einsum("d,hde->he", norm.b.detach().to(bias_q), weights)
+    return QueryShifts(bias_q, -learned)
 
 
 def direction_name(direction: Direction) -> str:
     """Return what `run` calls a direction."""
     if isinstance(direction, HookedSymmetryBrokenTransformer):
         return f"b_Q of {direction.cfg.model_name}"
+    if isinstance(direction, Held):
+        return direction.name
     return direction if isinstance(direction, str) else "given vector"
 
 

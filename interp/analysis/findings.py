@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from interp.analysis.direction import OWN
 from interp.analysis.measurements.explained import overview
 from interp.analysis.significance import corrected_within
 
@@ -56,7 +57,7 @@ def rankable(heads: pd.DataFrame) -> np.ndarray:
 
 def in_force(result: Measured) -> bool:
     """Whether the model itself has the bias that was looked along."""
-    return result.run.get("direction", "bias") in ("bias", "effective") and result.run.get("bias") != "none"
+    return result.run.get("direction", "bias") in OWN and result.run.get("bias") != "none"
 
 
 def findings(result: Measured) -> pd.DataFrame:

@@ -30,6 +30,9 @@ from interp.data.corpora.corpus import Document
 LEAST_PER_POSITION = 16
 """Keys of each half that a position needs to have a mean of its own; with fewer, positions go in quarter octaves."""
 
+FIT_TOKENS = 8192
+"""Tokens that means are fitted on by default."""
+
 LEAST_DOCUMENTS = 20
 """Of each document at most so large a part of the fitted tokens is read."""
 

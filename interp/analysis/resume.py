@@ -1,6 +1,5 @@
 """Partial sums on disk: a run that is killed goes on from the last block that was saved."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -14,14 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.analysis.accumulators import Sums
-from interp.analysis.direction import Direction, query_shifts
 from interp.data.contexts import Block, Done
 from interp.errors import InterpError
 from interp.files import parse_json, sweep, writing
-from interp.model.bias import BiasSource
 from interp.model.checkpoint import tensors_sha256
 from interp.model.distributed import World
-from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Kind = TypeVar("Kind", bound=Sums)
 EVERY_SECONDS = 30.0
@@ -118,17 +114,6 @@ def remove_partial(folder: Path) -> None:
         sweep(path)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def model_digest(model: HookedSymmetryBrokenTransformer, bias: BiasSource, direction: Direction) -> str:
-    """Return a digest of the weights, the biases in force and the direction looked along."""
-    with model.bias(bias=bias):
-        shifts = query_shifts(model, direction)
-        tensors = [*model.state_dict().values(), *model.biases_in_force(), shifts.with_bias, shifts.without_bias]
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def all_reduce_sums(own: Kind, fresh: Callable[[], Kind], world: World) -> Kind:

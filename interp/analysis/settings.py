@@ -85,8 +85,15 @@ class Settings(Reading):
 
     direction: Any = option(
         "bias",
-        "Along b_Q (bias), b_Q plus the learned query bias (effective), or another model's mean b_Q; in Python also a "
-        "tensor [layer, head_index, d_head].",
+        "Along b_Q (bias), b_Q plus the learned query bias (effective), that plus the shift of the LayerNorm before it "
+        "(folded), what a head's queries have in common, fitted on other documents (mean-query), or another model's mean "
+        "b_Q; in Python also a tensor [layer, head_index, d_head].",
+    )
+    context: int | None = option(
+        None, "Tokens of a context (default: the model's, of another's than this package's at most 1,024)."
+    )
+    border: str | None = option(
+        None, "The token before every document, of another's model (default: its tokenizer's bos token, else its eos)."
     )
     passages: int = option(20, "How many pieces of text are kept to look at.")
     nulls: int = option(64, "Random directions that everything is compared with; 0 compares with none and is faster.")
@@ -222,7 +229,8 @@ def help_of(settings: type[Reading], name: str) -> str:
 
 
 READING = """\
-        model: a model, or the path or name of a checkpoint.
+        model: a model, or the path or name of a checkpoint; `amplification` and `compare` also take a TransformerBridge, a
+            model of transformers, and a folder or id of Hugging Face (docs/any_model.md).
         corpus: "wikipedia-sample", a path, or document strings.
         schemes: of pos, tag, dep, ent, function, surface, freq, and your own: paths of YAML files, functions of spaCy
             documents, Scheme objects (docs/classes.md); one, or several.

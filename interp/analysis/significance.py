@@ -138,7 +138,10 @@ def corrected_within(frame: pd.DataFrame, by: list[str]) -> Float[np.ndarray, " 
     Overlapping classes are schemes "name/class" (`interp.data.classes.spans`), and are corrected together as one scheme.
     """
     q = np.empty(len(frame))
-    keys = frame[by].assign(**({"scheme": frame["scheme"].astype(str).str.split("/").str[0]} if "scheme" in by else {}))
+    keys = frame[by]
+    if "scheme" in by:
+        codes, names = pd.factorize(frame["scheme"])
+        keys = keys.assign(scheme=np.array([str(name).split("/")[0] for name in names], dtype=object)[codes])
     for rows in keys.groupby(by, sort=False).indices.values():
         q[rows] = benjamini_hochberg(np.asarray(frame["p"], dtype=np.float64)[rows])
     return q

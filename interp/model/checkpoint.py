@@ -59,7 +59,7 @@ def save_checkpoint(
         }
         digest = tensors_sha256(stored)
         config = {"format": FORMAT, "model": model.cfg.to_dict(), "training": dict(training or {})}
-        config["weights_sha256"] = digest
+        config |= {"weights_sha256": digest, "model_sha256": _sha256_of(config["model"])}
         (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         try:  # with one entry of metadata only: several come in any order, and equal weights are to be equal bytes
             save_file(stored, beside / "model.safetensors", metadata={"sha256": digest})
@@ -79,6 +79,10 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _sha256_of(words: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
 
 def refuse_others(folder: Path) -> None:
@@ -112,6 +116,12 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
         )
     # before a model exists, which may be larger than memory
     weights = _read_weights(folder / "model.safetensors", cfg, config.get("weights_sha256"))
+    # last, as what is wrong with a field or a tensor says more
+    if (stated := config.get("model_sha256")) and stated != (found := _sha256_of(config["model"])):
+        raise InterpError(
+            f"The model's config in {folder / 'config.json'} is not what was saved: its checksum is {found[:12]}, the one "
+            f"beside it {stated[:12]}; copy the folder again, or remove model_sha256 if you changed it yourself."
+        )
     model = HookedSymmetryBrokenTransformer(cfg, tokenizer)
     model.load_state_dict(weights)
     return model.to(target).eval()
@@ -182,7 +192,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path, "a checkpoint's config")
     if not isinstance(config.get("model"), dict):
         raise InterpError(f"{path} has no mapping under the key 'model'; it is not a checkpoint's config.")
-    kinds = {"format": int, "training": dict, "weights_sha256": str}
+    kinds = {"format": int, "training": dict, "weights_sha256": str, "model_sha256": str}
     if other := [name for name, kind in kinds.items() if not isinstance(config.get(name, kind()), kind)]:
         raise InterpError(f"{path} has {few(other)} of another kind than a checkpoint's config; copy it again.")
     format_ = config.get("format", 0)

@@ -44,7 +44,7 @@ def now():
     """The same, as it is measured today."""
     model = interp.load_model("tiny-bqbv")
     result = interp.amplification(model, TEXTS, ("function",), workers=0, **AMPLIFICATION)
-    text = Text.opened(model, TEXTS, Settings(schemes=("function",)))
+    text = Text.opened(model.need_tokenizer(), TEXTS, Settings(schemes=("function",)))
     found = interp.interventions(model, TEXTS, ("function",), workers=0, **INTERVENTIONS)
     result = result.with_tables({**result.static(model), **result.values(model, text.documents(0), text.schemes)})
     return replace(result, interventions=found)

@@ -101,6 +101,7 @@ DAMAGE = {
     "config of a long number": (lambda f: (f / "config.json").write_text("9" * 5000), "4300 digits"),
     "format of another kind": (lambda f: edit_config(f, format="1"), "has format of another kind"),
     "training of another kind": (lambda f: edit_config(f, training=[]), "has training of another kind"),
+    "another eps": (lambda f: edit_model(f, eps=0.1), "is not what was saved: its checksum is .* remove model_sha256"),
     "checksum of another kind": (lambda f: edit_config(f, weights_sha256=[]), "has weights_sha256 of another kind"),
     "other layers": (lambda f: edit_model(f, n_layers=9000), "has 2 layers, expected 9000"),
     "larger than memory": (

@@ -22,7 +22,7 @@ from jaxtyping import Float64
 
 from interp.analysis.batch import Classes, DocumentCounts
 from interp.analysis.direction import QueryShifts
-from interp.analysis.fitted import beginnings, fit_means, sample_of
+from interp.analysis.fitted import FIT_TOKENS, beginnings, fit_means, sample_of
 from interp.analysis.interventions.plan import (
     Intervention,
     Part,
@@ -177,8 +177,6 @@ def _joined(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 
 
 LEAST_DOCUMENTS = 20
-FIT_TOKENS = 8192
-"""Tokens that mean bias scores by position are fitted on, as by default in `interp.amplification`."""
 
 
 def intervene(

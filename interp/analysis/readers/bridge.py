@@ -23,9 +23,10 @@ from interp.analysis.attention import HeadVectors, OneHot
 from interp.analysis.batch import Batch
 from interp.analysis.direction import PerHead, QueryShifts
 from interp.analysis.readers.directions import bridge_shifts
-from interp.analysis.readers.reader import KeyScores, Reader, Received, SeenLayer, Visitor
+from interp.analysis.readers.reader import ELSEWHERE, TOLD, KeyScores, Reader, Received, SeenLayer, Visitor
 from interp.analysis.readers.rotation import Turning
 from interp.errors import InterpError
+from interp.model.checkpoint import tensors_sha256
 from interp.vocabulary import border_id, vocabulary_size
 
 LONGEST = 1024
@@ -207,6 +208,28 @@ class BridgeReader(Reader):
         counted = (pattern > 0) & mask[:, None, :, None]
         difference = torch.where(counted, first - second, 0.0).sum(2) / counted.sum(2).clamp(min=1)
         return difference.transpose(1, 2)
+
+    def digest(self, bias: Any, direction: Any) -> str:
+        """Weights, and both shifts of the queries."""
+        shifts = self.shifts(direction)
+        queries = {"with": shifts.with_bias, "without": shifts.without_bias}
+        return tensors_sha256({**self.model.original_model.state_dict(), **queries})
+
+    def told(self, bias: Any, direction: str) -> list[str]:
+        """What the direction is, and what a bias score is where it depends on the query."""
+        raw = "Read along the learned query bias as the weights have it."
+        sentences = [raw if direction == "effective" else TOLD.get(direction, ELSEWHERE.format(direction))]
+        if not self.linear:
+            sentences.append(
+                f"{self.name} normalizes queries after the bias: bias scores are differences of attention scores, mean over "
+                "the queries that see the key, and what is computed from keys (random directions, equal spread) is left out."
+            )
+        elif self._turning.turns:
+            sentences.append(
+                f"{self.name} turns queries with their position: a key's bias score is the mean over the queries that see "
+                "it."
+            )
+        return sentences
 
     def mean_queries(self, batches: Iterable[Batch]) -> PerHead:
         """Return E[q] of every head over the tokens of some batches, before any rotation."""

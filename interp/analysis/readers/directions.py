@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformer_lens.model_bridge.bridge import TransformerBridge
 
-from interp.analysis.direction import PerHead, QueryShifts
+from interp.analysis.direction import Held, PerHead, QueryShifts
 from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -31,6 +31,8 @@ def bridge_shifts(bridge: TransformerBridge, direction: Any) -> QueryShifts:
     zeros, name = _zeros(bridge), str(bridge.cfg.model_name)
     if isinstance(direction, HookedSymmetryBrokenTransformer):
         direction = direction.mean_biases()[0].detach()
+    if isinstance(direction, Held):
+        return QueryShifts(zeros, -direction.vector.to(zeros))
     if isinstance(direction, Tensor):
         try:
             return QueryShifts(direction.to(zeros).expand_as(zeros), zeros)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformer_lens.model_bridge.bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -15,9 +17,12 @@ from interp.analysis.readers.bridge import BridgeReader
 from interp.analysis.readers.own import OwnReader
 from interp.analysis.readers.reader import Reader
 from interp.errors import InterpError
-from interp.files import read_json
-from interp.model.checkpoint import find_checkpoint, load_model
+from interp.files import is_hub_id, read_json
+from interp.model.checkpoint import find_checkpoint, load_model, tensors_sha256
+from interp.model.distributed import choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.provenance import file_sha256
+from interp.vocabulary import load_tokenizer
 
 ModelLike = HookedSymmetryBrokenTransformer | TransformerBridge | PreTrainedModel | str | Path
 """A model, ours or another's, or the path or name of a checkpoint, ours or Hugging Face's."""
@@ -29,7 +34,7 @@ def open_reader(
     context: int | None = None,
     border: str | None = None,
     dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
+    device: str = "auto",
 ) -> Reader:
     """Return what reads a model.
 
@@ -49,7 +54,7 @@ def open_reader(
     if isinstance(model, str | Path):
         model = _loaded(model, dtype, device)
     if isinstance(model, HookedSymmetryBrokenTransformer):
-        return OwnReader(model)
+        return OwnReader(model, context)
     if isinstance(model, PreTrainedModel):
         model = bridge_of(model, tokenizer)
     if not isinstance(model, TransformerBridge):
@@ -58,6 +63,22 @@ def open_reader(
             "transformers, or the path or name of a checkpoint."
         )
     return BridgeReader(model, context, border)
+
+
+def own_model(model: Any, what: str) -> HookedSymmetryBrokenTransformer:
+    """Return a model of this package, loaded where its path or name is given.
+
+    Raises:
+        InterpError: it is another's.
+    """
+    if isinstance(model, str | Path) and not (_is_hugging_face(Path(model).expanduser())):
+        return load_model(model)
+    if isinstance(model, HookedSymmetryBrokenTransformer):
+        return model
+    raise InterpError(
+        f"{what} runs this package's own models, whose biases it changes; of another's, amplification and compare can be "
+        "measured (interp.amplification), or convert it first (python -m interp.convert)."
+    )
 
 
 def bridge_of(model: PreTrainedModel, tokenizer: Any) -> TransformerBridge:
@@ -88,11 +109,36 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no text"])[0][:200]
 
 
-def _loaded(name: str | Path, dtype: torch.dtype | None, device: Any) -> Any:
+def load_any(name: str | Path, dtype: str = "float32", device: str = "auto") -> tuple[Any, str]:
+    """Load a model of any kind by its path or name, and return it with a checksum of its weights.
+
+    Raises:
+        InterpError: nothing is there, or it cannot be read.
+    """
+    model = _loaded(name, getattr(torch, dtype), device)
+    if isinstance(model, HookedSymmetryBrokenTransformer):
+        return model, file_sha256(find_checkpoint(name) / "model.safetensors")
+    return model, tensors_sha256(model.original_model.state_dict())
+
+
+def tokenizer_of(name: str | Path) -> Any:
+    """Return the tokenizer of a checkpoint of any kind, without its weights.
+
+    Raises:
+        InterpError: there is none.
+    """
     folder = Path(name).expanduser()
-    if _is_hugging_face(folder) or not _is_ours(name):
+    if not _is_hugging_face(folder) and (not is_hub_id(name) or _is_ours(name)):
+        return load_tokenizer(find_checkpoint(name))
+    with _said_of(name):
+        return AutoTokenizer.from_pretrained(str(folder if folder.exists() else name), trust_remote_code=False)
+
+
+def _loaded(name: str | Path, dtype: torch.dtype | None, device: str) -> Any:
+    folder = Path(name).expanduser()
+    if _is_hugging_face(folder) or (is_hub_id(name) and not _is_ours(name)):
         return _from_hugging_face(str(folder if folder.exists() else name), dtype, device)
-    return load_model(name, device=device)
+    return load_model(name, device)
 
 
 def _is_ours(name: str | Path) -> bool:
@@ -112,9 +158,9 @@ def _is_hugging_face(folder: Path) -> bool:
     return isinstance(config, dict) and "model_type" in config and "format" not in config
 
 
-def _from_hugging_face(name: str, dtype: torch.dtype | None, device: Any) -> TransformerBridge:
+def _from_hugging_face(name: str, dtype: torch.dtype | None, device: str) -> TransformerBridge:
     """Load weights that are safetensors, and no code."""
-    try:
+    with _said_of(name):
         inner = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=dtype or torch.float32,
@@ -123,6 +169,17 @@ def _from_hugging_face(name: str, dtype: torch.dtype | None, device: Any) -> Tra
             attn_implementation="eager",
         )
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, json.JSONDecodeError, RuntimeError) as error:
-        raise InterpError(f"{name} cannot be loaded ({type(error).__name__}: {first_line(error)}).") from error
-    return bridge_of(inner.to(device) if device is not None else inner, tokenizer)
+    nn.Module.to(inner, choose_device(device))
+    return bridge_of(inner, tokenizer)
+
+
+@contextmanager
+def _said_of(name: str | Path) -> Iterator[None]:
+    """Say in a sentence what transformers or the hub raise."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InterpError(
+            f"{name} is no checkpoint of this package, and cannot be loaded as Hugging Face's ({type(error).__name__}: "
+            f"{first_line(error)}); check the name, the folder and the network."
+        ) from error

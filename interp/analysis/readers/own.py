@@ -21,10 +21,18 @@ from interp.analysis.attention import (
 )
 from interp.analysis.batch import Batch, visit_queries_and_keys
 from interp.analysis.direction import PerHead, QueryShifts, query_shifts
-from interp.analysis.readers.reader import KeyScores, Reader, Received, SeenLayer, Visitor
+from interp.analysis.readers.reader import ELSEWHERE, TOLD, KeyScores, Reader, Received, SeenLayer, Visitor
 from interp.errors import InterpError
+from interp.model.checkpoint import tensors_sha256
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import border_id
+
+EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
+    (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
+    (True, False): "Read along the effective direction b_Q + beta_Q; the learned query bias is zero, so it is b_Q.",
+    (False, True): "Read along the learned query bias beta_Q of each head: no unlearned bias is in force.",
+    (False, False): "No query bias is in force, learned or unlearned: amplification is 0 by definition.",
+}
 
 
 class OwnLayer(SeenLayer):
@@ -65,16 +73,18 @@ class OwnReader(Reader):
     """A `HookedSymmetryBrokenTransformer`, read up to the keys of its last layer.
 
     Raises:
-        InterpError: the model has no tokenizer.
+        InterpError: the model has no tokenizer, or its contexts are shorter than `context`.
     """
 
     model: HookedSymmetryBrokenTransformer
 
-    def __init__(self, model: HookedSymmetryBrokenTransformer) -> None:
+    def __init__(self, model: HookedSymmetryBrokenTransformer, context: int | None = None) -> None:
         cfg = model.cfg
+        if context is not None and not 2 <= context <= cfg.n_ctx:
+            raise InterpError(f"The context is {context} tokens; {cfg.model_name} reads 2 to {cfg.n_ctx}.")
         self.model, self.name, self.tokenizer = model, cfg.model_name, model.need_tokenizer()
         self.n_layers, self.n_heads, self.d_head = cfg.n_layers, cfg.n_heads, cfg.d_head
-        self.n_ctx, self.d_vocab = cfg.n_ctx, cfg.d_vocab
+        self.n_ctx, self.d_vocab = context or cfg.n_ctx, cfg.d_vocab
         self.border = border_id(self.tokenizer)
 
     @property
@@ -116,6 +126,27 @@ class OwnReader(Reader):
 
             visit_queries_and_keys(self.model, batch.contexts, add)
         return (total / tokens).float() + self.shifts("bias").vector
+
+    def digest(self, bias: Any, direction: Any) -> str:
+        """Weights, both biases in force, and both shifts of the queries."""
+        with self.model.bias(bias=bias):
+            shifts, biases = self.shifts(direction), self.model.biases_in_force()
+        queries = {"with": shifts.with_bias, "without": shifts.without_bias, "b_Q": biases[0], "b_V": biases[1]}
+        return tensors_sha256({**self.model.state_dict(), **queries})
+
+    def told(self, bias: Any, direction: str) -> list[str]:
+        """What the direction is, by whether there is an unlearned and a learned query bias."""
+        cfg = self.model.cfg
+        unlearned, learned = bias != "none" and cfg.q.mode != "none", bool(self.model.b_Q.any())
+        if direction == "bias" and unlearned:
+            return []
+        if direction == "bias":
+            other = learned and cfg.positional == "learned" and not cfg.qk_norm
+            hint = "; --direction effective reads along the learned one" if other else ""
+            return [f"No query bias is in force: amplification along b_Q is 0 by definition{hint}."]
+        if direction == "effective":
+            return [EFFECTIVE[unlearned, learned]]
+        return [TOLD.get(direction, ELSEWHERE.format(direction))]
 
     def to_str_tokens(self, tokens: Any) -> list[str]:
         """See `HookedSymmetryBrokenTransformer.to_str_tokens`."""

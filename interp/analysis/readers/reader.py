@@ -17,11 +17,24 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.attention import HeadVectors, OneHot
-from interp.analysis.batch import Batch
-from interp.analysis.direction import PerHead, QueryShifts
+from interp.analysis.batch import Batch, Classes
+from interp.analysis.direction import Held, PerHead, QueryShifts
+from interp.data.contexts import TaggedDocument, pack
+from interp.errors import InterpError
 
 KeyScores = Float[Tensor, "batch pos head_index"]
 Received = Float[Tensor, "reading_or_two document head_index batch pos"]
+
+
+TOLD = {
+    "folded": "Read along the query bias with the shift of the LayerNorm before it folded in: the part of the queries "
+    "that does not depend on the text.",
+    "mean-query": "Read along the mean query of each head, fitted on other documents: what the part of its attention "
+    "favours that does not depend on the query.",
+}
+ELSEWHERE = (
+    "Read along a direction from elsewhere ({}): what such a bias would do, not what this model's own bias does."
+)
 
 
 class SeenLayer(ABC):
@@ -115,6 +128,14 @@ class Reader(ABC):
             InterpError: it is no vector, as positions turn it.
         """
 
+    @abstractmethod
+    def digest(self, bias: Any, direction: Any) -> str:
+        """Return a digest of all that a measurement depends on: weights, biases in force, the direction."""
+
+    @abstractmethod
+    def told(self, bias: Any, direction: str) -> list[str]:
+        """Return what a reader of the results must know of the direction, by sentence."""
+
     @property
     def linear(self) -> bool:
         """Whether the direction adds b . k to scores, with k the `keys` that layers show; else there are none."""
@@ -128,3 +149,26 @@ class Reader(ABC):
     def blocked(self) -> int | None:
         """Contexts per forward pass at most, where memory asks for it; None where it does not."""
         return None
+
+
+def mean_query(reader: Reader, read: Sequence[TaggedDocument], classes: Classes) -> Held:
+    """Return the mean query of every head over the beginnings of documents, as a direction that queries hold.
+
+    It asks what the part of a head's attention favours that does not depend on the query; any model has one.
+
+    Args:
+        reader: of a model in evaluation mode.
+        read: documents other than those that are measured, in these classes.
+        classes: of the documents.
+
+    Raises:
+        InterpError: there is no document, or the mean is no vector, as positions turn it.
+    """
+    if not read:
+        raise InterpError(
+            "A mean query is fitted on documents that are not measured (every eighth of a corpus without splits), and there "
+            "are none; give a corpus of more documents, or a vector of your own as direction=."
+        )
+    size = max(1, 4096 // reader.n_ctx)
+    contexts = pack(read, reader.n_ctx, min(size, reader.blocked or size), reader.border)
+    return Held("mean-query", reader.mean_queries(Batch(each, classes, reader.device) for each in contexts))

@@ -70,6 +70,11 @@ class Corpus:
                 yield Place(row, index), Document(name, _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
+def other_split(split: Literal["train", "validation"]) -> Literal["train", "validation"]:
+    """Return the split that has the other documents."""
+    return "train" if split == "validation" else "validation"
+
+
 CorpusLike = str | Path | Iterable[str] | Corpus
 """The name of a corpus, a path, texts, or a corpus that is open."""
 

@@ -16,8 +16,10 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer, parameter_
 
 BUFFERS = r".*rotary_emb\.inv_freq"  # of older files
 NOTES = {
-    "none": "It has no query bias, learned or unlearned: what one would amplify is asked with a direction of another model.",
-    "learned": "With RoPE the learned query bias turns with the position; --direction effective is refused.",
+    "none": "It has no query bias, learned or unlearned. What its queries have in common: "
+    "python -m interp.amplify {} --direction mean-query.",
+    "learned": "With RoPE its learned query bias turns with the position, and is read where it stands: "
+    "python -m interp.amplify {} --direction effective; of the checkpoint this is refused.",
 }
 
 
@@ -49,7 +51,7 @@ def from_llama(source: Source) -> tuple[HookedSymmetryBrokenTransformer, list[st
     model = HookedSymmetryBrokenTransformer(cfg)
     for their, (our, rows) in names.items():
         model.get_parameter(our).data[rows] = found[their]
-    return model, [NOTES["none" if cfg.learned_biases == "none" else "learned"]]
+    return model, [NOTES["none" if cfg.learned_biases == "none" else "learned"].format(where)]
 
 
 def _config(source: Source) -> Any:

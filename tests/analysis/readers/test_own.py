@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.analysis.batch import Batch, Classes
+from interp.analysis.readers.open import open_reader
 from interp.analysis.readers.own import OwnReader
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
@@ -127,6 +128,42 @@ def test_mean_queries_are_behind_their_norm_and_with_rope_are_refused(read):
     model, _, batch, _ = read("qwen3")
     with pytest.raises(InterpError, match="With RoPE a mean query turns with the position"):
         OwnReader(model).mean_queries([batch])
+
+
+@pytest.mark.parametrize("block", [{**LLAMA, "learned_biases": "qkv"}, QWEN3], ids=["qwen2", "qwen3"])
+@pytest.mark.parametrize("q", [BiasConfig(), PER_HEAD], ids=["without b_Q", "with b_Q"])
+@torch.no_grad()
+def test_a_learned_query_bias_that_turns_is_refused_and_read_on_the_bridge(
+    make_model, make_documents, make_scheme, block, q
+):
+    model, scheme = make_model(**{**block, "q": q}), make_scheme("s", N_CLASSES)
+    documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
+    with pytest.raises(InterpError, match=r"With RoPE the learned query bias turns .* read model.to_bridge\(\)"):
+        OwnReader(model).shifts("effective")
+    settings = Settings(direction="effective", nulls=0, shifts=0, passages=0, replicates=2, fit_tokens=0)
+    heads = measure(open_reader(model.to_bridge(), context=model.cfg.n_ctx), documents, [scheme], settings).heads
+    rows, labels = rows_of(documents, model.cfg.n_ctx, "s")
+    for layer in range(model.cfg.n_layers):
+        name, sums = f"blocks.{layer}.attn.hook_pattern", np.zeros((2, model.cfg.n_heads, N_CLASSES))
+        for row, label in zip(rows, labels, strict=True):
+            streams = model.run_with_cache(row[None], stop_at_layer=layer + 1)[1]
+            patterns = [streams[name][0]]
+            learned = model.blocks[layer].attn.b_Q
+            kept = learned.clone()
+            learned.zero_()
+            patterns.append(
+                model.run_with_cache(streams["resid_pre", layer], start_at_layer=layer, stop_at_layer=layer + 1)[1][
+                    name
+                ][0]
+            )
+            learned.copy_(kept)
+            for place, pattern in enumerate(patterns):
+                np.add.at(sums[place], (slice(None), label), pattern.sum(1).numpy())
+        expected = np.log2(sums[0] / sums[1])
+        assert np.abs(expected).max() > 0.02
+        found = heads[heads["layer"] == layer].set_index(["head", "token_class"])["log2_amplification"]
+        for head, c in np.ndindex(expected.shape):
+            assert found[head, f"s{c}"] == pytest.approx(expected[head, c], abs=1e-4)
 
 
 def test_every_measurement_is_made_of_a_model_with_llamas_block(make_model, make_documents, make_scheme):
