@@ -2,6 +2,7 @@
 
 python -m interp.convert runs/ecd-bQbV-seed42/model_best.pt checkpoints/ecd     the authors' release
 python -m interp.convert openai-community/gpt2 checkpoints/gpt2                 Hugging Face's GPT-2 family
+python -m interp.convert Qwen/Qwen2-0.5B checkpoints/qwen2                      its Llama, Qwen2 and Qwen3
 python -m interp.convert out/ckpt.pt checkpoints/mine --tokenizer gpt2          nanoGPT, TransformerLens
 python -m interp.amplify checkpoints/gpt2 --direction effective
 """
@@ -122,7 +123,7 @@ def _summary(model: HookedSymmetryBrokenTransformer, format_: str) -> list[str]:
     known = "none" if model.tokenizer is None else f"{vocabulary_size(model.tokenizer):,} tokens"
     return [
         f"{format_}, {biases}: {cfg.n_layers} layers, {cfg.n_heads} heads, d_model {cfg.d_model}, context {cfg.n_ctx}, "
-        f"vocabulary {cfg.d_vocab:,}, {cfg.activation}, {cfg.positional} positions; {parameters:,} parameters",
+        f"vocabulary {cfg.d_vocab:,}, {cfg.description}; {parameters:,} parameters",
         f"b_Q: {_bias(cfg.q)}; b_V: {_bias(cfg.v)}; tokenizer: {known}",
     ]
 
@@ -142,7 +143,7 @@ def _card(model: HookedSymmetryBrokenTransformer, source: str | Path, format_: s
     return f"# {model.cfg.model_name}\n\nConverted from `{Path(source).name}` ({format_}).\n\n{listed}\n"
 
 
-HELP = """Make a checkpoint from a model of the authors' release, Hugging Face's GPT-2 family, nanoGPT or TransformerLens.
+HELP = """Make a checkpoint from a model of the authors, Hugging Face (GPT-2, Llama, Qwen), nanoGPT or TransformerLens.
 
 The format is recognised by the contents. Nothing of a file is ever run: one that names anything beyond tensors, plain
 values and the authors' config class is refused. The checkpoint is loaded again to verify it.

@@ -19,6 +19,7 @@ from interp.analysis.accumulators import Sums
 from interp.analysis.attention import HeadVectors
 from interp.data.classes.scheme import Scheme
 from interp.data.contexts import Contexts, TaggedDocument, take_tokens
+from interp.model.attention import for_each_head, scored_hook
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 
@@ -100,10 +101,10 @@ def visit_queries_and_keys(
 ) -> None:
     """Run the model up to the keys of the last layer and call ``visit(layer, q, k)`` in every layer.
 
-    q and k have shape [batch, pos, head_index, d_head]; q is without the unlearned bias, both are after RoPE's rotation.
-    Those of a bfloat16 model come in float32, in which they are measured.
+    q and k have shape [batch, pos, head_index, d_head], also where heads are grouped: then k is repeated for the heads that
+    read it. q is without the unlearned bias; both are after their norm and RoPE's rotation. Those of a bfloat16 model come
+    in float32, in which they are measured.
     """
-    part = "hook_rot_" if model.cfg.positional == "rope" else "hook_"
     queries: list[HeadVectors] = []
 
     def keep(q: HeadVectors, hook: HookPoint) -> None:
@@ -111,14 +112,12 @@ def visit_queries_and_keys(
 
     def meet(k: HeadVectors, hook: HookPoint) -> None:
         exact = torch.promote_types(k.dtype, torch.float32)
-        visit(hook.layer(), queries.pop().to(exact), k.to(exact))
+        visit(hook.layer(), queries.pop().to(exact), for_each_head(k.to(exact), model.cfg.n_heads))
         if hook.layer() == model.cfg.n_layers - 1:
             raise _SeenAll
 
-    layers = range(model.cfg.n_layers)
-    hooks = [
-        (f"blocks.{layer}.attn.{part}{name}", hook) for layer in layers for name, hook in (("q", keep), ("k", meet))
-    ]
+    each = [(scored_hook(model.cfg, "q"), keep), (scored_hook(model.cfg, "k"), meet)]
+    hooks = [(f"blocks.{layer}.attn.{name}", hook) for layer in range(model.cfg.n_layers) for name, hook in each]
     with model.hooks(fwd_hooks=hooks), suppress(_SeenAll):
         model(tokens, return_type=None)
 

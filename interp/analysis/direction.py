@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InterpError
+from interp.model.norm import Norm
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 DirectionName = Literal["bias", "effective", "folded", "mean-query"]
@@ -57,7 +58,7 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
 
     Raises:
         InterpError: an unknown name, a tensor of another shape, or "effective" with RoPE, which turns beta_Q with the
-            position.
+            position, or with a norm of queries, which divides by a length that beta_Q is part of.
     """
     bias_q = model.biases_in_force()[0].detach()
     bias_q = bias_q.to(torch.promote_types(bias_q.dtype, torch.float32))  # what is measured is so in float32 at least
@@ -80,12 +81,14 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
         raise InterpError(
             "With RoPE the learned query bias turns with the position; use --direction bias, or read model.to_bridge()."
         )
+    if model.cfg.qk_norm:
+        raise InterpError("The norm of queries takes in the learned query bias with them; use --direction bias.")
     learned = model.b_Q.detach().to(bias_q).clone()
     if direction == "folded":
         for of_layer, block, weights in zip(learned, model.blocks, model.W_Q.detach().to(bias_q), strict=True):
-            shift = getattr(block.get_submodule("ln1"), "b", None)
-            if shift is not None:
-                of_layer += torch.einsum("d,hde->he", shift.detach().to(bias_q), weights)
+            norm = block.get_submodule("ln1")
+            if isinstance(norm, Norm):
+                of_layer += torch.einsum("d,hde->he", norm.b.detach().to(bias_q), weights)
     return QueryShifts(bias_q, -learned)
 
 

@@ -20,6 +20,7 @@ from transformer_lens import ActivationCache
 from transformer_lens.utilities.slice import Slice
 
 UNBATCHED = ("hook_bias_q", "hook_bias_v")  # [head_index, d_head]
+HEAD_NORMS = ("q_norm", "k_norm")  # whose hook points have an axis of heads
 PER_HEAD = (
     "hook_q", "hook_k", "hook_v", "hook_rot_q", "hook_rot_k", "hook_q_biased", "hook_v_biased", "hook_z", "hook_result",
     "hook_attn_in", "hook_q_input", "hook_k_input", "hook_v_input",
@@ -47,8 +48,6 @@ ALIASES = {  # other names of TransformerLens: what is seen and edited is the sa
     "blocks.{}.ln2.hook_in": "blocks.{}.hook_mlp_in",  # an edit is not one of hook_resid_mid: the stream keeps its own
     "blocks.{}.ln2.hook_out": "blocks.{}.ln2.hook_normalized",
     "blocks.{}.mlp.hook_in": "blocks.{}.ln2.hook_normalized",
-    "blocks.{}.mlp.in.hook_in": "blocks.{}.ln2.hook_normalized",
-    "blocks.{}.mlp.in.hook_out": "blocks.{}.mlp.hook_pre",
     "blocks.{}.mlp.out.hook_in": "blocks.{}.mlp.hook_post",
     "blocks.{}.mlp.out.hook_out": "blocks.{}.hook_mlp_out",
     "blocks.{}.mlp.hook_out": "blocks.{}.hook_mlp_out",
@@ -59,17 +58,32 @@ ALIASES = {  # other names of TransformerLens: what is seen and edited is the sa
 }
 
 
+ALIASES_OF_MLP = {  # by whether it has a gate; then what only its one map reads has no hook point
+    False: {
+        "blocks.{}.mlp.in.hook_in": "blocks.{}.ln2.hook_normalized",
+        "blocks.{}.mlp.in.hook_out": "blocks.{}.mlp.hook_pre",
+    },
+    True: {
+        "blocks.{}.mlp.gate.hook_out": "blocks.{}.mlp.hook_pre",
+        "blocks.{}.mlp.in.hook_out": "blocks.{}.mlp.hook_pre_linear",
+    },
+}
+
+
 @cache
-def aliases(n_layers: int) -> dict[str, str]:
+def aliases(n_layers: int, gated_mlp: bool = False) -> dict[str, str]:
     """Return the hook point that each other name of TransformerLens stands for, in a model of that many layers."""
+    names = ALIASES | ALIASES_OF_MLP[gated_mlp]
     return {
-        alias.format(layer): name.format(layer) for layer in range(n_layers) for alias, name in ALIASES.items()
+        alias.format(layer): name.format(layer) for layer in range(n_layers) for alias, name in names.items()
     }  # the last layer is the last to be written
 
 
 def pos_dim(name: str) -> int | None:
     """Return the (negative) axis of positions of a hook point's value, or None if it has none to slice."""
-    last = name.rsplit(".", 1)[-1].removesuffix("_grad")
+    *inside, last = name.removesuffix("_grad").split(".")
+    if inside and inside[-1] in HEAD_NORMS:
+        return -3
     if last in (*UNBATCHED, "hook_bias_scores"):
         return None
     return -3 if last in PER_HEAD else -2
@@ -84,7 +98,8 @@ class SymmetryBrokenCache(ActivationCache):
             return super().__getitem__(key)
         except KeyError as missing:
             name, gradient, _ = missing.args[0].partition("_grad")
-            known = self.cache_dict.get(aliases(self.model.cfg.n_layers).get(name, name) + gradient)
+            cfg = self.model.cfg
+            known = self.cache_dict.get(aliases(cfg.n_layers, cfg.gated_mlp).get(name, name) + gradient)
             if known is None:
                 raise
             return known
@@ -194,11 +209,15 @@ class SymmetryBrokenCache(ActivationCache):
         The shift of the norm is left out, for it belongs to no component (with `recompute_ln` it is not: then each
         component is put through the norm as it is).
         """
-        normalized = super().apply_ln_to_stack(
-            residual_stack, layer, mlp_input, pos_slice, batch_slice, has_batch_dim, recompute_ln
-        )
         norm = self._norm(layer, mlp_input)
-        return normalized if recompute_ln and norm is self.model.ln_final else normalized * norm.w
+        if recompute_ln and norm is self.model.ln_final:
+            return super().apply_ln_to_stack(
+                residual_stack, layer, mlp_input, pos_slice, batch_slice, has_batch_dim, True
+            )
+        places, rows = (part if isinstance(part, Slice) else Slice(part) for part in (pos_slice, batch_slice))
+        stack = rows.apply(residual_stack, dim=1) if has_batch_dim else residual_stack
+        scale = self._get_cached_ln_scale(None if layer == -1 else layer, mlp_input, places, rows)
+        return norm.linearize(1 / scale)(stack)
 
     def _norm(self, layer: int | None, mlp_input: bool = False) -> Any:
         if layer in (None, -1, self.model.cfg.n_layers):

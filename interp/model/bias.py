@@ -35,20 +35,21 @@ class HeadBias(nn.Module):
     """The bias that one projection (queries or values) of every layer receives.
 
     Its `value` is the last draw (mode "batch", not saved), the one draw (mode "fixed", saved) or a parameter that
-    starts at a draw (mode "learned"); shape [n_layers, n_heads or 1, d_head].
+    starts at a draw (mode "learned"); shape [n_layers, heads or 1, d_head], where `heads` is how many the projection has:
+    with grouped heads fewer values than queries. Heads that read the same values receive the same.
     """
 
     mean: Tensor
     std: Tensor
     value: Tensor
 
-    def __init__(self, config: BiasConfig, cfg: ModelConfig) -> None:
+    def __init__(self, config: BiasConfig, cfg: ModelConfig, heads: int) -> None:
         super().__init__()
         self.config = config
         self.n_heads = cfg.n_heads
         self.register_buffer("mean", config.profile("mean", cfg.d_head), persistent=False)
         self.register_buffer("std", config.profile("std", cfg.d_head), persistent=False)
-        value = torch.zeros(cfg.n_layers, 1 if config.shared_across_heads else cfg.n_heads, cfg.d_head)
+        value = torch.zeros(cfg.n_layers, 1 if config.shared_across_heads else heads, cfg.d_head)
         if config.mode == "learned":
             self.value = nn.Parameter(value)
         else:
@@ -68,6 +69,8 @@ class HeadBias(nn.Module):
             bias = self.mean.expand_as(self.value)
         else:
             bias = self.value
+        if bias.shape[1] not in (1, self.n_heads):
+            return bias.repeat_interleave(self.n_heads // bias.shape[1], 1)
         return bias.expand(-1, self.n_heads, -1)
 
 

@@ -12,27 +12,29 @@ from transformer_lens.utilities.matrix import composition_scores
 
 from interp.errors import InterpError
 from interp.model.bias import BiasControl
-from interp.model.components import Embed, LayerNorm, PosEmbed, Unembed
+from interp.model.components import Embed, PosEmbed, Unembed
 from interp.model.config import ModelConfig, check_choice
+from interp.model.norm import Norm
 from interp.model.tokens import TokenMethods
 from interp.spelling import token_strings
-
-HEAD_WEIGHTS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")
-MLP_WEIGHTS = ("W_in", "b_in", "W_out", "b_out")
 
 
 class Circuits(BiasControl, TokenMethods):
     """The weights of a model, per head and stacked over layers, its circuits `QK`, `OV`, and those of its biases.
 
     `b_Q`, `b_K`, `b_V` are the *learned* biases of the projections (beta_Q ...); the unlearned ones are `bias_q`, `bias_v`.
+    A bias that the model does not learn is zeros. With grouped heads W_K, W_V, b_K, b_V are repeated for the heads that read
+    them, as in TransformerLens: copies, whose editing changes nothing; views are `blocks[l].attn._W_K` and so on.
     """
 
     cfg: ModelConfig
-    ln_final: LayerNorm
+    ln_final: Norm
     get_parameter: Callable[[str], nn.Parameter]
+    get_submodule: Callable[[str], nn.Module]
     blocks: nn.ModuleList
     embed: Embed
     pos_embed: PosEmbed  # only with learned positions
+    unembedding: nn.Linear  # only where it is not the token embedding
 
     W_Q = property(lambda self: self._heads(0)[0], doc="Query projections, [layer, head_index, d_model, d_head].")
     W_K = property(lambda self: self._heads(1)[0], doc="Key projections, [layer, head_index, d_model, d_head].")
@@ -40,23 +42,28 @@ class Circuits(BiasControl, TokenMethods):
     b_Q = property(lambda self: self._heads(0)[1], doc="Learned query biases beta_Q, [layer, head_index, d_head].")
     b_K = property(lambda self: self._heads(1)[1], doc="Learned key biases, alike; they cancel in the softmax.")
     b_V = property(lambda self: self._heads(2)[1], doc="Learned value biases beta_V, [layer, head_index, d_head].")
-    b_O = property(lambda self: self._stack("attn.out.bias"), doc="Output biases of attention, [layer, d_model].")
+    b_O = property(lambda self: self._biases("attn.out"), doc="Output biases of attention, [layer, d_model].")
     W_in = property(
         lambda self: self._stack("mlp.fc_in.weight").mT, doc="First maps of the MLPs, [layer, d_model, d_mlp]."
     )
     W_out = property(lambda self: self._stack("mlp.fc_out.weight").mT, doc="Second maps, [layer, d_mlp, d_model].")
-    b_in = property(lambda self: self._stack("mlp.fc_in.bias"), doc="Biases of the first maps, [layer, d_mlp].")
-    b_out = property(lambda self: self._stack("mlp.fc_out.bias"), doc="Biases of the second maps, [layer, d_model].")
+    W_gate = property(
+        lambda self: self._stack("mlp.fc_gate.weight").mT if self.cfg.gated_mlp else None,
+        doc="Gates of the MLPs, [layer, d_model, d_mlp]; None where they have none.",
+    )
+    b_in = property(lambda self: self._biases("mlp.fc_in"), doc="Biases of the first maps, [layer, d_mlp].")
+    b_out = property(lambda self: self._biases("mlp.fc_out"), doc="Biases of the second maps, [layer, d_model].")
     W_E = property(lambda self: self.embed.weight, doc="Token embeddings, [d_vocab, d_model].")
-    W_U = property(lambda self: self.unembed.W_U, doc="Unembedding, tied to the token embeddings, [d_model, d_vocab].")
+    W_U = property(
+        lambda self: self.unembed.W_U, doc="Unembedding, [d_model, d_vocab]: the token embeddings, where they are tied."
+    )
     b_U = property(lambda self: self.unembed.b_U, doc="Unembedding bias, [d_vocab]; there is none: zeros.")
 
     @property
     def W_O(self) -> Float[Tensor, "layer head_index d_head d_model"]:
         """Output projections."""
         cfg = self.cfg
-        weight = self._stack("attn.out.weight").view(cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.d_head)
-        return weight.permute(0, 2, 3, 1)
+        return self._stack("attn.out.weight").unflatten(-1, (cfg.n_heads, cfg.d_head)).permute(0, 2, 3, 1)
 
     @property
     def W_pos(self) -> Float[Tensor, "n_ctx d_model"]:
@@ -85,15 +92,34 @@ class Circuits(BiasControl, TokenMethods):
             return together
         return first.as_strided((len(parameters), *first.shape), (size, *first.stride()))
 
+    def _biases(self, path: str) -> Tensor:
+        """Return the learned biases of a linear map of every block, zeros where it has none."""
+        linear = self.blocks[0].get_submodule(path)
+        if isinstance(linear, nn.Linear) and linear.bias is None:
+            return self.W_E.new_zeros(self.cfg.n_layers, linear.out_features)
+        return self._stack(f"{path}.bias")
+
     def _heads(self, part: int) -> tuple[Tensor, Tensor]:
-        """Return the projections of queries (0), keys (1) or values (2) and their learned biases."""
-        cfg, weight, bias = self.cfg, self._stack("attn.qkv.weight"), self._stack("attn.qkv.bias")
-        shape = (cfg.n_layers, 3, cfg.n_heads, cfg.d_head)
-        return weight.view(*shape, cfg.d_model)[:, part].mT, bias.view(shape)[:, part]
+        """Return the projections of queries (0), keys (1) or values (2) and their learned biases, of every head."""
+        cfg, sizes = self.cfg, (self.cfg.n_heads, self.cfg.kv_heads, self.cfg.kv_heads)
+        stacked = self._stack("attn.qkv.weight"), self._biases("attn.qkv")
+        weight, bias = (each.unflatten(1, (-1, cfg.d_head)).split(sizes, 1)[part] for each in stacked)
+        if (group := cfg.n_heads // sizes[part]) > 1:
+            weight, bias = weight.repeat_interleave(group, 1), bias.repeat_interleave(group, 1)
+        return weight.mT, bias
+
+    @property
+    def key_maps(self) -> Float[Tensor, "layer head_index d_model d_head"]:
+        """W_K, and where keys are normalized the linear map that their norm is at the scale 1: keys but for their length."""
+        if not self.cfg.qk_norm:
+            return self.W_K
+        norms = [block.get_submodule("attn.k_norm") for block in self.blocks]
+        maps = [n.linearize(1.0)(W_K) for n, W_K in zip(norms, self.W_K, strict=True) if isinstance(n, Norm)]
+        return torch.stack(maps)
 
     @property
     def QK(self) -> FactoredMatrix:
-        """W_Q W_K^T of every head, [layer, head_index, d_model, d_model], without any bias."""
+        """W_Q W_K^T of every head, [layer, head_index, d_model, d_model], without any bias or norm of queries and keys."""
         return FactoredMatrix(self.W_Q, self.W_K.transpose(-2, -1))
 
     @property
@@ -129,8 +155,9 @@ class Circuits(BiasControl, TokenMethods):
 
         Its product with the output of `ln1`, over sqrt(d_head), is the bias score in nats, but for the learned key
         bias, which is the same for all keys. With RoPE keys are rotated before they meet b_Q: it is exact at position 0.
+        Where keys are normalized, it is the score but for the factor 1 / scale of each key.
         """
-        return torch.einsum("lhd,lhmd->lhm", self.biases_in_force()[0], self.W_K)
+        return torch.einsum("lhd,lhmd->lhm", self.biases_in_force()[0], self.key_maps)
 
     @property
     def bias_OV(self) -> Float[Tensor, "layer head_index d_model"]:
@@ -143,7 +170,7 @@ class Circuits(BiasControl, TokenMethods):
         Each token's embedding goes alone through the layer's `ln1`, as if nothing had been added to it.
         """
         norms = [block.get_submodule("ln1") for block in self.blocks]
-        embedded = torch.stack([norm.normalize(self.W_E) for norm in norms if isinstance(norm, LayerNorm)])
+        embedded = torch.stack([norm.normalize(self.W_E) for norm in norms if isinstance(norm, Norm)])
         return torch.einsum("lhm,lvm->lhv", self.bias_QK, embedded) / self.cfg.attn_scale
 
     def bias_top_tokens(self, layer: int, head: int, k: int = 10) -> pd.DataFrame:
@@ -201,21 +228,37 @@ class Circuits(BiasControl, TokenMethods):
     @property
     def unembed(self) -> Unembed:
         """What makes logits of what has gone through the final norm, with `W_U` and `b_U`."""
-        return Unembed(self.embed)
+        return Unembed(self.embed if self.cfg.tied else self.unembedding)
 
     def tl_parameters(self) -> dict[str, Tensor]:
-        """Return the weights by TransformerLens' names ("blocks.0.attn.W_Q"), in its shapes, as views."""
-        named = {"embed.W_E": self.W_E, "unembed.W_U": self.W_U, "unembed.b_U": self.b_U, **_norm("ln_final", self)}
+        """Return the weights by TransformerLens' names ("blocks.0.attn.W_Q"), in its shapes, as views.
+
+        Those of grouped keys and values are _W_K, _W_V, _b_K, _b_V, with kv_head. Biases that are not there are left out.
+        """
+        named = {"embed.W_E": self.W_E, "unembed.W_U": self.W_U, "unembed.b_U": self.b_U}
+        named |= _norm("ln_final", self.ln_final)
         if self.cfg.positional == "learned":
             named["pos_embed.W_pos"] = self.W_pos
         for index, block in enumerate(self.blocks):
-            parts = {**_norm("ln1", block), **_norm("ln2", block)}
-            parts |= {f"attn.{name}": getattr(block.attn, name) for name in HEAD_WEIGHTS}
-            parts |= {f"mlp.{name}": getattr(block.mlp, name) for name in MLP_WEIGHTS}
-            named |= {f"blocks.{index}.{name}": value for name, value in parts.items()}
+            norms = ["ln1", "ln2", *["attn.q_norm", "attn.k_norm"] * self.cfg.qk_norm]
+            for name in norms:
+                named |= _norm(f"blocks.{index}.{name}", block.get_submodule(name))
+            named |= {f"blocks.{index}.{name}": _attribute(block, name) for name in _weight_names(self.cfg)}
         return named
 
 
-def _norm(name: str, of: object) -> dict[str, Tensor]:
-    norm: LayerNorm = getattr(of, name)
-    return {f"{name}.w": norm.w, f"{name}.b": norm.b}
+def _weight_names(cfg: ModelConfig) -> list[str]:
+    grouped = "_" if cfg.n_key_value_heads else ""
+    maps = ["attn.{}_Q", f"attn.{grouped}{{}}_K", f"attn.{grouped}{{}}_V", "attn.{}_O"]
+    maps += ["mlp.{}_gate"] * cfg.gated_mlp + ["mlp.{}_in", "mlp.{}_out"]
+    learned = {"all": maps, "qkv": maps[:3], "none": []}[cfg.learned_biases]
+    return [name.format("W") for name in maps] + [name.format("b") for name in learned]
+
+
+def _attribute(block: nn.Module, path: str) -> Tensor:
+    part, name = path.split(".")
+    return getattr(block.get_submodule(part), name)
+
+
+def _norm(name: str, norm: nn.Module) -> dict[str, Tensor]:
+    return {f"{name}.{parameter}": value for parameter, value in norm.named_parameters(recurse=False)}

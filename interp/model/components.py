@@ -1,9 +1,7 @@
-"""What stands around attention: the norm, the MLP and the block; each activation passes through a named HookPoint.
+"""What stands around attention: the MLPs and the block; each activation passes through a named HookPoint.
 
 Axes as in `attention`.
 """
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 
-from interp.model.attention import Attention, AttentionInput, HeadBiases, HeadInputs, Residual
+from interp.model.attention import Attention, AttentionInput, HeadBiases, HeadInputs, Residual, bias_of
 from interp.model.config import ModelConfig
 from interp.model.hooking import HookPoint, is_hooked
+from interp.model.norm import NORMS
 from interp.model.tokens import Positions
-
-Vectors = Float[Tensor, "*any d_model"]
 
 
 class Embed(nn.Embedding):
@@ -32,55 +29,17 @@ class PosEmbed(nn.Embedding):
 
 
 class Unembed:
-    """The way back from the residual stream to tokens: the embeddings, to which it is tied, and so no module of its own."""
+    """The way back from the residual stream to tokens, by the embeddings to which it is tied or by a matrix of its own."""
 
-    def __init__(self, embed: Embed) -> None:
-        self.embed = embed
+    def __init__(self, of: Embed | nn.Linear) -> None:
+        self.of = of
 
     def __call__(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_vocab"]:
         """Return the logits of what has gone through the final norm."""
-        return F.linear(x, self.embed.weight)
+        return F.linear(x, self.of.weight)
 
-    W_U = property(lambda self: self.embed.W_E.T, doc="[d_model, d_vocab], a view")
-    b_U = property(lambda self: self.embed.W_E.new_zeros(len(self.embed.W_E)), doc="[d_vocab]; there is none: zeros")
-
-
-class LayerNorm(nn.Module):
-    """(x - mean(x)) / scale(x) * w + b, with TransformerLens' `hook_scale` and `hook_normalized`."""
-
-    def __init__(self, d_model: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.w = nn.Parameter(torch.ones(d_model))
-        self.b = nn.Parameter(torch.zeros(d_model))
-        self.hook_scale = HookPoint()  # [batch, pos, 1]
-        self.hook_normalized = HookPoint()  # [batch, pos, d_model]
-
-    def forward(self, x: Residual) -> Residual:
-        """Normalize over d_model, then scale by w and shift by b."""
-        if not is_hooked(self.hook_scale):
-            return self.hook_normalized(self.normalize(x))
-        return self.hook_normalized(_centred(x) / self.hook_scale(self.scale(x)) * self.w + self.b)
-
-    def normalize(self, x: Vectors) -> Vectors:
-        """Do the same to vectors of any leading axes, past the hooks."""
-        return F.layer_norm(x, self.w.shape, self.w, self.b, self.eps)
-
-    def scale(self, x: Vectors) -> Float[Tensor, "*any 1"]:
-        """Return what the norm divides each vector by: its standard deviation over d_model, eps added to the variance."""
-        return (_centred(x).pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
-
-    def linearize(self, inverse_scale: float | Float[Tensor, "*any 1"]) -> Callable[[Vectors], Vectors]:
-        """Return the linear map that the norm is while its scale is held: x to (x - mean(x)) * w * inverse_scale.
-
-        1 / scale is given, not the scale, because its mean over text makes this the mean of the maps at every token. The
-        shift b is no part of a linear map: normalize(x) = linearize(1 / scale(x))(x) + b.
-        """
-        return lambda x: _centred(x) * self.w * inverse_scale
-
-
-def _centred(x: Vectors) -> Vectors:
-    return x - x.mean(-1, keepdim=True)
+    W_U = property(lambda self: self.of.weight.T, doc="[d_model, d_vocab], a view")
+    b_U = property(lambda self: self.of.weight.new_zeros(len(self.of.weight)), doc="[d_vocab]; there is none: zeros")
 
 
 def prelu(x: Float[Tensor, "batch pos d_mlp"], slope: Float[Tensor, " d_mlp"]) -> Float[Tensor, "batch pos d_mlp"]:
@@ -93,8 +52,9 @@ class MLP(nn.Module):
 
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
-        self.fc_in = nn.Linear(cfg.d_model, cfg.d_mlp)
-        self.fc_out = nn.Linear(cfg.d_mlp, cfg.d_model)
+        bias = cfg.learned_biases == "all"
+        self.fc_in = nn.Linear(cfg.d_model, cfg.d_mlp, bias)
+        self.fc_out = nn.Linear(cfg.d_mlp, cfg.d_model, bias)
         self.slope = nn.Parameter(torch.empty(cfg.d_mlp)) if cfg.activation == "prelu" else None
         self.approximate = "none" if cfg.activation == "gelu_exact" else "tanh"
         self.hook_pre = HookPoint()  # [batch, pos, d_mlp]
@@ -108,8 +68,25 @@ class MLP(nn.Module):
 
     W_in = property(lambda self: self.fc_in.weight.T, doc="[d_model, d_mlp], a view")
     W_out = property(lambda self: self.fc_out.weight.T, doc="[d_mlp, d_model], a view")
-    b_in = property(lambda self: self.fc_in.bias, doc="[d_mlp]")
-    b_out = property(lambda self: self.fc_out.bias, doc="[d_model]")
+    b_in = property(lambda self: bias_of(self.fc_in), doc="[d_mlp]; zeros where there is none")
+    b_out = property(lambda self: bias_of(self.fc_out), doc="[d_model]; zeros where there is none")
+
+
+class GatedMLP(MLP):
+    """silu(x W_gate) * (x W_in), mapped back by W_out (SwiGLU, arXiv 2002.05202); `hook_pre` shows x W_gate."""
+
+    def __init__(self, cfg: ModelConfig) -> None:
+        super().__init__(cfg)
+        self.fc_gate = nn.Linear(cfg.d_model, cfg.d_mlp, cfg.learned_biases == "all")
+        self.hook_pre_linear = HookPoint()  # [batch, pos, d_mlp], x W_in
+
+    def forward(self, x: Residual) -> Residual:
+        """Return what the layer writes to the residual stream; x is the normalized residual stream."""
+        gate = F.silu(self.hook_pre(self.fc_gate(x)))
+        return self.fc_out(self.hook_post(gate * self.hook_pre_linear(self.fc_in(x))))
+
+    W_gate = property(lambda self: self.fc_gate.weight.T, doc="[d_model, d_mlp], a view")
+    b_gate = property(lambda self: bias_of(self.fc_gate), doc="[d_mlp]; zeros where there is none")
 
 
 class TransformerBlock(nn.Module):
@@ -121,10 +98,10 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.dropout = cfg.dropout
-        self.ln1 = LayerNorm(cfg.d_model, cfg.eps)
+        self.ln1 = NORMS[cfg.norm](cfg.d_model, cfg.eps)
         self.attn = Attention(cfg)
-        self.ln2 = LayerNorm(cfg.d_model, cfg.eps)
-        self.mlp = MLP(cfg)
+        self.ln2 = NORMS[cfg.norm](cfg.d_model, cfg.eps)
+        self.mlp = (GatedMLP if cfg.gated_mlp else MLP)(cfg)
         self.hook_resid_pre = HookPoint()  # [batch, pos, d_model]
         self.hook_attn_out = HookPoint()  # [batch, pos, d_model]
         self.hook_resid_mid = HookPoint()  # [batch, pos, d_model]
@@ -154,13 +131,17 @@ class TransformerBlock(nn.Module):
         if is_hooked(self.ln1.hook_scale, self.ln1.hook_normalized):
             self.ln1(x)  # for who reads its hooks; the heads read their own copies
 
-        def read(hook: HookPoint) -> HeadInputs:
-            return self.ln1.normalize(hook(x[:, :, None].expand(-1, -1, self.cfg.n_heads, -1)))
+        def read(hook: HookPoint, heads: int) -> HeadInputs:
+            return self.ln1.normalize(hook(x[:, :, None].expand(-1, -1, heads, -1)))
 
+        heads, kv_heads = self.cfg.n_heads, self.cfg.kv_heads
         if self.cfg.use_attn_in:
-            copies = read(self.attn.hook_attn_in)
-            return copies, copies, copies
-        return read(self.attn.hook_q_input), read(self.attn.hook_k_input), read(self.attn.hook_v_input)
+            copies = read(self.attn.hook_attn_in, heads)
+            first = copies[:, :, :: heads // kv_heads]  # of each group, whose keys and values are one
+            return copies, first, first
+        inputs = (self.attn.hook_q_input, heads), (self.attn.hook_k_input, kv_heads), (self.attn.hook_v_input, kv_heads)
+        query, key, value = (read(*each) for each in inputs)
+        return query, key, value
 
     def _dropped(self, x: Residual) -> Residual:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

@@ -1,9 +1,9 @@
-"""What a model is: its sizes, its activation and positions, and the biases that break its symmetry; the named ones."""
+"""What a model is: its sizes, its block, and the biases that break its symmetry; the named ones."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from itertools import product
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
@@ -13,15 +13,17 @@ import torch
 from interp.errors import InterpError, nearest
 
 BiasMode = Literal["none", "batch", "fixed", "learned"]
-Activation = Literal["gelu", "gelu_exact", "prelu"]
+Activation = Literal["gelu", "gelu_exact", "prelu", "swiglu"]
 Positional = Literal["learned", "rope"]
+NormName = Literal["layer", "rms"]
+LearnedBiases = Literal["all", "qkv", "none"]
 Profile = float | list[float] | tuple[float, float]  # a number, d_head numbers, or the (start, end) of a linspace
 
 LARGEST_SIZE, LARGEST_BIAS, MOST_PARAMETERS = 2**30, 1e6, 10**12
 RANGES = {  # lowest, highest, whether it is a whole number
     "n_layers": (1, 10_000, True),
     **dict.fromkeys(("d_model", "n_heads", "n_ctx", "d_vocab"), (1, LARGEST_SIZE, True)),
-    "d_mlp": (0, LARGEST_SIZE, True),
+    **dict.fromkeys(("d_mlp", "d_head"), (0, LARGEST_SIZE, True)),
     "rotary_dim": (0, LARGEST_SIZE, True),
     "rotary_base": (1e-6, 1e12, False),
     "eps": (0, 1, False),
@@ -30,15 +32,19 @@ RANGES = {  # lowest, highest, whether it is a whole number
     "seed": (0, 2**64 - 1, True),
 }
 
+CHOICES = {"activation": Activation, "positional": Positional, "norm": NormName, "learned_biases": LearnedBiases}
+
 # n_layers, n_heads, d_model, n_ctx, d_vocab
 SIZES: dict[str, tuple[int, int, int, int, int]] = {
     "mini": (3, 4, 128, 128, 4096),
+    "llama-mini": (3, 4, 128, 128, 4096),
     "tiny": (4, 6, 192, 128, 4096),
     "small": (6, 8, 384, 256, 8192),
     "gpt2-124m": (12, 12, 768, 512, 50304),
     "gpt2-355m": (24, 16, 1024, 512, 50304),
     "gpt2-774m": (36, 20, 1280, 512, 50304),
     "gpt2-1.3b": (48, 25, 1600, 512, 50304),
+    "llama-124m": (12, 12, 768, 512, 50304),
 }
 
 
@@ -90,9 +96,13 @@ class BiasConfig:
 class ModelConfig:
     """Sizes and choices of a `HookedSymmetryBrokenTransformer`; names are TransformerLens'.
 
+    With fewer `n_key_value_heads` than heads, each key and value is read by a group of n_heads / n_key_value_heads query
+    heads, head h by that of number h // group (grouped query attention, arXiv 2305.13245).
+
     Raises:
-        InterpError: a value of another type than its field's or out of its range, heads that do not divide d_model, an
-            unknown choice, a bias profile that does not have d_head numbers, more parameters than any machine holds.
+        InterpError: a value of another type than its field's or out of its range, heads that do not divide d_model, or key
+            and value heads that do not divide the heads, an unknown choice, a bias profile that does not have d_head
+            numbers, more parameters than any machine holds.
     """
 
     n_layers: int
@@ -100,34 +110,42 @@ class ModelConfig:
     n_heads: int
     n_ctx: int
     d_vocab: int
-    d_mlp: int = 0  # 0 stands for 4 * d_model
-    activation: Activation = "gelu"  # GPT-2's tanh form; gelu_exact; or prelu with one learned slope per feature
+    d_mlp: int = 0  # 0 stands for 4 * d_model; with swiglu for as many weights, 8 / 3 * d_model in multiples of 8
+    activation: Activation = (
+        "gelu"  # GPT-2's tanh form; gelu_exact; prelu, one learned slope per feature; gated: swiglu
+    )
     positional: Positional = "learned"  # learned embeddings, or rope
     rotary_base: float = 10000.0  # rope only
     rotary_dim: int = 0  # rope only: how many dimensions of a head rotate; 0 stands for d_head // 2
     q: BiasConfig = field(default_factory=BiasConfig)  # b_Q, added to the queries (after the rotation)
     v: BiasConfig = field(default_factory=BiasConfig)  # b_V, added to the values
-    eps: float = 1e-5  # LayerNorm
+    eps: float = 1e-5  # of the norms
     dropout: float = 0.0  # of embeddings and of what each layer writes, in training mode
     init_range: float = 0.02  # standard deviation of the initial weights
     seed: int = 0  # of the initial weights and of the bias draws
     model_name: str = "symmetry-broken"
+    d_head: int = 0  # 0 stands for d_model / n_heads
+    n_key_value_heads: int | None = None  # None: as many as heads
+    norm: NormName = "layer"  # LayerNorm, or RMSNorm
+    qk_norm: bool = False  # an RMSNorm over each head's queries and keys, before the rotation, as in Qwen3
+    tied: bool = True  # the unembedding is the token embedding
+    learned_biases: LearnedBiases = "all"  # of the linear maps; qkv: only of queries, keys and values, as in Qwen2
 
     def __post_init__(self) -> None:
         for name, (low, high, whole) in RANGES.items():
             check_number(name, getattr(self, name), low, high, whole)
-        for name, kind in (("q", BiasConfig), ("v", BiasConfig), ("model_name", str)):
+        kinds = {"q": BiasConfig, "v": BiasConfig, "model_name": str, "qk_norm": bool, "tied": bool}
+        for name, kind in kinds.items():
             _check_kind(name, getattr(self, name), kind)
-        self.d_mlp = self.d_mlp or 4 * self.d_model
+        for name, choices in CHOICES.items():
+            check_choice(name, getattr(self, name), get_args(choices))
+        self.d_mlp = self.d_mlp or (-(-self.d_model // 3) * 8 if self.gated_mlp else 4 * self.d_model)
+        self._check_heads()
         if self.n_parameters > MOST_PARAMETERS:
             raise InterpError(
                 f"A model of n_layers {self.n_layers}, d_model {self.d_model}, d_mlp {self.d_mlp}, n_ctx {self.n_ctx} and "
                 f"d_vocab {self.d_vocab} has {self.n_parameters:.1e} parameters; at most {MOST_PARAMETERS:.0e} are possible."
             )
-        if self.d_model % self.n_heads:
-            raise InterpError(f"{self.n_heads} heads do not divide d_model {self.d_model}; choose n_heads that does.")
-        check_choice("activation", self.activation, get_args(Activation))
-        check_choice("positional", self.positional, get_args(Positional))
         if self.positional == "rope":
             self.rotary_dim = self.rotary_dim or self.d_head // 2
             if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.d_head:
@@ -138,16 +156,36 @@ class ModelConfig:
             if isinstance(profile, list) and len(profile) != self.d_head:
                 raise InterpError(f"The {part} of the {name} bias has {len(profile)} numbers; d_head is {self.d_head}.")
 
+    def _check_heads(self) -> None:
+        if not self.d_head and self.d_model % self.n_heads:
+            raise InterpError(f"{self.n_heads} heads do not divide d_model {self.d_model}; choose n_heads that does.")
+        self.d_head = self.d_head or self.d_model // self.n_heads
+        if self.n_key_value_heads is not None:
+            check_number("n_key_value_heads", self.n_key_value_heads, 1, LARGEST_SIZE, True)
+            if self.n_heads % self.n_key_value_heads:
+                raise InterpError(
+                    f"{self.n_key_value_heads} key and value heads do not divide {self.n_heads} heads; choose a number that "
+                    "does."
+                )
+            if self.n_key_value_heads == self.n_heads:
+                self.n_key_value_heads = None
+
     @property
     def n_parameters(self) -> int:
         """Number of weights in the matrices; vectors are left out."""
-        blocks = self.n_layers * (4 * self.d_model + 2 * self.d_mlp)
-        return self.d_model * (self.d_vocab + self.n_ctx * (self.positional == "learned") + blocks)
+        positions = self.n_ctx * (self.positional == "learned")
+        return self.d_model * ((1 if self.tied else 2) * self.d_vocab + positions) + self.n_layers * self.block_weights
 
     @property
-    def d_head(self) -> int:
-        """Size of a head: d_model / n_heads."""
-        return self.d_model // self.n_heads
+    def block_weights(self) -> int:
+        """Number of weights in the matrices of a block."""
+        heads, maps = 2 * self.n_heads + 2 * self.kv_heads, 3 if self.gated_mlp else 2
+        return self.d_model * (heads * self.d_head + maps * self.d_mlp)
+
+    @property
+    def kv_heads(self) -> int:
+        """How many heads have keys and values of their own: n_key_value_heads, or n_heads."""
+        return self.n_key_value_heads or self.n_heads
 
     @property
     def attn_scale(self) -> float:
@@ -155,12 +193,9 @@ class ModelConfig:
         return math.sqrt(self.d_head)
 
     # What TransformerLens' tools ask of a config; constants of this architecture.
-    normalization_type = "LN"
     attn_only = False
     parallel_attn_mlp = False
     default_prepend_bos = True
-    final_rms = False
-    n_key_value_heads = None
 
     # State of the model that owns this config, not of its architecture: switches of hook points (`set_use_*`), and where
     # and in what precision the weights are.
@@ -172,14 +207,42 @@ class ModelConfig:
     dtype = torch.float32
 
     @property
+    def normalization_type(self) -> str:
+        """TransformerLens' name for `norm`."""
+        return {"layer": "LN", "rms": "RMS"}[self.norm]
+
+    @property
+    def final_rms(self) -> bool:
+        """Whether the last norm is an RMSNorm: it is what all are."""
+        return self.norm == "rms"
+
+    @property
+    def gated_mlp(self) -> bool:
+        """Whether the MLP multiplies by a gate."""
+        return self.activation == "swiglu"
+
+    @property
     def act_fn(self) -> str:
         """TransformerLens' name for `activation`."""
-        return {"gelu": "gelu_new", "gelu_exact": "gelu", "prelu": "prelu"}[self.activation]
+        return {"gelu": "gelu_new", "gelu_exact": "gelu", "prelu": "prelu", "swiglu": "silu"}[self.activation]
 
     @property
     def positional_embedding_type(self) -> str:
         """TransformerLens' name for `positional`."""
         return {"learned": "standard", "rope": "rotary"}[self.positional]
+
+    @property
+    def description(self) -> str:
+        """The block in a few words, for model cards; what is GPT-2's and not said otherwise is left out."""
+        biases = {"all": "", "qkv": "biases of queries, keys and values alone", "none": "no learned biases"}
+        parts = (
+            self.activation, f"{self.positional} positions", "RMSNorm" * (self.norm == "rms"),
+            f"{self.n_key_value_heads} key and value heads" * bool(self.n_key_value_heads),
+            f"d_head {self.d_head}" * (self.n_heads * self.d_head != self.d_model),
+            "normalized queries and keys" * self.qk_norm, "an unembedding of its own" * (not self.tied),
+            biases[self.learned_biases],
+        )  # fmt: skip
+        return ", ".join(filter(None, parts))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; `from_dict` is its inverse."""
@@ -262,6 +325,15 @@ VARIANTS: dict[str, tuple[BiasConfig, BiasConfig]] = {
 }
 
 
+# The block of the sizes whose names begin so, and what is a size's own; embeddings are tied, as in small Llamas.
+BLOCKS: dict[str, dict[str, Any]] = {
+    "": {"activation": "prelu"},
+    "llama": {"norm": "rms", "activation": "swiglu", "positional": "rope", "learned_biases": "none"},
+    "llama-mini": {"n_key_value_heads": 2},
+    "llama-124m": {"n_key_value_heads": 4, "d_mlp": 2432},
+}
+
+
 def preset(name: str, variant: str = "symmetric", **changes: Any) -> ModelConfig:
     """Return the config of a named size and bias variant, with any field changed by keyword.
 
@@ -273,8 +345,17 @@ def preset(name: str, variant: str = "symmetric", **changes: Any) -> ModelConfig
             raise InterpError(f"There is no {kind} {given!r}; choose one of {', '.join(known)}{nearest(given, known)}")
     n_layers, n_heads, d_model, n_ctx, d_vocab = SIZES[name]
     query, value = VARIANTS[variant]
-    config = ModelConfig(
-        n_layers=n_layers, n_heads=n_heads, d_model=d_model, n_ctx=n_ctx, d_vocab=d_vocab, activation="prelu",
-        q=query, v=value, model_name=f"{name}-{variant}",
-    )  # fmt: skip
-    return replace(config, **changes) if changes else config
+    values: dict[str, Any] = {
+        "n_layers": n_layers, "n_heads": n_heads, "d_model": d_model, "n_ctx": n_ctx, "d_vocab": d_vocab, "q": query,
+        "v": value, "model_name": f"{name}-{variant}", **block_of(name), **changes,
+    }  # fmt: skip
+    if values.get("positional") == "rope" and name.startswith(
+        "llama"
+    ):  # all of a head rotates, half of it in the paper's
+        values.setdefault("rotary_dim", values.get("d_head") or values["d_model"] // values["n_heads"])
+    return ModelConfig(**values)
+
+
+def block_of(name: str) -> dict[str, Any]:
+    """Return the fields of a named size's config that say what its block is, where they are not the usual."""
+    return {key: value for start, block in BLOCKS.items() if name.startswith(start) for key, value in block.items()}

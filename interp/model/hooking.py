@@ -184,7 +184,7 @@ class HookMethods(HookedRootModule):
         A filter is asked about the other names only if it takes none of ours: else one that leaves out "hook_q" would
         take it as "q.hook_out".
         """
-        other = aliases(self.cfg.n_layers)
+        other = aliases(self.cfg.n_layers, self.cfg.gated_mlp)
         if isinstance(name, str):
             points = [name if name in self.hook_dict else other.get(name, name)]
             if points[0] not in self.hook_dict:

@@ -205,7 +205,7 @@ class Positions:
 
 
 def init_cache(cfg: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype) -> TransformerLensKeyValueCache:
-    """Return an empty `past_kv_cache` for a batch of this size."""
+    """Return an empty `past_kv_cache` for a batch of this size; of grouped heads it keeps what each head reads."""
     empty = torch.empty(batch, 0, cfg.n_heads, cfg.d_head, device=device, dtype=dtype)
     entries = [TransformerLensKeyValueCacheEntry(empty, empty) for _ in range(cfg.n_layers)]
     return TransformerLensKeyValueCache(entries, torch.empty(batch, 0, dtype=torch.int, device=device))

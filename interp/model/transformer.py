@@ -1,4 +1,4 @@
-"""`HookedSymmetryBrokenTransformer`: a GPT-2 shaped model with unlearned head biases, hooked as TransformerLens hooks.
+"""`HookedSymmetryBrokenTransformer`: GPT-2's or Llama's block with unlearned head biases, hooked as TransformerLens hooks.
 
 Axes: batch; pos; layer; head_index; d_model, d_head, d_vocab (sizes).
 """
@@ -21,15 +21,16 @@ from transformers import PreTrainedTokenizerFast
 from interp.errors import InterpError
 from interp.model.bias import HeadBias, bias_generator
 from interp.model.circuits import Circuits
-from interp.model.components import Embed, LayerNorm, PosEmbed, TransformerBlock
+from interp.model.components import Embed, PosEmbed, TransformerBlock
 from interp.model.config import ModelConfig, check_choice, check_number, shown
 from interp.model.generation import Generation
 from interp.model.hooking import HookMethods, HookPoint
+from interp.model.norm import NORMS
 from interp.model.tokens import Mask, PaddingSide, Positions, positions_of
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge.bridge import TransformerBridge
-    from transformers import GPT2LMHeadModel
+    from transformers import PreTrainedModel
 
 ReturnType = Literal["logits", "loss", "both", None]
 
@@ -66,9 +67,11 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
             self.pos_embed = PosEmbed(config.n_ctx, config.d_model)
             self.hook_pos_embed = HookPoint()  # [batch, pos, d_model]
         self.blocks = nn.ModuleList([TransformerBlock(self.cfg) for _ in range(config.n_layers)])
-        self.ln_final = LayerNorm(config.d_model, config.eps)
-        self.bias_q = HeadBias(config.q, config)
-        self.bias_v = HeadBias(config.v, config)
+        self.ln_final = NORMS[config.norm](config.d_model, config.eps)
+        if not config.tied:
+            self.unembedding = nn.Linear(config.d_model, config.d_vocab, bias=False)
+        self.bias_q = HeadBias(config.q, config, config.n_heads)
+        self.bias_v = HeadBias(config.v, config, config.kv_heads)
         self.bias_changes = ()
         self.register_buffer("bias_scale", torch.ones(config.n_layers, config.n_heads, 1), persistent=False)
         self.initialize()
@@ -134,8 +137,8 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
 
         Raises:
             InterpError: more positions than n_ctx, text without a tokenizer, a loss without tokens, a layer that is not
-                there, an input that is neither text nor tokens (with `start_at_layer`: no residual stream), or an
-                argument that is none of those named.
+                there, an input that is neither text nor tokens (with `start_at_layer`: no residual stream), an argument
+                that is none of those named, or a past of grouped heads that was not made by `init_cache`.
         """
         check_choice("return_type", return_type, get_args(ReturnType))
         layers = self._layers(start_at_layer, stop_at_layer)
@@ -151,6 +154,11 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         else:
             residual = self._stream(input, tokens)
             positions = positions_of(residual, attention_mask, past_kv_cache, self.cfg.n_ctx)
+        if past_kv_cache is not None and (kept := past_kv_cache[0].past_keys.shape[2]) != self.cfg.n_heads:
+            raise InterpError(
+                f"past_kv_cache has {kept} heads, this model {self.cfg.n_heads}: keys and values are kept for each head "
+                "that reads them; make it with interp.model.tokens.init_cache."
+            )
         bias_q, bias_v = self.biases_in_force()
         if bias_scale is not None:
             bias_q, bias_v = bias_q * bias_scale, bias_v * bias_scale
@@ -228,17 +236,22 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
 
         The biases in force in evaluation mode are folded into its b_Q and b_V. With RoPE b_Q is added after the rotation
         and cannot be: it stays beside them (see `interp.model.export.bridge`). Logits are equal but for rounding: in float32
-        within 1e-5 (1 + |logit|), in float64 within 1e-12.
+        within 1e-5 (1 + |logit|), in float64 within 1e-12 for GPT-2's block; Llama's is computed in float32 in parts.
+
+        Raises:
+            InterpError: the block is neither GPT-2's nor Llama's, as TransformerLens' bridges are.
         """
         from interp.model.export.bridge import to_bridge  # late: few need it, and importing it takes a second
 
         return to_bridge(self)
 
-    def to_huggingface(self) -> GPT2LMHeadModel:
-        """Return Hugging Face's GPT2LMHeadModel with the same logits, the biases folded into its own.
+    def to_huggingface(self) -> PreTrainedModel:
+        """Return Hugging Face's GPT2LMHeadModel with the same logits, or its Llama, Qwen2 or Qwen3 where that is the block.
+
+        The biases are folded into its own.
 
         Raises:
-            InterpError: the model has a PReLU or RoPE, which GPT-2 does not know.
+            InterpError: the model has what these do not know, such as a PReLU, or a b_Q beside RoPE.
         """
         from interp.model.export.huggingface import to_huggingface  # late, like the bridge
 

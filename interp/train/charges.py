@@ -14,6 +14,17 @@ Weight decay adds a multiple of X X^T - X X^T = 0. A rule that is not invariant 
 SOAP (elementwise second moments), Nesterov's correction (an error that falls with the time step), ECD's projection within
 each tensor (weights and biases are scaled apart), noise and bounces.
 
+Grouped heads share rows, and so a rotation. The scores of the query heads h of a group g are q_h . k_g, so the one R that
+turns W_K,g and beta_K,g has to turn W_Q,h and beta_Q,h of every h in g; z_h is made of v_g, so the R of W_V,g and beta_V,g
+has to turn W_O,h of every h in g. Turning the queries of one head alone changes its scores. With
+
+    X_QK,g = [W_Q,h^T, beta_Q,h for h in g, W_K,g^T, beta_K,g],    X_VO,g = [W_V,g^T, beta_V,g, W_O,h for h in g],
+
+<G, A X_g> = 0 as above, and there is one charge of each kind per group: J_g, a sum over the columns of its heads.
+
+A norm of queries and keys divides by lengths, which no rotation changes, but then multiplies each dimension by a weight of
+its own: w_Q q . w_K k is no product that turns with the head, and nothing of the Q-K charge is conserved. It is set to 0.
+
 An unlearned bias does not turn with the head, so b_Q breaks the charge of Q-K and b_V that of V-O. With RoPE only the
 rotations that commute with it are left for Q-K: those in the plane of each rotary pair (m, m + rotary_dim / 2), and all
 among the dimensions that do not rotate. Only those components of J are conserved; the others are set to 0.
@@ -36,20 +47,20 @@ from interp.model.config import BiasConfig, ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 BUFFERS = ("momentum_buffer", "exp_avg")  # what optimizers call their momentum
-Charge = Float[Tensor, "layer head_index d_head d_head"]
-HeadRows = Float[Tensor, "head_index d_head _"]
+Charge = Float[Tensor, "layer kv_head d_head d_head"]  # of each head, or of each group that shares keys and values
+HeadRows = Float[Tensor, "kv_head d_head _"]
 Read = Callable[[str], Tensor]  # from a parameter's name to its value or momentum
 
 
 @dataclass(frozen=True)
 class NoetherCharges:
-    """The charges of every head in float64; with RoPE `qk` holds the conserved components and zeros."""
+    """The charges of every head, or group of heads, in float64; `qk` holds the conserved components and zeros."""
 
     qk: Charge  # rotations of queries and keys
     vo: Charge  # rotations of values and output projection
 
     def norms(self) -> pd.DataFrame:
-        """Return one row per layer and head with the Frobenius norms ``qk`` and ``vo``."""
+        """Return one row per layer and head with the Frobenius norms ``qk`` and ``vo``; of grouped heads, per group."""
         layers, heads = self.qk.shape[:2]
         index = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
         columns = {name: getattr(self, name).norm(dim=(-2, -1)).flatten().cpu().numpy() for name in ("qk", "vo")}
@@ -58,7 +69,7 @@ class NoetherCharges:
 
 @torch.no_grad()
 def noether_charges(model: HookedSymmetryBrokenTransformer, momenta: Mapping[str, Tensor]) -> NoetherCharges:
-    """Return the charges of every head for momenta by parameter name, shaped as the parameters.
+    """Return the charges of every head, or group of heads, for momenta by parameter name, shaped as the parameters.
 
     A momentum that is missing is zero. A learned b_Q or b_V of each head is one more column of X; of one that heads share
     nothing is added, and then only a sum over heads is conserved. Parameters sharded by FSDP2 are gathered layer by
@@ -91,9 +102,11 @@ def noether_charges(model: HookedSymmetryBrokenTransformer, momenta: Mapping[str
 
 
 def conserved_components(cfg: ModelConfig) -> Bool[Tensor, "d_head d_head"]:
-    """Return which components of a Q-K charge the symmetric model conserves; with RoPE not all."""
+    """Return which components of a Q-K charge the symmetric model conserves; with RoPE not all, with a norm of keys none."""
     rotary_dim = cfg.rotary_dim if cfg.positional == "rope" else 0
     mask = torch.zeros(cfg.d_head, cfg.d_head, dtype=torch.bool)
+    if cfg.qk_norm:
+        return mask
     mask[rotary_dim:, rotary_dim:] = True
     first = torch.arange(rotary_dim // 2)
     second = first + rotary_dim // 2
@@ -135,12 +148,19 @@ def _buffers(model: HookedSymmetryBrokenTransformer, optimizer: torch.optim.Opti
 
 def _sectors(cfg: ModelConfig, layer: int, value: Read) -> tuple[HeadRows, HeadRows]:
     """Return X_QK and X_VO of a layer, or their momenta."""
-    weight = value(f"blocks.{layer}.attn.qkv.weight").view(3, cfg.n_heads, cfg.d_head, cfg.d_model)
-    bias = value(f"blocks.{layer}.attn.qkv.bias").view(3, cfg.n_heads, cfg.d_head, 1)
-    q, k, v = torch.cat([weight, bias], -1)
-    out = value(f"blocks.{layer}.attn.out.weight").view(cfg.d_model, cfg.n_heads, cfg.d_head).permute(1, 2, 0)
-    qk = torch.cat([q, k, *_learned(cfg.q, "bias_q", layer, value)], -1)
-    return qk, torch.cat([v, out, *_learned(cfg.v, "bias_v", layer, value)], -1)
+    columns = [value(f"blocks.{layer}.attn.qkv.weight").unflatten(0, (-1, cfg.d_head))]
+    if cfg.learned_biases != "none":
+        columns.append(value(f"blocks.{layer}.attn.qkv.bias").view(-1, cfg.d_head, 1))
+    q, k, v = torch.cat(columns, -1).split((cfg.n_heads, cfg.kv_heads, cfg.kv_heads))
+    out = value(f"blocks.{layer}.attn.out.weight").unflatten(1, (-1, cfg.d_head)).permute(1, 2, 0)
+    parts = [q, k, *_learned(cfg.q, "bias_q", layer, value)], [v, out, *_learned(cfg.v, "bias_v", layer, value)]
+    qk, vo = (torch.cat([_of_groups(part, cfg.kv_heads) for part in sector], -1) for sector in parts)
+    return qk, vo
+
+
+def _of_groups(rows: Float[Tensor, "head_index d_head _"], groups: int) -> HeadRows:
+    """Put the rows of a group's heads beside each other."""
+    return rows.unflatten(0, (groups, -1)).transpose(1, 2).flatten(2)
 
 
 def _learned(bias: BiasConfig, name: str, layer: int, value: Read) -> list[Tensor]:

@@ -41,11 +41,29 @@ class TrainConfig:
     text_field: str = data_("text", "Column that holds the text, of a corpus that has columns.")
     context: int | None = data_(None, "Tokens per context (default: the preset's n_ctx).")
 
-    preset: str = model_("tiny", "Size: mini, tiny, small, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1.3b.")
-    activation: Literal["prelu", "gelu", "gelu_exact"] = model_(
-        "prelu", "Activation of the MLPs: PReLU, GELU by its tanh formula as in GPT-2, or exact GELU."
+    preset: str = model_(
+        "tiny", "Size: mini, tiny, small, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1.3b; with Llama's block: llama-mini, "
+        "llama-124m."
+    )  # fmt: skip
+    norm: Literal["layer", "rms"] | None = model_(None, "LayerNorm or RMSNorm (default: the preset's).")
+    activation: Literal["prelu", "gelu", "gelu_exact", "swiglu"] | None = model_(
+        None, "Activation of the MLPs: PReLU, GELU by its tanh formula as in GPT-2, exact GELU, or gated by a SiLU "
+        "(default: the preset's)."
+    )  # fmt: skip
+    positional: Literal["learned", "rope"] | None = model_(None, "Position embeddings (default: the preset's).")
+    kv_heads: int | None = model_(
+        None, "Heads of keys and values, each read by a group of query heads (default: the preset's)."
     )
-    positional: Literal["learned", "rope"] = model_("learned", "Position embeddings.")
+    d_head: int | None = model_(None, "Size of a head (default: d_model / heads).")
+    qk_norm: bool | None = model_(
+        None, "An RMSNorm over each head's queries and keys (default: the preset's).", "--qk-norm/--no-qk-norm"
+    )
+    tied: bool | None = model_(
+        None, "The unembedding is the token embedding (default: the preset's).", "--tied/--no-tied"
+    )
+    learned_biases: bool | None = model_(
+        None, "Learned biases of the linear maps (default: the preset's).", "--learned-biases/--no-learned-biases"
+    )
     dropout: float = model_(0.0, "Dropout of embeddings and of what each layer writes.")
 
     variant: Literal["symmetric", "bq", "bqbv", "bv"] = biases_("bq", "Biases that break the symmetry.")
@@ -109,7 +127,7 @@ class TrainConfig:
         if self.steps is not None and self.tokens is not None:
             raise InterpError(f"Both {self.steps} steps and {self.tokens} tokens were given; give one of them.")
         sizes = ("steps", "tokens", "batch_size", "micro_batch_size", "context", "evaluate_every", "save_every", "keep")
-        check_at_least_one(self, *sizes, "validation_tokens")
+        check_at_least_one(self, *sizes, "validation_tokens", "kv_heads", "d_head")
         for name in ("warmup", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; a share from 0 to below 1 is needed.")
@@ -127,16 +145,28 @@ class TrainConfig:
             return max(1, self.tokens // (self.batch_size * n_ctx))
         return self.steps or 2000
 
+    def block(self) -> dict[str, Any]:
+        """Return what the preset's block is, by the names of these settings.
+
+        Raises:
+            InterpError: there is no such preset.
+        """
+        from interp.model.config import preset  # late: it imports torch, and --help is to be quick
+
+        cfg = preset(self.preset)
+        same = {name: getattr(cfg, name) for name in ("norm", "activation", "positional", "qk_norm", "tied")}
+        return {**same, "kv_heads": cfg.n_key_value_heads, "learned_biases": cfg.learned_biases != "none"}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     def command(self) -> str:
         """Return the command that repeats this run."""
-        usual, words = TrainConfig().to_dict(), ["python -m interp.train"]
+        usual, words = {**TrainConfig().to_dict(), **self.block()}, ["python -m interp.train"]
         for name, value in self.to_dict().items():
-            if name in ("output", "overwrite", "resume") or value == usual[name]:
+            if name in ("output", "overwrite", "resume") or value is None or value == usual[name]:
                 continue
-            flag = "--" + name.replace("_", "-")
-            words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+            flag = ("--no-" if value is False else "--") + name.replace("_", "-")
+            words.append(flag if isinstance(value, bool) else f"{flag} {shlex.quote(str(value))}")
         return " ".join([*words, f"-o {shlex.quote(str(self.output))}"])

@@ -51,12 +51,11 @@ def flops_per_token(cfg: ModelConfig) -> int:
     """Return the floating point operations of forward and backward pass per token.
 
     Six per weight of a matrix product (two forward, four backward), the unembedding among them, and twelve per layer,
-    d_model and position of the context for scores and pattern times values, counted without the causal mask:
-    PaLM, arXiv 2204.02311, appendix B.
+    dimension of a head, head and position of the context for scores and pattern times values, counted without the causal
+    mask: PaLM, arXiv 2204.02311, appendix B. Grouped keys and values save weights, and no scores.
     """
-    block = 4 * cfg.d_model**2 + 2 * cfg.d_model * cfg.d_mlp
-    weights = cfg.n_layers * block + cfg.d_model * cfg.d_vocab
-    return 6 * weights + 12 * cfg.n_layers * cfg.d_model * cfg.n_ctx
+    weights = cfg.n_layers * cfg.block_weights + cfg.d_model * cfg.d_vocab
+    return 6 * weights + 12 * cfg.n_layers * cfg.n_heads * cfg.d_head * cfg.n_ctx
 
 
 @cache

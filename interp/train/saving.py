@@ -67,7 +67,7 @@ def model_card(
     return f"""# {cfg.model_name}
 
 A {cfg.n_layers}-layer transformer ({cfg.n_heads} heads, d_model {cfg.d_model}, context {cfg.n_ctx}, vocabulary
-{cfg.d_vocab:,}, {cfg.activation}, {cfg.positional} positions; {parameters:,} parameters) trained on the training split of
+{cfg.d_vocab:,}, {cfg.description}; {parameters:,} parameters) trained on the training split of
 `{training["corpus"]}` with {training["optimizer"]}; the validation loss is measured on its held-out part.
 
 - query bias b_Q: {_bias(cfg.q)}

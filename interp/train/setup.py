@@ -20,7 +20,7 @@ from interp.train.config import FREE, TrainConfig
 from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
 from interp.vocabulary import load_tokenizer, tokenizer_sha256, vocabulary_size
 
-SMALL_PRESETS = ("mini", "tiny", "small")
+SMALL_PRESETS = ("mini", "tiny", "small", "llama-mini")
 LARGEST = 1e6  # mean or deviation of a bias: far beyond what scores survive in float32
 
 
@@ -35,10 +35,14 @@ class Tokens:
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
-    """Return the settings with the optimizer's own where none were given."""
+    """Return the settings with the optimizer's own, and those of the preset's block, where none were given.
+
+    Raises:
+        InterpError: there is no such preset.
+    """
     spec = OPTIMIZERS[config.optimizer]
     lr = spec.small_lr if config.preset in SMALL_PRESETS else spec.defaults["lr"]
-    usual = {"lr": lr, "weight_decay": spec.defaults["weight_decay"], "clip": spec.clip}
+    usual = {**config.block(), "lr": lr, "weight_decay": spec.defaults["weight_decay"], "clip": spec.clip}
     return replace(config, **{name: value for name, value in usual.items() if getattr(config, name) is None})
 
 
@@ -48,10 +52,14 @@ def model_config(config: TrainConfig) -> ModelConfig:
     Raises:
         InterpError: a bias that is not a number, START:END or d_head numbers, or given where the variant has none.
     """
-    cfg = preset(
-        config.preset, config.variant, activation=config.activation, positional=config.positional,
-        dropout=config.dropout, seed=config.seed, model_name=Path(config.output).name,
-    )  # fmt: skip
+    chosen: dict[str, Any] = {
+        "norm": config.norm, "activation": config.activation, "positional": config.positional, "d_head": config.d_head,
+        "n_key_value_heads": config.kv_heads, "qk_norm": config.qk_norm, "tied": config.tied,
+        "learned_biases": None if config.learned_biases is None else "all" if config.learned_biases else "none",
+    }  # fmt: skip
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    name = Path(config.output).name
+    cfg = preset(config.preset, config.variant, **chosen, dropout=config.dropout, seed=config.seed, model_name=name)
     biases = {"q": _bias(cfg.q, config, "q"), "v": _bias(cfg.v, config, "v")}
     return replace(cfg, **biases, n_ctx=config.context or cfg.n_ctx)
 

@@ -8,6 +8,7 @@ from interp.analysis.settings import Settings
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from tests.analysis.reference import auroc, hedges_g, observe, rows_of, shares
+from tests.model.cases import LLAMA, MIXED, QWEN3
 
 LENGTHS = [33, 7, 50, 21, 64]
 
@@ -17,6 +18,9 @@ SHAPES = [
     {"seed": 2, "positional": "rope", "activation": "prelu"},
     {"seed": 3, "n_layers": 1, "n_heads": 4, "d_model": 16, "n_ctx": 9},
     {"seed": 4, "q": BiasConfig(0.0, 1.0, "fixed", shared_across_heads=False)},
+    {"seed": 5, **LLAMA, "q": BiasConfig(0.0, 1.0, "fixed", shared_across_heads=False)},
+    {"seed": 6, **QWEN3},
+    {"seed": 7, **MIXED, "qk_norm": True},
 ]
 
 
@@ -49,6 +53,31 @@ def test_every_number_equals_a_slow_reference_from_explicit_patterns(
         assert abs(row.auroc - auroc(own, others)) <= row.auroc_error_bound + 1e-9
         assert row.auroc_error_bound < 0.03
     model.float()
+
+
+@pytest.mark.parametrize("changes", SHAPES[-3:], ids=str)
+@torch.no_grad()
+def test_amplification_is_that_of_the_patterns_with_and_without_the_bias(
+    make_model, make_documents, make_scheme, changes
+):
+    model, scheme = make_model(**changes), make_scheme("s", 3)
+    documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
+    heads = measure(model, documents, [scheme], Settings(nulls=0, replicates=2)).heads
+    heads = heads.set_index(["layer", "head", "token_class"])
+    rows, labels = rows_of(documents, model.cfg.n_ctx, "s")
+    for layer in range(model.cfg.n_layers):
+        name, sums = f"blocks.{layer}.attn.hook_pattern", np.zeros((2, model.cfg.n_heads, 3))
+        for row, label in zip(rows, labels, strict=True):
+            with_bias = model.run_with_cache(row[None], names_filter=name)[1][name][0]
+            with model.bias(scale=0, layers=[layer]):  # what reaches the layer stays
+                without = model.run_with_cache(row[None], names_filter=name)[1][name][0]
+            for place, pattern in enumerate((with_bias, without)):
+                np.add.at(sums[place], (slice(None), label), pattern.sum(1).numpy())
+        expected = np.log2(sums[0] / sums[1])
+        assert np.abs(expected).max() > 0.02
+        for head, c in np.ndindex(expected.shape):
+            found = heads.loc[(layer, head, f"s{c}"), "log2_amplification"]
+            assert found == pytest.approx(expected[head, c], abs=1e-4)
 
 
 def test_token_and_position_tables_equal_a_plain_groupby(make_model, make_documents, make_scheme):
@@ -196,6 +225,8 @@ def test_effective_with_rope_a_wrong_shape_and_no_document_are_refused(make_mode
     documents = make_documents([scheme], 30, LENGTHS)
     with pytest.raises(InterpError, match="RoPE"):
         measure(make_model(positional="rope"), documents, [scheme], Settings(direction="effective"))
+    with pytest.raises(InterpError, match="norm of queries takes in the learned query bias"):
+        measure(make_model(qk_norm=True), documents, [scheme], Settings(direction="effective"))
     with pytest.raises(InterpError, match=r"shape \[5\], expected \[2, 3, 8\]"):
         measure(make_model(), documents, [scheme], Settings(direction=torch.ones(5)))
     with pytest.raises(InterpError, match="no document"):

@@ -4,11 +4,12 @@ import math
 
 import torch
 
-from tests.model.reference import layer_norm, rotate_one
+from interp.model.norm import RMSNorm
+from tests.model.reference import normed, rotate_one
 
 
 def shown_norm(name, norm, x, eps, see):
-    centred = x - x.mean(-1, keepdim=True)
+    centred = x if isinstance(norm, RMSNorm) else x - x.mean(-1, keepdim=True)
     scale = see(f"{name}.hook_scale", (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt())
     return see(f"{name}.hook_normalized", centred / scale * norm.w + norm.b)
 
@@ -19,16 +20,18 @@ def turned(x, cfg):
 
 
 def read_inputs(name, block, x, cfg, see):
-    """What queries, keys and values read, [pos, head, d_model] each."""
-    copies = x[:, None].expand(-1, cfg.n_heads, -1)
+    """What queries, keys and values read, [pos, head, d_model] each; heads of keys and values may be fewer."""
+    heads = cfg.n_heads, cfg.kv_heads, cfg.kv_heads
+    copies = [x[:, None].expand(-1, number, -1) for number in heads]
     if cfg.use_attn_in:
-        names = ["hook_attn_in"]
-    elif cfg.use_split_qkv_input:
-        names = ["hook_q_input", "hook_k_input", "hook_v_input"]
-    else:
-        return [shown_norm(f"{name}.ln1", block.ln1, x, cfg.eps, see)[:, None].expand_as(copies)] * 3
-    read = [layer_norm(see(f"{name}.attn.{n}", copies), block.ln1.w, block.ln1.b, cfg.eps) for n in names]
-    return read * 3 if len(read) == 1 else read
+        read = normed(block.ln1, see(f"{name}.attn.hook_attn_in", copies[0]), cfg.eps)
+        return [read[:, :: cfg.n_heads // number] for number in heads]
+    if not cfg.use_split_qkv_input:
+        read = shown_norm(f"{name}.ln1", block.ln1, x, cfg.eps, see)
+        return [read[:, None].expand(-1, number, -1) for number in heads]
+    names = ["hook_q_input", "hook_k_input", "hook_v_input"]
+    shown = [see(f"{name}.attn.{n}", x) for n, x in zip(names, copies, strict=True)]
+    return [normed(block.ln1, x, cfg.eps) for x in shown]
 
 
 def replaced_component(x, bias, see, name):
@@ -42,12 +45,17 @@ def attention(name, attn, inputs, bias_q, bias_v, cfg, see):
     q, k, v = (
         see(
             f"{name}.hook_{p.lower()}",
-            torch.einsum("phm,hmd->phd", x, getattr(attn, f"W_{p}")) + getattr(attn, f"b_{p}"),
+            torch.einsum("phm,hmd->phd", x, getattr(attn, w)) + getattr(attn, b),
         )
-        for p, x in zip("QKV", inputs, strict=True)
+        for p, w, b, x in zip("QKV", ("W_Q", "_W_K", "_W_V"), ("b_Q", "_b_K", "_b_V"), inputs, strict=True)
     )
+    if cfg.qk_norm:
+        q = shown_norm(f"{name}.q_norm", attn.q_norm, q, cfg.eps, see)
+        k = shown_norm(f"{name}.k_norm", attn.k_norm, k, cfg.eps, see)
     if cfg.positional == "rope":
         q, k = see(f"{name}.hook_rot_q", turned(q, cfg)), see(f"{name}.hook_rot_k", turned(k, cfg))
+    k, v = ([x[:, h // (cfg.n_heads // cfg.kv_heads)] for h in range(cfg.n_heads)] for x in (k, v))
+    k, v = torch.stack(k, 1), torch.stack(v, 1)
     bias_q, bias_v = see(f"{name}.hook_bias_q", bias_q), see(f"{name}.hook_bias_v", bias_v)
     k = replaced_component(k, bias_q, see, f"{name}.hook_k_aligned")
     q = see(f"{name}.hook_q_biased", replaced_component(q, bias_q, see, f"{name}.hook_q_aligned") + bias_q)
@@ -64,6 +72,10 @@ def attention(name, attn, inputs, bias_q, bias_v, cfg, see):
 
 
 def mlp(name, part, x, cfg, see):
+    if cfg.activation == "swiglu":
+        gate = see(f"{name}.hook_pre", x @ part.W_gate + part.b_gate)
+        linear = see(f"{name}.hook_pre_linear", x @ part.W_in + part.b_in)
+        return see(f"{name}.hook_post", gate / (1 + torch.exp(-gate)) * linear) @ part.W_out + part.b_out
     pre = see(f"{name}.hook_pre", x @ part.W_in + part.b_in)
     if cfg.activation == "prelu":
         post = torch.where(pre > 0, pre, part.slope * pre)

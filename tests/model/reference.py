@@ -4,10 +4,31 @@ import math
 
 import torch
 
+from interp.model.norm import RMSNorm
+
 
 def layer_norm(x, w, b, eps):
     mean = x.mean(-1, keepdim=True)
     return (x - mean) / ((x - mean).pow(2).mean(-1, keepdim=True) + eps).sqrt() * w + b
+
+
+def normed(norm, x, eps):
+    """What a norm makes of float64 vectors."""
+    w = norm.w.double()
+    if isinstance(norm, RMSNorm):
+        return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * w
+    return layer_norm(x, w, norm.b.double(), eps)
+
+
+def activated(part, x, activation):
+    """What an MLP makes of the normalized stream before its second map; weights in float64."""
+    pre = x @ part.W_in.double() + part.b_in.double()
+    if activation == "swiglu":
+        gate = x @ part.W_gate.double() + part.b_gate.double()
+        return gate / (1 + torch.exp(-gate)) * pre
+    if activation == "prelu":
+        return torch.where(pre > 0, pre, part.slope.double() * pre)
+    return 0.5 * pre * (1 + torch.tanh(math.sqrt(2 / math.pi) * (pre + 0.044715 * pre**3)))
 
 
 def rotate_one(vector, position, rotary_dim, base):
@@ -26,6 +47,8 @@ def head_scores(model, layer, head, normalized, bias_q):
     q, k, v = (
         normalized @ getattr(attn, f"W_{p}")[head].double() + getattr(attn, f"b_{p}")[head].double() for p in "QKV"
     )
+    if cfg.qk_norm:
+        q, k = normed(attn.q_norm, q, cfg.eps), normed(attn.k_norm, k, cfg.eps)
     if cfg.positional == "rope":
         q = torch.stack([rotate_one(row, i, cfg.rotary_dim, cfg.rotary_base) for i, row in enumerate(q)])
         k = torch.stack([rotate_one(row, i, cfg.rotary_dim, cfg.rotary_base) for i, row in enumerate(k)])
@@ -44,17 +67,12 @@ def forward(model, tokens, visit=lambda layer, normalized: None):
     if cfg.positional == "learned":
         x = x + model.W_pos.detach().double()[: len(tokens)]
     for layer, block in enumerate(model.blocks):
-        normalized = layer_norm(x, block.ln1.w.double(), block.ln1.b.double(), cfg.eps)
+        normalized = normed(block.ln1, x, cfg.eps)
         visit(layer, normalized)
         for head in range(cfg.n_heads):
             scores, v, _ = head_scores(model, layer, head, normalized, bias_q[layer, head])
             x = x + scores.softmax(-1) @ (v + bias_v[layer, head]) @ block.attn.W_O[head].double()
         x = x + block.attn.b_O.double()
-        normalized = layer_norm(x, block.ln2.w.double(), block.ln2.b.double(), cfg.eps)
-        pre = normalized @ block.mlp.W_in.double() + block.mlp.b_in.double()
-        if cfg.activation == "prelu":
-            post = torch.where(pre > 0, pre, block.mlp.slope.double() * pre)
-        else:
-            post = 0.5 * pre * (1 + torch.tanh(math.sqrt(2 / math.pi) * (pre + 0.044715 * pre**3)))
+        post = activated(block.mlp, normed(block.ln2, x, cfg.eps), cfg.activation)
         x = x + post @ block.mlp.W_out.double() + block.mlp.b_out.double()
-    return layer_norm(x, model.ln_final.w.double(), model.ln_final.b.double(), cfg.eps) @ model.W_U.detach().double()
+    return normed(model.ln_final, x, cfg.eps) @ model.W_U.detach().double()

@@ -3,7 +3,7 @@ import torch
 
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
-from tests.model.cases import random_tokens
+from tests.model.cases import LLAMA, random_tokens
 
 
 def test_draws_depend_on_seed_and_step_alone(make_model):
@@ -30,6 +30,23 @@ def test_draws_have_the_configured_mean_and_standard_deviation(make_model):
     together = torch.stack(draws).flatten(0, 2)  # [draw, d_head]
     torch.testing.assert_close(together.mean(0), torch.full((8,), 0.5), rtol=0, atol=0.01)
     torch.testing.assert_close(together.std(0), torch.linspace(0.05, 0.15, 8), rtol=0.05, atol=0)
+
+
+@torch.no_grad()
+def test_with_grouped_heads_queries_have_a_bias_each_and_values_one_for_all_that_read_them(make_model):
+    own = BiasConfig(0.5, 0.2, "batch", shared_across_heads=False)
+    model = make_model(**{**LLAMA, "q": own, "v": own}).train()
+    model.draw_biases(3)
+    bias_q, bias_v = model.biases_in_force()
+    assert bias_q.shape == bias_v.shape == (2, 4, 8)
+    assert len(bias_q.flatten(0, 1).unique(dim=0)) == 8 and len(bias_v.flatten(0, 1).unique(dim=0)) == 4
+    assert torch.equal(bias_v[:, 0], bias_v[:, 1]) and torch.equal(bias_v[:, 2], bias_v[:, 3])
+    tokens = random_tokens(model)
+    with model.bias(scale=0, heads=[1]):  # one of two that read the same values
+        _, cache = model.run_with_cache(tokens)
+    shown = cache["blocks.1.attn.hook_v_biased"] - cache["v", 1].repeat_interleave(2, 2)
+    expected = bias_v[1] * torch.tensor([1.0, 0.0, 1.0, 1.0])[:, None]
+    torch.testing.assert_close(shown, expected.expand_as(shown), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["none", "fixed", "learned", "batch"])

@@ -5,8 +5,9 @@ import torch
 
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
+from interp.model.norm import NORMS
 from interp.spelling import token_strings
-from tests.model.cases import SHAPES, random_tokens
+from tests.model.cases import LLAMA, MIXED, QWEN3, SHAPES, random_tokens
 
 
 @torch.no_grad()
@@ -26,7 +27,11 @@ def test_the_bias_circuit_gives_the_bias_scores_of_the_normalized_stream(make_mo
     _, cache = model.run_with_cache(random_tokens(model))
     for layer, block in enumerate(model.blocks):
         scores = torch.einsum("bpm,hm->bhp", cache["normalized", layer, "ln1"], model.bias_QK[layer])
-        constant = (model.biases_in_force()[0][layer] * block.attn.b_K).sum(-1)[:, None]
+        bias_q, beta_k, scale = model.biases_in_force()[0][layer], block.attn.b_K, 1.0
+        if model.cfg.qk_norm:
+            scale = cache[f"blocks.{layer}.attn.k_norm.hook_scale"][..., 0].transpose(1, 2)  # of the one key head
+            beta_k = beta_k * block.attn.k_norm.w
+        scores, constant = scores / scale, (bias_q * beta_k).sum(-1)[:, None] / scale
         expected = cache[f"blocks.{layer}.attn.hook_bias_scores"]
         torch.testing.assert_close((scores + constant) / model.cfg.attn_scale, expected, rtol=1e-4, atol=1e-5)
 
@@ -96,6 +101,24 @@ def test_weights_have_transformer_lens_names(make_model):
     assert sum(value.numel() for value in counted.values()) == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.parametrize("changes", [LLAMA, QWEN3, MIXED], ids=["llama", "qwen3", "mixed"])
+def test_every_weight_of_a_modern_block_is_there_under_transformer_lens_name(make_model, changes):
+    model = make_model(**changes)
+    weights = model.tl_parameters()
+    if model.cfg.tied:
+        del weights["unembed.W_U"]
+    del weights["unembed.b_U"]
+    stored = {value.data_ptr(): value.numel() for value in weights.values()}  # views, each of another place
+    assert len(stored) == len(weights)
+    assert sum(stored.values()) == sum(
+        p.numel() for name, p in model.named_parameters() if not name.startswith("bias_")
+    )
+    assert weights["blocks.1.attn._W_K"].shape == (model.cfg.kv_heads, model.cfg.d_model, model.cfg.d_head)
+    assert model.W_K.shape == (2, 4, model.cfg.d_model, model.cfg.d_head)
+    assert (model.W_gate is None) == (changes is MIXED)
+    assert model.W_gate is None or torch.equal(model.W_gate[1], weights["blocks.1.mlp.W_gate"])
+
+
 @pytest.mark.parametrize("mode", ["Q", "K", "V"])
 @torch.no_grad()
 def test_composition_is_what_a_later_head_reads_of_an_earlier_ones_output(make_model, mode):
@@ -116,10 +139,10 @@ def test_composition_of_anything_else_is_refused(make_model, unchecked):
             make_model().all_composition_scores(wrong)
 
 
-@pytest.mark.parametrize("positional", ["learned", "rope"])
+@pytest.mark.parametrize("block", [{}, {"positional": "rope"}, LLAMA, QWEN3, MIXED], ids=str)
 @torch.no_grad()
-def test_weights_stand_where_their_names_say(make_model, positional):
-    model = make_model(positional=positional)
+def test_weights_stand_where_their_names_say(make_model, block):
+    model = make_model(**block)
     for name, value in model.tl_parameters().items():
         found = model
         for part in name.split("."):
@@ -129,22 +152,23 @@ def test_weights_stand_where_their_names_say(make_model, positional):
     assert model.embed.W_E.shape == (model.cfg.d_vocab, 24)
     assert model.unembed.W_U.shape == (24, model.cfg.d_vocab)
     assert model.unembed.b_U.shape == (model.cfg.d_vocab,) and not model.unembed.b_U.any()
-    assert hasattr(model, "pos_embed") == (positional == "learned")
-    if positional == "learned":
+    assert hasattr(model, "pos_embed") == (model.cfg.positional == "learned")
+    if model.cfg.positional == "learned":
         assert model.pos_embed.W_pos.shape == (20, 24)
     tokens = random_tokens(model)
     final = model.run_with_cache(tokens)[1]["ln_final.hook_normalized"]
     torch.testing.assert_close(final @ model.unembed.W_U + model.unembed.b_U, model(tokens))
     torch.testing.assert_close(model.unembed(final), model(tokens))
-    assert not any("unembed" in name for name in model.state_dict())
+    assert any("unembed" in name for name in model.state_dict()) != model.cfg.tied
     copied = deepcopy(model)
     copied.embed.W_E.zero_()
-    assert not copied.unembed.W_U.any() and model.unembed.W_U.any()
+    assert copied.unembed.W_U.any() != model.cfg.tied and model.unembed.W_U.any()
 
 
+@pytest.mark.parametrize("name", NORMS)
 @torch.no_grad()
-def test_a_norm_is_its_linear_map_at_its_scale_and_its_shift(make_model):
-    norm = make_model().double().ln_final
+def test_a_norm_is_its_linear_map_at_its_scale_and_its_shift(make_model, name):
+    norm = make_model(norm=name).double().ln_final
     x, y = torch.randn(2, 5, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     inverse = 1 / norm.scale(x)
     torch.testing.assert_close(norm.linearize(inverse)(x) + norm.b, norm.normalize(x))

@@ -29,6 +29,12 @@ SIZE = {"n_layers": 1, "d_model": 8, "n_heads": 2, "n_ctx": 4, "d_vocab": 10}
         ({"seed": 2**70}, "seed is 1180591620717411303424"),
         ({"q": {"mean": 1}}, "q is .*; a BiasConfig is expected"),
         ({"model_name": None}, "model_name is None; a str is expected"),
+        ({"norm": "rmsnorm"}, "norm is 'rmsnorm'; choose one of layer, rms"),
+        ({"learned_biases": False}, "learned_biases is False; choose one of all, qkv, none"),
+        ({"tied": 1}, "tied is 1; a bool is expected"),
+        ({"n_key_value_heads": 3}, "3 key and value heads do not divide 2 heads"),
+        ({"n_key_value_heads": 0}, "n_key_value_heads is 0; a whole number from 1"),
+        ({"d_head": -1}, "d_head is -1; a whole number from 0"),
     ],
 )
 def test_contradictions_are_refused(unchecked, changes, message):
@@ -66,6 +72,46 @@ def test_presets_have_the_parameters_of_their_names(name, millions):
     count = d_vocab * d_model + n_ctx * d_model + n_layers * per_layer + 2 * d_model
     assert count == pytest.approx(millions * 1e6, rel=0.005)
     assert config.d_head == 64
+
+
+def test_llamas_presets_have_its_block_and_their_number_of_parameters():
+    with torch.device("meta"):
+        config = preset("llama-124m", "bqbv")
+        model = HookedSymmetryBrokenTransformer(config)
+    assert (config.norm, config.activation, config.positional, config.learned_biases) == (
+        "rms",
+        "swiglu",
+        "rope",
+        "none",
+    )
+    assert (config.d_head, config.rotary_dim, config.n_key_value_heads, config.tied) == (64, 64, 4, True)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(124e6, rel=0.01)
+    assert config.normalization_type == "RMS" and config.act_fn == "silu" and config.gated_mlp
+    mini = preset("llama-mini", d_head=48, n_key_value_heads=4)
+    assert (mini.rotary_dim, mini.n_key_value_heads, mini.d_mlp) == (48, None, 344)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n_heads": 4, "n_key_value_heads": 2, "d_head": 6}, {"activation": "swiglu", "tied": False}, {"qk_norm": True}],
+    ids=str,
+)
+def test_matrices_are_counted(changes):
+    config = ModelConfig(**{**SIZE, **changes})
+    model = HookedSymmetryBrokenTransformer(config)
+    assert config.n_parameters == sum(p.numel() for p in model.parameters() if p.ndim == 2)
+
+
+def test_an_older_config_is_read_as_gpt2s_block_and_its_weights_are_the_same():
+    config = ModelConfig(**SIZE)
+    new = ("d_head", "n_key_value_heads", "norm", "qk_norm", "tied", "learned_biases")
+    older = {name: value for name, value in config.to_dict().items() if name not in new}
+    assert ModelConfig.from_dict(older) == config
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    assert not {"d_head", "norm"} & older.keys()
+    names = list(HookedSymmetryBrokenTransformer(config).state_dict())
+    assert names[:4] == ["embed.weight", "pos_embed.weight", "blocks.0.ln1.w", "blocks.0.ln1.b"]
+    assert names[-2:] == ["ln_final.w", "ln_final.b"]
 
 
 def test_a_built_model_has_the_counted_parameters():

@@ -5,12 +5,13 @@ import torch
 
 from interp.model.config import BiasConfig
 from interp.model.hooking import SWITCHES
-from tests.model.cases import random_tokens
+from tests.model.cases import LLAMA, random_tokens
 
 LEARNED = BiasConfig(0.4, 0.2, "learned")
 MODELS = {
     "learned, gelu": {"positional": "learned", "activation": "gelu", "q": LEARNED, "v": LEARNED},
     "rope, prelu": {"positional": "rope", "activation": "prelu"},
+    "modern": {**LLAMA, "qk_norm": True, "q": LEARNED, "v": LEARNED},
 }
 BLOCK = [
     "hook_resid_pre", "ln1.hook_scale", "ln1.hook_normalized", "attn.hook_attn_in", "attn.hook_q_input",
@@ -19,6 +20,8 @@ BLOCK = [
     "attn.hook_v_aligned", "attn.hook_q_biased", "attn.hook_v_biased", "attn.hook_bias_scores", "attn.hook_attn_scores",
     "attn.hook_pattern", "attn.hook_z", "attn.hook_result", "hook_attn_out", "hook_resid_mid", "hook_mlp_in",
     "ln2.hook_scale", "ln2.hook_normalized", "mlp.hook_pre", "mlp.hook_post", "hook_mlp_out", "hook_resid_post",
+    "attn.q_norm.hook_scale", "attn.q_norm.hook_normalized", "attn.k_norm.hook_scale", "attn.k_norm.hook_normalized",
+    "mlp.hook_pre_linear",
 ]  # fmt: skip
 POINTS = [
     "hook_embed", "hook_pos_embed", *(f"blocks.1.{name}" for name in BLOCK), "ln_final.hook_scale",
@@ -26,8 +29,17 @@ POINTS = [
 ]  # fmt: skip
 
 
+def lacking(settings):
+    """Parts of the names of hook points that a model does not have."""
+    return [
+        "pos_embed" if settings["positional"] == "rope" else "hook_rot_",
+        *["_norm."] * (not settings.get("qk_norm")),
+        *["hook_pre_linear"] * (settings["activation"] != "swiglu"),
+    ]
+
+
 CASES = [
-    (name, point) for name in MODELS for point in POINTS if ("rot" if "learned" in name else "pos_embed") not in point
+    (name, point) for name in MODELS for point in POINTS if not any(part in point for part in lacking(MODELS[name]))
 ]
 
 

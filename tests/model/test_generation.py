@@ -1,8 +1,9 @@
 import pytest
 import torch
+from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from interp.errors import InterpError
-from tests.model.cases import random_tokens
+from tests.model.cases import LLAMA, QWEN3, random_tokens
 
 QUIET = {"verbose": False, "stop_at_eos": False}
 
@@ -14,9 +15,9 @@ def continued(model, tokens, count):
     return tokens
 
 
-@pytest.fixture(params=["learned", "rope"])
+@pytest.fixture(params=[{}, {"positional": "rope"}, LLAMA, QWEN3], ids=["learned", "rope", "llama", "qwen3"])
 def model(make_model, request):
-    return make_model(positional=request.param, seed=5).double()
+    return make_model(**request.param, seed=5).double()
 
 
 @torch.no_grad()
@@ -123,3 +124,10 @@ def test_what_cannot_be_generated_is_refused(model, unchecked):
     with pytest.raises(InterpError, match="no tokenizer"):
         model.generate(tokens, 1, return_type="str", **QUIET)
     model.tokenizer = tokenizer
+
+
+def test_a_past_with_the_heads_of_the_keys_alone_is_refused(make_model):
+    model = make_model(**LLAMA)
+    past = TransformerLensKeyValueCache.init_cache(model.cfg, "cpu", 2)
+    with pytest.raises(InterpError, match=r"past_kv_cache has 2 heads, this model 4.*init_cache"):
+        model(random_tokens(model), past_kv_cache=past)

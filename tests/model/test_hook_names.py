@@ -4,14 +4,23 @@ import pytest
 import torch
 
 from interp.errors import InterpError
-from interp.model.activation_cache import ALIASES, aliases
+from interp.model.activation_cache import ALIASES, ALIASES_OF_MLP, aliases
 from interp.model.config import BiasConfig
-from tests.model.cases import random_tokens
+from tests.model.cases import LLAMA, QWEN3, random_tokens
+
+SYMMETRIC = {"q": BiasConfig(), "v": BiasConfig()}  # whose queries are those of its bridge
+BLOCKS = {"gpt2": {"activation": "gelu"}, "llama": LLAMA, "qwen3": QWEN3}
 
 
 @pytest.fixture
 def model(make_model):
-    return make_model(q=BiasConfig(), v=BiasConfig(), activation="gelu")  # whose queries are those of its bridge
+    return make_model(**SYMMETRIC, activation="gelu")
+
+
+def names_of(model):
+    """The other names of what this model has."""
+    known = aliases(model.cfg.n_layers, model.cfg.gated_mlp).items()
+    return {alias: name for alias, name in known if name in model.hook_dict}
 
 
 def halve(x, hook):
@@ -26,16 +35,21 @@ SWITCHED = {(): (), ("use_split_qkv_input", "use_hook_mlp_in"): (".ln1.",), ("us
 
 
 @pytest.mark.parametrize("switches", SWITCHED, ids=str)
+@pytest.mark.parametrize("block", BLOCKS)
 @torch.no_grad()
-def test_another_name_shows_and_edits_what_it_does_on_the_bridge(model, switches):
+def test_another_name_shows_and_edits_what_it_does_on_the_bridge(make_model, block, switches):
+    model = make_model(**SYMMETRIC, **BLOCKS[block])
     bridge, tokens, tried = model.to_bridge(), random_tokens(model), []
     for switch in switches:
         for each in (model, bridge):
             getattr(each, f"set_{switch}")(True)
     plain, cache = model.run_with_cache(tokens)
     _, theirs = bridge.run_with_cache(tokens)
-    for alias, name in aliases(2).items():
-        if model._switched_off(name) is None and not any(part in name for part in SWITCHED[switches]):
+    unrun = {} if block == "gpt2" else {f"blocks.{layer}.attn.hook_hidden_states" for layer in range(2)}
+    for alias, name in names_of(model).items():
+        if alias in unrun:
+            assert alias not in theirs.cache_dict
+        elif model._switched_off(name) is None and not any(part in name for part in SWITCHED[switches]):
             near(theirs[alias].view_as(cache[alias]), cache[alias], alias)
             edited = [each.run_with_hooks(tokens, fwd_hooks=[(alias, halve)]) for each in (model, bridge)]
             near(*edited, alias)
@@ -55,14 +69,16 @@ def test_a_hook_attached_by_another_name_is_told_ours(model):
     assert seen == ["hook_embed", ("blocks.1.attn.hook_q", 1)]
 
 
+@pytest.mark.parametrize("block", BLOCKS)
 @torch.no_grad()
-def test_a_cache_says_that_it_has_what_indexing_gives(model):
+def test_a_cache_says_that_it_has_what_indexing_gives(make_model, block):
+    model = make_model(**SYMMETRIC, **BLOCKS[block])
     tokens = random_tokens(model)
     model.set_use_split_qkv_input(True)
     with torch.enable_grad():
         _, cache = model.run_with_cache(tokens, return_type="loss", incl_bwd=True)
     assert "blocks.0.hook_q_input" in cache and ("q_input", 0) in cache
-    for alias, name in aliases(2).items():
+    for alias, name in names_of(model).items():
         for key, other in ((alias, name), (f"{alias}_grad", f"{name}_grad")):
             assert (key in cache) == (other in cache) == (other in set(cache)), key
             if key in cache:
@@ -101,12 +117,27 @@ def test_a_filter_is_asked_about_other_names_only_if_it_takes_none_of_ours(model
     assert "blocks.0.attn.hook_q" not in cache and "blocks.0.attn.hook_k" in cache
 
 
-def test_every_other_name_stands_for_a_hook_point_and_none_hides_one(make_model):
-    model = make_model()
-    assert set(aliases(2).values()) <= set(model.hook_dict)
-    assert not set(aliases(2)) & set(model.hook_dict)
-    assert aliases(2)["ln_final.hook_in"] == "blocks.1.hook_resid_post"
-    assert len(aliases(2)) == sum(1 + ("{}" in alias) for alias in ALIASES)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_other_name_stands_for_a_hook_point_and_none_hides_one(make_model, block):
+    model = make_model(**BLOCKS[block])
+    found = aliases(2, model.cfg.gated_mlp)
+    assert set(found.values()) - set(model.hook_dict) == ({"hook_pos_embed"} if block != "gpt2" else set())
+    assert not set(found) & set(model.hook_dict)
+    assert found["ln_final.hook_in"] == "blocks.1.hook_resid_post"
+    assert len(found) == sum(1 + ("{}" in alias) for alias in [*ALIASES, *ALIASES_OF_MLP[model.cfg.gated_mlp]])
+
+
+@torch.no_grad()
+def test_with_a_gate_the_inner_maps_of_an_mlp_are_told_apart(make_model):
+    model = make_model(**LLAMA)
+    _, cache = model.run_with_cache(random_tokens(model))
+    read = cache["normalized", 1, "ln2"]
+    torch.testing.assert_close(cache["blocks.1.mlp.gate.hook_out"], read @ model.W_gate[1])
+    torch.testing.assert_close(cache["blocks.1.mlp.in.hook_out"], read @ model.W_in[1])
+    # the bridge's `in.hook_in` is what one of the two maps reads, and here they read the same
+    for other, name in ((model, "blocks.1.mlp.in.hook_in"), (make_model(), "blocks.1.mlp.gate.hook_out")):
+        with pytest.raises(InterpError, match=f"no hook point '{name}'"):
+            other.add_hook(name, print)
 
 
 def test_names_that_mean_nothing_are_refused(model, unchecked):

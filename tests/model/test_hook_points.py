@@ -6,12 +6,15 @@ import torch
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from interp.model.hooking import SWITCHES
-from tests.model.cases import random_tokens
+from tests.model.cases import LLAMA, MIXED, QWEN3, random_tokens
 from tests.model.hooked_reference import hooked_forward
 
 MODELS = {
     "learned, gelu": {},
     "rope, prelu": {"positional": "rope", "activation": "prelu", "n_layers": 1, "q": BiasConfig(0.5, 0.2, "fixed")},
+    "llama": {**LLAMA, "n_layers": 1},
+    "qwen3": {**QWEN3, "n_layers": 1, "learned_biases": "all"},
+    "mixed": {**MIXED, "n_layers": 1, "positional": "rope", "rotary_dim": 4},
     "symmetric": {"q": BiasConfig(), "v": BiasConfig(), "n_layers": 1},
 }
 SWITCHED = (("use_attn_result", "use_hook_mlp_in", "use_split_qkv_input"), ("use_attn_in",), ())

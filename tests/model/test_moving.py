@@ -45,6 +45,19 @@ def test_a_cast_model_stays_close_and_says_its_precision(make_model, changes):
     assert model.float().cfg.dtype == torch.float32
 
 
+@pytest.mark.parametrize("changes", SHAPES[:2], ids=["llama", "qwen3"])
+def test_matrix_products_in_bfloat16_leave_the_norms_exact(make_model, changes):
+    model = make_model(**changes)
+    tokens = random_tokens(model)
+    plain = model(tokens, return_type="loss")
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, cache = model.run_with_cache(tokens, return_type="loss")
+    loss.backward()
+    assert loss.item() == pytest.approx(plain.item(), rel=0.02)
+    assert cache["normalized", 1, "ln1"].dtype == torch.float32 and cache["rot_q", 1, "attn"].dtype == torch.bfloat16
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters())
+
+
 def test_a_model_on_a_device_without_memory_keeps_its_shape(make_model):
     model = make_model().to("meta")
     assert model.cfg.device == torch.device("meta")

@@ -12,17 +12,21 @@ import pytest
 from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.model.activation_cache import ALIASES
+from interp.model.activation_cache import ALIASES, ALIASES_OF_MLP
 from interp.model.hooking import SWITCHES
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from tests.model.cases import LLAMA, QWEN3
 
 PAGE = Path(__file__).parents[2] / "docs" / "transformerlens.md"
 INTRODUCTION = """# TransformerLens' names, and what they do here
 
 Every public name of TransformerLens' `TransformerBridge`, and every argument of its `forward` and `generate`, on
 `HookedSymmetryBrokenTransformer`. For what is not here, `model.to_bridge()` is the bridge itself, with the same logits.
-Hook points have the same names and values, but for two: `hook_normalized` is seen after the norm's weight and shift, as
-it was in HookedTransformer, and `hook_q`, `hook_v` are without the biases, which `hook_q_biased`, `hook_v_biased` are with.
+Hook points have the same names and values, but for three: `hook_normalized` is seen after the norm's weight and shift, as
+it was in HookedTransformer; `hook_q`, `hook_v` are without the biases, which `hook_q_biased`, `hook_v_biased` are with; and
+those of `q_norm` and `k_norm` have positions before heads, as queries and keys have everywhere else.
+With grouped heads `hook_k`, `hook_rot_k`, `hook_v` have the heads of keys and values, as in TransformerLens; the hook points
+of the biases have those of the queries, for each of them may be changed alone.
 The biases themselves, `hook_bias_q` and `hook_bias_v`, have no batch axis: [head_index, d_head], the same for every row.
 A hook may edit its value in place, also while gradients are on.
 `tests/model/test_surface.py` writes this page; the tests beside it check what the names do.
@@ -43,10 +47,24 @@ HOOKS_ABSENT = {
     "blocks.{}.attn.q.hook_in": "`hook_q_input` is the same before the norm",
     "blocks.{}.attn.k.hook_in": "`hook_k_input` is the same before the norm",
     "blocks.{}.attn.v.hook_in": "`hook_v_input` is the same before the norm",
+    **dict.fromkeys(
+        ["blocks.{}.mlp.in.hook_in", "blocks.{}.mlp.gate.hook_in"], "with a gate; `hook_mlp_in` is the same before the norm"
+    ),
+    **{f"blocks.{{}}.attn.{part}_norm.hook_in": f"`hook_{part}`, with positions before heads" for part in "qk"},
+    **{
+        f"blocks.{{}}.attn.{name}": f"`{part}_norm.hook_normalized`, with positions before heads"
+        for part in "qk"
+        for name in (f"{part}_norm.hook_out", f"hook_{part}_normed")
+    },
+    **dict.fromkeys(
+        ["hook_pos_embed", *(f"rotary_emb.hook_{name}" for name in ("in", "out", "cos", "sin")),
+         "blocks.{}.attn.hook_cos", "blocks.{}.attn.hook_sin"],
+        "with RoPE; `hook_rot_q` and `hook_rot_k` are what comes of the positions",
+    ),
     "blocks.{}.attn.qkv.hook_in": "the bridge, too, never runs it",
     "blocks.{}.attn.qkv.hook_out": "the bridge, too, never runs it",
     **dict.fromkeys(["unembed.hook_out", "hook_unembed"], "logits: what the run returns"),
-}
+}  # fmt: skip
 DIFFERS = {
     "accumulated_bias": "the learned b_O and b_out; b_V W_O is `bias_OV`, a component of its own in the cache",
     "add_hook": "a wrong name raises, with the nearest right one",
@@ -57,8 +75,11 @@ DIFFERS = {
     "generate": "with `seed`; a text that would exceed n_ctx is refused instead of cut",
     "hooks": "a wrong name raises, with the nearest right one",
     "run_with_cache": "the cache splits off b_V W_O and applies the weights of norms, so that parts sum to the logits",
+    "W_gate": "None without gates",
+    "W_K": "with grouped heads repeated for the heads that read them, as in HookedTransformer; views are `attn._W_K`",
     "W_pos": "zeros with RoPE",
-    "W_U": "the embeddings, transposed: they are tied",
+    "W_U": "the embeddings, transposed, where they are tied",
+    "W_V": "as W_K",
 }
 ONLY_BRIDGE = "of bridges: around foreign models, or between them"
 OTHER_KIND = "of encoder-decoders, hybrids, gated or multimodal models"
@@ -69,7 +90,7 @@ ABSENT = {
         ONLY_BRIDGE,
     ),
     **dict.fromkeys(
-        ["OV_for_attn_layers", "QK_for_attn_layers", "W_gate", "attn_head_labels", "diffusion_generate",
+        ["OV_for_attn_layers", "QK_for_attn_layers", "attn_head_labels", "diffusion_generate",
          "encoder_output", "predict_next_sentence", "prepare_multimodal_inputs", "to_sentence_pair_tokens"],
         OTHER_KIND,
     ),
@@ -121,10 +142,17 @@ def table(title, rows):
     return "\n".join([f"## {title}", "", "| TransformerLens | here |", "| --- | --- |", *rows]) + "\n"
 
 
-def when(alias, name):
+ALL_ALIASES = [
+    *((alias, name, "") for alias, name in ALIASES.items()),
+    *((alias, name, ", without a gate") for alias, name in ALIASES_OF_MLP[False].items()),
+    *((alias, name, ", with a gate") for alias, name in ALIASES_OF_MLP[True].items()),
+]
+
+
+def when(alias, name, note):
     switch = SWITCHES.get(name.rsplit(".", 1)[-1])
     behind = f", behind `set_{switch}(True)`" if switch else ""
-    return behind if ("{}" in alias) == ("{}" in name) else f"{behind}, l the last layer"
+    return behind + note if ("{}" in alias) == ("{}" in name) else f"{behind}, l the last layer"
 
 
 def written(model):
@@ -136,7 +164,8 @@ def written(model):
             table(f"Arguments of `{method}`", [row(name, name in ours, {}, ARGUMENTS_ABSENT) for name in theirs])
         )
     renamed = [
-        f"| `{alias.format('l')}` | `{name.format('l')}`{when(alias, name)} |" for alias, name in ALIASES.items()
+        f"| `{alias.format('l')}` | `{name.format('l')}`{when(alias, name, note)} |"
+        for alias, name, note in ALL_ALIASES
     ]
     renamed += [f"| `{alias.format('l')}` | not here: {why} |" for alias, why in HOOKS_ABSENT.items()]
     tables.append(HOOK_NAMES + "\n".join(["| TransformerLens | here |", "| --- | --- |", *renamed]) + "\n")
@@ -152,11 +181,17 @@ def test_every_name_of_transformer_lens_is_here_or_said_not_to_be(make_model):
 
 
 def test_every_hook_point_of_the_bridge_is_here_by_some_name_or_said_not_to_be(make_model):
-    model = make_model()
-    theirs = {re.sub(r"^blocks\.\d+", "blocks.{}", name) for name in model.to_bridge().hook_dict}
-    ours = {re.sub(r"^blocks\.\d+", "blocks.{}", name) for name in model.hook_dict}
-    assert theirs - ours - set(ALIASES) == set(HOOKS_ABSENT)
-    assert set(ALIASES) <= theirs
+    absent, unused = set(), set(ALIASES)
+    for block in ({}, LLAMA, QWEN3):
+        model = make_model(**block)
+        theirs = {re.sub(r"^blocks\.\d+", "blocks.{}", name) for name in model.to_bridge().hook_dict}
+        ours = {re.sub(r"^blocks\.\d+", "blocks.{}", name) for name in model.hook_dict}
+        of_mlp = set(ALIASES_OF_MLP[model.cfg.gated_mlp])
+        assert of_mlp <= theirs
+        absent |= theirs - ours - set(ALIASES) - of_mlp
+        unused -= theirs
+    assert absent == set(HOOKS_ABSENT)
+    assert not unused
 
 
 def test_the_page_of_names_is_as_the_code_says(make_model):

@@ -103,12 +103,13 @@ import torch
 from interp.model.config import preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
-model = HookedSymmetryBrokenTransformer(preset("tiny", "bqbv", n_layers=2)).train()
-compiled = torch.compile(model, backend="eager", fullgraph=True)
-tokens = torch.randint(4096, (2, 16))
-for step in (1, 2):
-    model.draw_biases(step)
-    print(compiled(tokens, return_type="loss").item(), model(tokens, return_type="loss").item())
+for config in (preset("tiny", "bqbv", n_layers=2), preset("llama-mini", "bqbv", n_layers=1, qk_norm=True, tied=False)):
+    model = HookedSymmetryBrokenTransformer(config).train()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    tokens = torch.randint(4096, (2, 16))
+    for step in (1, 2):
+        model.draw_biases(step)
+        print(compiled(tokens, return_type="loss").item(), model(tokens, return_type="loss").item())
 """
 
 
@@ -116,7 +117,9 @@ for step in (1, 2):
 def test_the_training_forward_compiles_without_a_graph_break_and_sees_new_draws():
     # in a process of its own: a compiler cannot look through the type checker of the tests
     output = commands.run([sys.executable, "-c", COMPILED], check=True).stdout
-    first, second = ([float(loss) for loss in line.split()] for line in output.splitlines())
-    assert first[0] == pytest.approx(first[1], abs=1e-5)
-    assert second[0] == pytest.approx(second[1], abs=1e-5)
-    assert first[0] != second[0]
+    losses = [[float(loss) for loss in line.split()] for line in output.splitlines()]
+    assert len(losses) == 4
+    for first, second in (losses[:2], losses[2:]):
+        assert first[0] == pytest.approx(first[1], abs=1e-5)
+        assert second[0] == pytest.approx(second[1], abs=1e-5)
+        assert first[0] != second[0]

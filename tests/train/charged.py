@@ -18,6 +18,12 @@ VARIANTS = {
 }
 BROKEN = {"bq": "qk", "bv": "vo", "bqbv": "qk vo", "bq of each head": "qk"}  # where an unlearned bias acts
 POSITIONS = [{"positional": "learned"}, {"positional": "rope"}, {"positional": "rope", "rotary_dim": 2}]
+LLAMA = {"norm": "rms", "activation": "swiglu", "positional": "rope", "n_heads": 6, "d_head": 4, "rotary_dim": 4}
+GROUPED = {
+    "llama": {**LLAMA, "n_key_value_heads": 2, "learned_biases": "none"},
+    "gpt2": {"n_heads": 6, "n_key_value_heads": 3},
+    "one key head": {"n_heads": 6, "n_key_value_heads": 1, "learned_biases": "qkv", "d_head": 6},
+}
 
 
 def random_momenta(model, seed=1, scale=1.0):

@@ -5,7 +5,7 @@ import torch
 
 from interp.errors import InterpError
 from interp.train.charges import conserved_components, noether_charges
-from tests.train.charged import BROKEN, POSITIONS, VARIANTS, random_momenta, random_tokens
+from tests.train.charged import BROKEN, GROUPED, POSITIONS, VARIANTS, random_momenta, random_tokens
 
 ACCESSORS = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")
 SHAPES = [{}, {"n_layers": 1, "d_model": 20, "n_heads": 5}, {"n_layers": 3, "d_model": 16, "n_heads": 2}]
@@ -123,3 +123,73 @@ def test_the_charge_needs_the_learned_biases(make_model, column):
 def test_momenta_that_fit_no_parameter_are_refused(make_model, name, shape, message):
     with pytest.raises(InterpError, match=message):
         noether_charges(make_model(), {name: torch.zeros(shape)})
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_a_groups_charge_is_the_sum_of_its_heads_as_if_each_had_its_own_keys(make_model, name):
+    """X_QK,g has the queries of every head and the keys once, so J_g = sum_h (J of queries) + J of keys."""
+    model = make_model(**VARIANTS["symmetric"], **GROUPED[name])
+    cfg, momenta = model.cfg, random_momenta(model)
+    found, group = noether_charges(model, momenta), cfg.n_heads // cfg.kv_heads
+    assert found.qk.shape == found.vo.shape == (cfg.n_layers, cfg.kv_heads, cfg.d_head, cfg.d_head)
+    twin = make_model(**VARIANTS["symmetric"], **GROUPED[name])
+    with torch.no_grad():
+        for parameter_name, parameter in twin.named_parameters():
+            parameter.copy_(momenta[parameter_name])
+
+    def angular(part, kind, layer, head):
+        p, x = (
+            getattr(m.blocks[layer].attn, name)[head].detach().double() for m, name in ((twin, part), (model, part))
+        )
+        p, x = (p, x) if kind == "rows" else (p.T, x.T)  # rows: [d_head, columns]
+        return p @ x.T - x @ p.T
+
+    for layer in range(cfg.n_layers):
+        for g in range(cfg.kv_heads):
+            heads = range(g * group, (g + 1) * group)
+            qk = sum(angular("W_Q", "columns", layer, h) for h in heads) + angular("_W_K", "columns", layer, g)
+            vo = sum(angular("W_O", "rows", layer, h) for h in heads) + angular("_W_V", "columns", layer, g)
+            if cfg.learned_biases != "none":
+                qk += sum(outer(twin, model, "b_Q", layer, h) for h in heads) + outer(twin, model, "_b_K", layer, g)
+                vo += outer(twin, model, "_b_V", layer, g)
+            torch.testing.assert_close(found.qk[layer, g], qk * conserved_components(cfg), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(found.vo[layer, g], vo, rtol=1e-10, atol=1e-10)
+
+
+def outer(momenta, model, name, layer, head):
+    p, x = (getattr(m.blocks[layer].attn, name)[head].detach().double() for m in (momenta, model))
+    return torch.outer(p, x) - torch.outer(x, p)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", GROUPED)
+def test_with_grouped_heads_the_gradient_carries_no_charge_of_a_group_unless_a_bias_breaks_the_symmetry(
+    make_model, name, variant
+):
+    model = make_model(**{**VARIANTS[variant], **GROUPED[name]}).double().train()
+    model.draw_biases(5)
+    charges = noether_charges(model, gradients_of(model))
+    for sector in ("qk", "vo"):
+        norms = getattr(charges, sector).norm(dim=(-2, -1))
+        assert norms.min() > 1e-6 if sector in BROKEN.get(variant, "") else norms.max() < 1e-13
+
+
+def test_one_head_of_a_group_has_no_charge_of_its_own(make_model):
+    """Without the other heads' queries the identity fails: what is conserved belongs to the group."""
+    model = make_model(**VARIANTS["symmetric"], n_heads=6, n_key_value_heads=3).double()
+    gradients = gradients_of(model)
+    for name in [name for name in gradients if "attn.qkv" in name]:
+        gradients[name] = gradients[name].clone()
+        gradients[name].unflatten(0, (-1, 4))[1] = 0  # the queries of head 1
+    assert noether_charges(model, gradients).qk[:, 0].norm() > 1e-5
+    assert noether_charges(model, gradients).qk[:, 1:].norm() < 1e-13
+
+
+def test_with_a_norm_of_queries_and_keys_nothing_of_their_charge_is_conserved_and_it_is_zero(make_model):
+    model = make_model(**VARIANTS["symmetric"], qk_norm=True).double()
+    gradients = gradients_of(model)
+    charges = noether_charges(model, gradients)
+    assert not charges.qk.any() and not conserved_components(model.cfg).any()
+    assert charges.vo.norm() < 1e-13
+    everything = explicit_charges(model, gradients)["qk"].abs().amax((0, 1))
+    assert everything[~torch.eye(model.cfg.d_head, dtype=torch.bool)].min() > 1e-7

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 
 from interp.train.charges import charge_row, momenta_of, noether_charges
 from interp.train.optim import ECD
-from tests.train.charged import BROKEN, POSITIONS, VARIANTS, random_momenta, random_tokens
+from tests.train.charged import BROKEN, GROUPED, POSITIONS, VARIANTS, random_momenta, random_tokens
 
 
 def descend(model, optimizer, momenta, steps, buffer="momentum_buffer"):
@@ -34,10 +34,10 @@ def drift(history, sector):
     return ((last - first).norm(dim=(-2, -1)) / first.norm(dim=(-2, -1))).max().item()
 
 
-@pytest.mark.parametrize("positional", POSITIONS[:2])
+@pytest.mark.parametrize("block", [*POSITIONS[:2], *GROUPED.values()], ids=str)
 @pytest.mark.parametrize("lr", [1e-3, 1e-2])
-def test_without_friction_the_charge_of_a_symmetric_model_stays_at_its_initial_value(make_model, positional, lr):
-    model = make_model(**VARIANTS["symmetric"], **positional).double().train()
+def test_without_friction_the_charge_of_a_symmetric_model_stays_at_its_initial_value(make_model, block, lr):
+    model = make_model(**VARIANTS["symmetric"], **block).double().train()
     before = model.W_Q.clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=1.0)
     history = descend(model, optimizer, random_momenta(model, scale=0.3), 30)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,6 +67,34 @@ def test_the_paper_s_settings_are_the_defaults_of_its_sizes():
         assert (config.lr, config.weight_decay) == (lr, decay)
     assert resolved(TrainConfig(optimizer="ecd")).clip == 0.0
     assert resolved(TrainConfig(optimizer="ecd", clip=1.0, lr=2.0)).clip == 1.0
+
+
+def test_the_block_is_the_presets_unless_it_is_chosen():
+    cfg = model_config(resolved(TrainConfig(preset="llama-mini")))
+    assert (cfg.norm, cfg.activation, cfg.positional, cfg.n_key_value_heads) == ("rms", "swiglu", "rope", 2)
+    assert (cfg.rotary_dim, cfg.learned_biases, cfg.tied, cfg.qk_norm) == (32, "none", True, False)
+    chosen = {"kv_heads": 1, "d_head": 40, "tied": False, "learned_biases": True, "qk_norm": True, "activation": "gelu"}
+    cfg = model_config(resolved(TrainConfig(preset="llama-mini", **chosen)))
+    assert (cfg.n_key_value_heads, cfg.d_head, cfg.rotary_dim, cfg.tied) == (1, 40, 40, False)
+    assert (cfg.learned_biases, cfg.qk_norm, cfg.activation, cfg.norm) == ("all", True, "gelu", "rms")
+    cfg = model_config(resolved(TrainConfig()))
+    assert (cfg.norm, cfg.activation, cfg.positional, cfg.kv_heads, cfg.tied) == ("layer", "prelu", "learned", 6, True)
+    assert "kv_heads is 0" in refusal(kv_heads=0)
+    with pytest.raises(InterpError, match="4 key and value heads do not divide 6 heads"):
+        model_config(TrainConfig(kv_heads=4))
+
+
+def refusal(**changes):
+    with pytest.raises(InterpError) as caught:
+        TrainConfig(**changes)
+    return str(caught.value)
+
+
+def test_the_command_that_repeats_a_run_says_of_the_block_what_is_not_the_presets():
+    changes = {"preset": "llama-mini", "tied": False, "qk_norm": True, "kv_heads": 1, "lr": 0.1}
+    config = resolved(TrainConfig(**changes, output=Path("runs/x")))
+    words = "--preset llama-mini --kv-heads 1 --qk-norm --no-tied --lr 0.1 --weight-decay 0.01 --clip 1.0"
+    assert config.command() == f"python -m interp.train {words} -o runs/x"
 
 
 def words(corpus, output, *more):

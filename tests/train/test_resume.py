@@ -32,6 +32,22 @@ def test_a_run_resumed_from_any_state_ends_like_one_that_was_not_stopped(config,
         same_run(whole, part, curve)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "ecd"])
+@pytest.mark.parametrize("block", [{}, {"qk_norm": True, "tied": False, "learned_biases": True, "d_head": 20}], ids=str)
+def test_a_run_with_llamas_block_goes_on_to_the_same_weights(config, curve, tmp_path, optimizer, block):
+    settings = config(
+        preset="llama-mini", optimizer=optimizer, lr=None, steps=6, evaluate_every=2, keep=9, variant="bqbv",
+        bias_per_head=True, charges_every=2, **block,
+    )  # fmt: skip
+    whole = train(settings)
+    part = tmp_path / "part"
+    shutil.copytree(whole, part, ignore=shutil.ignore_patterns("step-*4", "step-*6"))
+    torch.manual_seed(2)  # what a new process would have
+    train(replace(settings, output=part, resume=True))
+    same_run(whole, part, curve)
+
+
 def test_a_damaged_state_is_passed_over_and_none_left_is_said(config, curve, tmp_path):
     settings = config(steps=6, evaluate_every=2, keep=2)
     whole = train(settings)

@@ -6,12 +6,21 @@ from interp.model.config import ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.measures import flops_per_token, peak_flops
 
+BLOCKS = {
+    "gpt2": {},
+    "grouped": {"n_heads": 6, "n_key_value_heads": 2, "d_head": 10},
+    "llama": {"norm": "rms", "activation": "swiglu", "positional": "rope", "learned_biases": "none", "tied": False},
+    "one key head": {"n_heads": 4, "n_key_value_heads": 1, "activation": "swiglu", "d_mlp": 20, "qk_norm": True},
+}
 
+
+@pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize(
     ("n_layers", "d_model", "n_ctx", "d_vocab"), [(2, 24, 16, 50), (3, 48, 32, 300), (1, 16, 64, 20)]
 )
-def test_the_formula_counts_what_torch_counts_for_a_step(n_layers, d_model, n_ctx, d_vocab):
-    cfg = ModelConfig(n_layers=n_layers, d_model=d_model, n_heads=2, n_ctx=n_ctx, d_vocab=d_vocab)
+def test_the_formula_counts_what_torch_counts_for_a_step(n_layers, d_model, n_ctx, d_vocab, block):
+    sizes = {"n_layers": n_layers, "d_model": d_model, "n_heads": 2, "n_ctx": n_ctx, "d_vocab": d_vocab}
+    cfg = ModelConfig(**{**sizes, **BLOCKS[block]})
     model = HookedSymmetryBrokenTransformer(cfg)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(torch.zeros(3, n_ctx, dtype=torch.long), return_type="loss").backward()

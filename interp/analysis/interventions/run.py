@@ -19,6 +19,7 @@ from interp.analysis.batch import Batch, Classes, LayerVisitor
 from interp.analysis.fitted import FittedMeans
 from interp.analysis.settings import Reading
 from interp.data.contexts import Contexts
+from interp.model.attention import for_each_head, scored_hook
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
@@ -107,14 +108,17 @@ def _hooks(
 
     def change_queries(q: HeadVectors, hook: HookPoint) -> HeadVectors:
         q = q if added is None else q + added[:, 0, hook.layer(), None]
-        see(hook.layer(), q, keys.pop())
+        see(hook.layer(), q, for_each_head(keys.pop(), model.cfg.n_heads))
         return q
 
     def change_values(v: HeadVectors, hook: HookPoint) -> HeadVectors:
         return v if added is None else v + added[:, 1, hook.layer(), None]
 
-    key = "hook_rot_k" if model.cfg.positional == "rope" else "hook_k"
-    each = [(key, keep_keys), ("hook_q_biased", change_queries), ("hook_v_biased", change_values)]
+    each = [
+        (scored_hook(model.cfg, "k"), keep_keys),
+        ("hook_q_biased", change_queries),
+        ("hook_v_biased", change_values),
+    ]
     layers = range(first, model.cfg.n_layers)
     return [(f"blocks.{layer}.attn.{name}", hook) for layer in layers for name, hook in each]
 

@@ -52,7 +52,8 @@ class StaticAlignment:
 def static_alignment(model: HookedSymmetryBrokenTransformer, direction: Direction = "bias") -> StaticAlignment:
     """Return the static alignment of every head with the whole vocabulary and all positions.
 
-    With RoPE keys are rotated by their position before they meet b_Q; the cosines are those of position 0.
+    The norm of keys, where they have one, is applied: no cosine knows its scale. With RoPE keys are rotated by their
+    position before they meet b_Q; the cosines are those of position 0.
 
     Args:
         model: its mean biases are taken, whatever mode it is in.
@@ -64,16 +65,16 @@ def static_alignment(model: HookedSymmetryBrokenTransformer, direction: Directio
     with model.bias(bias="mean"):
         vector = query_shifts(model, direction).vector
     learned = model.cfg.positional == "learned"
-    positions = _cosines(model.W_pos, model.W_K, vector) if learned else None
-    return StaticAlignment(_cosines(model.W_E, model.W_K, vector), positions)
+    positions = _cosines(model.W_pos, model.key_maps, vector) if learned else None
+    return StaticAlignment(_cosines(model.W_E, model.key_maps, vector), positions)
 
 
 def _cosines(
-    embeddings: Float[Tensor, "row d_model"], W_K: Float[Tensor, "layer head_index d_model d_head"], vector: PerHead
+    embeddings: Float[Tensor, "row d_model"], maps: Float[Tensor, "layer head_index d_model d_head"], vector: PerHead
 ) -> Float[Tensor, "layer head_index row"]:
     """Cosines a layer at a time: all heads' keys of all rows are one product, and no more than it is held."""
     layers = []
-    for weights, bias in zip(W_K, vector, strict=True):
+    for weights, bias in zip(maps, vector, strict=True):
         keys = (embeddings.to(bias) @ weights.transpose(0, 1).flatten(1).to(bias)).unflatten(1, (len(bias), -1))
         products = torch.einsum("vhd,hd->hv", keys, bias)  # keys: [row, head_index, d_head]
         lengths = torch.linalg.vector_norm(keys, dim=-1).T * bias.norm(dim=-1)[:, None]

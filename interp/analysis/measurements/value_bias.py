@@ -21,6 +21,7 @@ from interp.analysis.measurements.top_tokens import MIN_COUNT, VALUE_COLUMNS, K,
 from interp.data.classes.scheme import Scheme
 from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.errors import InterpError
+from interp.model.attention import for_each_head
 from interp.model.bias import BiasSource
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import border_id
@@ -35,7 +36,7 @@ class ValueBias:
     Attributes:
         components: one row per (layer, head, scheme, class): `n_tokens`, `bias_norm` |b_V|, `component_mean`,
             `component_sd` of v along b_V, and `component_contrast` to the head's mean. Missing without a mean value bias.
-        inverse_scale: mean of 1 / (standard deviation of the final residual stream), for `value_bias_logits`.
+        inverse_scale: mean of 1 / (scale of the final norm), for `value_bias_logits`.
     """
 
     components: pd.DataFrame
@@ -61,8 +62,9 @@ class ValueSums(Sums):
             self.components.count_groups(row)
         unit = torch.nn.functional.normalize(self.model.biases_in_force()[1], dim=-1)
 
-        def see_values(v: Float[Tensor, "batch pos head_index d_head"], hook: HookPoint) -> None:
-            along = (v[batch.mask] * unit[hook.layer()]).sum(-1).T  # [head_index, token]
+        def see_values(v: Float[Tensor, "batch pos kv_head d_head"], hook: HookPoint) -> None:
+            values = for_each_head(v, self.model.cfg.n_heads)[batch.mask]
+            along = (values * unit[hook.layer()]).sum(-1).T  # [head_index, token]
             for row in batch.classes:
                 self.components.update(hook.layer(), along, row)
 
@@ -131,11 +133,11 @@ def value_bias_logits(
     """Return what each head's value bias adds to the logits directly, less its mean over the vocabulary.
 
     With u = b_V W_O of a head, the logits get N(u) W_U, where N is the final norm at a scale that is held
-    (`LayerNorm.linearize`). A constant over the vocabulary changes no probability. Layers are the sums of their heads.
+    (`Norm.linearize`). A constant over the vocabulary changes no probability. Layers are the sums of their heads.
 
     Args:
         model: the biases in force are taken (`model.bias` chooses them).
-        inverse_scale: mean of 1 / (standard deviation of the final residual stream) over a corpus, as
+        inverse_scale: mean of 1 / (scale of the final norm) over a corpus, as
             `interp.analysis.measurements.value_bias` measures it; at 1 the logits are right up to this one factor.
     """
     logits = model.unembed(model.ln_final.linearize(inverse_scale)(model.bias_OV))

@@ -141,7 +141,7 @@ class OwnReader(Reader):
         if direction == "bias" and unlearned:
             return []
         if direction == "bias":
-            other = learned and cfg.positional == "learned"
+            other = learned and cfg.positional == "learned" and not cfg.qk_norm
             hint = "; --direction effective reads along the learned one" if other else ""
             return [f"No query bias is in force: amplification along b_Q is 0 by definition{hint}."]
         if direction == "effective":

@@ -1,8 +1,8 @@
 """A model as TransformerLens' own `TransformerBridge`, so that any tool written for one works on it.
 
-Inside is Hugging Face's GPT-2. Where GPT-2 has no word for what the model does, the bridge says it: a PReLU stands in
-the MLPs, and with RoPE the attention bridge rotates queries and keys and adds b_Q after the rotation, as the model does
-(before it, b_Q would turn with the position and be no bias).
+Inside is Hugging Face's GPT-2, or its Llama, Qwen2 or Qwen3. Where these have no word for what the model does, the bridge
+says it: a PReLU stands in the MLPs, and with RoPE the attention bridge adds b_Q after the rotation, which for GPT-2 it also
+makes, as the model does (before it, b_Q would turn with the position and be no bias).
 """
 
 from copy import deepcopy
@@ -12,15 +12,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
+from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
 from transformer_lens.model_bridge.bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components import JointQKVAttentionBridge, LinearBridge
+from transformer_lens.model_bridge.generalized_components.position_embeddings_attention import (
+    PositionEmbeddingsAttentionBridge,
+)
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_config_from_hf
 from transformer_lens.model_bridge.supported_architectures.gpt2 import GPT2ArchitectureAdapter
+from transformer_lens.model_bridge.supported_architectures.llama import LlamaArchitectureAdapter
+from transformer_lens.model_bridge.supported_architectures.qwen2 import Qwen2ArchitectureAdapter
+from transformer_lens.model_bridge.supported_architectures.qwen3 import Qwen3ArchitectureAdapter
 
+from interp.errors import InterpError
 from interp.model.attention import rotate
 from interp.model.circuits import Circuits
 from interp.model.config import ModelConfig
-from interp.model.export.huggingface import ACTIVATIONS, gpt2
+from interp.model.export.huggingface import ACTIVATIONS, beyond_gpt2, gpt2
+from interp.model.export.llama import beyond_llama, llama
+
+ADAPTERS = {"llama": LlamaArchitectureAdapter, "qwen2": Qwen2ArchitectureAdapter, "qwen3": Qwen3ArchitectureAdapter}
 
 
 class RotaryAttentionBridge(JointQKVAttentionBridge):
@@ -65,21 +76,64 @@ class SymmetryBrokenArchitectureAdapter(GPT2ArchitectureAdapter):
             )  # fmt: skip
 
 
+class BiasedHookPoint(HookPoint):
+    """Adds what is in the buffer `bias_q` of an attention module to what its hooks have seen."""
+
+    attention: tuple[nn.Module, ...] = ()  # in a tuple, for it is no part of the hook point
+
+    def __call__(self, x: Float[Tensor, "batch head_index pos d_head"]) -> Float[Tensor, "batch head_index pos d_head"]:
+        """Show x to the hooks, which `forward` is too early for, and add the bias of each head."""
+        return super().__call__(x) + self.attention[0].get_buffer("bias_q")[:, None]
+
+
+class BiasedAttentionBridge(PositionEmbeddingsAttentionBridge):
+    """Llama's attention with a bias on the queries after their rotation."""
+
+    def __init__(self, *args: Any, **arguments: Any) -> None:
+        super().__init__(*args, **arguments)
+        self.hook_rot_q = BiasedHookPoint()
+
+    def set_original_component(self, component: nn.Module) -> None:
+        """Take Hugging Face's module, and the bias from its buffer."""
+        super().set_original_component(component)
+        self.hook_rot_q.attention = (component,)
+
+
 def to_bridge(model: Circuits) -> TransformerBridge:
     """Return a TransformerBridge with the same logits; its weights are copies.
 
     b_Q and b_V as they are in force in evaluation mode become part of the bridge's b_Q and b_V; with RoPE b_Q stays
     beside them, in the buffers `blocks[l].attn.original_component.bias_q`, for it is added after the rotation.
+
+    Raises:
+        InterpError: the block is neither GPT-2's, with PReLU or RoPE perhaps, nor Llama's.
     """
-    inner = gpt2(model)
-    if model.cfg.positional == "rope":
-        for layer, bias in zip(inner.transformer.h, model.mean_biases()[0], strict=True):
-            assert isinstance(layer, nn.Module)
-            layer.get_submodule("attn").register_buffer("bias_q", bias.detach().clone())
-    config = build_bridge_config_from_hf(inner.config, "GPT2LMHeadModel", model.cfg.model_name, model.cfg.dtype)
-    adapter = SymmetryBrokenArchitectureAdapter(config, model.cfg)
+    cfg, other = model.cfg, beyond_llama(model.cfg)
+    if (foreign := beyond_gpt2(cfg)) and other:
+        raise InterpError(
+            f"This model has {' and '.join(foreign)}, which GPT-2 has not, and {' and '.join(other)}, which Llama has not; "
+            "TransformerLens' bridges know the one block or the other."
+        )
+    inner: Any = llama(model) if foreign else gpt2(model)
+    if cfg.positional == "rope":
+        layers, name = (inner.model.layers, "self_attn") if foreign else (inner.transformer.h, "attn")
+        for layer, bias in zip(layers, model.mean_biases()[0], strict=True):
+            layer.get_submodule(name).register_buffer("bias_q", bias.detach().clone())
+    config = build_bridge_config_from_hf(inner.config, type(inner).__name__, cfg.model_name, cfg.dtype)
+    if foreign:
+        adapter = _adapter(ADAPTERS[inner.config.model_type], config)
+    else:
+        adapter = SymmetryBrokenArchitectureAdapter(config, cfg)
     adapter.cfg.device = str(model.cfg.device)
     adapter.cfg.default_prepend_bos = model.cfg.default_prepend_bos
     adapter.prepare_model(inner)
     with torch.random.fork_rng(devices=[]):  # it draws weights that are then replaced
         return TransformerBridge(inner, adapter, deepcopy(model.tokenizer))
+
+
+def _adapter(kind: type[ArchitectureAdapter], config: Any) -> ArchitectureAdapter:
+    """Return TransformerLens' adapter of an architecture, with the attention that adds b_Q."""
+    own = type(kind.__name__, (kind,), {"_attention_bridge_cls": BiasedAttentionBridge})
+    adapter = own(config)
+    adapter.cfg.tokenizer_prepends_bos = adapter.cfg.tokenizer_appends_eos = False
+    return adapter

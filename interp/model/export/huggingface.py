@@ -1,15 +1,17 @@
-"""A model as Hugging Face's GPT-2, its mean biases folded into the learned ones."""
+"""A model as Hugging Face's: GPT-2 here, Llama's kind in `llama`; its mean biases are folded into the learned ones."""
 
 from itertools import product
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from interp.errors import InterpError
+from interp.model.attention import bias_of
 from interp.model.circuits import Circuits
 from interp.model.components import prelu
 from interp.model.config import ModelConfig
+from interp.model.export.llama import beyond_llama, llama
 from interp.vocabulary import border_id
 
 ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu"}  # Hugging Face's names; a PReLU has none
@@ -27,22 +29,49 @@ class PReLU(nn.Module):
         return prelu(x, self.weight)
 
 
-def to_huggingface(model: Circuits) -> GPT2LMHeadModel:
-    """Return a GPT2LMHeadModel with the same logits; its weights are copies.
+def to_huggingface(model: Circuits) -> PreTrainedModel:
+    """Return Hugging Face's model with the same logits; its weights are copies.
 
-    b_Q and b_V as they are in force in evaluation mode become part of the learned biases, for GPT-2 has no others.
+    It is a GPT2LMHeadModel for GPT-2's block, and for Llama's a LlamaForCausalLM, a Qwen2ForCausalLM where only queries,
+    keys and values have biases, or a Qwen3ForCausalLM where queries and keys are normalized. b_Q and b_V as they are in
+    force in evaluation mode become part of the learned biases, for these models have no others.
 
     Raises:
-        InterpError: the model has a PReLU or RoPE, which GPT-2 does not know.
+        InterpError: the model has what no one of them has; with Llama's block a b_Q is among it.
     """
-    choices = (("PReLU", model.cfg.activation == "prelu"), ("RoPE", model.cfg.positional == "rope"))
-    foreign = [name for name, found in choices if found]
-    if foreign:
+    cfg = model.cfg
+    if cfg.norm == "layer":
+        choices = (("PReLU", cfg.activation == "prelu"), ("RoPE", cfg.positional == "rope"))
+        foreign = [*beyond_gpt2(cfg), *(name for name, found in choices if found)]
+        if foreign:
+            raise InterpError(
+                f"This model has {' and '.join(foreign)}, and Hugging Face's GPT-2 knows only GELU with learned positions; "
+                "use model.to_bridge()."
+            )
+        return gpt2(model)
+    if foreign := beyond_llama(cfg):
         raise InterpError(
-            f"This model has {' and '.join(foreign)}, and Hugging Face's GPT-2 knows only GELU with learned positions; "
-            "use model.to_bridge()."
+            f"This model has RMSNorm, as Llama, and {' and '.join(foreign)}, which no Llama or Qwen of Hugging Face's has; "
+            "it cannot be exported."
         )
-    return gpt2(model)
+    if bool(model.mean_biases()[0].any()):
+        raise InterpError(
+            "This model has a b_Q, which is added after RoPE's rotation; before it, where Llama's bias is, it would turn "
+            "with the position. Use model.to_bridge(), or take it away: with model.bias(scale=0): ..."
+        )
+    return llama(model)
+
+
+def beyond_gpt2(cfg: ModelConfig) -> list[str]:
+    """Return what a config has that neither GPT-2 has nor anything that can stand in its place."""
+    choices = (
+        ("RMSNorm", cfg.norm == "rms"),
+        ("gated MLPs", cfg.gated_mlp),
+        ("grouped heads", cfg.kv_heads != cfg.n_heads),
+        ("a norm of queries and keys", cfg.qk_norm),
+        ("heads of another size than d_model / n_heads", cfg.n_heads * cfg.d_head != cfg.d_model),
+    )
+    return [name for name, found in choices if found]
 
 
 def gpt2(model: Circuits) -> GPT2LMHeadModel:
@@ -68,7 +97,7 @@ def _config(model: Circuits) -> GPT2Config:
         vocab_size=cfg.d_vocab, n_positions=cfg.n_ctx, n_embd=cfg.d_model, n_layer=cfg.n_layers, n_head=cfg.n_heads,
         n_inner=cfg.d_mlp, activation_function=ACTIVATIONS.get(cfg.activation, "gelu_new"), layer_norm_epsilon=cfg.eps,
         resid_pdrop=cfg.dropout, embd_pdrop=cfg.dropout, attn_pdrop=0.0, initializer_range=cfg.init_range,
-        bos_token_id=end, eos_token_id=end,
+        bos_token_id=end, eos_token_id=end, tie_word_embeddings=cfg.tied,
     )  # fmt: skip
 
 
@@ -76,14 +105,16 @@ def _config(model: Circuits) -> GPT2Config:
 def _weights(model: Circuits) -> dict[str, Tensor]:
     weights = {"transformer.wpe.weight": model.W_pos}
     for our, their in parameter_names(model.cfg).items():
-        value = model.get_parameter(our)
+        path, kind = our.rsplit(".", 1)
+        layer = model.get_submodule(path)
+        value = bias_of(layer) if kind == "bias" and isinstance(layer, nn.Linear) else model.get_parameter(our)
         weights[their] = value.T if our.startswith("blocks.") and value.ndim == 2 else value
     bias_q, bias_v = model.mean_biases()
     for layer, (query, value) in enumerate(zip(bias_q.flatten(1), bias_v.flatten(1), strict=True)):
         query = torch.zeros_like(query) if model.cfg.positional == "rope" else query
         name = f"transformer.h.{layer}.attn.c_attn.bias"
         weights[name] = weights[name] + torch.cat([query, torch.zeros_like(query), value])
-    return {name: value.detach().clone() for name, value in (weights | {"lm_head.weight": model.W_E}).items()}
+    return {name: value.detach().clone() for name, value in (weights | {"lm_head.weight": model.W_U.T}).items()}
 
 
 def parameter_names(

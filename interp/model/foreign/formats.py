@@ -6,8 +6,10 @@ from pathlib import Path
 
 from interp.errors import InterpError, few
 from interp.model.config import Activation
+from interp.model.export.llama import KINDS
 from interp.model.foreign.authors import from_release
 from interp.model.foreign.gpt2 import from_hugging_face, from_nanogpt, sizes_beside
+from interp.model.foreign.llama import from_llama
 from interp.model.foreign.source import Source, open_source
 from interp.model.foreign.transformer_lens import from_transformer_lens
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -24,7 +26,7 @@ class Foreign:
 
 
 def read_foreign(name: str | Path, activation: Activation | None = None) -> Foreign:
-    """Read a model of the authors' release, of Hugging Face's GPT-2 family, of nanoGPT or of TransformerLens.
+    """Read a model of the authors' release, Hugging Face's GPT-2, Llama, Qwen2 or Qwen3, nanoGPT or TransformerLens.
 
     Args:
         name: a .pt or .safetensors file, a folder, or a hub id.
@@ -51,6 +53,8 @@ def _read(
         raise InterpError(f"{source.where} says itself which activation it has; leave out --activation {activation}.")
     if re.search(r"^transformer\.h\.\d+\.sa\.", names, re.MULTILINE):
         return "the authors' release", from_release(source)
+    if source.beside.get("model_type") in KINDS:
+        return f"Hugging Face {str(source.beside['model_type']).capitalize()}", from_llama(source)
     if source.beside.get("model_type"):
         return "Hugging Face GPT-2", from_hugging_face(source)
     if gpt2:
@@ -59,6 +63,7 @@ def _read(
             "folder with its config.json, or nanoGPT's checkpoint with its model_args."
         )
     raise InterpError(
-        f"{source.where} is none of the known formats (the authors' release, Hugging Face GPT-2, nanoGPT, TransformerLens); "
+        f"{source.where} is none of the known formats (the authors' release, Hugging Face GPT-2, Llama, Qwen2 "
+        "or Qwen3, nanoGPT, TransformerLens); "
         f"its tensors are {few(sorted(source.tensors))}."
     )

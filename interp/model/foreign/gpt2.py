@@ -152,7 +152,8 @@ def _config(source: Source) -> Any:
     kind = source.beside.get("model_type")
     if kind != "gpt2":
         raise InterpError(
-            f"{source.where} is a model of type {kind!r}; of Hugging Face's models only gpt2 can be converted."
+            f"{source.where} is a model of type {kind!r}; of Hugging Face's models gpt2, llama, qwen2 and qwen3 can be "
+            "converted."
         )
     try:
         config = GPT2Config.from_dict(source.beside)

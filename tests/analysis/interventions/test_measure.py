@@ -16,6 +16,7 @@ from interp.analysis.settings import InterventionSettings
 from interp.model.config import BiasConfig
 from tests.analysis.interventions.observed import LENGTHS, Observed, kl, mean_by_class, rows_about, top1_changed
 from tests.analysis.sharing import folders_of_two_processes, write_case
+from tests.model.cases import LLAMA, MIXED
 
 PER_HEAD = BiasConfig(0.0, 1.0, "fixed", shared_across_heads=False)
 
@@ -51,6 +52,8 @@ def check_against(before, after, found, name, scale, direction="bias"):
         ({}, "v"),
         ({"positional": "rope", "activation": "prelu", "n_layers": 3, "seed": 2}, "qv"),
         ({"q": PER_HEAD, "v": PER_HEAD, "n_layers": 1}, "qv"),
+        ({**LLAMA, "q": PER_HEAD, "v": PER_HEAD}, "qv"),
+        ({**MIXED, "qk_norm": True}, "qv"),
     ],
     ids=str,
 )

@@ -20,11 +20,16 @@ from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from interp.spelling import token_strings
 from tests.analysis.reference import observe, rows_of
+from tests.model.cases import QWEN3
+from tests.model.reference import normed
 
 LENGTHS = [33, 7, 50, 21, 64]
 
 
-@pytest.mark.parametrize("changes", [{}, {"positional": "rope"}, {"n_layers": 1, "n_heads": 4, "d_model": 16}], ids=str)
+CASES = [{}, {"positional": "rope"}, {"n_layers": 1, "n_heads": 4, "d_model": 16}, QWEN3]
+
+
+@pytest.mark.parametrize("changes", CASES, ids=str)
 def test_static_alignment_is_the_cosine_of_each_embedding_key_and_the_mean_bias(make_model, changes):
     model = make_model(**changes).train()  # its last draw is in force, and the mean is meant all the same
     found = static_alignment(model)
@@ -32,12 +37,15 @@ def test_static_alignment_is_the_cosine_of_each_embedding_key_and_the_mean_bias(
     for layer, head in np.ndindex(model.cfg.n_layers, model.cfg.n_heads):
         bias = model.bias_q.mean.expand(model.cfg.d_head).double().numpy()
         for row in (0, 7, model.cfg.d_vocab - 1):
-            key = (model.W_E[row].double() @ model.W_K[layer, head].double()).detach().numpy()
+            key = model.W_E[row].double() @ model.W_K[layer, head].double()
+            if model.cfg.qk_norm:
+                key = normed(model.blocks[layer].attn.k_norm, key, model.cfg.eps)
+            key = key.detach().numpy()
             expected = key @ bias / np.sqrt((key @ key) * (bias @ bias))
             assert float(found.tokens[layer, head, row]) == pytest.approx(expected, abs=1e-5)
     if model.cfg.positional == "rope":
         assert found.positions is None
-    else:
+    elif not model.cfg.qk_norm:
         key = (model.W_pos[3].double() @ model.W_K[-1, -1].double()).detach().numpy()
         expected = key @ bias / np.sqrt((key @ key) * (bias @ bias))
         assert float(found.positions[-1, -1, 3]) == pytest.approx(expected, abs=1e-5)

@@ -10,6 +10,7 @@ from interp.data.contexts import pack
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
 from tests.analysis.reference import rows_of
+from tests.model.cases import MIXED
 from tests.model.reference import forward, head_scores
 
 LENGTHS = [33, 7, 50, 21, 64]
@@ -52,7 +53,7 @@ def test_the_tokens_that_a_head_raises_and_lowers_most_are_listed(make_model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [{}, {"positional": "rope", "activation": "prelu", "n_layers": 1}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"positional": "rope", "activation": "prelu", "n_layers": 1}, MIXED], ids=str)
 def test_components_equal_a_slow_reference(make_model, make_documents, make_scheme, changes):
     model, schemes = make_model(**changes), [make_scheme("other", 2), make_scheme("s", 3)]
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)

@@ -1,4 +1,4 @@
-"""The way out: TransformerLens' bridge and Hugging Face's GPT-2 give the same logits as the model."""
+"""The way out: TransformerLens' bridge and Hugging Face's models give the same logits as the model."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
-from tests.model.cases import SHAPES, random_tokens
+from tests.model.cases import LLAMA, MIXED, QWEN3, SHAPES, random_tokens
 
 KINDS = [{"activation": a, "positional": p} for a in ("gelu", "prelu") for p in ("learned", "rope")]
 PER_HEAD = BiasConfig(0.7, 0.3, "fixed", shared_across_heads=False)
@@ -31,7 +31,7 @@ def test_a_bridge_has_the_logits_of_the_model(make_model, changes):
     assert torch.equal(model(tokens), expected)
 
 
-@pytest.mark.parametrize("changes", KINDS, ids=str)
+@pytest.mark.parametrize("changes", [*KINDS, LLAMA, QWEN3], ids=str)
 @torch.no_grad()
 def test_a_bridge_has_the_activations_of_the_model_with_the_biases_in_queries_and_values(make_model, changes):
     model = make_model(**changes)
@@ -50,6 +50,8 @@ def test_a_bridge_has_the_activations_of_the_model_with_the_biases_in_queries_an
         if last == "hook_normalized":
             continue  # the bridge shows it before the norm's weight and shift
         value = expected[f"{head}.{biased.get(last, last)}" if head else last]
+        value = value[:, :, :: model.cfg.n_heads // model.cfg.kv_heads] if last == "hook_v" else value
+        value = value.transpose(1, 2) if head.endswith(("q_norm", "k_norm")) else value  # heads before positions there
         seen = found[name]
         if last == "hook_attn_scores":
             value, seen = (x.masked_fill(expected["pattern", 0] == 0, 0.0) for x in (value, seen))
@@ -58,7 +60,7 @@ def test_a_bridge_has_the_activations_of_the_model_with_the_biases_in_queries_an
     assert compared >= 2 * 18
 
 
-@pytest.mark.parametrize("changes", KINDS, ids=str)
+@pytest.mark.parametrize("changes", [*KINDS, LLAMA, QWEN3], ids=str)
 def test_a_bridge_generates_what_the_model_generates(make_model, changes):
     model = make_model(**changes, seed=5)
     bridge, tokens = model.to_bridge(), random_tokens(model, pos=4)
@@ -123,3 +125,55 @@ def test_exports_are_copies_and_leave_random_numbers_alone(make_model):
 def test_what_gpt2_does_not_know_is_refused(make_model, changes, named):
     with pytest.raises(InterpError, match=rf"has {named}, and .* use model\.to_bridge\(\)"):
         make_model(**changes).to_huggingface()
+
+
+UNTIED = {"tied": False, "learned_biases": "qkv"}
+
+
+@torch.no_grad()
+def test_gpt2s_block_is_exported_with_an_unembedding_of_its_own_and_with_fewer_biases(make_model):
+    model = make_model(**UNTIED)
+    tokens = random_tokens(model)
+    expected = model(tokens)
+    close(model.to_huggingface()(tokens).logits, expected)
+    close(model.to_bridge()(tokens), expected)
+
+
+NO_B_Q = [{**shape, "q": BiasConfig()} for shape in (LLAMA, QWEN3, {**LLAMA, "learned_biases": "all", "d_model": 32})]
+
+
+@pytest.mark.parametrize("changes", [*NO_B_Q, {**NO_B_Q[0], "d_model": 32, "learned_biases": "qkv"}], ids=str)
+@torch.no_grad()
+def test_llamas_block_is_exported_with_b_v_in_the_biases_of_the_values(make_model, changes):
+    model = make_model(**{"d_model": 32, **changes})
+    tokens = random_tokens(model)
+    other = model.to_huggingface()
+    close(other(tokens).logits, model(tokens))
+    with model.bias(scale=0):
+        assert not torch.allclose(other(tokens).logits, model(tokens))
+
+
+@torch.no_grad()
+def test_what_llama_does_not_know_is_refused_by_name(make_model):
+    model = make_model(**{**LLAMA, "d_model": 32})
+    with pytest.raises(InterpError, match=r"has a b_Q, which is added after RoPE's rotation.*Use model\.to_bridge\(\)"):
+        model.to_huggingface()
+    with model.bias(scale=0):
+        close(model.to_huggingface()(random_tokens(model)).logits, model(random_tokens(model)))
+    with (
+        model.bias(bias="none", heads=[1]),
+        pytest.raises(InterpError, match="read the same values have different b_V"),
+    ):
+        model.to_bridge()
+    refusals = {
+        "MLPs with gelu_new and learned positions": MIXED,
+        "RoPE on a part of each head": {**LLAMA, "rotary_dim": 4},
+        "biases in the MLPs beside a norm of queries and keys": {**QWEN3, "learned_biases": "all"},
+        "heads that do not divide d_model": {**LLAMA, "n_heads": 4, "d_model": 30},
+    }
+    for named, changes in refusals.items():
+        model = make_model(**changes)
+        with pytest.raises(InterpError, match=f"This model has RMSNorm, as Llama, and {named}, which no Llama"):
+            model.to_huggingface()
+        with pytest.raises(InterpError, match=f"which GPT-2 has not, and {named}, which Llama has not"):
+            model.to_bridge()

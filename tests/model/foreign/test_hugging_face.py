@@ -120,7 +120,7 @@ def index(folder, content):
 
 QUERY = "transformer.h.0.attn.c_attn.weight"
 DAMAGE = {
-    "another kind": (lambda f: edit(f, model_type="llama"), "model of type 'llama'; of Hugging Face's models only gpt2"),
+    "another kind": (lambda f: edit(f, model_type="opt"), "model of type 'opt'; of Hugging Face's models gpt2, llama"),
     "relu": (lambda f: edit(f, activation_function="relu"), "has activation_function 'relu', which these models do not"),
     "unscaled": (lambda f: edit(f, scale_attn_weights=False), "has scale_attn_weights False, which these models do not"),
     "scaled by layer": (lambda f: edit(f, scale_attn_by_inverse_layer_idx=True), "has scale_attn_by_inverse_layer_idx"),
