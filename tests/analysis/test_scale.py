@@ -109,7 +109,19 @@ def command(folder, output, processes, *more):
     if processes > 1:
         start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     words = ["interp.amplify", str(folder / "model"), "--corpus", str(folder / "texts.jsonl"), "-o", str(output)]
-    words += "--pipeline blank:en --schemes surface --workers 0 --interventions none --no-uses --shifts 19".split()
+    words += [
+        "--pipeline",
+        "blank:en",
+        "--schemes",
+        "surface",
+        "--workers",
+        "0",
+        "--interventions",
+        "none",
+        "--no-uses",
+        "--shifts",
+        "19",
+    ]
     return [*start, *words, *more]
 
 

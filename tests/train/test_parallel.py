@@ -17,7 +17,9 @@ STEPS = 12
 
 
 def words(corpus, output, *more):
-    common = f"--corpus {corpus} --preset mini --steps {STEPS} --batch-size 8 --context 16 --evaluate-every 4 -o {output}"
+    common = (
+        f"--corpus {corpus} --preset mini --steps {STEPS} --batch-size 8 --context 16 --evaluate-every 4 -o {output}"
+    )
     return [*common.split(), *more]
 
 
