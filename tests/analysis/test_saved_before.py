@@ -51,7 +51,7 @@ def now():
 
 
 TOLD_OTHERWISE = re.compile(r"(.*_)?(ci_low|ci_high|p|q|p_rank|null_mean|null_sd)$|folds$|\d+$")
-"""Columns of intervals, which now need four effective documents, of p and q, which belong to other
+"""Columns of intervals, which now need some more than four effective documents, of p and q, which belong to other
 nulls, and bootstrap replicates, which are to first order in the weights."""
 
 
