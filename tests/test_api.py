@@ -71,7 +71,8 @@ def test_what_the_biases_point_at_and_write_is_found_on_request(result):
 @pytest.mark.slow
 def test_values_are_measured_on_the_beginnings_of_the_documents_and_tokens_along_the_direction_asked_for():
     texts = [f"{TEXTS[n % 2]} " * 24 for n in range(24)]
-    settings = {"schemes": ("surface",), "pipeline": "blank:en", "workers": 0, "nulls": 0, "replicates": 2}
+    settings = {"schemes": ("surface",), "pipeline": "blank:en", "workers": 0, "nulls": 0, "replicates": 2,
+                "shifts": 0, "passages": 0, "fit_tokens": 0}  # fmt: skip
     twin, symmetric = interp.load_model("tiny-bqbv"), interp.load_model("tiny-symmetric")
     found = interp.amplification(twin, texts, **settings)
     components = values_of(found, twin, texts, schemes=("surface",), pipeline="blank:en")["value_components"]
@@ -159,7 +160,7 @@ def test_the_command_writes_a_report_and_names_its_files(corpus, tmp_path):
 @pytest.mark.slow
 def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_are_not_asked_for(corpus, tmp_path):
     words = ["tiny-bqbv", "--corpus", str(corpus), "--schemes", "surface", "--pipeline", "blank:en", "--workers", "0", "-q",
-             "--interventions", "none", "--nulls", "0", "-o", str(tmp_path / "out")]  # fmt: skip
+             "--interventions", "none", "--no-uses", "--nulls", "0", "-o", str(tmp_path / "out")]  # fmt: skip
     usual = {
         "heads",
         "tokens",

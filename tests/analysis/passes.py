@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
-from interp.analysis.measurement import Context
+import pytest
+
+from interp.analysis import run
+from interp.analysis.measurement import Context, Found
 from interp.analysis.readers.own import OwnReader
 from interp.analysis.run import Pass
 from interp.analysis.settings import Settings
@@ -14,6 +17,14 @@ def pass_over(model, documents, schemes, settings=Settings(), deciles=None):
         found = Pass(Context.of(OwnReader(model), schemes, settings, deciles))
         found.add(documents, None)
     return found
+
+
+def alone(kind, model, documents, schemes, settings, deciles=None):
+    """One measurement without the others, as a simulation needs it many times, and what its tables are made from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "MEASUREMENTS", (kind,))
+        found = pass_over(model, documents, schemes, settings, deciles)
+    return measurement_of(found, kind), Found(found.context, found.counts, found.measurements)
 
 
 def measurement_of(found, kind):

@@ -79,8 +79,9 @@ def test_a_job_that_fails_is_told_by_its_last_words_and_at_the_end(stored, tmp_p
     plan = yaml.safe_load(stored.read_text())
     plan["settings"]["batch_size"] = 10_000
     stored.write_text(yaml.safe_dump(plan))
-    fresh = command(stored, tmp_path / "failed", module="interp.replicate")
-    ended = subprocess.run(fresh, capture_output=True, text=True, timeout=180)
+    fresh = command(stored, tmp_path / "failed", "--until", "prepare", module="interp.replicate")
+    subprocess.run(fresh, check=True, capture_output=True, timeout=180)
+    ended = commands.run(command(stored, tmp_path / "failed"))
     told = " ".join(ended.stderr.split())
     assert ended.returncode == 1 and "Traceback" not in told
     assert "tune/adamw-symmetric-lr0.01-seed9 ended with status 1" in told and "use more text" in told

@@ -17,7 +17,7 @@ def test_every_step_is_a_line_with_what_was_measured(config, curve):
         assert {"loss", "lr", "grad_norm", "seconds", "tokens_per_second", "utilization", "energy"} <= row.keys()
         assert row["tokens_per_second"] > 0 and 0 < row["utilization"] < 2
     assert ["charges" in row for row in rows] == [False, True, False, True]
-    assert len(rows[1]["charges"]["qk"]) == 4 and len(rows[1]["charges"]["vo"][0]) == 6
+    assert len(rows[1]["charges"]["qk"]) == 3 and len(rows[1]["charges"]["vo"][0]) == 4
     seconds = [row["seconds"] for row in rows]
     assert seconds == sorted(seconds)
 

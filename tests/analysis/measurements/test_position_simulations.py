@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from interp.analysis.run import measure
+from interp.analysis.measurements.position import Positions
 from interp.analysis.settings import Settings
+from tests.analysis.passes import alone
 from tests.analysis.planted import documents_of, plant
 
 N_CTX, LENGTH, DOCUMENTS, VOCABULARY = 40, 40, 40, 20
@@ -44,10 +45,9 @@ def simulate(model, scheme, monkeypatch, seed, rare_class=False, deciles=None, *
     half = random.random((DOCUMENTS, LENGTH)) < (np.where(late, 0.8, 0.2) if rare_class else 0.5)
     tokens = 2 * random.integers(VOCABULARY // 4, size=late.shape) + late + VOCABULARY // 2 * half
     documents = documents_of(tokens.ravel(), CLASS_OF_TOKEN, scheme, LENGTH)
-    result = measure(
-        model, documents, [scheme], Settings(passages=0, replicates=2, batch_size=64, nulls=0), deciles=deciles
-    )
-    table = result.adjusted[result.adjusted["token_class"] == "s1"]
+    positions, found = alone(Positions, model, documents, [scheme], Settings(batch_size=64, fit_tokens=0), deciles)
+    adjusted = positions.tables(found)["adjusted"]
+    table = adjusted[adjusted["token_class"] == "s1"]
     return {name: rows for name, rows in table.groupby("adjusted_for")}
 
 
