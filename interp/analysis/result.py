@@ -47,7 +47,7 @@ class Amplification:
             class, the class's `effective_documents`, and a q per null and statistic (`nulls`). `class_p, class_q` say if
             the bias singles the class out among directions of equal spread, `class_beyond_p, class_beyond_q` with position
             removed; `shifted_p, shifted_q` whether A is beyond labels shifted along the documents, `beyond_shifted_p,
-            beyond_shifted_q` the part of it beyond position. Where effective documents are fewer than 4.2 `ci_low` is missing,
+            beyond_shifted_q` the part of it beyond position. With fewer than 4.2 effective documents `ci_low` is missing,
             here and below (`significance.why_no_interval` says why). `log2_amplification` and its parts (`fitted`) have
             intervals over documents here, `bias_score_contrast` in `adjusted`; `auroc_error_bound` is the histogram's
             rounding, and `hedges_g`, `auroc` and `alignment` have no interval. Shares are fractions of the attention of all
