@@ -108,21 +108,11 @@ def command(folder, output, processes, *more):
     start = [sys.executable, "-m"]
     if processes > 1:
         start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    words = ["interp.amplify", str(folder / "model"), "--corpus", str(folder / "texts.jsonl"), "-o", str(output)]
-    words += [
-        "--pipeline",
-        "blank:en",
-        "--schemes",
-        "surface",
-        "--workers",
-        "0",
-        "--interventions",
-        "none",
-        "--no-uses",
-        "--shifts",
-        "19",
-    ]
-    return [*start, *words, *more]
+    words = (
+        f"interp.amplify {folder}/model --corpus {folder}/texts.jsonl --pipeline blank:en --schemes surface --workers 0"
+    )
+    words += f" --interventions none --no-uses --shifts 19 -o {output}"
+    return [*start, *words.split(), *more]
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +177,15 @@ def test_a_killed_command_goes_on_when_it_is_given_again(small, tmp_path):
     assert not (output / "partial").exists()
 
 
+@pytest.fixture(scope="module")
+def expected(case):
+    """The sums over all blocks."""
+    return sums_of(case, case[2])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
-def test_merged_parts_of_the_blocks_equal_the_whole_in_any_order(case, world):
+def test_merged_parts_of_the_blocks_equal_the_whole_in_any_order(case, expected, world):
     parts = [sums_of(case, [d for d in case[2] if d.block.number % world == rank]) for rank in range(world)]
     wholes = []
     for order in (range(world), reversed(range(world))):
@@ -197,7 +193,6 @@ def test_merged_parts_of_the_blocks_equal_the_whole_in_any_order(case, world):
         for other in others:
             first.merge(other)
         wholes.append(first)
-    expected = sums_of(case, case[2])
     state = expected.state()
     for whole in wholes:
         for name, tensor in whole.state().items():

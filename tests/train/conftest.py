@@ -23,15 +23,8 @@ def corpus(tmp_path_factory):
 @pytest.fixture
 def config(corpus, tmp_path):
     def make(**changes):
-        settings = {
-            "corpus": str(corpus),
-            "preset": "mini",
-            "steps": 30,
-            "batch_size": 8,
-            "context": 16,
-            "evaluate_every": 10,
-        }
-        return TrainConfig(**{**settings, "output": tmp_path / "run", "lr": 3e-3, **changes})
+        settings = {"corpus": str(corpus), "preset": "mini", "steps": 30, "batch_size": 8, "context": 16, "lr": 3e-3}
+        return TrainConfig(**{**settings, "evaluate_every": 10, "output": tmp_path / "run", **changes})
 
     return make
 
