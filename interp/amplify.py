@@ -71,7 +71,7 @@ class AmplifyConfig(Settings):
     )
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
     dtype: Literal["float32", "bfloat16", "float16"] = option(
-        "float32", "Of the weights of another's model; sums are float64 whatever it is."
+        "float32", "Of the weights that are read; sums are float64 whatever it is."
     )
     replace: bool = option(False, "Let the report take the place of another checkpoint's in the same folder.")
     png: bool = option(False, "Write the first pictures as PNG files too; needs the extra 'pictures', and Chrome.")
@@ -81,6 +81,10 @@ class AmplifyConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.to_intervene()
+        if self.static and self.direction == "mean-query":
+            raise InterpError(
+                "--static reads weights alone, and a mean query is fitted on text; choose one of the two."
+            )
         names = [Path(checkpoint).name for checkpoint in self.checkpoints]
         if len(set(names)) < len(names):
             raise InterpError(

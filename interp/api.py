@@ -151,13 +151,13 @@ def _mean_query(reader: Reader, text: Text, settings: Settings) -> tuple[Text, H
     measured, fitted = ("train", "validation") if split == "all" else (split, other_split(split))
     read = beginnings(encode(text.tokenizer, replace(text.corpus, split=fitted)), settings.fit_tokens or FIT_TOKENS)
     with reader.reading(settings.bias):
-        return replace(text, corpus=replace(text.corpus, split=measured)), mean_query(reader, read, ONE_CLASS)
+        return replace(text, corpus=replace(text.corpus, split=measured)), mean_query(reader, read, ONE_CLASS, settings)
 
 
 def _fingerprint(reader: Reader, text: Text, settings: Settings, world: World) -> dict[str, Any]:
     """All that the sums of a run depend on."""
     return {
-        **settings.plain(), "batch_size": settings.contexts_per_batch(reader.n_ctx),
+        **settings.plain(), "batch_size": reader.contexts_per_batch(settings),
         "model": reader.digest(settings.bias, settings.direction), **text.described,
         "schemes": [[s.name, list(s.classes), s.version] for s in text.schemes],
         "versions": text.versions, "processes": world.size,

@@ -75,6 +75,10 @@ def query_shifts(model: HookedSymmetryBrokenTransformer, direction: Direction = 
         return QueryShifts(bias_q, bias_q - direction.vector.to(bias_q))
     if direction == "bias":
         return QueryShifts(bias_q, torch.zeros_like(bias_q))
+    if direction == "mean-query":
+        raise InterpError(
+            "A mean query is fitted on text first; interp.amplification does it with direction='mean-query'."
+        )
     if direction not in ("effective", "folded"):
         raise InterpError(f"There is no direction {direction!r}; choose {', '.join(OWN)}, or pass a tensor.")
     if model.cfg.positional == "rope":

@@ -128,13 +128,18 @@ def why_none(result: Measured) -> str | None:
     return "No pair of a head and a class is beyond position and beyond shifted labels."
 
 
+ALONG = dict(zip(OWN, ("b_Q", "the query bias", "the query bias", "the mean query"), strict=True))
+"""What sentences call a direction that is in force."""
+
+
 def answers(result: Any) -> list[str]:
     """Return, in sentences, what the bias does in this model: what its score varies with, and what it is used for.
 
     Each figure is the median over heads of its own column of `explained` (for the first scheme), or stands in `uses.loss`.
     """
     sentences = []
-    along = "b_Q" if in_force(result) else "the direction looked along"
+    along = ALONG.get(result.run.get("direction", "bias"), "") if in_force(result) else ""
+    along = along or "the direction looked along"
     if (explained := result.further.get("explained")) is not None and not explained.empty:
         scheme, median = next(iter(overview(explained).items()))
         if median["key_spread"] == median["key_spread"]:

@@ -30,7 +30,7 @@ from interp.data.corpora.corpus import Document
 LEAST_PER_POSITION = 16
 """Keys of each half that a position needs to have a mean of its own; with fewer, positions go in quarter octaves."""
 
-FIT_TOKENS = 8192
+FIT_TOKENS = Settings.fit_tokens
 """Tokens that means are fitted on by default."""
 
 LEAST_DOCUMENTS = 20
@@ -94,7 +94,7 @@ def fit_means(
     if settings.by_type:
         grouped.append(("type", torch.arange(d_vocab, device=device), d_vocab))
     sums = [[GroupedSums(len(vector), vector.shape[1], size, device) for _ in range(2)] for _, _, size in grouped]
-    for contexts in pack(read, n_ctx, settings.contexts_per_batch(n_ctx), reader.border):
+    for contexts in pack(read, n_ctx, reader.contexts_per_batch(settings), reader.border):
         batch = Batch(contexts, ONE_CLASS, device)
         halves = [batch.document_of % 2 == half for half in range(2)]
         groups = [group_of[batch.places if name == "position" else batch.tokens] for name, group_of, _ in grouped]

@@ -99,8 +99,7 @@ class Context:
     @property
     def contexts_per_batch(self) -> int:
         """Contexts of a forward pass."""
-        asked = self.settings.contexts_per_batch(self.reader.n_ctx)
-        return min(asked, self.reader.blocked or asked) if self.settings.batch_size is None else asked
+        return self.reader.contexts_per_batch(self.settings)
 
     @property
     def device(self) -> torch.device:

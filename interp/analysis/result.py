@@ -168,7 +168,7 @@ class Amplification:
         from interp.analysis.measurements.static_alignment import static_tables
 
         along: Any = self.run["direction"] if direction is None else direction
-        if isinstance(along, str) and along not in ("bias", "effective"):
+        if isinstance(along, str) and along not in ("bias", "effective", "folded"):
             raise InterpError(f"The run looked along {along}, which is not this model's; give it as direction=.")
         return static_tables(model, self.tokens, self.run["schemes"], bias=self.run["bias"], direction=along)
 

@@ -40,7 +40,9 @@ class Reading:
         "warning.",
     )
     batch_size: int | None = option(
-        None, "Contexts per forward pass (default: about 4,096 tokens); changes results by float32 rounding only."
+        None,
+        "Contexts per forward pass (default: about 4,096 tokens, 2,048 of another's model); changes results by float32 "
+        "rounding only.",
     )
     bias: Any = option("mean", "Which biases are in force: mean, sample or none.")
     replicates: int = option(200, "Of the Poisson bootstrap over documents behind the intervals.")

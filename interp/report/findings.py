@@ -136,7 +136,12 @@ def sizes(result: Amplification, scheme: str) -> str:
 
 NEEDED = ("model", "corpus", "n_tokens", "n_documents")
 BIASES = {"mean": "its mean, as at evaluation", "sample": "one draw", "none": "switched off"}
-DIRECTIONS = {"bias": "the unlearned b_Q", "effective": "b_Q plus the learned query bias of each head"}
+DIRECTIONS = {
+    "bias": "the unlearned b_Q",
+    "effective": "the learned query bias of each head, and b_Q where there is one",
+    "folded": "the query bias of each head, with the shift of the LayerNorm before it",
+    "mean-query": "the mean query of each head",
+}
 
 
 def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:

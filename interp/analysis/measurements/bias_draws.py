@@ -26,6 +26,7 @@ from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.shares import Shares
 from interp.analysis.readers.reader import SeenLayer
+from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Biases = Float[Tensor, "layer head_index d_head"]
@@ -66,6 +67,10 @@ class BiasDraws(Measurement):
 
     def __init__(self, context: Context) -> None:
         settings = context.settings
+        if not isinstance(context.reader.model, HookedSymmetryBrokenTransformer):
+            raise InterpError(
+                f"bias_samples draws unlearned biases again, and {context.reader.name} has none; leave it at 0."
+            )
         self.context, self.biases = context, drawn_biases(context.reader.model, settings.bias_samples, settings.seed)
         self.draws = []
         for drawn in self.biases:

@@ -25,6 +25,7 @@ from interp.analysis.direction import PerHead, QueryShifts
 from interp.analysis.readers.directions import bridge_shifts
 from interp.analysis.readers.reader import ELSEWHERE, TOLD, KeyScores, Reader, Received, SeenLayer, Visitor
 from interp.analysis.readers.rotation import Turning
+from interp.analysis.settings import Reading
 from interp.errors import InterpError
 from interp.model.checkpoint import tensors_sha256
 from interp.vocabulary import border_id, vocabulary_size
@@ -34,6 +35,9 @@ LONGEST = 1024
 
 TOKENS = 2048
 """Tokens of a batch, before it is doubled, where no batch size is asked for."""
+
+ROUNDING = 1e-5
+"""What a row of a pattern may lack to 1 without a sink."""
 
 Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
 
@@ -51,18 +55,19 @@ class BridgeLayer(SeenLayer):
     def received(
         self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]
     ) -> Received:
-        """Sums of the patterns' rows; numbers r_j are added by p_ij = p0_ij exp(r_j) / (1 + sum_j p0_ij (exp(r_j) - 1)).
+        """Sums of the patterns' rows."""
+        patterns = [*self.patterns, *(self._without_but(reading) for reading in readings)]
+        return torch.stack([self._summed(pattern, documents) for pattern in patterns])
 
-        The denominator holds where rows of the pattern sum to less than 1 too, as with sinks.
+    def _without_but(self, added: KeyScores) -> Pattern:
+        """The pattern without the direction when numbers r_j are added to the scores of keys.
+
+        The softmax of log p0_ij + r_j, beside the log of what a row lacks to 1, as with sinks.
         """
-        with_direction, without = self.patterns
-        found = [self._summed(pattern, documents) for pattern in (with_direction, without)]
-        for reading in readings:
-            weights = reading.transpose(1, 2)[:, :, None]  # [batch, head_index, 1, key_pos]
-            grown = without * weights.exp()
-            total = 1 + (grown - without).sum(-1, keepdim=True)
-            found.append(self._summed(grown / total, documents))
-        return torch.stack(found)
+        without = self.patterns[1]
+        lacking = 1 - without.sum(-1, keepdim=True)
+        sink = torch.where(lacking > ROUNDING, lacking, 0.0).log()
+        return torch.cat([without.log() + added.transpose(1, 2)[:, :, None], sink], -1).softmax(-1)[..., :-1]
 
     @staticmethod
     def _summed(
@@ -73,7 +78,7 @@ class BridgeLayer(SeenLayer):
     def mean_received(
         self,
     ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
-        """Over the queries from the key on."""
+        """Means of the columns of the patterns."""
         seen = torch.arange(self.patterns[0].shape[-1], 0, -1, device=self.patterns[0].device)
         with_direction, without = (pattern.sum(2) / seen for pattern in self.patterns)
         return with_direction, without
@@ -87,11 +92,9 @@ class BridgeLayer(SeenLayer):
                 "Amplification along random directions needs scores that are the same for every query, and this model turns "
                 "its queries with the position; leave --amplified-nulls at 0."
             )
-        without = self.patterns[1]
-        along = (self.keys * direction).sum(-1).transpose(1, 2)[:, :, None] / self.keys.shape[-1] ** 0.5
-        grown = without * along.exp()
-        pattern = grown / (1 + (grown - without).sum(-1, keepdim=True))
-        return torch.stack([torch.einsum("bhij,bjc->bihc", each, one_hot.to(each)) for each in (pattern, without)])
+        along = self._without_but((self.keys * direction).sum(-1) / self.keys.shape[-1] ** 0.5)
+        both = (along, self.patterns[1])
+        return torch.stack([torch.einsum("bhij,bjc->bihc", each, one_hot.to(each)) for each in both])
 
 
 class BridgeReader(Reader):
@@ -131,10 +134,9 @@ class BridgeReader(Reader):
         """Where its first parameter is."""
         return next(self.model.original_model.parameters()).device
 
-    @property
-    def blocked(self) -> int:
-        """Contexts of `TOKENS` tokens."""
-        return max(1, TOKENS // self.n_ctx)
+    def contexts_per_batch(self, settings: Reading) -> int:
+        """Return as many as hold `TOKENS` tokens, unless a batch size is asked for."""
+        return settings.contexts_per_batch(self.n_ctx, TOKENS)
 
     @property
     def linear(self) -> bool:

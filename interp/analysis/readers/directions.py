@@ -45,6 +45,10 @@ def bridge_shifts(bridge: TransformerBridge, direction: Any) -> QueryShifts:
             f"{name} has no unlearned query bias; choose --direction effective (its learned query bias), folded "
             "(with the shift of the LayerNorm before it) or mean-query (what its queries have in common)."
         )
+    if direction == "mean-query":
+        raise InterpError(
+            "A mean query is fitted on text first; interp.amplification does it with direction='mean-query'."
+        )
     if direction not in ("effective", "folded"):
         raise InterpError(f"There is no direction {direction!r}; choose {', '.join(NAMES)}, or pass a tensor.")
     folded = _is_folded(bridge)

@@ -33,18 +33,15 @@ def open_reader(
     tokenizer: Any = None,
     context: int | None = None,
     border: str | None = None,
-    dtype: torch.dtype | None = None,
-    device: str = "auto",
 ) -> Reader:
     """Return what reads a model.
 
     Args:
         model: a model, a bridge, a model of transformers, a checkpoint folder of ours or its name, a Hugging Face folder, or
             an id on the Hugging Face hub.
-        tokenizer: of a model of transformers; others come with theirs.
+        tokenizer: of a model of transformers; all others come with theirs.
         context: tokens of a context (default: the model's, of another's at most 1,024).
-        border: the token that stands before every document (default: the tokenizer's bos, else its eos).
-        dtype, device: of a model that is loaded.
+        border: the token that stands before every document, of another's model (default: the tokenizer's bos, else its eos).
 
     Raises:
         InterpError: nothing is there, or it cannot be read; the message says what would work.
@@ -52,11 +49,17 @@ def open_reader(
     if isinstance(model, Reader):
         return model
     if isinstance(model, str | Path):
-        model = _loaded(model, dtype, device)
-    if isinstance(model, HookedSymmetryBrokenTransformer):
-        return OwnReader(model, context)
+        model = _loaded(model)
     if isinstance(model, PreTrainedModel):
         model = bridge_of(model, tokenizer)
+    elif tokenizer is not None:
+        raise InterpError("A tokenizer is given beside a model that comes with its own; leave out tokenizer=.")
+    if isinstance(model, HookedSymmetryBrokenTransformer):
+        if border is not None:
+            raise InterpError(
+                f"{model.cfg.model_name} was trained with its own border between documents; leave out border."
+            )
+        return OwnReader(model, context)
     if not isinstance(model, TransformerBridge):
         raise InterpError(
             f"{type(model).__name__} is no model that can be read; give one of ours, a TransformerBridge, a model of "
@@ -88,20 +91,19 @@ def bridge_of(model: PreTrainedModel, tokenizer: Any) -> TransformerBridge:
         InterpError: no tokenizer, or TransformerLens knows no such model.
     """
     name = str(getattr(model.config, "name_or_path", "") or model.config.model_type)
+    name = Path(name).name if Path(name).is_dir() else name
     if tokenizer is None:
         raise InterpError(f"{name} comes without a tokenizer; give it: tokenizer=AutoTokenizer.from_pretrained(...).")
     if model.config.is_encoder_decoder or not model.can_generate():
         raise InterpError(f"{type(model).__name__} does not predict the next token; only models that do can be read.")
     try:
         bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config, model_name=name)
-        bridge.tokenizer = (
-            tokenizer  # as it is: given to the builder, another would be loaded by its name, from the hub
-        )
-        return bridge
     except Exception as error:  # of any adapter
         raise InterpError(
             f"TransformerLens' bridge cannot hold {type(model).__name__} ({type(error).__name__}: {first_line(error)})."
         ) from error
+    bridge.tokenizer = tokenizer  # given to the builder, another would be loaded by its name, from the hub
+    return bridge
 
 
 def first_line(error: BaseException) -> str:
@@ -134,11 +136,11 @@ def tokenizer_of(name: str | Path) -> Any:
         return AutoTokenizer.from_pretrained(str(folder if folder.exists() else name), trust_remote_code=False)
 
 
-def _loaded(name: str | Path, dtype: torch.dtype | None, device: str) -> Any:
+def _loaded(name: str | Path, dtype: torch.dtype = torch.float32, device: str = "auto") -> Any:
     folder = Path(name).expanduser()
     if _is_hugging_face(folder) or (is_hub_id(name) and not _is_ours(name)):
         return _from_hugging_face(str(folder if folder.exists() else name), dtype, device)
-    return load_model(name, device)
+    return load_model(name, device).to(dtype)
 
 
 def _is_ours(name: str | Path) -> bool:
@@ -158,12 +160,12 @@ def _is_hugging_face(folder: Path) -> bool:
     return isinstance(config, dict) and "model_type" in config and "format" not in config
 
 
-def _from_hugging_face(name: str, dtype: torch.dtype | None, device: str) -> TransformerBridge:
+def _from_hugging_face(name: str, dtype: torch.dtype, device: str) -> TransformerBridge:
     """Load weights that are safetensors, and no code."""
     with _said_of(name):
         inner = AutoModelForCausalLM.from_pretrained(
             name,
-            dtype=dtype or torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation="eager",

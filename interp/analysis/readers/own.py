@@ -147,7 +147,3 @@ class OwnReader(Reader):
         if direction == "effective":
             return [EFFECTIVE[unlearned, learned]]
         return [TOLD.get(direction, ELSEWHERE.format(direction))]
-
-    def to_str_tokens(self, tokens: Any) -> list[str]:
-        """See `HookedSymmetryBrokenTransformer.to_str_tokens`."""
-        return [str(string) for string in self.model.to_str_tokens(tokens)]

@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.attention import HeadVectors, OneHot
 from interp.analysis.batch import Batch, Classes
 from interp.analysis.direction import Held, PerHead, QueryShifts
+from interp.analysis.settings import Reading
 from interp.data.contexts import TaggedDocument, pack
 from interp.errors import InterpError
 
@@ -63,7 +64,7 @@ class SeenLayer(ABC):
     def mean_received(
         self,
     ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
-        """Return the mean attention that each key receives from the queries that see it, with the direction and without."""
+        """Return the mean attention of each key from its own and all later queries, with the direction and without."""
 
     @abstractmethod
     def shares_along(
@@ -141,17 +142,12 @@ class Reader(ABC):
         """Whether the direction adds b . k to scores, with k the `keys` that layers show; else there are none."""
         return True
 
-    def to_str_tokens(self, tokens: Int[Tensor, " token"] | Sequence[int]) -> list[str]:
-        """Return how each token reads."""
-        return [str(self.tokenizer.decode([int(token)])) for token in tokens]
-
-    @property
-    def blocked(self) -> int | None:
-        """Contexts per forward pass at most, where memory asks for it; None where it does not."""
-        return None
+    def contexts_per_batch(self, settings: Reading) -> int:
+        """Return how many contexts go through the model at a time."""
+        return settings.contexts_per_batch(self.n_ctx)
 
 
-def mean_query(reader: Reader, read: Sequence[TaggedDocument], classes: Classes) -> Held:
+def mean_query(reader: Reader, read: Sequence[TaggedDocument], classes: Classes, settings: Reading) -> Held:
     """Return the mean query of every head over the beginnings of documents, as a direction that queries hold.
 
     It asks what the part of a head's attention favours that does not depend on the query; any model has one.
@@ -160,6 +156,7 @@ def mean_query(reader: Reader, read: Sequence[TaggedDocument], classes: Classes)
         reader: of a model in evaluation mode.
         read: documents other than those that are measured, in these classes.
         classes: of the documents.
+        settings: say how many contexts go through the model at a time.
 
     Raises:
         InterpError: there is no document, or the mean is no vector, as positions turn it.
@@ -169,6 +166,5 @@ def mean_query(reader: Reader, read: Sequence[TaggedDocument], classes: Classes)
             "A mean query is fitted on documents that are not measured (every eighth of a corpus without splits), and there "
             "are none; give a corpus of more documents, or a vector of your own as direction=."
         )
-    size = max(1, 4096 // reader.n_ctx)
-    contexts = pack(read, reader.n_ctx, min(size, reader.blocked or size), reader.border)
+    contexts = pack(read, reader.n_ctx, reader.contexts_per_batch(settings), reader.border)
     return Held("mean-query", reader.mean_queries(Batch(each, classes, reader.device) for each in contexts))

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Confi
 
 import interp
 from interp.analysis.direction import Held
+from interp.analysis.findings import answers
 from interp.analysis.readers.bridge import BridgeReader
 from interp.analysis.readers.open import bridge_of, open_reader
 from interp.analysis.readers.own import OwnReader
@@ -25,34 +26,29 @@ TEXTS = [TEXT, "A fox may jump, or it may sleep. " * 3, TEXT[40:], "Dogs sleep. 
 ASKED = {"schemes": ("surface",), "workers": 0, "nulls": 4, "shifts": 19, "replicates": 20, "fit_tokens": 256}
 
 
-def numbers(result, tables=("heads", "explained", "positions", "nulls")):
-    return {name: result.tables[name].select_dtypes("number") for name in tables if name in result.tables} | {
-        "heads": result.heads.select_dtypes("number")
-    }
+@pytest.mark.parametrize("direction", ["effective", "folded", "mean-query"])
+def test_our_model_and_its_bridge_give_the_same_tables(make_model, direction):
+    model = make_model()
+    ours, theirs = (
+        interp.amplification(each, TEXTS * 4, direction=direction, **ASKED) for each in (model, model.to_bridge())
+    )
+    assert ours.run["direction"] == theirs.run["direction"] == direction
+    for name in ("heads", "explained", "positions", "nulls"):
+        mine, other = (found.tables[name].select_dtypes("number").to_numpy(float) for found in (ours, theirs))
+        np.testing.assert_allclose(other, mine, atol=2e-4, rtol=2e-3, err_msg=name)
+    mine, other = (found.heads["log2_amplification"] for found in (ours, theirs))
+    assert (mine - other).abs().max() < 1e-5 and mine.abs().max() > 0.01
 
 
-@pytest.mark.parametrize("positional", ["learned", "rope"])
-@pytest.mark.parametrize("direction", ["effective", "folded", "mean-query", "given"])
-def test_our_model_and_its_bridge_give_the_same_tables(make_model, positional, direction):
-    model = make_model(positional=positional)
-    given = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1)) * 0.4
-    along = given if direction == "given" else direction
-    theirs = interp.amplification(model.to_bridge(), TEXTS * 4, direction=along, **ASKED)
-    assert theirs.run["direction"] == ("given vector" if direction == "given" else direction)
-    if (
-        positional == "rope"
-    ):  # ours adds a vector after the rotation, the bridge before it: no two readings of one thing
-        assert theirs.heads["log2_amplification"].abs().max() > 0.01
-        return
-    ours = interp.amplification(model, TEXTS * 4, direction=along, **ASKED)
-    if direction == "given":  # ours adds it to queries without b_Q, the bridge to the model's queries
-        ours = interp.amplification(model, TEXTS * 4, direction=Held("given", -given), **ASKED)
-        return
-    for name, table in numbers(ours).items():
-        other = numbers(theirs)[name]
-        np.testing.assert_allclose(other.to_numpy(float), table.to_numpy(float), atol=2e-4, rtol=2e-3, err_msg=name)
-    difference = (ours.heads["log2_amplification"] - theirs.heads["log2_amplification"]).abs().max()
-    assert difference < 1e-5 and ours.heads["log2_amplification"].abs().max() > 0.01
+def test_a_vector_is_added_to_the_queries_that_a_bridged_model_makes(make_model):
+    """What adding it does is minus what taking its opposite away does."""
+    model, given = make_model(), torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1)) * 0.4
+    theirs = interp.amplification(model.to_bridge(), TEXTS * 4, direction=given, **ASKED)
+    ours = interp.amplification(model, TEXTS * 4, direction=Held("opposite", -given), **ASKED)
+    assert theirs.run["direction"] == "given vector" and ours.run["direction"] == "opposite"
+    mine, other = ours.heads["log2_amplification"], theirs.heads["log2_amplification"]
+    np.testing.assert_allclose(other, -mine, atol=1e-5)
+    assert mine.abs().max() > 0.01
 
 
 @pytest.mark.parametrize("family", ["qwen2", "pythia", "qwen3-bias", "gpt-oss"])
@@ -85,6 +81,7 @@ def test_a_mean_query_is_fitted_on_documents_that_are_not_measured(tokenizer):
     texts = [f"{text} {number}" for number in range(4) for text in TEXTS]
     model = made("llama")
     result = interp.amplification(model, texts, tokenizer=tokenizer, direction="mean-query", **ASKED)
+    assert "along the mean query as" in answers(result)[0]
     assert result.run["n_documents"] == 14 and result.run["direction"] == "mean-query"
     reader = open_reader(model, tokenizer)
     caught, row = [], []
@@ -140,7 +137,7 @@ def test_tokens_of_sentencepiece_get_the_class_of_their_word():
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_what_cannot_be_read_is_refused_with_what_would_work(tokenizer):
+def test_what_cannot_be_read_is_refused_with_what_would_work(tokenizer, make_model):
     sizes = {
         "vocab_size": 300,
         "hidden_size": 16,
@@ -169,6 +166,15 @@ def test_what_cannot_be_read_is_refused_with_what_would_work(tokenizer):
         )
     with pytest.raises(InterpError, match="chooses how unlearned biases are drawn"):
         interp.amplification(made("qwen2"), TEXTS, tokenizer=tokenizer, direction="effective", bias="none", **ASKED)
+    with pytest.raises(InterpError, match="bias_samples draws unlearned biases again"):
+        interp.amplification(made("qwen2"), TEXTS, tokenizer=tokenizer, direction="effective", bias_samples=2, **ASKED)
+    for model in (make_model(), make_model().to_bridge()):
+        with pytest.raises(InterpError, match="comes with its own; leave out tokenizer"):
+            open_reader(model, tokenizer)
+        with pytest.raises(InterpError, match="is fitted on text first"):
+            open_reader(model).shifts("mean-query")
+    with pytest.raises(InterpError, match="leave out border"):
+        open_reader(make_model(), border="<s>")
     for run in (interp.interventions, interp.uses):
         with pytest.raises(InterpError, match="this package's own models"):
             run(bridge_of(made("qwen2"), tokenizer), TEXTS, "surface", workers=0)
@@ -196,7 +202,11 @@ def test_a_folder_of_hugging_face_is_read_by_the_command(folder, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert run["direction"] == "effective" and any("left out here" in warning for warning in run["warnings"])
+    assert (
+        run["model"] == "tiny-qwen2"
+        and run["direction"] == "effective"
+        and any("left out here" in warning for warning in run["warnings"])
+    )
     mine = interp.amplification(
         folder, texts, direction="effective", **{**ASKED, "replicates": 200, "fit_tokens": 8192}
     )

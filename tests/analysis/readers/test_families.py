@@ -135,3 +135,21 @@ def test_a_folded_bridge_is_read_along_the_folded_bias_and_says_so(name, batch, 
     for mine, theirs in zip(seen(raw, batch, "folded"), seen(folded, batch, "folded"), strict=True):
         for one, two in zip(mine.patterns, theirs.patterns, strict=True):
             torch.testing.assert_close(one, two, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gpt-oss"])
+@pytest.mark.parametrize("size", [0.5, 30.0, 200.0])
+def test_numbers_added_to_the_scores_of_keys_give_the_softmax_of_the_sums(name, size, batch, tokenizer):
+    """Whatever their size, and with the sinks of gpt-oss, whose scores the numbers are not added to."""
+    found = seen(reader_of(name, tokenizer), batch)[0]
+    for shift in (0.0, -size, size):
+        added = size * torch.randn(*batch.mask.shape, HEADS, generator=torch.Generator().manual_seed(0)) / 4 + shift
+        without, numbers = (each.double().numpy() for each in (found.patterns[1], added.transpose(1, 2)))
+        given = found._without_but(added).numpy()
+        for row, head, query in np.ndindex(without.shape[:3]):
+            p0, r = without[row, head, query, : query + 1], numbers[row, head, : query + 1]
+            sink = 1 - p0.sum() if name == "gpt-oss" else 0.0
+            largest = max(r[p0 > 0].max(), 0.0 if sink else -np.inf)
+            weights = p0 * np.exp(r - largest)
+            expected = weights / (weights.sum() + sink * np.exp(-largest))
+            np.testing.assert_allclose(given[row, head, query, : query + 1], expected, atol=2e-5)
