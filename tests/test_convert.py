@@ -218,7 +218,7 @@ def test_the_amplify_command_reports_a_converted_gpt2_and_labels_the_direction(g
     assert outcome.exit_code == 0, outcome.stderr
     assert json.loads((tmp_path / "report" / "run.json").read_text())["direction"] == "effective"
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "b_Q plus the learned query bias of each head" in page
+    assert "the learned query bias of each head, and b_Q where there is one" in page
     assert "Read along the learned query bias beta_Q of each head" in page
 
 

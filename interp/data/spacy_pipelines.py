@@ -35,7 +35,7 @@ LONGEST_WORD = 500
 """Longer runs without a blank are cut: spaCy takes time with their square (44 s for 20,000 exclamation marks)."""
 
 LARGEST_DIGEST = 200_000_000
-"""Bytes of word vectors up to which a digest of an `nlp` object is made: it takes about a second for as many."""
+"""Bytes of word vectors up to which a digest of an `nlp` object is made, before anything is tagged."""
 
 _ENDLESS = re.compile(rf"\S{{{LONGEST_WORD + 1}}}")
 _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))

@@ -22,7 +22,7 @@ from jaxtyping import Float64
 
 from interp.analysis.batch import Classes, DocumentCounts
 from interp.analysis.direction import QueryShifts
-from interp.analysis.fitted import FIT_TOKENS, beginnings, fit_means, sample_of
+from interp.analysis.fitted import FIT_TOKENS, LEAST_DOCUMENTS, beginnings, fit_means, sample_of
 from interp.analysis.interventions.plan import (
     Intervention,
     Part,
@@ -174,9 +174,6 @@ def _joined(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
         return pd.DataFrame({column: [] for column in columns})
     nullable = {name: "float64" for name in ("changed_layer", "changed_head", "source_layer") if name in columns}
     return pd.concat([frame.astype(nullable) for frame in frames], ignore_index=True).loc[:, list(columns)]
-
-
-LEAST_DOCUMENTS = 20
 
 
 def intervene(

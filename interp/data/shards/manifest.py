@@ -38,9 +38,7 @@ class Manifest:
 
     folder: Path  # where it lies
     settings: dict[str, Any]  # what the shards depend on: corpus, tokenizer, sizes
-    tokenizer_sha256: str | None = (
-        None  # of the tokenizer.json beside it, see `tokenizer_files_sha256`; None until written
-    )
+    tokenizer_sha256: str | None = None  # of the files beside it, see `tokenizer_files_sha256`; None until written
     d_vocab: int | None = None  # every token id is below it; None until the tokenizer is known
     shards: list[ShardRecord] = field(default_factory=list)  # the finished ones, in the order in which they were
     complete: bool = False  # whether all documents are in
