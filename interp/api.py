@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,14 +16,14 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.comparison import SHIFTED, Comparison, compare_results
-from interp.analysis.direction import OWN, Held
+from interp.analysis.direction import OWN
 from interp.analysis.findings import FEW_TOKENS
 from interp.analysis.fitted import FIT_TOKENS, ONE_CLASS, beginnings
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.measure_uses import measure_uses
 from interp.analysis.interventions.result import Interventions
 from interp.analysis.interventions.uses import Uses
-from interp.analysis.readers.open import ModelLike, open_reader, own_model, tokenizer_of
+from interp.analysis.readers.open import ModelLike, open_reader, tokenizer_of
 from interp.analysis.readers.reader import Reader, mean_query
 from interp.analysis.result import FEW_DOCUMENTS, Amplification
 from interp.analysis.resume import ResumeFile
@@ -93,7 +93,7 @@ class Text:
 
 @takes(Settings)
 def amplification(
-    model: ModelLike, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
+    model: ModelLike | Reader, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
     progress: bool = False, partial: str | Path | None = None, world: World | None = None, tokenizer: Any = None,
     **settings: Any,
 ) -> Amplification:  # fmt: skip
@@ -114,9 +114,7 @@ def amplification(
     reader = open_reader(model, tokenizer, asked.context, asked.border)
     text = Text.opened(reader.tokenizer, corpus, asked)
     world = world or World(0, 1, reader.device)
-    if isinstance(asked.direction, str) and asked.direction == "mean-query":
-        text, direction = _mean_query(reader, text, asked)
-        asked = replace(asked, direction=direction)
+    text, asked = _fitted(reader, text, asked)
     if partial and is_loaded(asked.pipeline) and fingerprint(asked.pipeline) is None:
         raise InterpError(
             "With partial= sums are kept for a run with the same pipeline, and nobody can tell this nlp object from others: "
@@ -145,13 +143,20 @@ def amplification(
     return result
 
 
-def _mean_query(reader: Reader, text: Text, settings: Settings) -> tuple[Text, Held]:
-    """Fit the mean query on the other split of the corpus; of one without splits every eighth document is left for it."""
+Asked = TypeVar("Asked", Settings, InterventionSettings, UsesSettings)
+
+
+def _fitted(reader: Reader, text: Text, settings: Asked) -> tuple[Text, Asked]:
+    """Fit the mean query, if it is asked for, on the other split; of a corpus without, on every eighth document."""
+    if not isinstance(settings.direction, str) or settings.direction != "mean-query":
+        return text, settings
     split = text.corpus.split
     measured, fitted = ("train", "validation") if split == "all" else (split, other_split(split))
-    read = beginnings(encode(text.tokenizer, replace(text.corpus, split=fitted)), settings.fit_tokens or FIT_TOKENS)
+    tokens = settings.fit_tokens if isinstance(settings, Settings) else 0
+    read = beginnings(encode(text.tokenizer, replace(text.corpus, split=fitted)), tokens or FIT_TOKENS)
     with reader.reading(settings.bias):
-        return replace(text, corpus=replace(text.corpus, split=measured)), mean_query(reader, read, ONE_CLASS, settings)
+        direction = mean_query(reader, read, ONE_CLASS, settings)
+    return replace(text, corpus=replace(text.corpus, split=measured)), replace(settings, direction=direction)
 
 
 def _fingerprint(reader: Reader, text: Text, settings: Settings, world: World) -> dict[str, Any]:
@@ -201,8 +206,8 @@ def progress_bar(shown: bool, name: str, corpus: Corpus | None = None, max_token
 
 @takes(InterventionSettings)
 def interventions(
-    model: ModelLike, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
-    progress: bool = False, world: World | None = None, **settings: Any,
+    model: ModelLike | Reader, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
+    progress: bool = False, world: World | None = None, tokenizer: Any = None, **settings: Any,
 ) -> Interventions:  # fmt: skip
     """Scale the biases of a model, in all layers, in single ones or in single heads, run it again, and compare.
 
@@ -215,28 +220,29 @@ def interventions(
 
     Args:
         reading:
+        tokenizer: of a model of transformers; all others come with theirs.
         settings:
 
     Raises:
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
     asked: InterventionSettings = settings_from(InterventionSettings, {"schemes": schemes, **settings})
-    found = _rerun("interventions", intervene, model, corpus, asked, workers, progress, world)
+    reader = open_reader(model, tokenizer, asked.context, asked.border)
+    found = _rerun("interventions", intervene, reader, corpus, asked, workers, progress, world)
     if found.run["runs"] == 1:
         found.run["warnings"].insert(0, "No bias is in force where the model was to be changed, so nothing changes.")
     return found
 
 
 def _rerun(
-    what: str, measure_it: Callable[..., Any], model: ModelLike, corpus: CorpusLike, asked: Reading, workers: int,
-    progress: bool, world: World | None,
+    what: str, measure_it: Callable[..., Any], reader: Reader, corpus: CorpusLike,
+    asked: InterventionSettings | UsesSettings, workers: int, progress: bool, world: World | None,
 ) -> Any:  # fmt: skip
     """Return what running the model again over the text finds, with what its run record says of the text."""
-    model = own_model(model, what)
-    text = Text.opened(model.need_tokenizer(), corpus, asked)
+    text, asked = _fitted(reader, Text.opened(reader.tokenizer, corpus, asked), asked)
     shown = progress and (world is None or world.first)
-    with progress_bar(shown, f"{model.cfg.model_name}: {what}", text.corpus, asked.max_tokens) as on_tokens:
-        found = measure_it(model, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
+    with progress_bar(shown, f"{reader.name}: {what}", text.corpus, asked.max_tokens) as on_tokens:
+        found = measure_it(reader, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
     warnings = [*found.run.get("warnings", []), *few_documents(found.run["n_documents"])]
     found.run.update(corpus=text.corpus.name, split=text.corpus.split, warnings=warnings)
     return found
@@ -244,8 +250,8 @@ def _rerun(
 
 @takes(UsesSettings)
 def uses(
-    model: ModelLike, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
-    progress: bool = False, world: World | None = None, **settings: Any,
+    model: ModelLike | Reader, corpus: CorpusLike = "wikipedia-sample", schemes: Schemes = ("pos",), *, workers: int = 1,
+    progress: bool = False, world: World | None = None, tokenizer: Any = None, **settings: Any,
 ) -> Uses:  # fmt: skip
     """Measure what b_Q is used for: the loss when every bias score is only what its position, class or type says of it.
 
@@ -259,13 +265,15 @@ def uses(
 
     Args:
         reading:
+        tokenizer: of a model of transformers; all others come with theirs.
         settings:
 
     Raises:
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
     asked: UsesSettings = settings_from(UsesSettings, {"schemes": schemes, **settings})
-    return _rerun("uses of b_Q", measure_uses, model, corpus, asked, workers, progress, world)
+    reader = open_reader(model, tokenizer, asked.context, asked.border)
+    return _rerun("uses of b_Q", measure_uses, reader, corpus, asked, workers, progress, world)
 
 
 Side = Amplification | ModelLike

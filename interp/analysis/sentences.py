@@ -11,21 +11,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.analysis.attention import received_attention
-from interp.analysis.interventions.plan import Intervention, Part, Place, changes, places
-from interp.analysis.interventions.run import run_changed, run_unchanged
+from interp.analysis.batch import Batch
+from interp.analysis.direction import Direction, direction_name
+from interp.analysis.fitted import FIT_TOKENS, ONE_CLASS, beginnings
+from interp.analysis.interventions.plan import Intervention, Part, Place, biases_of, changes, places
+from interp.analysis.readers.open import ModelLike, open_reader
+from interp.analysis.readers.reader import Attended, Reader, SeenLayer, mean_query
+from interp.analysis.settings import Settings
 from interp.data.classes.built_in import build_schemes, refuse_untagged
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
+from interp.data.contexts import Contexts
 from interp.data.corpora.corpus import open_corpus
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline, is_loaded
-from interp.data.tagging.documents import tag_documents
+from interp.data.tagging.documents import encode, tag_documents
 from interp.errors import InterpError, nearest
 from interp.model.bias import BiasSource
-from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.spelling import token_strings
 
 SHARES = {"attention": "share", "attention_unchanged": "share_unchanged", "attention_unbiased": "share_unbiased"}
+
+
+SCORES = ("bias_score", "bias_score_contrast", "attention", "attention_unchanged", "attention_unbiased")
 
 
 @dataclass(frozen=True)
@@ -36,14 +43,15 @@ class Sentence:
         tokens: one row per token, bos (place 0) first: `place, token_index, token_string`, a column per scheme with the
             token's class, then what it costs to predict this token: `loss` with the scaled biases and `loss_unchanged`,
             nats, their `difference`, and `kl`, KL(unchanged || scaled) of the two predictions, nats. Missing for bos.
-        scores: one row per (layer, head, place): `bias_score` of the unchanged model, b_Q . k / sqrt(d_head) in nats;
+        scores: one row per (layer, head, place): `bias_score` of the unchanged model, b_Q . k / sqrt(d_head) in nats (along
+            the direction that is read; mean over the queries that see the key, where it depends on them);
             `bias_score_contrast`, the same less its mean over the tokens but bos; and the attention that the token
             receives, mean over itself and the later tokens: `attention` with the scaled biases (earlier layers' included),
             `attention_unchanged`, and `attention_unbiased`, of the unchanged model without this head's own b_Q.
         predictions: one row per place and candidate for the *next* token, a candidate being among the most probable ones
             of either reading: `place, token_index, token_string, probability, probability_unchanged, rank,
             rank_unchanged` (1: the most probable).
-        run: how it was made: `text, model, scale, where, part, bias`.
+        run: how it was made: `text, model, scale, where, part, bias, direction`.
     """
 
     tokens: pd.DataFrame
@@ -107,7 +115,7 @@ FREQUENCIES = "wikipedia-sample"
 
 
 def schemes_for_sentences(
-    model: HookedSymmetryBrokenTransformer,
+    reader: Reader,
     schemes: Schemes,
     pipeline: Pipeline = DEFAULT_PIPELINE,
     corpus: str | Path | Iterable[str] = FREQUENCIES,
@@ -120,11 +128,29 @@ def schemes_for_sentences(
     """
     refuse_untagged(schemes, pipeline)
     counted = open_corpus(corpus if "freq" in schemes else ["none of these schemes counts"], text_field=text_field)
-    return build_schemes(schemes, model.need_tokenizer(), counted, pipeline)
+    return build_schemes(schemes, reader.tokenizer, counted, pipeline)
+
+
+def direction_for_sentences(
+    reader: Reader,
+    direction: Direction,
+    corpus: str | Path | Iterable[str] = FREQUENCIES,
+    text_field: str = "text",
+) -> Direction:
+    """Return a direction; the mean query is fitted on the beginnings of the documents of `corpus`.
+
+    Raises:
+        InterpError: no such corpus, or the model has no mean query.
+    """
+    if not isinstance(direction, str) or direction != "mean-query":
+        return direction
+    read = beginnings(encode(reader.tokenizer, open_corpus(corpus, text_field=text_field)), FIT_TOKENS)
+    with reader.reading("mean"):
+        return mean_query(reader, read, ONE_CLASS, Settings())
 
 
 def tag_sentence(
-    model: HookedSymmetryBrokenTransformer, text: str, schemes: Sequence[Scheme], pipeline: Pipeline = DEFAULT_PIPELINE
+    reader: Reader, text: str, schemes: Sequence[Scheme], pipeline: Pipeline = DEFAULT_PIPELINE
 ) -> pd.DataFrame:
     """Return one row per token, bos first: `place, token_index, token_string`, and a column per scheme with its class.
 
@@ -139,13 +165,13 @@ def tag_sentence(
     cache = (
         None if is_loaded(pipeline) else "default"
     )  # one that is loaded tags a sentence faster than it is identified
-    document = next(tag_documents(model.need_tokenizer(), corpus, schemes, pipeline, workers=0, cache=cache))
-    if len(document.tokens) > model.cfg.n_ctx:
+    document = next(tag_documents(reader.tokenizer, corpus, schemes, pipeline, workers=0, cache=cache))
+    if len(document.tokens) > reader.n_ctx:
         raise InterpError(
             f"The text has {len(document.tokens):,} tokens, one before its first included, and the model reads at most "
-            f"{model.cfg.n_ctx:,} at once; shorten it."
+            f"{reader.n_ctx:,} at once; shorten it."
         )
-    strings = token_strings(model.need_tokenizer(), document.tokens.tolist())
+    strings = token_strings(reader.tokenizer, document.tokens.tolist())
     classes = {s.name: pd.Categorical.from_codes(document.classes[s.name], list(s.classes)) for s in schemes}
     return pd.DataFrame(
         {"place": range(len(strings)), "token_index": document.tokens, "token_string": strings, **classes}
@@ -156,100 +182,110 @@ LogProbabilities = Float[Tensor, "pos d_vocab"]
 
 
 def read_sentence(
-    model: HookedSymmetryBrokenTransformer,
+    model: ModelLike | Reader,
     text: str,
     schemes: Schemes = ("pos",),
     *,
     scale: float = 1.0,
     where: str = "all",
-    part: Part = "qv",
+    part: Part | None = None,
     bias: BiasSource | None = None,
     top: int = 5,
     pipeline: Pipeline = DEFAULT_PIPELINE,
+    direction: Direction = "bias",
+    tokenizer: Any = None,
+    corpus: str | Path | Iterable[str] = FREQUENCIES,
 ) -> Sentence:
     """Read one text, as a document, with the model as it is and with its biases scaled.
 
     Args:
-        model: run in evaluation mode.
+        model: run in evaluation mode; what `interp.amplification` takes.
         text: at most n_ctx - 1 tokens.
         schemes: what divides the tokens into classes, as in `interp.amplification`.
         scale: 0 removes the biases, 1 leaves them, 2 doubles them.
         where: "all", a layer ("L3") or a head ("L3H7").
-        part: which biases are scaled: "q" (b_Q), "v" (b_V) or "qv" (both).
+        part: which biases are scaled: "q" (b_Q, or what `direction` says), "v" (b_V) or "qv" (both); by default all that
+            the model has: another's than this package's has no b_V.
         bias: which biases the unchanged model has: "mean", "sample" or "none"; None leaves those in force, which are the
             mean unless `model.bias` says otherwise.
         top: candidates for the next token, of each reading.
         pipeline: the spaCy pipeline that tags, by name or an `nlp` object.
+        direction: which vector of the queries is read and scaled, as in `interp.interventions`: "bias", "effective",
+            "folded", "mean-query", a tensor [layer, head_index, d_head] or another model's mean b_Q.
+        tokenizer: of a model of transformers; all others come with theirs.
+        corpus: where the scheme `freq` counts, and a mean query is fitted.
 
     Raises:
-        InterpError: no text, too long a text, or a scheme, layer or head that is not there.
+        InterpError: no text, too long a text, or a scheme, layer, head or direction that is not there.
     """
-    tokens = tag_sentence(model, text, schemes_for_sentences(model, schemes, pipeline), pipeline)
-    return measure_sentence(model, text, tokens, scale=scale, where=where, part=part, bias=bias, top=top)
+    reader = open_reader(model, tokenizer)
+    tokens = tag_sentence(reader, text, schemes_for_sentences(reader, schemes, pipeline, corpus), pipeline)
+    along = direction_for_sentences(reader, direction, corpus)
+    return measure_sentence(
+        reader, text, tokens, scale=scale, where=where, part=part, bias=bias, top=top, direction=along
+    )
 
 
 def measure_sentence(
-    model: HookedSymmetryBrokenTransformer,
+    reader: Reader,
     text: str,
     tokens: pd.DataFrame,
     *,
     scale: float = 1.0,
     where: str = "all",
-    part: Part = "qv",
+    part: Part | None = None,
     bias: BiasSource | None = None,
     top: int = 5,
+    direction: Direction = "bias",
 ) -> Sentence:
     """Do what `read_sentence` does with a text that is tagged already (`tag_sentence`)."""
-    place, *others = places(where, model.cfg.n_layers, model.cfg.n_heads)
+    place, *others = places(where, reader.n_layers, reader.n_heads)
     if others:
         raise InterpError(
             f"{where!r} names {len(others) + 1} places; scale at one: all, a layer (L3) or a head (L3H7)."
         )
     if not np.isfinite(scale):
         raise InterpError(f"The biases cannot be scaled by {scale}; give a number such as 0, 1 or 2.")
-    ids = torch.tensor(tokens["token_index"].to_numpy(), device=model.W_E.device)[None]  # [1, pos]
-    with torch.no_grad(), model.evaluating(), model.bias(bias=bias):
-        unchanged, changed, streams = _both_readings(model, ids, place, scale, part)
-        before, after = (_log_probabilities(model, stream) for stream in streams)
+    part = part or ("q" if reader.value_bias is None else "qv")
+    ids = torch.tensor(tokens["token_index"].to_numpy(), device=reader.device)[None]  # [1, pos]
+    with torch.no_grad(), reader.reading(bias):
+        columns, (before, after) = _both_readings(reader, ids, place, scale, part, direction)
+    run = {"text": text, "model": reader.name, "scale": scale, "where": place.name, "part": part, "bias": bias}
     return Sentence(
         tokens=tokens.assign(**_losses(before, after, ids[0])),
-        scores=_scores(unchanged, changed),
-        predictions=_predictions(model, before, after, top),
-        run={"text": text, "model": model.cfg.model_name, "scale": scale, "where": place.name, "part": part, "bias": bias},
-    )  # fmt: skip
+        scores=_scores(columns),
+        predictions=_predictions(reader, before, after, top),
+        run={**run, "direction": direction_name(direction)},
+    )
 
 
 def _both_readings(
-    model: HookedSymmetryBrokenTransformer, ids: Int[Tensor, "1 pos"], place: Place, scale: float, part: Part
-) -> tuple[list[Tensor], list[Tensor], tuple[Tensor, Tensor]]:
-    """Return per layer the unchanged bias scores and attention with and without b_Q [3, head_index, pos], the changed
-    attention [head_index, pos], and both residual streams after the last layer.
-    """
-    biases = torch.stack(model.biases_in_force()).detach()  # [2, layer, head_index, d_head]
-    unchanged: list[Tensor] = []
+    reader: Reader, ids: Int[Tensor, "1 pos"], place: Place, scale: float, part: Part, direction: Direction
+) -> tuple[dict[str, list[Tensor]], list[LogProbabilities]]:
+    """Return columns of numbers of each layer, [head_index, pos], and what the unchanged and the changed model predict."""
+    along = reader.held(direction)
+    names = ("bias_score", "attention_unbiased", "attention_unchanged", "attention")
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
 
-    def see(layer: int, q: Tensor, k: Tensor) -> None:
-        bias_q = biases[0, layer]
-        scores = (k * bias_q).sum(-1)[0].T / model.cfg.attn_scale
-        unchanged.append(torch.stack([scores, received_attention(q, k)[0], received_attention(q - bias_q, k)[0]]))
+    def see(layer: int, seen: SeenLayer) -> None:
+        found["bias_score"].append(seen.scores[0].T)
+        found["attention_unbiased"].append(seen.mean_received()[1][0])
 
-    streams = run_unchanged(model, ids, see)
-    changed = [of_layer[1] for of_layer in unchanged]
+    def see_unchanged(layer: int, attended: Attended) -> None:
+        found["attention_unchanged"].append(attended.mean_received()[0])
 
-    def see_changed(layer: int, q: Tensor, k: Tensor) -> None:
-        changed[layer] = received_attention(q, k)[0]
+    def see_changed(layer: int, attended: Attended) -> None:
+        found["attention"].append(attended.mean_received()[0])
 
-    change = changes(biases, [Intervention(place, scale)], part, seed=0)[0]
+    zeros = torch.zeros_like(ids, device="cpu")
+    contexts = Contexts(ids.cpu(), {"all": zeros}, zeros, torch.ones_like(zeros, dtype=torch.bool))
+    reader.visit(Batch(contexts, ONE_CLASS, reader.device), along, see)
+    unchanged = reader.run(ids, see_unchanged)
+    change = changes(biases_of(reader, direction, part), [Intervention(place, scale)], part, seed=0)[0]
     first = place.layer or 0
-    last = run_changed(model, streams[first], first, change[None], see_changed)
-    return unchanged, changed, (streams[-1][0], last[0, 0])
-
-
-def _log_probabilities(
-    model: HookedSymmetryBrokenTransformer, stream: Float[Tensor, "pos d_model"]
-) -> LogProbabilities:
-    logits = model(stream[None], start_at_layer=model.cfg.n_layers)[0]
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    found["attention"] += found["attention_unchanged"][:first]
+    changed = reader.rerun(unchanged, change[None], see_changed, first)
+    return found, [ran.log_probabilities(0)[0] for ran in (unchanged, changed)]
 
 
 def _losses(before: LogProbabilities, after: LogProbabilities, ids: Int[Tensor, " pos"]) -> dict[str, np.ndarray]:
@@ -261,20 +297,15 @@ def _losses(before: LogProbabilities, after: LogProbabilities, ids: Int[Tensor, 
     return {name: np.append(np.nan, column) for name, column in zip(names, columns, strict=True)}
 
 
-def _scores(unchanged: list[Tensor], changed: list[Tensor]) -> pd.DataFrame:
-    score, with_bias, without = torch.stack(unchanged, 1).double().cpu().numpy()  # [layer, head_index, pos] each
-    contrast = score - score[..., 1:].mean(-1, keepdims=True)
-    columns = {
-        "bias_score": score, "bias_score_contrast": contrast, "attention": torch.stack(changed).double().cpu().numpy(),
-        "attention_unchanged": with_bias, "attention_unbiased": without,
-    }  # fmt: skip
+def _scores(columns: dict[str, list[Tensor]]) -> pd.DataFrame:
+    values = {name: torch.stack(layers).double().cpu().numpy() for name, layers in columns.items()}
+    score = values["bias_score"]  # [layer, head_index, pos]
+    values["bias_score_contrast"] = score - score[..., 1:].mean(-1, keepdims=True)
     index = pd.MultiIndex.from_product([range(size) for size in score.shape], names=["layer", "head", "place"])
-    return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index).reset_index()
+    return pd.DataFrame({name: values[name].ravel() for name in SCORES}, index=index).reset_index()
 
 
-def _predictions(
-    model: HookedSymmetryBrokenTransformer, before: LogProbabilities, after: LogProbabilities, top: int
-) -> pd.DataFrame:
+def _predictions(reader: Reader, before: LogProbabilities, after: LogProbabilities, top: int) -> pd.DataFrame:
     each = max(1, min(top, before.shape[1]))
     candidates = torch.cat([read.topk(each).indices for read in (before, after)], 1)  # [pos, candidate]
     columns = {}
@@ -284,7 +315,7 @@ def _predictions(
         columns[f"rank{name}"] = torch.stack([1 + (read > one[:, None]).sum(1) for one in chosen.T], 1)
     table = pd.DataFrame({name: values.flatten().cpu().numpy() for name, values in columns.items()})
     index = candidates.flatten().cpu().numpy()
-    strings = token_strings(model.need_tokenizer(), index.tolist())
+    strings = token_strings(reader.tokenizer, index.tolist())
     table.insert(0, "place", np.repeat(np.arange(len(candidates)), candidates.shape[1]))
     table.insert(1, "token_index", index)
     table.insert(2, "token_string", strings)

@@ -47,6 +47,12 @@ class Reading:
     bias: Any = option("mean", "Which biases are in force: mean, sample or none.")
     replicates: int = option(200, "Of the Poisson bootstrap over documents behind the intervals.")
     seed: int = option(0, "Seed of the bootstrap, the passages, random directions and draws of b.")
+    context: int | None = option(
+        None, "Tokens of a context (default: the model's, of another's than this package's at most 1,024)."
+    )
+    border: str | None = option(
+        None, "The token before every document, of another's model (default: its tokenizer's bos token, else its eos)."
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.schemes, str):  # one, or several as a command takes them
@@ -90,12 +96,6 @@ class Settings(Reading):
         "Along b_Q (bias), b_Q plus the learned query bias (effective), that plus the shift of the LayerNorm before it "
         "(folded), what a head's queries have in common, fitted on other documents (mean-query), or another model's mean "
         "b_Q; in Python also a tensor [layer, head_index, d_head].",
-    )
-    context: int | None = option(
-        None, "Tokens of a context (default: the model's, of another's than this package's at most 1,024)."
-    )
-    border: str | None = option(
-        None, "The token before every document, of another's model (default: its tokenizer's bos token, else its eos)."
     )
     passages: int = option(20, "How many pieces of text are kept to look at.")
     nulls: int = option(64, "Random directions that everything is compared with; 0 compares with none and is faster.")
@@ -152,6 +152,12 @@ Part = Literal["q", "v", "qv"]
 class Rerun(Reading):
     """A text over which a model is run again and again, changed in some way."""
 
+    direction: Any = option(
+        "bias",
+        "Which vector of the queries is changed: b_Q (bias), the learned query bias (effective, or folded with the shift of "
+        "the LayerNorm before it; beside b_Q where there is one), what a head's queries have in common (mean-query), or a "
+        "tensor [layer, head_index, d_head] or another model's mean b_Q, taken for a part of the queries.",
+    )
     batch_size: int | None = option(
         None,
         "Contexts per forward pass (default: about 1,024 tokens), of which up to 8 runs go side by side; changes results "
@@ -179,7 +185,10 @@ class InterventionSettings(Rerun):
         "all,layers,heads", "all, layers (each alone), heads (each alone), L3, L3H7; several as a list or with commas."
     )
     scales: Sequence[float] = option((0, 0.5, 1, 2), "alpha; 0 removes the biases, 1 leaves them, 2 doubles them.")
-    part: Part = option("q", "Which biases are scaled: q (b_Q), v (b_V) or qv (both).")
+    part: Part = option(
+        "q",
+        "Which biases are scaled: q (b_Q, or what direction says), v (b_V) or qv (both); another's model has no b_V.",
+    )
     random_directions: int = option(1, "Controls of each intervention, along so many random directions.")
     paths: bool = option(
         True, "Also measure how much of a layer's amplification is direct and how much comes through earlier layers."
@@ -231,8 +240,8 @@ def help_of(settings: type[Reading], name: str) -> str:
 
 
 READING = """\
-        model: a model, or the path or name of a checkpoint; `amplification` and `compare` also take a TransformerBridge, a
-            model of transformers, and a folder or id of Hugging Face (docs/any_model.md).
+        model: a model, a TransformerBridge, a model of transformers, the path or name of a checkpoint, or a folder or an id
+            of Hugging Face (docs/any_model.md); or a reader of one (`interp.analysis.readers.open.open_reader`).
         corpus: "wikipedia-sample", a path, or document strings.
         schemes: of pos, tag, dep, ent, function, surface, freq, and your own: paths of YAML files, functions of spaCy
             documents, Scheme objects (docs/classes.md); one, or several.

@@ -21,11 +21,12 @@ import torch
 from jaxtyping import Float64
 
 from interp.analysis.batch import Classes, DocumentCounts
-from interp.analysis.direction import QueryShifts
+from interp.analysis.direction import direction_name
 from interp.analysis.fitted import FIT_TOKENS, LEAST_DOCUMENTS, beginnings, fit_means, sample_of
 from interp.analysis.interventions.plan import (
     Intervention,
     Part,
+    biases_of,
     changes,
     only,
     paths_to,
@@ -43,6 +44,7 @@ from interp.analysis.interventions.result import (
 )
 from interp.analysis.interventions.run import InterventionSums, runs_of
 from interp.analysis.readers.own import OwnReader
+from interp.analysis.readers.reader import SIDE_BY_SIDE, Reader
 from interp.analysis.resume import all_reduce_sums
 from interp.analysis.settings import InterventionSettings, Settings
 from interp.analysis.significance import interval_over_documents, replicate_deviation
@@ -51,7 +53,6 @@ from interp.data.contexts import TaggedDocument, pack
 from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import border_id
 
 Values = Float64[np.ndarray, "*shape"]
 Replicates = Float64[np.ndarray, "replicate *shape"]
@@ -73,7 +74,7 @@ class TableMaker:
         queries = self.counts.tokens
         frames = []
         for intervention, run in zip(interventions, of, strict=True):
-            for layer in range(self.sums.runs.first[run], self.sums.model.cfg.n_layers):
+            for layer in range(self.sums.runs.first[run], self.sums.reader.n_layers):
                 total, resampled = self._log_share(run, layer)
                 before, resampled_before = self._log_share(self.sums.runs.unchanged, layer)
                 change = estimate("log2_change", total - before, resampled - resampled_before, self.effective)
@@ -86,7 +87,7 @@ class TableMaker:
         """Return the table `paths`; `of` gives the run without the biases of layer k and after it, for every k."""
         with_below = [*of, self.sums.runs.unchanged]  # with the biases of the layers below k only
         frames = []
-        for layer in range(self.sums.model.cfg.n_layers):
+        for layer in range(self.sums.reader.n_layers):
             found = [self._log_share(run, layer) for run in with_below]
             found.append(self._log_share_at_positions(layer))  # the place AT_POSITIONS
             for path in paths_to(layer):
@@ -141,7 +142,7 @@ class TableMaker:
 
     def _of_heads(self, columns: Mapping[str, Values]) -> pd.DataFrame:
         """Return rows per head and class from columns [head_index, token_class], without the rows of all tokens."""
-        heads = pd.DataFrame({"head": range(self.sums.model.cfg.n_heads)}).merge(self.classes, how="cross")
+        heads = pd.DataFrame({"head": range(self.sums.reader.n_heads)}).merge(self.classes, how="cross")
         frame = heads.assign(**{name: value.ravel() for name, value in columns.items()})
         return frame.loc[frame["scheme"] != OVERALL, :]
 
@@ -177,60 +178,63 @@ def _joined(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFr
 
 
 def intervene(
-    model: HookedSymmetryBrokenTransformer,
+    model: HookedSymmetryBrokenTransformer | Reader,
     documents: Iterable[TaggedDocument],
     schemes: Sequence[Scheme],
     settings: InterventionSettings = InterventionSettings(),
     *,
-    stack: int = 8,
+    stack: int = SIDE_BY_SIDE,
     on_tokens: Callable[[int], None] | None = None,
     world: World | None = None,
 ) -> Interventions:
     """Run the model with its biases scaled, at every place and scale, and with controls, and compare.
 
     Args:
-        model: run in evaluation mode.
+        model: run in evaluation mode; or what reads it.
         documents: tagged with exactly these schemes.
         schemes: partitions of the tokens.
         settings: what is changed, and on which text.
-        stack: runs that go side by side along the batch axis; changes results only by float32 rounding.
+        stack: runs that go side by side along the batch axis at most; changes results only by float32 rounding.
         on_tokens: called with the number of tokens of each batch when it is done.
         world: of processes that read the same text and share the runs; all of them return the whole result.
 
     Raises:
-        InterpError: no document, a model without tokenizer, a place that is not there, or numbers that make no sense.
+        InterpError: no document, a model without tokenizer, without such a direction or value bias, a place that is not
+            there, or numbers that make no sense.
     """
-    plan = planned(places(settings.where, model.cfg.n_layers, model.cfg.n_heads), settings)
+    reader = model if isinstance(model, Reader) else OwnReader(model)
+    plan = planned(places(settings.where, reader.n_layers, reader.n_heads), settings)
     classes = classes_with_overall(schemes)
-    counts = DocumentCounts(classes, model.cfg.d_vocab)
-    pad_token, max_tokens = border_id(model.need_tokenizer()), settings.max_tokens
-    with model.evaluating(), model.bias(bias=settings.bias):
-        biases = torch.stack(model.biases_in_force()).detach()
+    counts = DocumentCounts(classes, reader.d_vocab)
+    size, max_tokens = settings.contexts_per_batch(reader.n_ctx, 1024), settings.max_tokens
+    stack = min(stack, reader.side_by_side(size * reader.n_ctx))
+    with reader.reading(settings.bias):
+        biases = biases_of(reader, settings.direction, settings.part)
         listed = changes(biases, plan, settings.part, settings.seed)
         removed = without_layers_from(only(biases, settings.part)) if settings.paths else []
         runs = runs_of([*listed, *removed])
         of, of_paths = runs.of[: len(plan)], runs.of[len(plan) :]
 
         read, documents = sample_of(documents, FIT_TOKENS)
-        vector = only(biases, settings.part)[0]
-        along = QueryShifts(vector, torch.zeros_like(vector))
+        along = reader.held(settings.direction)
         fitted = Settings(batch_size=settings.batch_size, fit_tokens=FIT_TOKENS)
-        beginning = beginnings(read, FIT_TOKENS) if settings.paths and vector.any() else []
-        means = fit_means(OwnReader(model), along, fitted, beginning)
+        fits = settings.paths and "q" in settings.part and bool(along.vector.any())
+        means = fit_means(reader, along, fitted, beginnings(read, FIT_TOKENS) if fits else [])
 
         def fresh() -> InterventionSums:
-            return InterventionSums(model, runs, [*of, runs.unchanged], classes, settings, stack, world, means)
+            predicting = [*of, runs.unchanged]
+            return InterventionSums(reader, runs, predicting, classes, settings, stack, world, along, means)
 
         sums = fresh()
         counted = counts.passing(with_overall(documents, max_tokens), max_tokens)
-        for contexts in pack(counted, model.cfg.n_ctx, settings.contexts_per_batch(model.cfg.n_ctx, 1024), pad_token):
+        for contexts in pack(counted, reader.n_ctx, size, reader.border):
             sums.update(contexts)
             if on_tokens:
                 on_tokens(int(contexts.mask.sum()))
         sums = all_reduce_sums(sums, fresh, world) if world else sums
     if not counts.documents:
         raise InterpError("The corpus has no document to measure; give one that is not empty.")
-    plain = settings.plain()
+    plain = replace(settings, schemes=schemes, direction=direction_name(settings.direction)).plain()
     with np.errstate(divide="ignore", invalid="ignore"):
         maker = TableMaker(sums, counts)
         return Interventions(
@@ -239,14 +243,14 @@ def intervene(
             predictions=maker.predictions(plan, of, settings.part),
             paths=maker.paths(of_paths) if settings.paths else pd.DataFrame(columns=list(PATH_COLUMNS)),
             run={
-                "model": model.cfg.model_name, "n_tokens": counts.tokens, "n_documents": counts.documents,
+                "model": reader.name, "n_tokens": counts.tokens, "n_documents": counts.documents,
                 "schemes": list(classes.names)[1:], "interventions": list(dict.fromkeys(each.place.name for each in plan)),
                 **{name: plain[name] for name in READ_FROM_RUN}, "runs": len(runs.first),
             },
         )  # fmt: skip
 
 
-READ_FROM_RUN = ("scales", "part", "bias", "random_directions", "max_tokens", "replicates", "seed")
+READ_FROM_RUN = ("scales", "part", "bias", "direction", "random_directions", "max_tokens", "replicates", "seed")
 
 
 def classes_with_overall(schemes: Sequence[Scheme]) -> Classes:

@@ -15,6 +15,7 @@ exactly where the interval of what removing costs does not hold 0, and missing e
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,20 +26,15 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from interp.analysis.accumulators import BootstrapSums, Sums, poisson_weights
-from interp.analysis.attention import HeadVectors
 from interp.analysis.batch import Batch, Classes, DocumentCounts
-from interp.analysis.direction import PerHead
+from interp.analysis.direction import direction_name
 from interp.analysis.interventions.measure import Replicates, Values, classes_with_overall, estimate, with_overall
 from interp.analysis.interventions.result import OVERALL
-from interp.analysis.interventions.run import (
-    Stream,
-    by_document_and_class,
-    compare_predictions,
-    run_changed,
-    run_unchanged,
-)
-from interp.analysis.interventions.scores import POSITION, TYPE, KeysOfText, Known, TokenGroups, run_rescored
+from interp.analysis.interventions.run import by_document_and_class, compare_predictions
+from interp.analysis.interventions.scores import POSITION, TYPE, KeysOfText, Known, TokenGroups
 from interp.analysis.interventions.uses import CONTROL, NOTHING, USES_COLUMNS, Uses
+from interp.analysis.readers.own import OwnReader
+from interp.analysis.readers.reader import SIDE_BY_SIDE, Changes, Ran, Reader
 from interp.analysis.resume import all_reduce_sums
 from interp.analysis.settings import UsesSettings
 from interp.analysis.significance import interval_over_documents
@@ -47,7 +43,6 @@ from interp.data.contexts import Contexts, TaggedDocument, pack
 from interp.errors import InterpError
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.vocabulary import border_id
 
 
 class Replacement(NamedTuple):
@@ -96,12 +91,13 @@ class UsesSums(Sums):
         stack: int,
         world: World | None = None,
     ) -> None:
-        self.model, self.keys, self.plan, self.numbering = keys.model, keys, plan, classes
+        self.reader, self.keys, self.plan, self.numbering = keys.reader, keys, plan, classes
         self.replicates, self.seed = settings.replicates, settings.seed
         self.rank, self.size = (world.rank, world.size) if world else (0, 1)
-        drawn = keys.spread().directions(keys.bias, settings.controls, settings.seed)
-        self.removed = {  # what queries lose; score hooks compute attention in the open, this does not
-            number: keys.bias if each.keeps == NOTHING else drawn[:, :, each.draw]
+        draws = sum(each.keeps == CONTROL for each in plan)
+        drawn = keys.spread().directions(keys.bias, draws, settings.seed) if draws else None
+        self.removed = {  # what queries lose; where scores are added attention is computed in the open, here it is not
+            number: keys.bias if drawn is None or each.keeps == NOTHING else drawn[:, :, each.draw]
             for number, each in enumerate(plan)
             if each.known is None
         }
@@ -111,50 +107,46 @@ class UsesSums(Sums):
             for numbers in (list(self.removed), rescored)
             for start in range(0, len(numbers), stack)
         ]
-        device = self.model.W_E.device
+        device = self.reader.device
         self.losses = BootstrapSums((len(plan) + 1, classes.number), self.replicates, device)
         self.predicted = BootstrapSums((1, classes.number), self.replicates, device)
 
     @torch.no_grad()
     def update(self, contexts: Contexts) -> None:
         """Run the model over a batch of contexts, unchanged and with every replacement, and add it."""
-        batch = Batch(contexts, self.numbering, self.model.W_E.device)
+        batch = Batch(contexts, self.numbering, self.reader.device)
         weights = poisson_weights(batch.document_indices, self.replicates, self.seed)
-        streams = run_unchanged(self.model, batch.contexts, _unseen)
+        as_is = self.reader.run(batch.contexts)
         if self.rank == 0:
             ones = torch.ones(1, 1, int((batch.places > 0).sum()), device=batch.tokens.device)
             self.predicted.add(0, by_document_and_class(ones, batch)[:, 0, 0], weights)
-            self._predict([len(self.plan)], streams[-1], streams[-1][None], batch, weights)
+            self._predict([len(self.plan)], as_is, as_is, batch, weights)
         for numbers in islice(self.stacks, self.rank, None, self.size):
             if numbers[0] in self.removed:
-                last = self._run_without(streams[0], [self.removed[number] for number in numbers])
+                taken = torch.stack([self.removed[number] for number in numbers])
+                changed = self.reader.rerun(as_is, _from_queries(taken))
             else:
-                last = self._run_rescored(streams[0], [self.plan[number] for number in numbers], contexts)
-            self._predict(numbers, streams[-1], last, batch, weights)
+                changed = self._rescored(as_is, [self.plan[number] for number in numbers], contexts)
+            self._predict(numbers, as_is, changed, batch, weights)
 
-    def _run_without(self, stream: Stream, vectors: Sequence[PerHead]) -> Float[Tensor, "run batch pos d_model"]:
-        taken = -torch.stack(list(vectors))  # [run, layer, head_index, d_head]
-        changes = torch.stack([taken, torch.zeros_like(taken)], 1)
-        return run_changed(self.model, stream, 0, changes, _unseen)
-
-    def _run_rescored(
-        self, stream: Stream, made: Sequence[Replacement], contexts: Contexts
-    ) -> Float[Tensor, "run batch pos d_model"]:
-        groups = self.keys.groups.of(contexts, stream.device)
+    def _rescored(self, as_is: Ran, made: Sequence[Replacement], contexts: Contexts) -> Ran:
+        """Run with beta_j + added_j, or with added_j alone and the direction taken out of the queries."""
+        groups = self.keys.groups.of(contexts, self.reader.device)
         offsets = [self.keys.offset_given(groups[each.known]) for each in made if each.known]
         added = [-offset if each.rest else offset for each, offset in zip(made, offsets, strict=True)]
-        kept = torch.tensor([float(each.rest) for each in made]).to(stream)
-        return run_rescored(self.model, stream, kept, torch.stack(added, 1))
+        taken = torch.stack([torch.zeros_like(self.keys.bias) if each.rest else self.keys.bias for each in made])
+        return self.reader.rerun(as_is, _from_queries(taken), scores=torch.stack(added, 1))
 
     def _predict(
         self,
         numbers: Sequence[int],
-        unchanged: Stream,
-        changed: Float[Tensor, "run batch pos d_model"],
+        unchanged: Ran,
+        changed: Ran,
         batch: Batch,
         weights: Float64[Tensor, "document replicate"],
     ) -> None:
-        losses = compare_predictions(self.model, unchanged, changed, batch.contexts)[:, :1]
+        runs = range(len(numbers))
+        losses = compare_predictions(unchanged, changed, runs, batch.contexts)[:, :1]
         per_document = by_document_and_class(losses[:, :, batch.mask[:, 1:]], batch)[:, :, 0]
         for place, number in enumerate(numbers):
             self.losses.add(number, per_document[:, place], weights)
@@ -166,17 +158,17 @@ class UsesSums(Sums):
         return total.cpu().numpy(), resampled.cpu().numpy()
 
 
-def _unseen(layer: int, q: HeadVectors, k: HeadVectors) -> None:
-    """Nothing of the heads is looked at."""
+def _from_queries(taken: Float[Tensor, "run layer head_index d_head"]) -> Changes:
+    return torch.stack([-taken, torch.zeros_like(taken)], 1)
 
 
 def measure_uses(
-    model: HookedSymmetryBrokenTransformer,
+    model: HookedSymmetryBrokenTransformer | Reader,
     documents: Iterable[TaggedDocument],
     schemes: Sequence[Scheme],
     settings: UsesSettings = UsesSettings(),
     *,
-    stack: int = 8,
+    stack: int = SIDE_BY_SIDE,
     on_tokens: Callable[[int], None] | None = None,
     world: World | None = None,
 ) -> Uses:
@@ -185,29 +177,34 @@ def measure_uses(
     The text is read once and kept, as whole numbers (8 bytes a token for each scheme, and 25), for it is passed over twice.
 
     Args:
-        model: run in evaluation mode.
+        model: run in evaluation mode; or what reads it.
         documents: tagged with exactly these schemes.
         schemes: partitions of the tokens.
         settings: which text is read, and how many controls there are.
-        stack: runs that go side by side along the batch axis; changes results only by float32 rounding.
+        stack: runs that go side by side along the batch axis at most; changes results only by float32 rounding.
         on_tokens: called with the number of tokens of each batch when it is done.
         world: of processes that read the same text and share the runs; all of them return the whole result.
 
     Raises:
-        InterpError: no document, a model without tokenizer, or a scheme that is called "overall".
+        InterpError: no document, a model without tokenizer, without such a direction, or whose attention scores cannot be
+            changed, or a scheme that is called "overall".
     """
+    reader = model if isinstance(model, Reader) else OwnReader(model)
+    reader.need_scores()
     classes = classes_with_overall(schemes)
     names = list(classes.names)[1:]
-    counts = DocumentCounts(classes, model.cfg.d_vocab)
-    pad_token, max_tokens = border_id(model.need_tokenizer()), settings.max_tokens
-    size = settings.contexts_per_batch(model.cfg.n_ctx, 1024)
-    text = list(pack(counts.passing(with_overall(documents, max_tokens), max_tokens), model.cfg.n_ctx, size, pad_token))
+    counts = DocumentCounts(classes, reader.d_vocab)
+    size, max_tokens = settings.contexts_per_batch(reader.n_ctx, 1024), settings.max_tokens
+    stack = min(stack, reader.side_by_side(size * reader.n_ctx))
+    passing = counts.passing(with_overall(documents, max_tokens), max_tokens)
+    text = list(pack(passing, reader.n_ctx, size, reader.border))
     if not counts.documents:
         raise InterpError("The corpus has no document to measure; give one that is not empty.")
-    with model.evaluating(), model.bias(bias=settings.bias), torch.no_grad():
-        keys = KeysOfText(model, TokenGroups(classes, model.cfg.n_ctx, text), text)
+    with reader.reading(settings.bias), torch.no_grad():
+        groups = TokenGroups(classes, reader.n_ctx, text)
+        keys = KeysOfText(reader, reader.held(settings.direction), groups, classes, text)
         biased = bool(keys.bias.any())
-        plan = replacements(names, settings.controls if biased else 0)
+        plan = replacements(names, settings.controls if biased and reader.linear else 0)
 
         def fresh() -> UsesSums:
             return UsesSums(keys, plan if biased else [], classes, settings, stack, world)
@@ -218,18 +215,18 @@ def measure_uses(
             if on_tokens:
                 on_tokens(int(contexts.mask.sum()))
         sums = all_reduce_sums(sums, fresh, world) if world else sums
-    plain = settings.plain()
+    plain = replace(settings, schemes=schemes, direction=direction_name(settings.direction)).plain()
     loss = _table(sums, counts, plan)
     return Uses(
         loss,
         run={
-            "model": model.cfg.model_name, "n_tokens": counts.tokens, "n_documents": counts.documents, "schemes": names,
+            "model": reader.name, "n_tokens": counts.tokens, "n_documents": counts.documents, "schemes": names,
             **{name: plain[name] for name in READ_FROM_RUN}, "warnings": _warnings(loss, biased, keys),
         },
     )  # fmt: skip
 
 
-READ_FROM_RUN = ("bias", "controls", "max_tokens", "replicates", "seed")
+READ_FROM_RUN = ("bias", "direction", "controls", "max_tokens", "replicates", "seed")
 
 
 def _warnings(loss: pd.DataFrame, biased: bool, keys: KeysOfText) -> list[str]:
@@ -237,12 +234,18 @@ def _warnings(loss: pd.DataFrame, biased: bool, keys: KeysOfText) -> list[str]:
         return ["No query bias is in force, so nothing changes."]
     if bool(keys.offsets.isnan().any()):
         return ["Only one document: there is no other to fit the means given position, class and type on."]
+    warnings = [] if keys.reader.linear else [NO_CONTROLS]
     overall = loss.loc[(loss["keeps"] == NOTHING) & (loss["predicted_scheme"] == OVERALL), "restored"]
     if overall.isna().all():
-        return [
+        warnings.append(
             "The interval of what removing b_Q costs holds 0 or is missing: which share of it is given back cannot be said."
-        ]
-    return []
+        )
+    return warnings
+
+
+NO_CONTROLS = (
+    "Queries are normalized after the bias, so no other direction can be said to spread as much: there are no controls."
+)
 
 
 def _table(sums: UsesSums, counts: DocumentCounts, plan: Sequence[Replacement]) -> pd.DataFrame:

@@ -1,10 +1,11 @@
 """Which interventions are made, and what each adds to the biases in force.
 
-An intervention scales b to alpha b, at its place: it adds the change (alpha - 1) b. Its control adds (alpha - 1) r there,
-with r a random direction of each head that is as long as its b, isotropic. So the control moves the same queries (values)
-exactly as far, and only the direction differs: what both do is what any change of this size does, what only the
-intervention does is due to the direction. Putting r in the place of b would not be matched: that moves the queries by
-r - b, about sqrt(2) |b| at alpha = 0 where the intervention moves them by |b|. At alpha = 1 both change nothing.
+An intervention scales b, the vector of a direction that queries hold or the value bias, to alpha b, at its place: it adds
+the change (alpha - 1) b. Its control adds (alpha - 1) r there, with r a random direction of each head that is as long as its
+b, isotropic. So the control moves the same queries (values) exactly as far, and only the direction differs: what both do is
+what any change of this size does, what only the intervention does is due to the direction. Putting r in the
+place of b would not be matched: that moves the queries by r - b, about sqrt(2) |b| at alpha = 0 where the intervention moves
+them by |b|. At alpha = 1 both change nothing.
 """
 
 import itertools
@@ -16,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.analysis.direction import random_directions
+from interp.analysis.direction import Direction, random_directions
+from interp.analysis.readers.reader import Reader
 from interp.analysis.settings import InterventionSettings, Part
 from interp.errors import InterpError
 
@@ -69,7 +71,7 @@ def _named(word: str, n_layers: int, n_heads: int) -> list[Place]:
 
 
 Biases = Float[Tensor, "2 layer head_index d_head"]
-"""b_Q (0) and b_V (1), or changes of them."""
+"""b_Q, or the vector of another direction, (0) and b_V (1), or changes of them."""
 
 
 class Intervention(NamedTuple):
@@ -109,6 +111,22 @@ def changes(
         change[here] = (scale - 1) * vector[here]
         found.append(change)
     return found
+
+
+def biases_of(reader: Reader, direction: Direction, part: Part) -> Biases:
+    """Return what is scaled: the vector that queries hold along a direction, and the unlearned value bias in force.
+
+    Raises:
+        InterpError: the model has no such direction, or no value bias of which `part` speaks.
+    """
+    own, values = reader.held(direction).vector, reader.value_bias
+    if values is None:
+        if part != "q":
+            raise InterpError(
+                f"{reader.name} has no unlearned value bias to scale; leave part at q, the vector in its queries."
+            )
+        return torch.stack([own, torch.zeros_like(own)])
+    return torch.stack([own.to(values), values])
 
 
 def only(biases: Biases, part: Part) -> Biases:

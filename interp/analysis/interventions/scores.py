@@ -1,11 +1,12 @@
-"""Bias scores and what they depend on: their means over a text, and runs with other scores.
+"""Bias scores and what they depend on: their means over a text.
 
 The bias score of key j is beta_j = b_Q . k_j / sqrt(d_head), the same for every query, with RoPE too: b_Q is added after the
-rotation, and k_j is the rotated key. Its mean m(x) given what is known of the token, x (its position in the context, its
-class, its type), is fitted on the unchanged model, for every head, on other documents: the even ones' for the odd, and
-the odd ones' for the even. Scores may then be replaced by m(x_j) - m, or by what it leaves over, beta_j - (m(x_j) - m).
-m is the mean of all that m(x) was fitted on: a constant cancels in the softmax, but a context may hold keys of both
-halves, whose means of all differ, and that difference is nothing that is known of a key.
+rotation, and k_j is the rotated key. (Of another's model, which turns its learned query bias with the query, or normalizes
+it, beta_j is the mean over the queries that see the key.) Its mean m(x) given what is known of the token, x (its position in
+the context, its class, its type), is fitted on the unchanged model, for every head, on other documents: the even ones' for
+the odd, and the odd ones' for the even. Scores may then be replaced by m(x_j) - m, or by what it leaves over,
+beta_j - (m(x_j) - m). m is the mean of all that m(x) was fitted on: a constant cancels in the softmax, but a context
+may hold keys of both halves, whose means of all differ, and that difference is nothing that is known of a key.
 
 The mean of few scores is mostly noise, and a bias that is noise costs: most types occur once or twice. So m(x) is the
 best linear estimate from the n scores of the group, m + (mean - m) n t / (n t + s), with t the variance of group means
@@ -18,14 +19,13 @@ from itertools import accumulate
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
 from interp.analysis.accumulators import GroupedMoments
-from interp.analysis.attention import HeadVectors
-from interp.analysis.batch import Classes, visit_queries_and_keys
+from interp.analysis.batch import Batch, Classes
+from interp.analysis.direction import QueryShifts
 from interp.analysis.nulls.spread import Spread
+from interp.analysis.readers.reader import Reader, SeenLayer
 from interp.data.contexts import Contexts
-from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 Known = tuple[str, str]
 """What is known of a token: ("position", ""), ("type", ""), or ("class", scheme)."""
@@ -68,16 +68,24 @@ class TokenGroups:
 class KeysOfText:
     """What the first pass over a text leaves of keys and bias scores: sums whose size does not depend on its length.
 
-    For every head: the bias scores' sums by group, layers * heads * 4 * groups float64 numbers, and the keys' sums and
-    products, layers * heads * d_head^2.
+    For every head: the bias scores' sums by group, layers * heads * 4 * groups float64 numbers, and, where scores are linear
+    in the direction, the keys' sums and products, layers * heads * d_head^2.
+
+    Args:
+        reader: of the model.
+        along: the queries with the direction and without.
+        groups: of the tokens.
+        classes: of the schemes.
+        contexts: the text.
     """
 
     def __init__(
-        self, model: HookedSymmetryBrokenTransformer, groups: TokenGroups, contexts: Sequence[Contexts]
+        self, reader: Reader, along: QueryShifts, groups: TokenGroups, classes: Classes, contexts: Sequence[Contexts]
     ) -> None:
-        layers, heads, size = (bias := model.biases_in_force()[0].detach()).shape
-        device = model.W_E.device
-        self.model, self.groups, self.bias = model, groups, bias
+        self.bias = along.vector
+        layers, heads, size = self.bias.shape
+        device = reader.device
+        self.reader, self.along, self.groups, self.classes = reader, along, groups, classes
         self.scores = GroupedMoments(layers, heads, 2 * groups.number, device)
         self.count = 0
         self.keys = torch.zeros(layers, heads, size, dtype=torch.float64, device=device)
@@ -86,25 +94,25 @@ class KeysOfText:
             self._add(batch)
         spans = [*groups.sizes, *groups.sizes]  # of both halves
         parts = (part.split(spans, -1) for part in (self.scores.count, self.scores.sum, self.scores.squares))
-        self.offsets = torch.cat([group_offsets(*each) for each in zip(*parts, strict=True)], -1).to(bias)
+        self.offsets = torch.cat([group_offsets(*each) for each in zip(*parts, strict=True)], -1).to(self.bias)
 
     def _add(self, contexts: Contexts) -> None:
-        mask = contexts.mask.to(self.keys.device)
-        groups = [group[mask] for group in self.groups.of(contexts, self.keys.device).values()]
-        self.count += int(mask.sum())
+        batch = Batch(contexts, self.classes, self.keys.device)
+        groups = [group[batch.mask] for group in self.groups.of(contexts, self.keys.device).values()]
+        self.count += len(batch.tokens)
         for group in groups:
             self.scores.count_groups(group)
 
-        def see(layer: int, q: HeadVectors, k: HeadVectors) -> None:
-            keys = k[mask].transpose(0, 1)  # [head_index, token, d_head]
-            scores = (keys * self.bias[layer, :, None]).sum(-1) / self.model.cfg.attn_scale
+        def see(layer: int, seen: SeenLayer) -> None:
+            scores = seen.scores[batch.mask].T  # [head_index, token]
             for group in groups:
                 self.scores.update(layer, scores, group)
-            keys = keys.double()
-            self.keys[layer] += keys.sum(1)
-            self.products[layer] += keys.transpose(1, 2) @ keys
+            if self.reader.linear:
+                keys = seen.keys[batch.mask].transpose(0, 1).double()  # [head_index, token, d_head]
+                self.keys[layer] += keys.sum(1)
+                self.products[layer] += keys.transpose(1, 2) @ keys
 
-        visit_queries_and_keys(self.model, contexts.tokens.to(self.keys.device), see)
+        self.reader.visit(batch, self.along, see)
 
     def offset_given(self, groups: Int64[Tensor, "batch pos"]) -> Float[Tensor, "layer batch head_index pos"]:
         """Return m(x) - m of each key's group, fitted on the half of the documents that its own is not in.
@@ -140,29 +148,3 @@ def group_offsets(
     varied = count * ((between - within) / typical).clamp(min=0)  # n t
     offsets = ((total / count - mean) * varied / (varied + within)).nan_to_num(0.0)
     return offsets if size else offsets.fill_(torch.nan)
-
-
-@torch.no_grad()
-def run_rescored(
-    model: HookedSymmetryBrokenTransformer,
-    stream: Float[Tensor, "batch pos d_model"],
-    kept: Float[Tensor, " run"],
-    added: Float[Tensor, "layer run batch head_index pos"],
-) -> Float[Tensor, "run batch pos d_model"]:
-    """Run the model once for each replacement of its bias scores; return the residual streams after the last layer.
-
-    Args:
-        model: run from its first layer on.
-        stream: the residual stream before it.
-        kept, added: beta_j becomes kept * beta_j + added_j, beta_j the score in that run.
-    """
-    rows = stream.repeat(len(kept), 1, 1)  # [run * batch, pos, d_model]
-    factors = kept.repeat_interleave(len(stream))[:, None, None]
-
-    def replace(scores: Float[Tensor, "row head_index pos"], hook: HookPoint) -> Float[Tensor, "row head_index pos"]:
-        return factors * scores + added[hook.layer()].flatten(0, 1)
-
-    hooks = [(f"blocks.{layer}.attn.hook_bias_scores", replace) for layer in range(model.cfg.n_layers)]
-    with model.hooks(fwd_hooks=hooks):
-        last = model(rows, start_at_layer=0, stop_at_layer=model.cfg.n_layers)
-    return last.unflatten(0, (len(kept), -1))

@@ -4,12 +4,15 @@ In each layer the queries of the second half are changed by the direction, its a
 attention writes in the first half is put over what it writes in the second: so both halves reach every layer with the same
 residual stream, and their patterns differ by that layer's queries alone. Exact for every kind of attention that the bridge
 shows, sinks, windows, soft caps and norms of queries included.
+
+Changed runs go through all layers, from the tokens to the logits: a bridge cannot leave out the layers before a change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from functools import cached_property
 from typing import Any
 
@@ -19,11 +22,22 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.bridge import TransformerBridge
 
-from interp.analysis.attention import HeadVectors, OneHot
+from interp.analysis.attention import HeadVectors
 from interp.analysis.batch import Batch
 from interp.analysis.direction import PerHead, QueryShifts
 from interp.analysis.readers.directions import bridge_shifts
-from interp.analysis.readers.reader import ELSEWHERE, TOLD, KeyScores, Reader, Received, SeenLayer, Visitor
+from interp.analysis.readers.patterns import BridgeAttended, BridgeLayer, BridgeRan, Pattern
+from interp.analysis.readers.reader import (
+    ELSEWHERE,
+    TOLD,
+    AttentionVisitor,
+    Changes,
+    KeyScores,
+    Ran,
+    Reader,
+    Visitor,
+    nothing,
+)
 from interp.analysis.readers.rotation import Turning
 from interp.analysis.settings import Reading
 from interp.errors import InterpError
@@ -36,65 +50,8 @@ LONGEST = 1024
 TOKENS = 2048
 """Tokens of a batch, before it is doubled, where no batch size is asked for."""
 
-ROUNDING = 1e-5
-"""What a row of a pattern may lack to 1 without a sink."""
-
-Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
-
-
-class BridgeLayer(SeenLayer):
-    """Both patterns of a layer, and its keys as `Turning` gives them."""
-
-    def __init__(
-        self, patterns: tuple[Pattern, Pattern], keys: HeadVectors | None, scores: KeyScores, turns: bool
-    ) -> None:
-        self.patterns, self.scores, self.turns = patterns, scores, turns
-        if keys is not None:
-            self.keys = keys
-
-    def received(
-        self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]
-    ) -> Received:
-        """Sums of the patterns' rows."""
-        patterns = [*self.patterns, *(self._without_but(reading) for reading in readings)]
-        return torch.stack([self._summed(pattern, documents) for pattern in patterns])
-
-    def _without_but(self, added: KeyScores) -> Pattern:
-        """The pattern without the direction when numbers r_j are added to the scores of keys.
-
-        The softmax of log p0_ij + r_j, beside the log of what a row lacks to 1, as with sinks.
-        """
-        without = self.patterns[1]
-        lacking = 1 - without.sum(-1, keepdim=True)
-        sink = torch.where(lacking > ROUNDING, lacking, 0.0).log()
-        return torch.cat([without.log() + added.transpose(1, 2)[:, :, None], sink], -1).softmax(-1)[..., :-1]
-
-    @staticmethod
-    def _summed(
-        pattern: Pattern, documents: Float[Tensor, "batch pos document"]
-    ) -> Float[Tensor, "document head_index batch key_pos"]:
-        return torch.einsum("bhij,bid->dhbj", pattern, documents.to(pattern))
-
-    def mean_received(
-        self,
-    ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
-        """Means of the columns of the patterns."""
-        seen = torch.arange(self.patterns[0].shape[-1], 0, -1, device=self.patterns[0].device)
-        with_direction, without = (pattern.sum(2) / seen for pattern in self.patterns)
-        return with_direction, without
-
-    def shares_along(
-        self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot
-    ) -> Float[Tensor, "2 batch pos head_index token_class"]:
-        """Known from the keys where the scores are the same for every query."""
-        if self.turns:
-            raise InterpError(
-                "Amplification along random directions needs scores that are the same for every query, and this model turns "
-                "its queries with the position; leave --amplified-nulls at 0."
-            )
-        along = self._without_but((self.keys * direction).sum(-1) / self.keys.shape[-1] ** 0.5)
-        both = (along, self.patterns[1])
-        return torch.stack([torch.einsum("bhij,bjc->bihc", each, one_hot.to(each)) for each in both])
+PREDICTIONS = 2**27
+"""Numbers, of logits, that runs side by side make at most, unless one of them makes more."""
 
 
 class BridgeReader(Reader):
@@ -126,7 +83,9 @@ class BridgeReader(Reader):
                 f"{self.name} comes without a tokenizer that says where in the text its tokens stand; give one of "
                 "transformers' fast tokenizers as tokenizer=."
             )
-        self.border = _border(self.tokenizer, border)
+        if border is not None:
+            self.tokenizer = _beginning_with(self.tokenizer, border)
+        self.border = border_id(self.tokenizer)
         self.d_vocab = max(self.d_vocab, vocabulary_size(self.tokenizer))
 
     @property
@@ -146,7 +105,7 @@ class BridgeReader(Reader):
     @contextmanager
     def reading(self, bias: Any) -> Iterator[None]:
         """Evaluation mode; a bridged model has no biases that are drawn."""
-        if bias != "mean":
+        if bias not in ("mean", None):
             raise InterpError(
                 f"bias={bias!r} chooses how unlearned biases are drawn, and {self.name} has none; leave it at 'mean'."
             )
@@ -210,6 +169,77 @@ class BridgeReader(Reader):
         counted = (pattern > 0) & mask[:, None, :, None]
         difference = torch.where(counted, first - second, 0.0).sum(2) / counted.sum(2).clamp(min=1)
         return difference.transpose(1, 2)
+
+    def run(self, tokens: Int[Tensor, "batch pos"], see: AttentionVisitor = nothing) -> BridgeRan:
+        """Once, unchanged."""
+        zeros = torch.zeros(1, 2, self.n_layers, self.n_heads, self.d_head, device=tokens.device)
+        return self._changed(tokens, zeros, see, 0, None)
+
+    def rerun(
+        self,
+        ran: Ran,
+        changes: Changes,
+        see: AttentionVisitor = nothing,
+        first: int = 0,
+        scores: Float[Tensor, "layer run batch head_index pos"] | None = None,
+    ) -> BridgeRan:
+        """Begin with the tokens."""
+        assert isinstance(ran, BridgeRan)
+        if bool(changes[:, 1].any()):
+            raise InterpError(f"{self.name} has no unlearned value bias to scale; leave part at q.")
+        if scores is not None:
+            self.need_scores()
+        return self._changed(ran.tokens, changes, see, first, scores)
+
+    def _changed(
+        self, tokens: Tensor, changes: Changes, see: AttentionVisitor, first: int, scores: Tensor | None
+    ) -> BridgeRan:
+        def queries(q: Tensor, hook: HookPoint) -> Tensor:
+            added = changes[:, 0, hook.layer()].repeat_interleave(len(tokens), 0)
+            return q + added.to(q).view(len(q), 1, *q.shape[2:])
+
+        def look(pattern: Tensor, hook: HookPoint) -> None:
+            see(hook.layer(), BridgeAttended(pattern.float()))
+
+        def add(found: Tensor, hook: HookPoint) -> Tensor:
+            assert scores is not None
+            return found + scores[hook.layer()].flatten(0, 1)[:, :, None].to(found)
+
+        changed = range(self.n_layers) if scores is not None else changes[:, 0].any(-1).any(-1).any(0).nonzero()
+        hooks: list[Any] = [(f"{at(int(layer))}.hook_q", queries) for layer in changed]
+        hooks += [(f"{at(layer)}.hook_pattern", look) for layer in range(first, self.n_layers)]
+        hooks += [(f"{at(layer)}.hook_attn_scores", add) for layer in changed] if scores is not None else []
+        logits = self._run(tokens.repeat(len(changes), 1), hooks, "logits")
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        if scores is not None and bool(scores.isnan().any()):  # a bridge may put 0 in the place of what is missing
+            exact = torch.full_like(exact, torch.nan)
+        return BridgeRan(tokens, exact.unflatten(0, (len(changes), -1)))
+
+    @cached_property
+    def takes_scores(self) -> bool:  # type: ignore[override] # tried once
+        """Whether numbers added to the score of the first of two keys move the second query's pattern to it and from it."""
+        name, most = "hook_attn_scores", 30.0
+        if any(f"{at(layer)}.{name}" not in self.model.hook_dict for layer in range(self.n_layers)):
+            return False
+        found: list[Tensor] = []
+
+        def add(scores: Tensor, hook: HookPoint) -> Tensor:
+            changed = scores.clone()
+            changed[0, ..., 0] += most
+            changed[1, ..., 0] -= most
+            return changed
+
+        def look(pattern: Tensor, hook: HookPoint) -> None:
+            found.append(pattern[0, :, 1, 0].float() - pattern[1, :, 1, 0].float())
+
+        kinds = [(name, add), ("hook_pattern", look)]
+        hooks = [(f"{at(layer)}.{each}", hook) for layer in range(self.n_layers) for each, hook in kinds]
+        self._run(torch.full((2, 2), self.border, device=self.device), hooks)
+        return all(bool((moved > 0.99).all()) for moved in found)
+
+    def side_by_side(self, tokens: int) -> int:
+        """Return as many as make `PREDICTIONS` logits."""
+        return max(1, min(super().side_by_side(tokens), PREDICTIONS // (tokens * self.d_vocab)))
 
     def digest(self, bias: Any, direction: Any) -> str:
         """Weights, and both shifts of the queries."""
@@ -281,10 +311,10 @@ class BridgeReader(Reader):
             self._run(torch.full(shape, self.border, device=self.device), hooks)
         return [torch.cat(parts) for parts in found]
 
-    def _run(self, tokens: Int[Tensor, "batch pos"], hooks: Any) -> None:
+    def _run(self, tokens: Int[Tensor, "batch pos"], hooks: Any, return_type: str | None = None) -> Any:
         """Run the model with hooks, every token real, until one of them has seen all."""
         with torch.no_grad(), self.model.hooks(fwd_hooks=hooks), suppress(_SeenAll):
-            self.model(tokens, return_type=None, attention_mask=torch.ones_like(tokens))
+            return self.model(tokens, return_type=return_type, attention_mask=torch.ones_like(tokens))
 
     def per_head(self, k: Tensor) -> HeadVectors:
         """Return keys per head of the queries: head h reads those of kv head h // group."""
@@ -296,13 +326,14 @@ class _SeenAll(Exception):  # noqa: N818 - nothing went wrong: what comes after 
     """Leaves the forward pass."""
 
 
-def _border(tokenizer: Any, name: str | None) -> int:
-    if name is None:
-        return border_id(tokenizer)
+def _beginning_with(tokenizer: Any, name: str) -> Any:
+    """Return a copy of a tokenizer whose documents begin with another token that it has."""
     index = tokenizer.convert_tokens_to_ids(name)
     if not isinstance(index, int) or tokenizer.convert_ids_to_tokens(index) != name:
         raise InterpError(f"The tokenizer has no token {name!r} to stand before documents; name one that it has.")
-    return index
+    copied = deepcopy(tokenizer)
+    copied.bos_token = name
+    return copied
 
 
 def at(layer: int) -> str:

@@ -68,22 +68,6 @@ def open_reader(
     return BridgeReader(model, context, border)
 
 
-def own_model(model: Any, what: str) -> HookedSymmetryBrokenTransformer:
-    """Return a model of this package, loaded where its path or name is given.
-
-    Raises:
-        InterpError: it is another's.
-    """
-    if isinstance(model, str | Path) and not (_is_hugging_face(Path(model).expanduser())):
-        return load_model(model)
-    if isinstance(model, HookedSymmetryBrokenTransformer):
-        return model
-    raise InterpError(
-        f"{what} runs this package's own models, whose biases it changes; of another's, amplification and compare can be "
-        "measured (interp.amplification), or convert it first (python -m interp.convert)."
-    )
-
-
 def bridge_of(model: PreTrainedModel, tokenizer: Any) -> TransformerBridge:
     """Return a bridge around a model of transformers that is in memory: around the model itself, not a copy of it.
 

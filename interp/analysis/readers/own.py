@@ -1,28 +1,49 @@
-"""Our own model as analyses read it: from queries and keys alone, without a pattern."""
+"""Our own model as analyses read it: from queries and keys alone, without a pattern.
+
+A changed run begins at the first layer that is changed: what the layers before it make of the text is that of the unchanged
+run, whose residual stream is kept before every layer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from transformer_lens.hook_points import HookPoint
 
 from interp.analysis.attention import (
     HeadBiases,
     HeadVectors,
     OneHot,
+    attended,
     class_shares,
     received_attention,
     received_by_document,
 )
 from interp.analysis.batch import Batch, visit_queries_and_keys
 from interp.analysis.direction import PerHead, QueryShifts, query_shifts
-from interp.analysis.readers.reader import ELSEWHERE, TOLD, KeyScores, Reader, Received, SeenLayer, Visitor
+from interp.analysis.readers.reader import (
+    ELSEWHERE,
+    TOLD,
+    Attended,
+    AttentionVisitor,
+    Changes,
+    KeyScores,
+    Ran,
+    Reader,
+    Received,
+    SeenLayer,
+    Visitor,
+    nothing,
+)
 from interp.errors import InterpError
+from interp.model.attention import for_each_head, scored_hook
 from interp.model.checkpoint import tensors_sha256
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import border_id
@@ -67,6 +88,38 @@ class OwnLayer(SeenLayer):
     ) -> Float[Tensor, "2 batch pos head_index token_class"]:
         """As the shares along the direction itself (`interp.analysis.attention.class_shares`)."""
         return class_shares(self.q, self.keys, direction, one_hot)
+
+
+class OwnAttended(Attended):
+    """Queries with all their biases, and keys."""
+
+    def __init__(self, q: HeadVectors, k: HeadVectors) -> None:
+        self.q, self.k = q, k
+
+    def shares(self, values: Float[Tensor, "row pos column"]) -> Float[Tensor, "row pos head_index column"]:
+        """From a fused kernel (`interp.analysis.attention.attended`)."""
+        return attended(self.q, self.k, values[:, :, None])
+
+    def mean_received(self) -> Float[Tensor, "row head_index key_pos"]:
+        """From the pattern."""
+        return received_attention(self.q, self.k)
+
+
+@dataclass(frozen=True)
+class OwnRan(Ran):
+    """Residual streams: after the last layer of every run, and of the unchanged run before every layer, too."""
+
+    model: HookedSymmetryBrokenTransformer
+    last: Float[Tensor, "run batch pos d_model"]
+    before: Sequence[Float[Tensor, "batch pos d_model"]] = ()
+
+    @torch.no_grad()
+    def log_probabilities(
+        self, context: int, runs: slice | Sequence[int] = slice(None)
+    ) -> Float[Tensor, "run pos d_vocab"]:
+        """Unembed one context's streams."""
+        logits = self.model.unembed(self.model.ln_final(self.last[runs, context]))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 
 class OwnReader(Reader):
@@ -126,6 +179,73 @@ class OwnReader(Reader):
 
             visit_queries_and_keys(self.model, batch.contexts, add)
         return (total / tokens).float() + self.shifts("bias").vector
+
+    @property
+    def value_bias(self) -> PerHead:
+        """b_V, zeros in a model without."""
+        return self.model.biases_in_force()[1].detach()
+
+    @torch.no_grad()
+    def run(self, tokens: Int[Tensor, "batch pos"], see: AttentionVisitor = nothing) -> OwnRan:
+        """Keep the residual stream before every layer, and after the last."""
+        streams: list[Tensor] = []
+
+        def keep(stream: Tensor, hook: HookPoint) -> None:
+            streams.append(stream)
+
+        hooks = [(f"blocks.{layer}.hook_resid_pre", keep) for layer in range(self.n_layers)]
+        with self.model.hooks(fwd_hooks=[*hooks, *self._hooks(0, see)]):
+            last = self.model(tokens, stop_at_layer=self.n_layers)
+        return OwnRan(self.model, last[None], streams)
+
+    @torch.no_grad()
+    def rerun(
+        self,
+        ran: Ran,
+        changes: Changes,
+        see: AttentionVisitor = nothing,
+        first: int = 0,
+        scores: Float[Tensor, "layer run batch head_index pos"] | None = None,
+    ) -> OwnRan:
+        """Begin at the first layer that is changed. Where scores are added, attention is computed in the open."""
+        assert isinstance(ran, OwnRan)
+        stream = ran.before[first]
+        rows = stream.repeat(len(changes), 1, 1)  # [run * batch, pos, d_model]
+        hooks = self._hooks(first, see, changes.repeat_interleave(len(stream), 0))
+        if scores is not None:
+
+            def add(found: Float[Tensor, "row head_index pos"], hook: HookPoint) -> Tensor:
+                return found + scores[hook.layer()].flatten(0, 1).to(found)
+
+            hooks += [(f"blocks.{layer}.attn.hook_bias_scores", add) for layer in range(first, self.n_layers)]
+        with self.model.hooks(fwd_hooks=hooks):
+            last = self.model(rows, start_at_layer=first, stop_at_layer=self.n_layers)
+        return OwnRan(self.model, last.unflatten(0, (len(changes), -1)))
+
+    def _hooks(
+        self, first: int, see: AttentionVisitor, added: Float[Tensor, "row 2 layer head_index d_head"] | None = None
+    ) -> list[tuple[str, Callable]]:
+        """Return hooks that add each row's changes to queries and values and show the attention to `see`."""
+        keys: list[HeadVectors] = []
+
+        def keep_keys(k: HeadVectors, hook: HookPoint) -> None:
+            keys.append(k)
+
+        def change_queries(q: HeadVectors, hook: HookPoint) -> HeadVectors:
+            q = q if added is None else q + added[:, 0, hook.layer(), None]
+            see(hook.layer(), OwnAttended(q, for_each_head(keys.pop(), self.n_heads)))
+            return q
+
+        def change_values(v: HeadVectors, hook: HookPoint) -> HeadVectors:
+            return v if added is None else v + added[:, 1, hook.layer(), None]
+
+        each = [
+            (scored_hook(self.model.cfg, "k"), keep_keys),
+            ("hook_q_biased", change_queries),
+            ("hook_v_biased", change_values),
+        ]
+        layers = range(first, self.n_layers)
+        return [(f"blocks.{layer}.attn.{name}", hook) for layer in layers for name, hook in each]
 
     def digest(self, bias: Any, direction: Any) -> str:
         """Weights, both biases in force, and both shifts of the queries."""

@@ -1,7 +1,7 @@
-"""What an analysis asks of a model: sizes, tokenizer, and in every layer attention with and without a vector in the query.
+"""What an analysis asks of a model: sizes, tokenizer, attention with and without a vector in the query, and changed runs.
 
 One reader serves `HookedSymmetryBrokenTransformer`, another everything that TransformerLens' bridge can hold; analyses know
-neither. A reader shows one layer of a batch after the other, as a `SeenLayer`.
+neither. A reader shows one layer of a batch after the other, as a `SeenLayer`, and runs the model as it is, or changed.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.attention import HeadVectors, OneHot
 from interp.analysis.batch import Batch, Classes
-from interp.analysis.direction import Held, PerHead, QueryShifts
+from interp.analysis.direction import Direction, Held, PerHead, QueryShifts, direction_name
 from interp.analysis.settings import Reading
 from interp.data.contexts import TaggedDocument, pack
 from interp.errors import InterpError
@@ -26,6 +26,8 @@ from interp.errors import InterpError
 KeyScores = Float[Tensor, "batch pos head_index"]
 Received = Float[Tensor, "reading_or_two document head_index batch pos"]
 
+SIDE_BY_SIDE = 8
+"""Runs that go side by side along the batch axis."""
 
 TOLD = {
     "folded": "Read along the query bias with the shift of the LayerNorm before it folded in: the part of the queries "
@@ -78,6 +80,39 @@ class SeenLayer(ABC):
 
 
 Visitor = Callable[[int, SeenLayer], None]
+
+
+class Attended(ABC):
+    """The attention of one layer in runs side by side: rows are all contexts of the first run, then all of the next."""
+
+    @abstractmethod
+    def shares(self, values: Float[Tensor, "row pos column"]) -> Float[Tensor, "row pos head_index column"]:
+        """Return each query's mean of values of keys, weighted by attention; of one-hot classes it is their shares."""
+
+    @abstractmethod
+    def mean_received(self) -> Float[Tensor, "row head_index key_pos"]:
+        """Return the mean attention of each key from its own and all later queries."""
+
+
+AttentionVisitor = Callable[[int, Attended], None]
+
+
+class Ran(ABC):
+    """What runs over the contexts of a batch leave, one or several side by side."""
+
+    @abstractmethod
+    def log_probabilities(
+        self, context: int, runs: slice | Sequence[int] = slice(None)
+    ) -> Float[Tensor, "run pos d_vocab"]:
+        """Return what the runs predict after every token of a context, in float32 at least."""
+
+
+Changes = Float[Tensor, "run 2 layer head_index d_head"]
+"""What each run adds to queries (0) and values (1) of every head."""
+
+
+def nothing(layer: int, seen: Attended) -> None:
+    """Look at nothing: an `AttentionVisitor`."""
 
 
 class Reader(ABC):
@@ -136,6 +171,71 @@ class Reader(ABC):
     @abstractmethod
     def told(self, bias: Any, direction: str) -> list[str]:
         """Return what a reader of the results must know of the direction, by sentence."""
+
+    @abstractmethod
+    def run(self, tokens: Int[Tensor, "batch pos"], see: AttentionVisitor = nothing) -> Ran:
+        """Run the model as it is, and call ``see(layer, attended)`` in every layer, in order."""
+
+    @abstractmethod
+    def rerun(
+        self,
+        ran: Ran,
+        changes: Changes,
+        see: AttentionVisitor = nothing,
+        first: int = 0,
+        scores: Float[Tensor, "layer run batch head_index pos"] | None = None,
+    ) -> Ran:
+        """Run the model again over the same contexts, once for each of the changes.
+
+        Args:
+            ran: what `run` left of these contexts.
+            changes: of queries and values.
+            see: is shown all runs side by side, from layer `first` on.
+            first: the first layer that is changed.
+            scores: numbers added to the attention scores of keys, before the softmax, for every query alike.
+
+        Raises:
+            InterpError: values, or scores, of this model cannot be changed.
+        """
+
+    @property
+    def value_bias(self) -> PerHead | None:
+        """The unlearned value bias in force, b_V; None for a model that has no such thing."""
+        return None
+
+    @property
+    def takes_scores(self) -> bool:
+        """Whether `rerun` can add numbers to attention scores."""
+        return True
+
+    def need_scores(self) -> None:
+        """Refuse to replace bias scores where `rerun` cannot add numbers to attention scores.
+
+        Raises:
+            InterpError: it cannot.
+        """
+        if not self.takes_scores:
+            raise InterpError(
+                f"TransformerLens' bridge shows the attention scores of {self.name} only after its softmax, so bias scores "
+                "cannot be replaced by others (uses); scale the vector in its queries instead (interventions)."
+            )
+
+    def side_by_side(self, tokens: int) -> int:
+        """Return how many runs over so many tokens should go side by side."""
+        return SIDE_BY_SIDE
+
+    def held(self, direction: Direction) -> QueryShifts:
+        """Return the queries as they are and without a direction: what is scaled, and put aside, in runs.
+
+        A tensor, and another model's b_Q, count as held by the queries here, so that scaled by 0 they are taken out.
+
+        Raises:
+            InterpError: the model has no such direction.
+        """
+        shifts = self.shifts(direction)
+        if isinstance(direction, str | Held):
+            return shifts
+        return self.shifts(Held(direction_name(direction), shifts.vector))
 
     @property
     def linear(self) -> bool:

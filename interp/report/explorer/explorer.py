@@ -13,12 +13,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.analysis.findings import SINK, rankable
+from interp.analysis.direction import OWN, Direction, direction_name
+from interp.analysis.findings import ALONG, SINK, rankable
+from interp.analysis.readers.open import ModelLike, open_reader
+from interp.analysis.readers.reader import Reader
 from interp.analysis.result import Amplification
 from interp.analysis.sentences import (
     FREQUENCIES,
     Schemes,
     Sentence,
+    direction_for_sentences,
     measure_sentence,
     schemes_for_sentences,
     tag_sentence,
@@ -26,7 +30,6 @@ from interp.analysis.sentences import (
 from interp.data.classes.built_in import BUILT_IN
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline
 from interp.errors import InterpError, nearest
-from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.page.look import Theme
 from interp.report.evidence import with_evidence
 from interp.report.explorer.figures import attention_received, coloured_text, loss_per_token, next_token
@@ -38,10 +41,10 @@ from interp.report.panels.heads import head_grid
 SCHEMES = ("pos", "function", "surface")
 
 
-def check_fits(result: Amplification, model: HookedSymmetryBrokenTransformer) -> None:
+def check_fits(result: Amplification, reader: Reader) -> None:
     """Raise an InterpError if a result speaks of other layers and heads than the model has."""
     found = tuple(1 + int(result.heads[name].to_numpy().max()) for name in ("layer", "head"))
-    expected = model.cfg.n_layers, model.cfg.n_heads
+    expected = reader.n_layers, reader.n_heads
     if found != expected:
         raise InterpError(
             f"The result is of {found[0]} layers of {found[1]} heads, the model has {expected[0]} of {expected[1]}; pass "
@@ -69,22 +72,24 @@ def first_view(sentence: Sentence, result: Amplification | None) -> View:
         shares = sentence.shares(scheme)
         rows = shares.loc[(shares["n_tokens"] > 0) & (shares["token_class"] != SINK)]
         size = np.abs(rows["share_unchanged"].to_numpy(float) - rows["share_unbiased"].to_numpy(float))
-    if not len(size):
-        return View(sentence.run["text"], "L0H0", scheme, SINK)
-    row = rows.iloc[int(np.nan_to_num(size).argmax())]
-    return View(sentence.run["text"], f"L{row['layer']}H{row['head']}", scheme, str(row["token_class"]))
+    head, token_class = "L0H0", SINK
+    if len(size):
+        row = rows.iloc[int(np.nan_to_num(size).argmax())]
+        head, token_class = f"L{row['layer']}H{row['head']}", str(row["token_class"])
+    return View(sentence.run["text"], head, scheme, token_class, part=sentence.run["part"])
 
 
 def summary(sentence: Sentence, view: View) -> str:
     """Return what the bias does to the attention to the chosen class and to the loss, in this text.
 
-    With the dial at 1 it is the direct effect of b_Q in this head: attention as trained, beside that without it.
+    With the dial at 1 it is the direct effect of b_Q, or of another direction, in this head: attention as trained, beside
+    that without it.
     """
     after, before = sentence.loss()
     if view.scale == 1:
         return f"as trained: {_attention(sentence, view)}; loss {before:.3f} nats per token."
     loss = f"loss {before:.3f} → {after:.3f} nats per token ({number(after - before, 3)})"
-    return f"{view.reading}: {_attention(sentence, view)}; {loss}."
+    return f"{view.reading(vector_of(sentence))}: {_attention(sentence, view)}; {loss}."
 
 
 def _attention(sentence: Sentence, view: View) -> str:
@@ -97,8 +102,14 @@ def _attention(sentence: Sentence, view: View) -> str:
         return f"the text has no {view.token_class}"
     whose = f"attention of {view.head} to {view.token_class} (n = {n_tokens:.0f})"
     if view.scale == 1:
-        return f"{whose} {unchanged:.1%}, without its own b_Q {unbiased:.1%} (A = {number(amplification)})"
+        own = f"its own {vector_of(sentence)}"
+        return f"{whose} {unchanged:.1%}, without {own} {unbiased:.1%} (A = {number(amplification)})"
     return f"{whose} {unchanged:.1%} → {share:.1%}"
+
+
+def vector_of(sentence: Sentence) -> str:
+    """Return what the vector is called that is read and scaled: b_Q, query bias, mean query."""
+    return ALONG.get(sentence.run["direction"], "vector").removeprefix("the ")
 
 
 COLUMNS = {
@@ -121,7 +132,7 @@ def still_html(explorer: Explorer, reason: str = "") -> str:
     table.insert(0, escaped(view.scheme), [escaped(str(name)) for name in rows[view.scheme]])
     table.insert(0, "token", [escaped(token) for token in rows["token_string"]])
     return (
-        f"<div><p><b>{html.escape(view.head)}</b> of {html.escape(explorer.model.cfg.model_name)} ({why}; "
+        f"<div><p><b>{html.escape(view.head)}</b> of {html.escape(explorer.reader.name)} ({why}; "
         f"<code>explorer.set(head=..., scale=...)</code> chooses in Python).</p>{explorer.text_html()}"
         f"<p>{html.escape(explorer.summary())}</p>{table.to_html(index=False, escape=False, border=0)}</div>"
     )
@@ -131,7 +142,7 @@ TEXT = "In 1903 Marie Curie won the Nobel Prize in Physics, and in 1911 she won 
 
 
 def explore(
-    model: HookedSymmetryBrokenTransformer,
+    model: ModelLike | Reader,
     result: Amplification | None = None,
     *,
     text: str = TEXT,
@@ -140,52 +151,67 @@ def explore(
     corpus: str | Path | Iterable[str] = FREQUENCIES,
     text_field: str = "text",
     theme: Theme = "light",
+    direction: Direction | None = None,
+    tokenizer: Any = None,
 ) -> Explorer:
     """Explore the heads of a model in a notebook: pick a head and a class, type a sentence, turn the bias.
 
     The last expression of a cell shows it. `docs/explore.md` has the Python behind everything it shows.
 
     Args:
-        model: a model with a tokenizer.
+        model: what `interp.amplification` takes.
         result: of `interp.amplification`, to see the grid of heads and the bars of classes too.
         text: what is read at first.
         schemes: what divides the tokens into classes; by default those of the result that are built in, or pos, function
             and surface.
         pipeline: the spaCy pipeline that tags, by name or an `nlp` object.
-        corpus: where the scheme `freq` counts.
+        corpus: where the scheme `freq` counts, and a mean query is fitted.
         text_field: column that holds the text, of a corpus that has columns.
         theme: "light" or "dark".
+        direction: which vector of the queries is read and scaled, as in `interp.interventions`; by default that of the
+            result, if it is one of the model's own, else "bias".
+        tokenizer: of a model of transformers; all others come with theirs.
 
     Raises:
-        InterpError: a result of a model of another shape, or a scheme or text that does not fit.
+        InterpError: a result of a model of another shape, or a scheme, text or direction that does not fit.
     """
+    reader = open_reader(model, tokenizer)
     if result is not None:
-        check_fits(result, model)
+        check_fits(result, reader)
+    if direction is None:
+        measured = "bias" if result is None else result.run.get("direction", "bias")
+        direction = measured if measured in OWN else "bias"
     chosen = usual_schemes(result) if schemes is None else schemes
-    known = schemes_for_sentences(model, chosen, pipeline, corpus, text_field)
-    return Explorer(model, result, known, text, pipeline, theme)
+    known = schemes_for_sentences(reader, chosen, pipeline, corpus, text_field)
+    along = direction_for_sentences(reader, direction, corpus, text_field)
+    explorer = Explorer(reader, result, known, text, pipeline, theme, along)
+    explorer.model, explorer.needs_tokenizer = model, tokenizer is not None
+    return explorer
 
 
 class Explorer:
     """What `interp.explore` shows. `set` does what its buttons do; the rest is what is seen.
 
     Attributes:
-        model, result: what is explored.
+        reader, result: what is explored; `model` as it was given.
         view: what is chosen now.
         sentence: what was found about the text (`interp.analysis.sentences.result.Sentence`).
     """
 
     def __init__(
-        self, model: HookedSymmetryBrokenTransformer, result: Amplification | None, schemes: list, text: str,
-        pipeline: Pipeline, theme: Theme,
+        self, reader: Reader, result: Amplification | None, schemes: list, text: str, pipeline: Pipeline, theme: Theme,
+        direction: Direction = "bias",
     ) -> None:  # fmt: skip
-        self.model, self.result, self.pipeline = model, result, pipeline
+        self.reader, self.result, self.pipeline, self.direction = reader, result, pipeline, direction
+        self.model: Any = reader
+        self.needs_tokenizer = False
         self.theme: Theme = theme
         self.schemes = {scheme.name: scheme for scheme in schemes}
         self.evidence = None if result is None else with_evidence(result)
         self._tagged: tuple[str, pd.DataFrame] | None = None
         self._widget: Any = None
-        self.sentence = self._read(View(text, "L0H0", next(iter(self.schemes)), "bos"))
+        part = "q" if reader.value_bias is None else "qv"
+        self.sentence = self._read(View(text, "L0H0", next(iter(self.schemes)), "bos", part=part))
         self.view = first_view(self.sentence, self.result)
 
     def set(self, **changes: Any) -> Explorer:
@@ -217,9 +243,17 @@ class Explorer:
         return len(self.sentence.tokens) - 1 if self.view.place is None else self.view.place
 
     @property
+    def parts(self) -> dict[str, str]:
+        """What can be scaled: its name, and the `part` that stands for it."""
+        vector = vector_of(self.sentence)
+        return {vector: "q"} if self.reader.value_bias is None else {f"{vector} and b_V": "qv", vector: "q", "b_V": "v"}
+
+    @property
     def python(self) -> str:
         """The Python that gives the tables of this view."""
-        return self.view.python(self.place)
+        name = direction_name(self.direction)
+        said = "" if name == "bias" else f", direction={name!r}" if name in OWN else ", direction=direction"
+        return self.view.python(self.place, said + (", tokenizer=tokenizer" if self.needs_tokenizer else ""))
 
     def rows(self) -> pd.DataFrame:
         """Return the table behind the text and the attention: `Sentence.of_head` of the chosen head."""
@@ -238,12 +272,13 @@ class Explorer:
     def figures(self) -> dict[str, go.Figure]:
         """Return the figures by name: attention, loss, predictions; with a result also heads and classes."""
         view, theme = self.view, self.theme
-        rows = self.rows()
+        rows, vector = self.rows(), vector_of(self.sentence)
+        reading = view.reading(vector)
         marked = rows.loc[rows[view.scheme] == view.token_class, "place"].tolist()
         drawn = {
-            "attention": attention_received(rows, view.head, view.reading, marked, theme=theme),
-            "loss": loss_per_token(self.sentence.tokens, view.reading, marked, theme),
-            "predictions": next_token(self.sentence.predictions, self.place, view.reading, theme),
+            "attention": attention_received(rows, view.head, reading, marked, theme=theme, vector=vector),
+            "loss": loss_per_token(self.sentence.tokens, reading, marked, theme),
+            "predictions": next_token(self.sentence.predictions, self.place, reading, theme),
         }
         if self.evidence is not None and view.scheme in set(self.evidence["scheme"]):
             drawn["heads"] = head_grid(self.evidence, view.scheme, view.token_class, theme=theme)
@@ -269,9 +304,9 @@ class Explorer:
 
     def _read(self, view: View) -> Sentence:
         if self._tagged is None or self._tagged[0] != view.text:
-            self._tagged = (view.text, tag_sentence(self.model, view.text, list(self.schemes.values()), self.pipeline))
+            self._tagged = (view.text, tag_sentence(self.reader, view.text, list(self.schemes.values()), self.pipeline))
         scaled = {"scale": float(view.scale), "where": view.scaled_at, "part": view.part}
-        return measure_sentence(self.model, *self._tagged, **scaled)
+        return measure_sentence(self.reader, *self._tagged, **scaled, direction=self.direction)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """Return the widget, and beside it a still picture for who cannot show one."""

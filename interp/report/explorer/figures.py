@@ -26,7 +26,7 @@ SHARES = {"tickformat": ".0%", "rangemode": "tozero"}
 
 def attention_received(
     rows: pd.DataFrame, title: str, scaled: str = SCALED, marked: Collection[int] = (), first_token: bool = False,
-    theme: Theme = "light",
+    theme: Theme = "light", vector: str = "b_Q",
 ) -> go.Figure:  # fmt: skip
     """Draw the attention that each token receives from itself and the later ones, in one head.
 
@@ -37,12 +37,13 @@ def attention_received(
         marked: places of tokens in bold.
         first_token: whether to draw bos, an attention sink that often dwarfs all others.
         theme: "light" or "dark".
+        vector: what the one is called that queries lose.
 
     Raises:
         InterpError: a column is missing.
     """
     require(rows, ["place", "token_string", "attention_unchanged", "attention", "attention_unbiased"], "sentence's")
-    unbiased = "without its own b_Q"
+    unbiased = f"without its own {vector}"
     rows = rows if first_token else rows.loc[rows["place"] > 0]
     figure = go.Figure([
         *_pair(rows, "attention", scaled, ":.1%", theme),

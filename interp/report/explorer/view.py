@@ -8,7 +8,6 @@ from interp.errors import InterpError
 
 Where = Literal["head", "layer", "all"]
 Part = Literal["q", "v", "qv"]
-BIASES = {"qv": "b_Q and b_V", "q": "b_Q", "v": "b_V"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class View:
         scheme, token_class: whose tags are shown, and which of them stand out.
         scale: 0 removes the biases, 1 is as trained, 2 doubles them.
         where: which biases are scaled: those of this head, of its layer, or of all heads.
-        part: "q" (b_Q), "v" (b_V) or "qv" (both).
+        part: "q" (b_Q, or the vector of another direction), "v" (b_V) or "qv" (both).
         place: the next token is predicted after this one; None for the last.
     """
 
@@ -51,19 +50,21 @@ class View:
         """Where the biases are scaled, as `interp.read_sentence` calls it: "L3H7", "L3" or "all"."""
         return {"head": self.head, "layer": f"L{self.layer_and_head[0]}", "all": "all"}[self.where]
 
-    @property
-    def reading(self) -> str:
-        """What the second reading is called: "bias × 0 in L3H7"."""
-        biases = "biases" if self.part == "qv" else BIASES[self.part]
+    def reading(self, vector: str = "b_Q") -> str:
+        """Return what the second reading is called, such as "b_Q × 0 in L3H7"; `vector` is what queries lose."""
+        biases = {"qv": "biases", "q": vector, "v": "b_V"}[self.part]
         return f"{biases} × {self.scale:g} in {'all heads' if self.where == 'all' else self.scaled_at}"
 
-    def python(self, place: int) -> str:
-        """Return the lines of Python that give the tables and figures of this view; `place` is where it predicts."""
+    def python(self, place: int, more: str = "") -> str:
+        """Return the lines of Python that give the tables and figures of this view; `place` is where it predicts.
+
+        `more` are further arguments of `interp.read_sentence`.
+        """
         layer, head = self.layer_and_head
         part = "" if self.part == "qv" else f", part={self.part!r}"
         return (
             f"sentence = interp.read_sentence(\n    model, {self.text!r},\n    [{self.scheme!r}], scale={self.scale:g}, "
-            f"where={self.scaled_at!r}{part},\n)\n"
+            f"where={self.scaled_at!r}{part}{more},\n)\n"
             f"sentence.of_head({layer}, {head})  # bias scores, attention, loss of every token\n"
             f"sentence.shares({self.scheme!r})  # attention of each head to each class\n"
             f"sentence.predictions.query('place == {place}')"

@@ -10,7 +10,6 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 
 from interp.errors import InterpError
-from interp.report.explorer.view import BIASES
 
 if TYPE_CHECKING:
     from interp.report.explorer.explorer import Explorer
@@ -78,8 +77,8 @@ class Panel:
 
 
 def _controls(explorer: Explorer) -> dict[str, Any]:
-    cfg = explorer.model.cfg
-    heads = [f"L{layer}H{head}" for layer in range(cfg.n_layers) for head in range(cfg.n_heads)]
+    reader = explorer.reader
+    heads = [f"L{layer}H{head}" for layer in range(reader.n_layers) for head in range(reader.n_heads)]
     narrow, wide = {"width": "220px"}, {"width": "98%"}
     controls = {
         "head": widgets.Dropdown(options=heads, description="Head", layout=narrow),
@@ -91,7 +90,7 @@ def _controls(explorer: Explorer) -> dict[str, Any]:
             options=[("this head", "head"), ("its layer", "layer"), ("all heads", "all")],
             style={"button_width": "84px"},
         ),
-        "part": widgets.Dropdown(options=[(name, part) for part, name in BIASES.items()], description="of", layout=narrow),
+        "part": widgets.Dropdown(options=list(explorer.parts.items()), description="of", layout=narrow),
         "place": widgets.Dropdown(description="Next after", layout=wide),
     }  # fmt: skip
     for name, control in controls.items():

@@ -10,6 +10,7 @@ from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Intervention, Place, changes
 from interp.analysis.interventions.run import InterventionSums
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.settings import InterventionSettings
 from interp.analysis.significance import interval_over_documents, replicate_deviation
 from interp.data.contexts import pack
@@ -100,7 +101,8 @@ def test_half_the_corpus_and_the_other_half_merge_to_the_whole(make_model, make_
     )
 
     def over(chosen):
-        sums = InterventionSums(model, runs, [0, 1], Classes.of([scheme]), InterventionSettings(replicates=10), stack=8)
+        settings = InterventionSettings(replicates=10)
+        sums = InterventionSums(OwnReader(model), runs, [0, 1], Classes.of([scheme]), settings, stack=8)
         for contexts in pack(chosen, 20, 3, 0):
             sums.update(contexts)
         return sums

@@ -12,6 +12,7 @@ from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Intervention, Place, changes
 from interp.analysis.interventions.result import TABLES, Interventions
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.settings import InterventionSettings
 from interp.model.config import BiasConfig
 from tests.analysis.interventions.observed import LENGTHS, Observed, kl, mean_by_class, rows_about, top1_changed
@@ -141,16 +142,16 @@ def test_a_model_without_a_bias_has_nothing_to_lose(make_model, corpus):
 @pytest.mark.parametrize("changes", [{"n_layers": 3}, {"positional": "rope"}], ids=str)
 def test_sharing_layers_that_do_not_change_changes_no_result(make_model, corpus, monkeypatch, changes):
     model, (scheme, documents) = make_model(**changes), corpus
-    calls, run_changed = [], runs_module.run_changed
+    calls, rerun = [], OwnReader.rerun
 
     def from_layer_zero(runs):
         return runs_module.Runs(runs.changes, runs.of, runs.unchanged, [0] * len(runs.first))
 
-    def counted(model, stream, first, added, see):
+    def counted(reader, ran, added, see, first):
         calls.append((first, len(added)))
-        return run_changed(model, stream, first, added, see)
+        return rerun(reader, ran, added, see, first)
 
-    monkeypatch.setattr("interp.analysis.interventions.run.run_changed", counted)
+    monkeypatch.setattr(OwnReader, "rerun", counted)
     arguments = (model, documents, [scheme])
     shared = intervene(*arguments, InterventionSettings(where="all,layers", scales=(0,), replicates=20))
     layers = [model.cfg.n_layers - first for first, runs in calls for _ in range(runs)]

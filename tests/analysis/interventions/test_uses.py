@@ -11,10 +11,10 @@ from scipy import stats
 from interp.analysis.accumulators import poisson_weights
 from interp.analysis.interventions.measure import classes_with_overall, with_overall
 from interp.analysis.interventions.measure_uses import given_back, measure_uses
-from interp.analysis.interventions.run import run_changed, run_unchanged
-from interp.analysis.interventions.scores import KeysOfText, TokenGroups, run_rescored
+from interp.analysis.interventions.scores import KeysOfText, TokenGroups
 from interp.analysis.interventions.uses import NOTHING, USES_COLUMNS, Uses
 from interp.analysis.nulls.spread import Spread
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.result import Amplification
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings, UsesSettings
@@ -104,7 +104,8 @@ def of(table, keeps, scheme="overall", draw=0):
 def keys_of(model, documents, scheme):
     classes = classes_with_overall([scheme])
     text = list(pack(with_overall(documents, None), model.cfg.n_ctx, 3, 0))
-    return KeysOfText(model, TokenGroups(classes, model.cfg.n_ctx, text), text), text
+    reader = OwnReader(model)
+    return KeysOfText(reader, reader.shifts("bias"), TokenGroups(classes, model.cfg.n_ctx, text), classes, text), text
 
 
 @pytest.mark.slow
@@ -150,19 +151,22 @@ def test_every_loss_equals_the_whole_model_with_explicit_patterns_in_float64(mak
 
 @torch.no_grad()
 @pytest.mark.parametrize("positional", ["learned", "rope"])
-def test_scores_replaced_by_themselves_change_nothing_and_by_a_constant_remove_b_q(make_model, corpus, positional):
+def test_scores_to_which_nothing_is_added_change_nothing_and_a_constant_in_their_place_removes_b_q(
+    make_model, corpus, positional
+):
     model, (scheme, documents) = make_model(positional=positional, q=PER_HEAD), corpus
-    _, text = keys_of(model, documents, scheme)
-    streams = run_unchanged(model, text[0].tokens, lambda layer, q, k: None)
-    cfg, batch = model.cfg, text[0].tokens
-    added = torch.zeros(cfg.n_layers, 2, len(batch), cfg.n_heads, cfg.n_ctx)
+    _, [contexts, *_] = keys_of(model, documents, scheme)
+    reader, cfg = OwnReader(model), model.cfg
+    ran = reader.run(contexts.tokens)
+    changes = torch.zeros(2, 2, cfg.n_layers, cfg.n_heads, cfg.d_head)
+    changes[1, 0] = -model.biases_in_force()[0]
+    added = torch.zeros(cfg.n_layers, 2, len(contexts.tokens), cfg.n_heads, cfg.n_ctx)
     added[:, 1] = 3.7
-    same, constant = run_rescored(model, streams[0], torch.tensor([1.0, 0.0]), added)
-    torch.testing.assert_close(same, streams[-1], rtol=1e-4, atol=1e-4)
-    taken = torch.stack([-model.biases_in_force()[0], torch.zeros(cfg.n_layers, cfg.n_heads, cfg.d_head)])
-    removed = run_changed(model, streams[0], 0, taken[None], lambda layer, q, k: None)[0]
+    same, constant = reader.rerun(ran, changes, scores=added).log_probabilities(0)
+    torch.testing.assert_close(same, ran.log_probabilities(0)[0], rtol=1e-4, atol=1e-4)
+    removed = reader.rerun(ran, changes[1:]).log_probabilities(0)[0]
     torch.testing.assert_close(constant, removed, rtol=1e-4, atol=1e-4)
-    assert (removed - streams[-1]).abs().max() > 0.1
+    assert (removed - same).abs().max() > 0.01
 
 
 @torch.no_grad()

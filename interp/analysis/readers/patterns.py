@@ -1,0 +1,106 @@
+"""What a bridge shows of attention: the patterns of a layer, with and without a direction, or of runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.analysis.attention import HeadVectors, OneHot
+from interp.analysis.readers.reader import Attended, KeyScores, Ran, Received, SeenLayer
+from interp.errors import InterpError
+
+ROUNDING = 1e-5
+"""What a row of a pattern may lack to 1 without a sink."""
+
+Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
+
+
+class BridgeLayer(SeenLayer):
+    """Both patterns of a layer, and its keys as `Turning` gives them."""
+
+    def __init__(
+        self, patterns: tuple[Pattern, Pattern], keys: HeadVectors | None, scores: KeyScores, turns: bool
+    ) -> None:
+        self.patterns, self.scores, self.turns = patterns, scores, turns
+        if keys is not None:
+            self.keys = keys
+
+    def received(
+        self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]
+    ) -> Received:
+        """Sums of the patterns' rows."""
+        patterns = [*self.patterns, *(self._without_but(reading) for reading in readings)]
+        return torch.stack([self._summed(pattern, documents) for pattern in patterns])
+
+    def _without_but(self, added: KeyScores) -> Pattern:
+        """The pattern without the direction when numbers r_j are added to the scores of keys.
+
+        The softmax of log p0_ij + r_j, beside the log of what a row lacks to 1, as with sinks.
+        """
+        without = self.patterns[1]
+        lacking = 1 - without.sum(-1, keepdim=True)
+        sink = torch.where(lacking > ROUNDING, lacking, 0.0).log()
+        return torch.cat([without.log() + added.transpose(1, 2)[:, :, None], sink], -1).softmax(-1)[..., :-1]
+
+    @staticmethod
+    def _summed(
+        pattern: Pattern, documents: Float[Tensor, "batch pos document"]
+    ) -> Float[Tensor, "document head_index batch key_pos"]:
+        return torch.einsum("bhij,bid->dhbj", pattern, documents.to(pattern))
+
+    def mean_received(
+        self,
+    ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
+        """Means of the columns of the patterns."""
+        with_direction, without = map(_mean_of_columns, self.patterns)
+        return with_direction, without
+
+    def shares_along(
+        self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot
+    ) -> Float[Tensor, "2 batch pos head_index token_class"]:
+        """Known from the keys where the scores are the same for every query."""
+        if self.turns:
+            raise InterpError(
+                "Amplification along random directions needs scores that are the same for every query, and this model turns "
+                "its queries with the position; leave --amplified-nulls at 0."
+            )
+        along = self._without_but((self.keys * direction).sum(-1) / self.keys.shape[-1] ** 0.5)
+        both = (along, self.patterns[1])
+        return torch.stack([torch.einsum("bhij,bjc->bihc", each, one_hot.to(each)) for each in both])
+
+
+class BridgeAttended(Attended):
+    """Patterns of runs."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
+
+    def shares(self, values: Float[Tensor, "row pos column"]) -> Float[Tensor, "row pos head_index column"]:
+        """Sums of the pattern's columns."""
+        return torch.einsum("bhij,bjc->bihc", self.pattern, values.to(self.pattern))
+
+    def mean_received(self) -> Float[Tensor, "row head_index key_pos"]:
+        """Means of the pattern's columns."""
+        return _mean_of_columns(self.pattern)
+
+
+@dataclass(frozen=True)
+class BridgeRan(Ran):
+    """The contexts, and what runs predict."""
+
+    tokens: Int[Tensor, "batch pos"]
+    predicted: Float[Tensor, "run batch pos d_vocab"]
+
+    def log_probabilities(
+        self, context: int, runs: slice | Sequence[int] = slice(None)
+    ) -> Float[Tensor, "run pos d_vocab"]:
+        """As kept."""
+        return self.predicted[runs, context]
+
+
+def _mean_of_columns(pattern: Pattern) -> Float[Tensor, "batch head_index key_pos"]:
+    return pattern.sum(2) / torch.arange(pattern.shape[-1], 0, -1, device=pattern.device)
