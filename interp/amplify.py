@@ -21,6 +21,7 @@ from interp.files import read_json
 from interp.options import argument, command_from, console, option, say_files
 
 if TYPE_CHECKING:
+    from interp.analysis.readers.reader import Reader
     from interp.model.distributed import World
 
 
@@ -170,23 +171,24 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
         InterpError: bad input.
     """
     from interp.analysis.interventions.plan import places  # late, so that --help does not import torch
-    from interp.analysis.readers.open import load_any
+    from interp.analysis.readers.open import load_any, open_reader
     from interp.analysis.resume import remove_partial
     from interp.api import Text, amplification, interventions, uses
     from interp.model.transformer import HookedSymmetryBrokenTransformer
     from interp.provenance import command_line
 
-    model, digest = load_any(checkpoint, config.dtype, str(world.device))
-    ours = isinstance(model, HookedSymmetryBrokenTransformer)
-    settings = {**config.settings(), "direction": _direction(config, checkpoint)}
-    folder, shown = _folder(config, Path(checkpoint).name), not config.quiet
+    settings, shown = {**config.settings(), "direction": _direction(config, checkpoint)}, not config.quiet
+    model, digest = load_any(checkpoint, config.dtype, str(world.device), shown)
+    reader = open_reader(model, None, config.context, config.border)
+    folder = _folder(config, Path(checkpoint).name)
     if not config.replace:
         _refuse_another(folder, checkpoint, digest)
-    intervening, using = (config.to_intervene(), config.to_use()) if ours else (None, None)
+    ours = isinstance(model, HookedSymmetryBrokenTransformer)
+    intervening, using, left_out = _changed_runs(config, reader, settings["direction"], ours)
     if intervening:  # what is wrong with the words is told at once
-        places(intervening.where, model.cfg.n_layers, model.cfg.n_heads)
+        places(intervening.where, reader.n_layers, reader.n_heads)
     result = amplification(
-        model,
+        reader,
         config.corpus,
         workers=config.workers,
         progress=shown,
@@ -197,10 +199,9 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     for name, measured, asked in (("interventions", interventions, intervening), ("uses", uses, using)):
         if asked:
             given = {f.name: getattr(asked, f.name) for f in fields(asked)}
-            found = measured(model, config.corpus, workers=config.workers, progress=shown, world=world, **given)
+            found = measured(reader, config.corpus, workers=config.workers, progress=shown, world=world, **given)
             result = replace(result, **{name: found})
-    if not ours:
-        result.run["warnings"].append(NOT_OURS)
+    result.run["warnings"] += left_out
     page = folder / "report.html"
     if not world.first:
         world.gathered("waiting for the files")
@@ -222,10 +223,30 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     return page, [page, *files]
 
 
-NOT_OURS = (
-    "What changes the model (interventions, uses of the bias) and what is read from its weights (--static, --values) is "
-    "measured on this package's own models, and left out here."
-)
+def _changed_runs(
+    config: AmplifyConfig, reader: Reader, direction: Any, ours: bool
+) -> tuple[InterventionSettings | None, UsesSettings | None, list[str]]:
+    """Return what is asked of interventions and of uses, None for nothing, and what cannot be measured of another's model.
+
+    Both change the vector that amplification looks along, or b_Q where that one is from elsewhere.
+    """
+    intervening, using, own = config.to_intervene(), config.to_use(), isinstance(direction, str)
+    along = direction if own else "bias"
+    intervening = intervening and replace(intervening, direction=along)
+    using = using and replace(using, direction=along)
+    left_out = []
+    if not ours and not own and (intervening or using):
+        intervening = using = None
+        left_out.append("Interventions and uses change a vector of the model's own queries; they are left out here.")
+    if not ours and using and not reader.takes_scores:
+        using = None
+        left_out.append(
+            f"Uses replace attention scores before the softmax, where TransformerLens' bridge does not show those of "
+            f"{reader.name}; they are left out here."
+        )
+    if not ours and (config.static or config.values):
+        left_out.append("--static and --values read the weights of this package's own models, and are left out here.")
+    return intervening, using, left_out
 
 
 def _refuse_another(folder: Path, checkpoint: str, weights_sha256: str) -> None:

@@ -28,7 +28,7 @@ from interp.analysis.readers.reader import Reader, mean_query
 from interp.analysis.result import FEW_DOCUMENTS, Amplification
 from interp.analysis.resume import ResumeFile
 from interp.analysis.run import measure
-from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, settings_from, takes
+from interp.analysis.settings import InterventionSettings, Reading, Rerun, Settings, UsesSettings, settings_from, takes
 from interp.data.classes.built_in import build_schemes, deciles, refuse_untagged
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
@@ -143,7 +143,7 @@ def amplification(
     return result
 
 
-Asked = TypeVar("Asked", Settings, InterventionSettings, UsesSettings)
+Asked = TypeVar("Asked", bound=Settings | Rerun)
 
 
 def _fitted(reader: Reader, text: Text, settings: Asked) -> tuple[Text, Asked]:
@@ -236,7 +236,7 @@ def interventions(
 
 def _rerun(
     what: str, measure_it: Callable[..., Any], reader: Reader, corpus: CorpusLike,
-    asked: InterventionSettings | UsesSettings, workers: int, progress: bool, world: World | None,
+    asked: Rerun, workers: int, progress: bool, world: World | None,
 ) -> Any:  # fmt: skip
     """Return what running the model again over the text finds, with what its run record says of the text."""
     text, asked = _fitted(reader, Text.opened(reader.tokenizer, corpus, asked), asked)

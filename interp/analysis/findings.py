@@ -132,6 +132,11 @@ ALONG = dict(zip(OWN, ("b_Q", "the query bias", "the query bias", "the mean quer
 """What sentences call a direction that is in force."""
 
 
+def vector_of(run: Mapping[str, Any]) -> str:
+    """Return what sentences call the vector that a run scales or takes away: "b_Q", "the query bias", "the mean query"."""
+    return ALONG.get(run.get("direction", "bias"), "the direction")
+
+
 def answers(result: Any) -> list[str]:
     """Return, in sentences, what the bias does in this model: what its score varies with, and what it is used for.
 
@@ -153,7 +158,7 @@ def answers(result: Any) -> list[str]:
         rows = uses.loss.loc[(uses.loss["predicted_scheme"] == "overall") & (uses.loss["draw"] == 0)]
         rows = rows.drop_duplicates("keeps").set_index("keeps")
         removed = rows.loc["nothing"]
-        sentence = f"Without b_Q the loss changes by {removed['difference']:+.3f} nats"
+        sentence = f"Without {vector_of(uses.run)} the loss changes by {removed['difference']:+.3f} nats"
         if removed["ci_low"] == removed["ci_low"]:
             sentence += f" [{removed['ci_low']:.3f}, {removed['ci_high']:.3f}]"
         back = [

@@ -222,7 +222,7 @@ def measure(
         "model": reader.name, "n_tokens": counts.tokens, "n_documents": counts.documents,
         "n_layers": context.layers, "n_heads": context.heads, "n_ctx": reader.n_ctx,
         "tokenizer_sha256": tokenizer_sha256(reader.tokenizer), "settings": plain,
-        **{name: plain[name] for name in READ_FROM_RUN},
+        **{name: plain[name] for name in READ_FROM_RUN}, "bias": reader.bias_name(plain["bias"]),
     })  # fmt: skip
 
 

@@ -135,7 +135,12 @@ def sizes(result: Amplification, scheme: str) -> str:
 
 
 NEEDED = ("model", "corpus", "n_tokens", "n_documents")
-BIASES = {"mean": "its mean, as at evaluation", "sample": "one draw", "none": "switched off"}
+BIASES = {
+    "mean": "its mean, as at evaluation",
+    "sample": "one draw",
+    "none": "switched off",
+    "learned": "none but the learned ones",  # of another's model
+}
 DIRECTIONS = {
     "bias": "the unlearned b_Q",
     "effective": "the learned query bias of each head, and b_Q where there is one",

@@ -245,7 +245,8 @@ def intervene(
             run={
                 "model": reader.name, "n_tokens": counts.tokens, "n_documents": counts.documents,
                 "schemes": list(classes.names)[1:], "interventions": list(dict.fromkeys(each.place.name for each in plan)),
-                **{name: plain[name] for name in READ_FROM_RUN}, "runs": len(runs.first),
+                **{name: plain[name] for name in READ_FROM_RUN}, "bias": reader.bias_name(plain["bias"]),
+                "runs": len(runs.first),
             },
         )  # fmt: skip
 

@@ -221,7 +221,8 @@ def measure_uses(
         loss,
         run={
             "model": reader.name, "n_tokens": counts.tokens, "n_documents": counts.documents, "schemes": names,
-            **{name: plain[name] for name in READ_FROM_RUN}, "warnings": _warnings(loss, biased, keys),
+            **{name: plain[name] for name in READ_FROM_RUN}, "bias": reader.bias_name(plain["bias"]),
+                "warnings": _warnings(loss, biased, keys),
         },
     )  # fmt: skip
 

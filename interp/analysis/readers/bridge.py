@@ -118,6 +118,10 @@ class BridgeReader(Reader):
         finally:
             inner.train(was_training)
 
+    def bias_name(self, bias: Any) -> str:
+        """Those that were learned: there are no others."""
+        return "learned"
+
     def shifts(self, direction: Any) -> QueryShifts:
         """What stands in the queries and is taken away ("effective", "folded", a mean query), or a vector that is added."""
         return bridge_shifts(self.model, direction)
@@ -205,10 +209,10 @@ class BridgeReader(Reader):
             assert scores is not None
             return found + scores[hook.layer()].flatten(0, 1)[:, :, None].to(found)
 
-        changed = range(self.n_layers) if scores is not None else changes[:, 0].any(-1).any(-1).any(0).nonzero()
-        hooks: list[Any] = [(f"{at(int(layer))}.hook_q", queries) for layer in changed]
-        hooks += [(f"{at(layer)}.hook_pattern", look) for layer in range(first, self.n_layers)]
-        hooks += [(f"{at(layer)}.hook_attn_scores", add) for layer in changed] if scores is not None else []
+        every, changed = range(self.n_layers), changes[:, 0].any(-1).any(-1).any(0).tolist()
+        hooks: list[Any] = [(f"{at(layer)}.hook_q", queries) for layer in every if changed[layer]]
+        hooks += [(f"{at(layer)}.hook_pattern", look) for layer in every[first:]]
+        hooks += [(f"{at(layer)}.hook_attn_scores", add) for layer in every] if scores is not None else []
         logits = self._run(tokens.repeat(len(changes), 1), hooks, "logits")
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         if scores is not None and bool(scores.isnan().any()):  # a bridge may put 0 in the place of what is missing

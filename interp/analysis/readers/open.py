@@ -12,6 +12,7 @@ from torch import nn
 from transformer_lens.model_bridge.bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from interp.analysis.readers.bridge import BridgeReader
 from interp.analysis.readers.own import OwnReader
@@ -95,13 +96,20 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no text"])[0][:200]
 
 
-def load_any(name: str | Path, dtype: str = "float32", device: str = "auto") -> tuple[Any, str]:
+def load_any(name: str | Path, dtype: str = "float32", device: str = "auto", progress: bool = True) -> tuple[Any, str]:
     """Load a model of any kind by its path or name, and return it with a checksum of its weights.
+
+    Args:
+        name: of the checkpoint, or its path.
+        dtype: of the weights.
+        device: "auto", "cpu" or "cuda".
+        progress: whether transformers shows its bars.
 
     Raises:
         InterpError: nothing is there, or it cannot be read.
     """
-    model = _loaded(name, getattr(torch, dtype), device)
+    with _bars(progress):
+        model = _loaded(name, getattr(torch, dtype), device)
     if isinstance(model, HookedSymmetryBrokenTransformer):
         return model, file_sha256(find_checkpoint(name) / "model.safetensors")
     return model, tensors_sha256(model.original_model.state_dict())
@@ -125,6 +133,19 @@ def _loaded(name: str | Path, dtype: torch.dtype = torch.float32, device: str = 
     if _is_hugging_face(folder) or (is_hub_id(name) and not _is_ours(name)):
         return _from_hugging_face(str(folder if folder.exists() else name), dtype, device)
     return load_model(name, device).to(dtype)
+
+
+@contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Hide the bars of transformers and of the hub, and bring them back if they were shown."""
+    hidden = not shown and logging.is_progress_bar_enabled()
+    if hidden:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hidden:
+            logging.enable_progress_bar()
 
 
 def _is_ours(name: str | Path) -> bool:

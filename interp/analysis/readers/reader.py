@@ -198,6 +198,10 @@ class Reader(ABC):
             InterpError: values, or scores, of this model cannot be changed.
         """
 
+    def bias_name(self, bias: Any) -> Any:
+        """Return what run records call the biases in force, for what `reading` takes."""
+        return bias
+
     @property
     def value_bias(self) -> PerHead | None:
         """The unlearned value bias in force, b_V; None for a model that has no such thing."""

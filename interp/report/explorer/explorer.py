@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.analysis.direction import OWN, Direction, direction_name
-from interp.analysis.findings import ALONG, SINK, rankable
+from interp.analysis.findings import SINK, rankable, vector_of
 from interp.analysis.readers.open import ModelLike, open_reader
 from interp.analysis.readers.reader import Reader
 from interp.analysis.result import Amplification
@@ -89,7 +89,7 @@ def summary(sentence: Sentence, view: View) -> str:
     if view.scale == 1:
         return f"as trained: {_attention(sentence, view)}; loss {before:.3f} nats per token."
     loss = f"loss {before:.3f} → {after:.3f} nats per token ({number(after - before, 3)})"
-    return f"{view.reading(vector_of(sentence))}: {_attention(sentence, view)}; {loss}."
+    return f"{view.reading(vector_of(sentence.run))}: {_attention(sentence, view)}; {loss}."
 
 
 def _attention(sentence: Sentence, view: View) -> str:
@@ -102,14 +102,9 @@ def _attention(sentence: Sentence, view: View) -> str:
         return f"the text has no {view.token_class}"
     whose = f"attention of {view.head} to {view.token_class} (n = {n_tokens:.0f})"
     if view.scale == 1:
-        own = f"its own {vector_of(sentence)}"
+        own = f"its own {vector_of(sentence.run).removeprefix('the ')}"
         return f"{whose} {unchanged:.1%}, without {own} {unbiased:.1%} (A = {number(amplification)})"
     return f"{whose} {unchanged:.1%} → {share:.1%}"
-
-
-def vector_of(sentence: Sentence) -> str:
-    """Return what the vector is called that is read and scaled: b_Q, query bias, mean query."""
-    return ALONG.get(sentence.run["direction"], "vector").removeprefix("the ")
 
 
 COLUMNS = {
@@ -179,7 +174,7 @@ def explore(
     if result is not None:
         check_fits(result, reader)
     if direction is None:
-        measured = "bias" if result is None else result.run.get("direction", "bias")
+        measured: Any = "bias" if result is None else result.run.get("direction", "bias")
         direction = measured if measured in OWN else "bias"
     chosen = usual_schemes(result) if schemes is None else schemes
     known = schemes_for_sentences(reader, chosen, pipeline, corpus, text_field)
@@ -202,7 +197,8 @@ class Explorer:
         self, reader: Reader, result: Amplification | None, schemes: list, text: str, pipeline: Pipeline, theme: Theme,
         direction: Direction = "bias",
     ) -> None:  # fmt: skip
-        self.reader, self.result, self.pipeline, self.direction = reader, result, pipeline, direction
+        self.reader, self.result, self.pipeline = reader, result, pipeline
+        self.direction: Direction = direction
         self.model: Any = reader
         self.needs_tokenizer = False
         self.theme: Theme = theme
@@ -245,7 +241,7 @@ class Explorer:
     @property
     def parts(self) -> dict[str, str]:
         """What can be scaled: its name, and the `part` that stands for it."""
-        vector = vector_of(self.sentence)
+        vector = vector_of(self.sentence.run)
         return {vector: "q"} if self.reader.value_bias is None else {f"{vector} and b_V": "qv", vector: "q", "b_V": "v"}
 
     @property
@@ -272,11 +268,11 @@ class Explorer:
     def figures(self) -> dict[str, go.Figure]:
         """Return the figures by name: attention, loss, predictions; with a result also heads and classes."""
         view, theme = self.view, self.theme
-        rows, vector = self.rows(), vector_of(self.sentence)
-        reading = view.reading(vector)
+        rows, vector = self.rows(), vector_of(self.sentence.run)
+        reading, own = view.reading(vector), vector.removeprefix("the ")
         marked = rows.loc[rows[view.scheme] == view.token_class, "place"].tolist()
         drawn = {
-            "attention": attention_received(rows, view.head, reading, marked, theme=theme, vector=vector),
+            "attention": attention_received(rows, view.head, reading, marked, theme=theme, vector=own),
             "loss": loss_per_token(self.sentence.tokens, reading, marked, theme),
             "predictions": next_token(self.sentence.predictions, self.place, reading, theme),
         }

@@ -74,11 +74,11 @@ function effectTable(kind, rows) {
 // The whole of it in words: loss, predictions, and the same for the random direction.
 function effectWords() {
   const verb = state.scale === 0 ? "Removing" : `Scaling by ${state.scale}`;
-  const bias = { q: "b_Q", v: "b_V", qv: "b_Q and b_V" }[effect.part];
+  const bias = { q: effect.vector, v: "b_V", qv: `${effect.vector} and b_V` }[effect.part];
   const name = interventionName();
   const where = { all: "in all heads", layer: `in layer ${name.slice(1)}`, head: `in ${name}` }[state.place];
   const [loss, random] = DIRECTIONS.map((direction) => lossAt("overall", 0, direction));
-  if (!Number.isFinite(loss.difference)) return `${bias} was not scaled ${where} in this run.`;
+  if (!Number.isFinite(loss.difference)) return `In this run ${bias} was not scaled ${where}.`;
   const nats = (found) => `${signed(found.difference, 3)} ${interval(found.ci_low, found.ci_high, 3)} nats`;
   const words = [
     `${verb} ${bias} ${where} changes the loss by ${nats(loss)} (n = ${count(effect.loss.overall.n_tokens[0])})`,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.analysis.findings import vector_of
 from interp.errors import InterpError
 from interp.page.look import Theme
 from interp.report.metrics import escaped, require, rows_of_head, rows_of_scheme
@@ -119,6 +120,7 @@ def payload(view: View) -> dict[str, Any] | None:
     overall = [*schemes, ("overall", {"token_class": ["overall"]})]
     return {
         "part": str(found.run.get("part", "q")),
+        "vector": vector_of(found.run),
         "draws": found.loss.loc[found.loss["direction"] == "random", "draw"].nunique(),
         "scales": scales,
         "names": names,

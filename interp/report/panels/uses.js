@@ -5,7 +5,7 @@ const ALL = "overall";
 
 function usesRows() {
   const scheme = state.predicted === ALL ? ALL : state.scheme;
-  const { label, predicted_scheme, predicted_class, n_tokens, draws: _, ...numbers } = used;
+  const { label, predicted_scheme, predicted_class, n_tokens, draws: _, vector: __, ...numbers } = used;
   return label
     .map((keeps, at) => ({
       keeps,
@@ -34,7 +34,7 @@ function usesChart(rows) {
 function usesWords(rows) {
   const [removed, ...others] = rows;
   if (!removed) return "These tokens were not predicted.";
-  const start = `Without b_Q the loss changes by ${signed(removed.difference, 3)} ${interval(removed.ci_low, removed.ci_high, 3)} nats (n = ${count(removed.n_tokens)})`;
+  const start = `Without ${used.vector} the loss changes by ${signed(removed.difference, 3)} ${interval(removed.ci_low, removed.ci_high, 3)} nats (n = ${count(removed.n_tokens)})`;
   const back = others.filter((row) => row.keeps.startsWith("only") && Number.isFinite(row.restored)).map(restoredText);
   if (!back.length) return `${start}; which share of it is given back cannot be said, since its interval holds 0 or is missing.`;
   return `${start}. A bias gives back of that which knows ${back.join(", ")}.`;

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.analysis.findings import vector_of
 from interp.analysis.interventions.result import OVERALL
 from interp.analysis.interventions.uses import CONTROL, NOTHING, Uses
 from interp.analysis.significance import Z95
@@ -29,7 +30,7 @@ def labelled(uses: Uses) -> pd.DataFrame:
     schemes = rows.loc[rows["scheme"] != "", "scheme"].nunique()
     named = rows["keeps"] + (" (" + rows["scheme"] + ")").where((rows["scheme"] != "") & (schemes > 1), "")
     own = rows.assign(label=("only " + named).where(~named.str.startswith("all but"), named))
-    own.loc[own["keeps"] == NOTHING, "label"] = "b_Q removed"
+    own.loc[own["keeps"] == NOTHING, "label"] = f"{vector_of(uses.run).removeprefix('the ')} removed"
     drawn = uses.controls
     half = Z95 * drawn["control_sd"]
     mean = drawn["control_mean"]
@@ -58,7 +59,7 @@ def uses_chart(
             f"There is no class {predicted_class!r} of {predicted_scheme!r} here{nearest(predicted_class, known)}"
         )
     rows = rows.assign(token_class=rows["label"])
-    title = f"What b_Q is used for · {escaped(predicted_class)} of the predicted token"
+    title = f"What {vector_of(uses.run)} is used for · {escaped(predicted_class)} of the predicted token"
     traces = [dots(rows, ["difference", "ci_low", "ci_high"], "change of loss", "after", theme)]
     return dot_chart(traces, rows, title, "change of loss (nats)", theme)
 
@@ -79,4 +80,5 @@ def payload(view: View) -> dict[str, Any]:
     assert uses is not None
     found = labelled(uses)
     draws = int(uses.run.get("controls", 0))
-    return {"draws": draws, **columns(found, {"n_tokens": "i4", **dict.fromkeys(NUMBERS, "f4")}, texts=TEXTS)}
+    packed = columns(found, {"n_tokens": "i4", **dict.fromkeys(NUMBERS, "f4")}, texts=TEXTS)
+    return {"draws": draws, "vector": vector_of(uses.run), **packed}
