@@ -10,6 +10,7 @@ Changed runs go through all layers, from the tokens to the logits: a bridge cann
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -238,7 +239,9 @@ class BridgeReader(Reader):
 
         kinds = [(name, add), ("hook_pattern", look)]
         hooks = [(f"{at(layer)}.{each}", hook) for layer in range(self.n_layers) for each, hook in kinds]
-        self._run(torch.full((2, 2), self.border, device=self.device), hooks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # TransformerLens says that an edit is discarded: that is the answer
+            self._run(torch.full((2, 2), self.border, device=self.device), hooks)
         return all(bool((moved > 0.99).all()) for moved in found)
 
     def side_by_side(self, tokens: int) -> int:
