@@ -47,9 +47,9 @@ class HeadBias(nn.Module):
         super().__init__()
         self.config = config
         self.n_heads = cfg.n_heads
-        self.register_buffer("mean", config.profile("mean", cfg.d_head), persistent=False)
-        self.register_buffer("std", config.profile("std", cfg.d_head), persistent=False)
         value = torch.zeros(cfg.n_layers, 1 if config.shared_across_heads else heads, cfg.d_head)
+        for name in ("mean", "std"):  # on one device, also where that is torch.device("meta") around all of it
+            self.register_buffer(name, config.profile(name, cfg.d_head).to(value.device), persistent=False)
         if config.mode == "learned":
             self.value = nn.Parameter(value)
         else:

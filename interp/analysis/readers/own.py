@@ -232,12 +232,12 @@ class OwnReader(Reader):
             keys.append(k)
 
         def change_queries(q: HeadVectors, hook: HookPoint) -> HeadVectors:
-            q = q if added is None else q + added[:, 0, hook.layer(), None]
+            q = q if added is None else q + added[:, 0, hook.layer(), None].to(q)
             see(hook.layer(), OwnAttended(q, for_each_head(keys.pop(), self.n_heads)))
             return q
 
         def change_values(v: HeadVectors, hook: HookPoint) -> HeadVectors:
-            return v if added is None else v + added[:, 1, hook.layer(), None]
+            return v if added is None else v + added[:, 1, hook.layer(), None].to(v)
 
         each = [
             (scored_hook(self.model.cfg, "k"), keep_keys),

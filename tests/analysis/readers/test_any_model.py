@@ -16,7 +16,7 @@ import interp
 from interp.analysis.direction import Held
 from interp.analysis.findings import answers
 from interp.analysis.readers.bridge import BridgeReader
-from interp.analysis.readers.open import bridge_of, open_reader
+from interp.analysis.readers.open import open_reader
 from interp.analysis.readers.own import OwnReader
 from interp.errors import InterpError
 from tests.analysis.readers.families import made
@@ -175,9 +175,6 @@ def test_what_cannot_be_read_is_refused_with_what_would_work(tokenizer, make_mod
             open_reader(model).shifts("mean-query")
     with pytest.raises(InterpError, match="leave out border"):
         open_reader(make_model(), border="<s>")
-    for run in (interp.interventions, interp.uses):
-        with pytest.raises(InterpError, match="this package's own models"):
-            run(bridge_of(made("qwen2"), tokenizer), TEXTS, "surface", workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -198,19 +195,21 @@ def test_a_folder_of_hugging_face_is_read_by_the_command(folder, tmp_path):
     command = [
         sys.executable, "-m", "interp.amplify", str(folder), "--corpus", str(texts), "--direction", "effective",
         "--schemes", "surface", "--workers", "0", "--nulls", "4", "--shifts", "19", "-o", str(tmp_path / "out"), "-q",
+        "--interventions", "L1", "--static",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "Loading weights" not in done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert (
-        run["model"] == "tiny-qwen2"
-        and run["direction"] == "effective"
-        and any("left out here" in warning for warning in run["warnings"])
-    )
+    assert run["model"] == "tiny-qwen2" and run["direction"] == "effective" and run["bias"] == "learned"
+    assert any("--static and --values read" in warning for warning in run["warnings"])
     mine = interp.amplification(
         folder, texts, direction="effective", **{**ASKED, "replicates": 200, "fit_tokens": 8192}
     )
     kept = interp.Amplification.load(tmp_path / "out")
+    assert set(kept.interventions.loss["intervention"]) == {"L1"} and len(kept.uses.loss)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What is the query bias used for?" in page and "none but the learned ones" in page
     pd.testing.assert_frame_equal(kept.heads, mine.heads, check_dtype=False, rtol=1e-5)
 
 
