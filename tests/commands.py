@@ -40,7 +40,7 @@ import pytest
 HEAVY = (
     "torch", "torch.distributed.fsdp", "torch.nn.parallel", "torch._dynamo", "transformers", "transformer_lens", "spacy",
     "pandas", "scipy.stats", "plotly.graph_objects", "plotly.io", "pyarrow.parquet", "safetensors.torch", "datasets",
-    "tokenizers", "typer", "rich.console", "jinja2",
+    "tokenizers", "typer", "rich.console", "jinja2", "nbformat",
 )  # fmt: skip
 LIMIT = 180  # seconds after which a command is killed and its test fails
 
