@@ -9,6 +9,9 @@ BIN := .venv/bin
 report: .venv/ready
 	$(BIN)/python -m interp.amplify -o reports/tiny-bqbv
 
+# their bytecode is kept even where the environment says otherwise, or each of the processes they start compiles everything
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 

@@ -40,8 +40,13 @@ import pytest
 HEAVY = (
     "torch", "torch.distributed.fsdp", "torch.nn.parallel", "torch._dynamo", "transformers", "transformer_lens", "spacy",
     "pandas", "scipy.stats", "plotly.graph_objects", "plotly.io", "pyarrow.parquet", "safetensors.torch", "datasets",
-    "tokenizers", "typer", "rich.console", "jinja2",
+    "tokenizers", "typer", "rich.console", "jinja2", "nbformat",
 )  # fmt: skip
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
+    # torch.compile starts no interpreters: neither to compile in, nor to try which vector instructions work
+    "TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_VEC_ISA_OK": "0",
+}  # fmt: skip
 LIMIT = 180  # seconds after which a command is killed and its test fails
 
 
@@ -129,7 +134,7 @@ def _parent():
         ours, theirs = socket.socketpair()
         with theirs:
             words = [sys.executable, "-m", "tests.commands", str(theirs.fileno())]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+            environment = {**os.environ, **ENVIRONMENT}
             _started[os.getpid()] = ours, subprocess.Popen(words, pass_fds=[theirs.fileno()], env=environment)
     return _started[os.getpid()][0]
 

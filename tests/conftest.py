@@ -1,5 +1,6 @@
 """Small random models and documents that many tests use, and a browser."""
 
+import gc
 import shutil
 import signal
 from collections.abc import Iterator
@@ -30,6 +31,14 @@ hypothesis.settings.load_profile("no deadline")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs inherit that; Ctrl-C is tested here
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+gc.disable()  # until all tests are collected: nothing of that is garbage
+
+
+def pytest_collection_finish():
+    gc.freeze()  # and nothing of it is looked through again
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,6 @@
 """A corpus small enough to train on in a test, and settings for it."""
 
+import functools
 import json
 
 import numpy as np
@@ -20,13 +21,18 @@ def corpus(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def config(corpus, tmp_path):
+@pytest.fixture(scope="session")
+def make_config(corpus):
     def make(**changes):
         settings = {"corpus": str(corpus), "preset": "mini", "steps": 30, "batch_size": 8, "context": 16, "lr": 3e-3}
-        return TrainConfig(**{**settings, "evaluate_every": 10, "output": tmp_path / "run", **changes})
+        return TrainConfig(**{**settings, "evaluate_every": 10, **changes})
 
     return make
+
+
+@pytest.fixture
+def config(make_config, tmp_path):
+    return functools.partial(make_config, output=tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,18 @@ from interp.train import checkpoints
 from interp.train.loop import train
 from tests.train.same_run import same_run
 
+SETTINGS = {"steps": 6, "evaluate_every": 2, "keep": 9}
+
+
+@pytest.fixture(scope="module")
+def trained(make_config, tmp_path_factory):
+    return train(make_config(output=tmp_path_factory.mktemp("trained") / "run", **SETTINGS))
+
 
 @pytest.fixture
-def begun(config):
+def begun(config, trained, tmp_path):
     """A run with states after 2, 4 and 6 steps, and the settings it goes on with."""
-    settings = config(steps=6, evaluate_every=2, keep=9, preset="mini")
-    return train(settings), replace(settings, resume=True)
+    return shutil.copytree(trained, tmp_path / "run"), config(**SETTINGS, resume=True)
 
 
 def texts(folder, words):

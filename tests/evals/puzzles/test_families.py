@@ -1,5 +1,6 @@
 import re
 from collections import Counter
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,13 +13,18 @@ from interp.model.foreign.fit import tokenizer_for
 from tests.evals.puzzles.solver import CIRCLES, solve
 
 N = 240
-ITEMS = {seed: generate(seed=seed, n_items=N) for seed in (0, 1, 7)}
-EVERY = [(seed, family) for seed in ITEMS for family in FAMILIES]
+SEEDS = (0, 1, 7)
+EVERY = [(seed, family) for seed in SEEDS for family in FAMILIES]
 """Every family with several seeds."""
 
 
+@cache  # and not as this module is imported, which every test process does
+def items_of(seed):
+    return generate(seed=seed, n_items=N)
+
+
 def of(seed, family):
-    return [item for item in ITEMS[seed] if item.family == family]
+    return [item for item in items_of(seed) if item.family == family]
 
 
 @pytest.fixture(scope="module", params=["bundled", "gpt2", "small"])
@@ -43,7 +49,7 @@ def test_there_are_as_many_items_as_asked_for_and_none_repeats(seed, family):
 
 def test_no_prompt_has_two_answers():
     answers = {}
-    for item in {item for items in ITEMS.values() for item in items}:
+    for item in {item for seed in SEEDS for item in items_of(seed)}:
         answers.setdefault((item.prompt, frozenset(item.continuations[1:] and item.continuations)), set()).add(
             item.continuations[0]
         )
@@ -58,7 +64,7 @@ def test_the_same_seed_gives_the_same_items_whatever_else_is_asked_for_and_anoth
 
 def test_a_prompt_and_its_answer_are_tokenized_together_as_they_are_apart(any_tokenizer):
     """What the model sees does not depend on the answer, and the answer's tokens are those it has in running text."""
-    for item in ITEMS[0]:
+    for item in items_of(0):
         prompt = any_tokenizer.encode(item.prompt)
         for continuation in item.continuations:
             assert continuation.startswith(" ") and not item.prompt[-1].isspace()
@@ -66,20 +72,20 @@ def test_a_prompt_and_its_answer_are_tokenized_together_as_they_are_apart(any_to
 
 
 def test_answers_that_stand_in_the_prompt_stand_there_in_the_same_tokens(any_tokenizer):
-    for item in ITEMS[0]:
+    for item in items_of(0):
         if item.family in ("near_retrieval", "far_retrieval", "inference", "copying"):
             answer, prompt = any_tokenizer.encode(item.expected), any_tokenizer.encode(item.prompt)
             assert any(prompt[start : start + len(answer)] == answer for start in range(len(prompt))), item
 
 
-@pytest.mark.parametrize("seed", ITEMS)
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("family", ["negation", "syntax"])
 def test_who_prefers_a_word_whatever_the_prompt_says_gets_half_of_the_comparisons(seed, family):
     better, worse = (Counter(item.compare[side] for item in of(seed, family)) for side in (0, 1))
     assert all(abs(better[word] - worse[word]) <= 1 for word in better | worse)  # the last group may be cut
 
 
-@pytest.mark.parametrize("seed", ITEMS)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_who_repeats_what_was_said_or_follows_the_nearest_noun_gets_half_of_the_comparisons(seed):
     repeats = [item.compare[0].strip() == item.prompt.split(". ")[0].split()[-1] for item in of(seed, "negation")]
     agreement = [item for item in of(seed, "syntax") if "self" not in item.compare[0]]
@@ -98,7 +104,7 @@ def test_the_distance_is_the_number_of_words_between_the_fact_and_the_question(f
 
 
 def test_wrap_around_passes_the_end_of_its_circle_and_alphabetic_never_does():
-    for item in ITEMS[0]:
+    for item in items_of(0):
         if item.family in ("alphabetic", "wrap_around"):
             terms = f"{item.prompt}{item.expected}".split(", ")
             [circle] = [circle for circle in CIRCLES if all(term in circle for term in terms)]

@@ -17,7 +17,7 @@ def config(corpus, output, **changes):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains_with_its_default_learning_rate(corpus, tmp_path, optimizer):
-    settings = config(corpus, tmp_path / "run", steps=25, evaluate_every=25, optimizer=optimizer)
+    settings = config(corpus, tmp_path / "run", steps=25, evaluate_every=25, optimizer=optimizer, preset="mini")
     assert train(settings) == tmp_path / "run"
     rows = [json.loads(line) for line in (tmp_path / "run/training.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"] and rows[-1]["validation_loss"] < 0.8 * math.log(300)

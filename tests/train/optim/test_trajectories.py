@@ -1,7 +1,6 @@
 """The optimizers agree with the textbook to rounding, for every option, on random tensors of several shapes."""
 
 import itertools
-import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from interp.train.optim import BBI, ECD, ECDSep
+from tests import commands
 from tests.train.optim import textbook
 
 SHAPES = [(3, 5), (7,), (2, 3, 4), ()]
@@ -158,4 +158,4 @@ assert (ends[0] - torch.stack([half.detach().float() for half in halves])).abs()
 @pytest.mark.slow
 def test_a_compiled_ecd_follows_the_textbook():
     # in a process of its own: a compiler cannot look through the type checker of the tests
-    subprocess.run([sys.executable, "-W", "ignore", "-c", COMPILED], check=True)
+    commands.run([sys.executable, "-c", COMPILED], check=True)
