@@ -176,8 +176,8 @@ def read_sentence(
         scale: 0 removes the biases, 1 leaves them, 2 doubles them.
         where: "all", a layer ("L3") or a head ("L3H7").
         part: which biases are scaled: "q" (b_Q), "v" (b_V) or "qv" (both).
-        bias: which biases the unchanged model has: "mean", "sample" or "none"; None leaves those in force, which are the
-            mean unless `model.bias` says otherwise.
+        bias: which biases the unchanged model has: "mean", "sample", "none" or "component:2"; None leaves those in force,
+            which are the mean unless `model.bias` says otherwise.
         top: candidates for the next token, of each reading.
         pipeline: the spaCy pipeline that tags, by name or an `nlp` object.
 

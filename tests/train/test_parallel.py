@@ -64,8 +64,8 @@ def differences(rows):
 
 
 CASES = [
-    ("adamw", "--lr 0.002", "ddp"),
-    ("adamw", "--lr 0.002", "fsdp"),
+    ("adamw", "--lr 0.002 --directions 4", "ddp"),
+    ("adamw", "--lr 0.002 --directions 4", "fsdp"),
     ("ecd", "--clip 1", "ddp"),
     ("ecd", "--clip 1", "fsdp"),
     ("ecd", "--optimizer-args projection=global --weight-decay 0.001 --charges-every 4", "fsdp"),
