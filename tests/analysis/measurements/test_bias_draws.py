@@ -204,7 +204,9 @@ def test_components_are_the_heads_of_the_whole_call_with_each_in_force(
         found.append(table[table["component"] == k].drop(columns="component").reset_index(drop=True))
         whole = measure(model, documents, schemes, Settings(bias=f"component:{k}", **settings))
         pd.testing.assert_frame_equal(found[-1], whole.heads[columns], rtol=0, atol=1e-6)
-        assert whole.run["bias"] == f"component:{k}"
+        assert whole.run["bias"] == f"component:{k}" and OwnReader(model).told(f"component:{k}", "bias") == []
+    told, *_ = OwnReader(model).told("mean", direction)
+    assert told.startswith("The bias is drawn from 3 components, and measured under the mean of all")
     assert not np.allclose(found[0]["log2_amplification"], found[1]["log2_amplification"], atol=1e-2)
     assert found[0]["ci_low"].notna().any()
     without = measure(model, documents, schemes, Settings(**settings))
