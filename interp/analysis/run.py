@@ -16,7 +16,7 @@ from interp.analysis.direction import direction_name
 from interp.analysis.findings import findings_of
 from interp.analysis.fitted import HasTokens, beginnings, fit_means, frequent_types, sample_of
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
-from interp.analysis.measurements.bias_draws import BiasDraws
+from interp.analysis.measurements.bias_draws import BiasDraws, Components
 from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.explained import Explained
 from interp.analysis.measurements.passages import Passages
@@ -41,6 +41,7 @@ from interp.vocabulary import tokenizer_sha256
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelShifts, EqualSpread, Explained, BiasDraws,
+    Components,
 )  # fmt: skip
 """All that a pass may measure, in the order of the columns of `heads` and of the rows of `nulls`."""
 

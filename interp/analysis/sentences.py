@@ -206,8 +206,8 @@ def read_sentence(
         where: "all", a layer ("L3") or a head ("L3H7").
         part: which biases are scaled: "q" (b_Q, or what `direction` says), "v" (b_V) or "qv" (both); by default all that
             the model has: another's than this package's has no b_V.
-        bias: which biases the unchanged model has: "mean", "sample" or "none"; None leaves those in force, which are the
-            mean unless `model.bias` says otherwise.
+        bias: which biases the unchanged model has: "mean", "sample", "none" or "component:2"; None leaves those in force,
+            which are the mean unless `model.bias` says otherwise.
         top: candidates for the next token, of each reading.
         pipeline: the spaCy pipeline that tags, by name or an `nlp` object.
         direction: which vector of the queries is read and scaled, as in `interp.interventions`: "bias", "effective",

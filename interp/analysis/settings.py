@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Literal, TypeVar
 
 from interp.errors import InterpError, nearest
-from interp.options import option
+from interp.options import BIAS, check_bias, option
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -44,7 +44,7 @@ class Reading:
         "Contexts per forward pass (default: about 4,096 tokens, 2,048 of another's model); changes results by float32 "
         "rounding only.",
     )
-    bias: Any = option("mean", "Which biases are in force: mean, sample or none.")
+    bias: Any = option("mean", BIAS)
     replicates: int = option(200, "Of the Poisson bootstrap over documents behind the intervals.")
     seed: int = option(0, "Seed of the bootstrap, the passages, random directions and draws of b.")
     context: int | None = option(
@@ -63,6 +63,7 @@ class Reading:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InterpError(f"{name} is {value}; at least {least} is needed.")
+        check_bias(self.bias)
 
     def contexts_per_batch(self, n_ctx: int, tokens: int = 4096) -> int:
         """Return `batch_size`, or as many contexts as hold about `tokens` tokens."""
@@ -118,6 +119,11 @@ class Settings(Reading):
         "Draws of b under each of which everything is measured again: how far the noise of the bias itself moves every "
         "figure; each costs a run without nulls.",
     )
+    components: bool = option(
+        False,
+        "Of a model with several directions, also measure everything under the mean of each component; each costs a run "
+        "without nulls.",
+    )
     held_out: bool = option(
         False,
         "Choose what is worth telling on one half of the documents, and report it on the other, so that what was chosen "
@@ -143,6 +149,13 @@ class Settings(Reading):
             raise InterpError("1 draws of the bias show no spread; take at least 2, or 0 for none.")
         if self.bias_samples and isinstance(self.bias, str) and self.bias == "none":
             raise InterpError("bias_samples draws b, and bias='none' leaves b out; choose one of the two.")
+        if self.components and isinstance(self.bias, str) and self.bias == "none":
+            raise InterpError("components puts each in force, and bias='none' leaves b out; choose one of the two.")
+        if self.components and isinstance(self.direction, str) and self.direction == "mean-query":
+            raise InterpError(
+                "A mean query is fitted under one bias, and components takes several; give bias='component:0' and so on "
+                "instead, one at a time."
+            )
 
 
 Part = Literal["q", "v", "qv"]

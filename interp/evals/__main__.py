@@ -19,7 +19,17 @@ import typer
 
 from interp.errors import InterpError
 from interp.files import owning, writing
-from interp.options import argument, check_at_least_one, command_from, console, escaped, option, say_files
+from interp.options import (
+    BIAS,
+    argument,
+    check_at_least_one,
+    check_bias,
+    command_from,
+    console,
+    escaped,
+    option,
+    say_files,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +44,7 @@ class EvaluateConfig:
     """What to ask of which checkpoints, and where the tables go.
 
     Raises:
-        InterpError: a number below 1, or one checkpoint named twice.
+        InterpError: a number below 1, a bias that there is not, or one checkpoint named twice.
     """
 
     checkpoints: list[str] = argument("Checkpoint folders, or names of bundled ones.", ["tiny-bqbv"])
@@ -49,7 +59,7 @@ class EvaluateConfig:
     text_field: str = option("text", "Column that holds the text, of a corpus that has columns.")
     schemes: str = option("function,surface", "Classes whose loss is shown, separated by commas.")
     max_tokens: int | None = option(None, "Stop before the document that would exceed this number of tokens.")
-    bias: Literal["mean", "sample", "none"] = option("mean", "Which biases are in force; others are warned of.")
+    bias: str = option("mean", f"{BIAS} What is not the mean is warned of.")
     batch_size: int = option(32, "Texts per forward pass.")
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
     output: Path = option(Path("reports/evals"), "Folder for tables and page.", "-o", "--output")
@@ -58,6 +68,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "n_items", "batch_size", "max_tokens")
+        check_bias(self.bias)
         names = [Path(checkpoint).name for checkpoint in self.checkpoints]
         if len(set(names)) < len(names):
             raise InterpError(f"Two checkpoints have one name ({', '.join(names)}); evaluate them one by one.")

@@ -7,20 +7,21 @@ Source: Silverstein, Kunin, Shyam, arXiv 2601.22257.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from interp.errors import InterpError
-from interp.model.config import BiasConfig, ModelConfig, check_choice, shown
+from interp.errors import InterpError, check_choice, shown
+from interp.model.config import BiasConfig, ModelConfig
+from interp.options import COMPONENT, SOURCES
 
 Biases = Float[Tensor, "layer head_index d_head"]
 Heads = Bool[Tensor, "layer head_index 1"]
-BiasSource = Literal["mean", "sample", "none"]
-Replacement = BiasSource | Tensor | tuple[Tensor | None, Tensor | None]
+BiasSource = str  # one of SOURCES, or of `component_names` of a model whose biases have several directions
+Replacement = BiasSource | Tensor | tuple[BiasSource | Tensor | None, BiasSource | Tensor | None]
 Self = TypeVar("Self", bound="BiasControl")
 
 
@@ -37,8 +38,11 @@ class HeadBias(nn.Module):
     Its `value` is the last draw (mode "batch", not saved), the one draw (mode "fixed", saved) or a parameter that
     starts at a draw (mode "learned"); shape [n_layers, heads or 1, d_head], where `heads` is how many the projection has:
     with grouped heads fewer values than queries. Heads that read the same values receive the same.
+
+    `components` are the means of its directions, shape [directions, d_head], and `mean` is the mean of these.
     """
 
+    components: Tensor
     mean: Tensor
     std: Tensor
     value: Tensor
@@ -48,8 +52,10 @@ class HeadBias(nn.Module):
         self.config = config
         self.n_heads = cfg.n_heads
         value = torch.zeros(cfg.n_layers, 1 if config.shared_across_heads else heads, cfg.d_head)
-        for name in ("mean", "std"):  # on one device, also where that is torch.device("meta") around all of it
-            self.register_buffer(name, config.profile(name, cfg.d_head).to(value.device), persistent=False)
+        components, std = config.components(cfg.d_head), config.profile("std", cfg.d_head)
+        profiles = {"components": components, "mean": components.double().mean(0).float(), "std": std}
+        for name, profile in profiles.items():  # on one device, also where that is torch.device("meta") around all of it
+            self.register_buffer(name, profile.to(value.device), persistent=False)
         if config.mode == "learned":
             self.value = nn.Parameter(value)
         else:
@@ -57,15 +63,35 @@ class HeadBias(nn.Module):
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> None:
-        """Write a new draw, mean + std * N(0, 1), into `value` in place."""
+        """Write a new draw, mean + std * N(0, 1), into `value` in place.
+
+        Of several directions each layer, or each head of it, takes one: the noise is drawn first, and is that of a bias of
+        one direction under the same generator, then the numbers of the components.
+        """
         noise = torch.randn(self.value.shape, generator=generator).to(self.value.device)
-        self.value.copy_(self.mean + self.std * noise)
+        mean = self.mean
+        if self.config.directions > 1:
+            layers, heads = self.value.shape[:2]
+            shape = layers, heads if self.config.component_per == "head" else 1
+            chosen = torch.randint(self.config.directions, shape, generator=generator)
+            mean = self.components[chosen.to(self.value.device)]  # [layer, head_index or 1, d_head]
+        self.value.copy_(mean + self.std * noise)
+
+    @property
+    def n_components(self) -> int:
+        """How many means of components can be in force: the directions that are drawn anew, 0 where there is one or none."""
+        return self.config.directions if self.config.directions > 1 and self.config.mode == "batch" else 0
 
     def forward(self, source: BiasSource) -> Biases:
-        """Return the bias of every head: its mean (learned and fixed: its value), the last draw, or zero."""
-        if source == "none" or self.config.mode == "none":
+        """Return the bias of every head: its mean (learned and fixed: its value), the last draw, zero, or a component.
+
+        A bias of one direction, learned or fixed has no components; its mean stands for each.
+        """
+        if source.startswith(COMPONENT) and self.n_components:
+            bias = self.components[int(source.removeprefix(COMPONENT))].expand_as(self.value)
+        elif source == "none" or self.config.mode == "none":
             bias = torch.zeros_like(self.value)
-        elif source == "mean" and self.config.mode == "batch":
+        elif source != "sample" and self.config.mode == "batch":
             bias = self.mean.expand_as(self.value)
         else:
             bias = self.value
@@ -113,6 +139,11 @@ class BiasControl:
         """Return `biases_in_force` of evaluation mode, whatever mode the model is in."""
         return self._in_force(0, self.bias_q, "mean"), self._in_force(1, self.bias_v, "mean")
 
+    @property
+    def component_names(self) -> list[str]:
+        """What `bias` calls the components of the mixtures that b_Q and b_V are drawn from; empty without any."""
+        return [f"{COMPONENT}{k}" for k in range(max(self.bias_q.n_components, self.bias_v.n_components))]
+
     @contextmanager
     def bias(
         self: Self,
@@ -128,9 +159,10 @@ class BiasControl:
         Args:
             scale: 0 removes the biases, 1 leaves them, 2 doubles them.
             layers, heads: where the block acts (default: everywhere); negative numbers count from the end.
-            bias: which biases are in force: "mean", "sample" (the last draw) or "none"; or a tensor that takes the
-                place of b_Q, of shape [layer, head_index, d_head] or one that broadcasts to it, such as [d_head]; or a
-                pair of such tensors for b_Q and b_V, None for one that is left alone. `scale` acts on them too.
+            bias: which biases are in force: "mean", "sample" (the last draw) or "none"; "component:2", the mean of
+                component 2, from 0, where biases have several directions (one that has not is its mean then); or a tensor
+                that takes the place of b_Q, of shape [layer, head_index, d_head] or one that broadcasts to it, such as
+                [d_head]; or a pair of such for b_Q and b_V, None for one that is left alone. `scale` acts on them too.
 
         Raises:
             InterpError: a layer or head that is not there, or a bias that is none of those named or of another shape.
@@ -175,7 +207,7 @@ class BiasControl:
 
     def _fitting(self, bias: BiasSource | Tensor | None) -> BiasSource | Tensor | None:
         if not isinstance(bias, Tensor):
-            check_choice("The bias", bias, (None, *get_args(BiasSource)))
+            check_choice("The bias", bias, (None, *SOURCES, *self.component_names))
             return bias
         shape = (self.cfg.n_layers, self.cfg.n_heads, self.cfg.d_head)
         try:

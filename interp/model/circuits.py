@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from transformer_lens import FactoredMatrix
 from transformer_lens.utilities.matrix import composition_scores
 
-from interp.errors import InterpError
+from interp.errors import InterpError, check_choice
 from interp.model.bias import BiasControl
 from interp.model.components import Embed, PosEmbed, Unembed
-from interp.model.config import ModelConfig, check_choice
+from interp.model.config import ModelConfig
 from interp.model.norm import Norm
 from interp.model.tokens import TokenMethods
 from interp.spelling import token_strings

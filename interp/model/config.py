@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields
-from itertools import product
-from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 
-from interp.errors import InterpError, nearest
+from interp.errors import InterpError, check_choice, check_number, nearest, shown
 
 BiasMode = Literal["none", "batch", "fixed", "learned"]
 Activation = Literal["gelu", "gelu_exact", "prelu", "swiglu"]
 Positional = Literal["learned", "rope"]
 NormName = Literal["layer", "rms"]
+ComponentPer = Literal["layer", "head"]
 LearnedBiases = Literal["all", "qkv", "none"]
 Profile = float | list[float] | tuple[float, float]  # a number, d_head numbers, or the (start, end) of a linspace
 
-LARGEST_SIZE, LARGEST_BIAS, MOST_PARAMETERS = 2**30, 1e6, 10**12
+LARGEST_SIZE, LARGEST_BIAS, MOST_PARAMETERS, MOST_DIRECTIONS = 2**30, 1e6, 10**12, 1024
 RANGES = {  # lowest, highest, whether it is a whole number
     "n_layers": (1, 10_000, True),
     **dict.fromkeys(("d_model", "n_heads", "n_ctx", "d_vocab"), (1, LARGEST_SIZE, True)),
@@ -52,25 +52,34 @@ SIZES: dict[str, tuple[int, int, int, int, int]] = {
 
 @dataclass(frozen=True)
 class BiasConfig:
-    """The distribution of an unlearned bias, N(mean, std^2) per dimension (arXiv 2601.22257).
+    """The distribution of an unlearned bias, N(mean, std^2) per dimension (arXiv 2601.22257), or a mixture of such.
 
     `mean` and `std` are a number for every dimension, a list of d_head numbers, or a (start, end) tuple, which stands for
     ``linspace(start, end, d_head)``.
 
+    With several `directions` a draw first chooses one of as many components, each with the same probability, and then adds
+    noise of `std` to its mean: one of `means`, or one of those that `components` lays out from `mean`. The authors publish
+    results of such a mixture (four query directions, "multi-4bQ"), but not how it is laid out or drawn; this is our way.
+
     Raises:
         InterpError: an unknown mode, a negative std, a mean or std that is no number of a size to compute with, or that is
-            not zero beside mode "none".
+            not zero beside mode "none", or directions that do not fit the means or the rest.
     """
 
     mean: Profile = 0.0
     std: Profile = 0.0
     mode: BiasMode = "none"  # batch: drawn anew every step; fixed: drawn once; learned: starts at a draw; none: no bias
     shared_across_heads: bool = True  # one vector a layer, as in the authors' release, or one for each head
+    directions: int = 1  # components of the mixture
+    means: list[Profile] | None = None  # of the components; None lays them out from `mean`
+    component_per: ComponentPer = "layer"  # chosen for all heads of a layer together, or for each head
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, get_args(BiasMode))
         _check_kind("shared_across_heads", self.shared_across_heads, bool)
-        for name, profile in (("mean", self.mean), ("std", self.std)):
+        self._check_directions()
+        given = (("mean", self.mean), ("std", self.std), *(("mean", mean) for mean in self.means or ()))
+        for name, profile in given:
             if isinstance(profile, (list, tuple)) and (
                 not profile or (isinstance(profile, tuple) and len(profile) != 2)
             ):
@@ -83,15 +92,60 @@ class BiasConfig:
             raise InterpError(f"A bias cannot have the negative std {self.std}; give numbers of at least 0.")
         if self.mode == "none" and any(_numbers(self.mean) + _numbers(self.std)):
             raise InterpError(f"A bias with mean {self.mean} and std {self.std} has mode 'none'; say mode='batch'.")
+        if self.directions > 1 and self.means is None and not any(_numbers(self.mean)):
+            raise InterpError(
+                f"{self.directions} directions are laid out from the mean, which is 0; give a mean, or the means of all."
+            )
+
+    def _check_directions(self) -> None:
+        check_choice("component_per", self.component_per, get_args(ComponentPer))
+        check_number("directions", self.directions, 1, MOST_DIRECTIONS, True)
+        if self.means is not None:
+            if not isinstance(self.means, list) or not 2 <= len(self.means) <= MOST_DIRECTIONS:
+                raise InterpError(f"means is {shown(self.means)}; a list of 2 means or more is expected.")
+            if self.directions not in (1, len(self.means)):
+                raise InterpError(
+                    f"There are {self.directions} directions, but {len(self.means)} means; give one for each."
+                )
+            if any(_numbers(self.mean)):
+                raise InterpError(
+                    f"Both the mean {shown(self.mean)} and means of directions were given; give one of them."
+                )
+            object.__setattr__(self, "directions", len(self.means))
+        if self.directions > 1 and self.mode == "none":
+            raise InterpError(f"A bias of {self.directions} directions has mode 'none'; say mode='batch'.")
+        if self.component_per == "head" and (self.directions == 1 or self.shared_across_heads):
+            other = "one direction" if self.directions == 1 else "shared_across_heads, one vector a layer"
+            raise InterpError(f"component_per is 'head', but the bias has {other}; change one of the two.")
 
     def profile(self, name: Literal["mean", "std"], d_head: int) -> torch.Tensor:
         """Return `mean` or `std` as a float32 tensor of shape [d_head]."""
-        value = getattr(self, name)
-        if isinstance(value, tuple):
-            return torch.linspace(value[0], value[1], d_head)
-        if isinstance(value, list):
-            return torch.tensor(value, dtype=torch.float32)
-        return torch.full((d_head,), float(value))
+        return _spread(getattr(self, name), d_head)
+
+    def components(self, d_head: int) -> torch.Tensor:
+        """Return the means of the directions as a float32 tensor of shape [directions, d_head].
+
+        Without `means` they are laid out orthogonally: component k has the numbers of `mean` in the dimensions k, k +
+        directions, k + 2 directions, ..., times what gives it the length of `mean`, and 0 elsewhere. So parts have the same
+        share of the rising `std` and of the dimensions that rotate with RoPE, where directions divide rotary_dim / 2 also
+        the same pairs. Their mean, the mean of the mixture, is 1 / sqrt(directions) as long where all numbers are alike.
+
+        Raises:
+            InterpError: fewer dimensions than directions, or a `mean` that is 0 in all dimensions of one.
+        """
+        if self.means is not None:
+            return torch.stack([_spread(mean, d_head) for mean in self.means])
+        if self.directions == 1:
+            return self.profile("mean", d_head)[None]
+        whole = np.linspace(*self.mean, d_head) if isinstance(self.mean, tuple) else np.resize(self.mean, d_head)
+        parts = np.where(np.arange(d_head) % self.directions == np.arange(self.directions)[:, None], whole, 0.0)
+        lengths = np.linalg.norm(parts, axis=1, keepdims=True)
+        if not lengths.all():
+            raise InterpError(
+                f"{self.directions} directions cannot be laid out in {d_head} dimensions with the mean {shown(self.mean)}: "
+                "each needs one in which the mean is not 0."
+            )
+        return torch.tensor(parts / lengths * np.linalg.norm(whole), dtype=torch.float32)
 
 
 @dataclass
@@ -165,10 +219,26 @@ class ModelConfig:
             if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.d_head:
                 limit = f"it must be even and between 2 and d_head {self.d_head}"
                 raise InterpError(f"rotary_dim is {self.rotary_dim}; {limit}.")
-        for name, part in product(("q", "v"), ("mean", "std")):
-            profile = getattr(getattr(self, name), part)
-            if isinstance(profile, list) and len(profile) != self.d_head:
-                raise InterpError(f"The {part} of the {name} bias has {len(profile)} numbers; d_head is {self.d_head}.")
+        self._check_biases()
+
+    def _check_biases(self) -> None:
+        for name, bias in (("q", self.q), ("v", self.v)):
+            for part, profile in (
+                ("mean", bias.mean),
+                ("std", bias.std),
+                *(("mean", mean) for mean in bias.means or ()),
+            ):
+                if isinstance(profile, list) and len(profile) != self.d_head:
+                    raise InterpError(
+                        f"The {part} of the {name} bias has {len(profile)} numbers; d_head is {self.d_head}."
+                    )
+            if isinstance(bias.mean, list) or self.d_head < 2 * bias.directions:  # else none is 0 throughout
+                bias.components(self.d_head)
+        if 1 not in (several := (self.q.directions, self.v.directions)) and several[0] != several[1]:
+            raise InterpError(
+                f"b_Q has {several[0]} directions and b_V {several[1]}; both are put in force together, so give them as "
+                "many, or one of them 1."
+            )
 
     def _check_heads(self) -> None:
         if not self.d_head and self.d_model % self.n_heads:
@@ -268,8 +338,11 @@ class ModelConfig:
         return ", ".join(filter(None, parts))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; `from_dict` is its inverse."""
-        return asdict(self)
+        """Return plain values for JSON; `from_dict` is its inverse.
+
+        What a bias has of one direction is as it was before there were several, so that a run goes on with its old states.
+        """
+        return {**asdict(self), "q": _bias_to(self.q), "v": _bias_to(self.v)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
@@ -282,16 +355,17 @@ class ModelConfig:
         return _build(cls, {**values, **biases})
 
 
+def _spread(value: Profile, d_head: int) -> torch.Tensor:
+    """Return a profile's number for every dimension, float32."""
+    if isinstance(value, tuple):
+        return torch.linspace(value[0], value[1], d_head)
+    if isinstance(value, list):
+        return torch.tensor(value, dtype=torch.float32)
+    return torch.full((d_head,), float(value))
+
+
 def _numbers(value: Profile) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
-
-
-def check_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
-    """Raise an InterpError unless the value is a number, or a whole number, from `low` to `high`."""
-    number: Any = value if isinstance(value, Integral if whole else Real) and not isinstance(value, bool) else math.nan
-    if not low <= number <= high:
-        kind = "a whole number" if whole else "a number"
-        raise InterpError(f"{name} is {shown(value)}; {kind} from {_limit(low)} to {_limit(high)} is expected.")
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:
@@ -299,31 +373,23 @@ def _check_kind(name: str, value: Any, kind: type) -> None:
         raise InterpError(f"{name} is {shown(value)}; a {kind.__name__} is expected.")
 
 
-def _limit(number: float) -> str:
-    return f"{number:,}" if isinstance(number, int) and abs(number) < 2**63 else f"{number:g}"
-
-
-def shown(value: Any) -> str:
-    """Return a value as a message quotes it: its beginning, if it is long; shape and type of a tensor."""
-    if isinstance(value, torch.Tensor):
-        return f"{list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def check_choice(name: str, value: Any, allowed: tuple[str | None, ...]) -> None:
-    """Raise an InterpError unless the value is one of those allowed."""
-    if not isinstance(value, str | None) or value not in allowed:
-        words = tuple(map(str, allowed))
-        raise InterpError(f"{name} is {shown(value)}; choose one of {', '.join(words)}{nearest(str(value), words)}")
-
-
 def _bias_from(name: str, values: Any) -> BiasConfig:
     if not isinstance(values, dict):
         raise InterpError(f"The {name} bias is {shown(values)}; a mapping with mean, std and mode is expected.")
-    # JSON has no tuples: a pair of numbers is a linspace unless it is as long as d_head, where both mean the same
-    pairs = {key: tuple(value) for key, value in values.items() if isinstance(value, list) and len(value) == 2}
-    return _build(BiasConfig, {**values, **pairs})
+    read = {key: value if key == "means" else _profile_from(value) for key, value in values.items()}
+    if isinstance(means := values.get("means"), list):
+        read["means"] = [_profile_from(mean) for mean in means]
+    return _build(BiasConfig, read)
+
+
+def _profile_from(value: Any) -> Any:
+    """JSON has no tuples: a pair of numbers is a linspace unless it is as long as d_head, where both mean the same."""
+    return tuple(value) if isinstance(value, list) and len(value) == 2 else value
+
+
+def _bias_to(bias: BiasConfig) -> dict[str, Any]:
+    several = {f.name: f.default for f in fields(bias) if f.name in ("directions", "means", "component_per")}
+    return {name: value for name, value in asdict(bias).items() if name not in several or value != several[name]}
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:

@@ -10,8 +10,7 @@ from rich.progress import track
 from torch import Tensor
 from transformer_lens.utilities.logits_utils import sample_logits
 
-from interp.errors import InterpError
-from interp.model.config import check_choice, check_number
+from interp.errors import InterpError, check_choice, check_number
 from interp.model.tokens import Mask, TokenMethods, init_cache
 
 

@@ -14,8 +14,8 @@ from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValue
 from transformer_lens.utilities.tokenize_utils import get_attention_mask
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import InterpError
-from interp.model.config import ModelConfig, check_choice, shown
+from interp.errors import InterpError, check_choice, shown
+from interp.model.config import ModelConfig
 from interp.spelling import token_strings
 from interp.vocabulary import NOT_SPLIT, border_id, library_errors
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import InterpError
+from interp.errors import InterpError, check_choice, check_number, shown
 from interp.model.bias import HeadBias, bias_generator
 from interp.model.circuits import Circuits
 from interp.model.components import Embed, PosEmbed, TransformerBlock
-from interp.model.config import ModelConfig, check_choice, check_number, shown
+from interp.model.config import ModelConfig
 from interp.model.generation import Generation
 from interp.model.hooking import HookMethods, HookPoint
 from interp.model.norm import NORMS

@@ -12,6 +12,7 @@ import pandas as pd
 from interp.analysis.findings import SINK, rankable, summary, why_none
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
+from interp.options import COMPONENT
 from interp.report.metrics import AMPLIFICATION, indistinct, number, rows_of_scheme
 
 EACH = 5
@@ -165,13 +166,18 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{run['n_tokens']:,} tokens in {run['n_documents']:,} document{'' if run['n_documents'] == 1 else 's'}",
         ),
         ("token classes by", run.get("pipeline")),
-        ("bias in force", BIASES.get(str(run.get("bias")), run.get("bias"))),
+        ("bias in force", _bias(run.get("bias"))),
         ("direction", DIRECTIONS.get(str(run.get("direction")), run.get("direction"))),
         ("seed", run.get("seed")),
         ("made on", _date(run.get("date"))),
         ("took", f"{run['wall_seconds']:.0f} s" if run.get("wall_seconds") is not None else None),
     ]
     return [(label, str(text)) for label, text in pairs if text is not None]
+
+
+def _bias(source: Any) -> str | None:
+    told = None if source is None else str(source).replace(COMPONENT, "the mean of its component ")
+    return BIASES.get(str(told), told)
 
 
 def _with(name: Any, detail: str | None) -> str:

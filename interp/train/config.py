@@ -79,6 +79,15 @@ class TrainConfig:
         "step", "Draw once per optimizer step, or for every micro-batch as the authors' release."
     )
     bias_per_head: bool = biases_(False, "A bias for every head, instead of one a layer.")
+    directions: int = biases_(
+        1, "Draw b_Q from a mixture of so many components of one length, laid out orthogonally from its mean."
+    )
+    direction_means: str | None = biases_(
+        None, "Their means instead, each in the form of --mean-q, with slashes between them, such as 0.5/-0.5."
+    )
+    component_per: Literal["layer", "head"] = biases_(
+        "layer", "Which draws a component of its own in every step; head goes with --bias-per-head."
+    )
     mean_q: str | None = biases_(None, "Mean of b_Q: a number, START:END, or d_head numbers (default 0.5).")
     std_q: str | None = biases_(None, "Standard deviation of b_Q, in the same form (default 0.05:0.15).")
     mean_v: str | None = biases_(None, "Mean of b_V, in the same form (default 0.5).")
@@ -132,7 +141,8 @@ class TrainConfig:
         if self.steps is not None and self.tokens is not None:
             raise InterpError(f"Both {self.steps} steps and {self.tokens} tokens were given; give one of them.")
         sizes = ("steps", "tokens", "batch_size", "micro_batch_size", "context", "evaluate_every", "save_every", "keep")
-        check_at_least_one(self, *sizes, "validation_tokens", "kv_heads", "d_head", "experts", "experts_per_token")
+        numbers = ("validation_tokens", "kv_heads", "d_head", "experts", "experts_per_token", "directions")
+        check_at_least_one(self, *sizes, *numbers)
         for name in ("warmup", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; a share from 0 to below 1 is needed.")

@@ -98,7 +98,13 @@ def _bias(bias: BiasConfig) -> str:
     if bias.mode == "none":
         return "none"
     shared = "one vector a layer" if bias.shared_across_heads else "one vector a head"
-    return f"mode {bias.mode}, mean {bias.mean}, std {bias.std}, {shared}"
+    mean = f"mean {bias.mean}"
+    if bias.directions > 1:
+        laid = (
+            f"laid out orthogonally, each as long as mean {bias.mean}" if bias.means is None else f"means {bias.means}"
+        )
+        mean = f"{bias.directions} directions ({laid}), one drawn for each {bias.component_per}"
+    return f"mode {bias.mode}, {mean}, std {bias.std}, {shared}"
 
 
 def _curve(evaluations: list[dict[str, Any]]) -> str:

@@ -129,13 +129,26 @@ def _bias(usual: BiasConfig, config: TrainConfig, name: str) -> BiasConfig:
             raise InterpError(
                 f"--mean-{name} or --std-{name} was given, but the variant {config.variant} has no such bias."
             )
+        if name == "q" and (config.directions > 1 or config.direction_means or config.component_per == "head"):
+            raise InterpError(
+                f"Several directions of b_Q were asked for, but the variant {config.variant} has no b_Q; take bq or bqbv."
+            )
         return usual
-    return BiasConfig(
-        mean=usual.mean if mean is None else _profile(f"--mean-{name}", mean),
-        std=usual.std if std is None else _profile(f"--std-{name}", std),
-        mode=config.bias_mode,
-        shared_across_heads=not config.bias_per_head,
-    )
+    values = {
+        "mean": usual.mean if mean is None else _profile(f"--mean-{name}", mean),
+        "std": usual.std if std is None else _profile(f"--std-{name}", std),
+        "mode": config.bias_mode, "shared_across_heads": not config.bias_per_head,
+    }  # fmt: skip
+    return BiasConfig(**{**values, **(_directions(config) if name == "q" else {})})
+
+
+def _directions(config: TrainConfig) -> dict[str, Any]:
+    """What makes b_Q's distribution a mixture, as fields of `BiasConfig`; means take the place of the usual mean."""
+    if config.direction_means is None:
+        return {"directions": config.directions, "component_per": config.component_per}
+    means = [_profile("--direction-means", mean) for mean in config.direction_means.split("/")]
+    given = {} if config.mean_q is not None else {"mean": 0.0}  # BiasConfig refuses both
+    return {"directions": config.directions, "means": means, "component_per": config.component_per, **given}
 
 
 def _profile(flag: str, text: str) -> Profile:

@@ -84,6 +84,7 @@ def test_other_biases_than_the_mean_are_warned_of_on_screen_in_the_files_and_on_
         (("nowhere",), "no checkpoint 'nowhere'"), (("first", "first"), "Two checkpoints have one name"),
         (("first", "--n-items", 0), "n_items is 0"), (("first", "--families", "copyin"), "did you mean 'copying'"),
         (("first", "--items", "gone.json"), "Cannot read gone.json"),
+        (("first", "--bias", "component"), "bias is 'component'; choose mean, sample, none or component:K"),
     ],
 )  # fmt: skip
 def test_bad_input_ends_in_one_line(folder, monkeypatch, arguments, message):

@@ -67,18 +67,21 @@ def test_a_model_on_a_device_without_memory_keeps_its_shape(make_model):
 COMPILED = """
 import torch
 from interp.data.tokenizer import train_tokenizer
-from interp.model.config import preset
+from interp.model.config import BiasConfig, preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 
 tokenizer = train_tokenizer(["the quick brown fox jumps over the lazy dog"] * 3, 300)
 for changes, asked in (({"activation": "gelu"}, {"bias_scale": 0.5}), ({"positional": "rope"}, {"stop_at_layer": 1})):
-    model = HookedSymmetryBrokenTransformer(preset("tiny", "bqbv", n_layers=2, **changes), tokenizer).eval()
+    cfg = preset("tiny", "bqbv", n_layers=2, q=BiasConfig(0.5, 0.1, "batch", directions=2), **changes)
+    model = HookedSymmetryBrokenTransformer(cfg, tokenizer).eval()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     tokens = torch.randint(4096, (2, 16))
     mask = (torch.arange(16) > torch.tensor([[3], [-1]])).long()
     for arguments in ({"attention_mask": mask}, asked):
         with torch.no_grad():
             print((compiled(tokens, **arguments) - model(tokens, **arguments)).abs().max().item())
+with torch.no_grad(), model.bias(bias="component:1"):
+    print((compiled(tokens) - model(tokens)).abs().max().item())
 """
 
 
@@ -87,4 +90,4 @@ def test_the_forward_pass_compiles_without_a_graph_break_whatever_is_asked_of_it
     # in a process of its own: a compiler cannot look through the type checker of the tests
     output = commands.run([sys.executable, "-c", COMPILED], check=True).stdout
     differences = [float(line) for line in output.split()]
-    assert len(differences) == 4 and max(differences) < 1e-5
+    assert len(differences) == 5 and max(differences) < 1e-5

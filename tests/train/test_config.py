@@ -43,6 +43,12 @@ def test_biases_are_set_from_the_command_line():
     assert cfg.v.mean == [0.25] * 32 and cfg.v.std == 0.05
     cfg = model_config(TrainConfig(variant="bq", bias_mode="learned", bias_per_head=True))
     assert (cfg.q.mode, cfg.q.shared_across_heads, cfg.v.mode) == ("learned", False, "none")
+    cfg = model_config(TrainConfig(variant="bqbv", directions=4, component_per="head", bias_per_head=True))
+    assert (cfg.q.directions, cfg.q.component_per, cfg.q.mean, cfg.v.directions) == (4, "head", 0.5, 1)
+    cfg = model_config(TrainConfig(variant="bq", direction_means=f"-0.5/0:1/{','.join(['0.25'] * 32)}"))
+    assert (cfg.q.directions, cfg.q.means, cfg.q.mean) == (3, [-0.5, (0.0, 1.0), [0.25] * 32], 0.0)
+    command = TrainConfig(directions=2, direction_means="-0.5/0.5").command()
+    assert command == "python -m interp.train --directions 2 --direction-means -0.5/0.5 -o runs/latest"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +60,12 @@ def test_biases_are_set_from_the_command_line():
         ({"variant": "bq", "mean_q": "1e308"}, "--mean-q is '1e308'; numbers of at most 1e\\+06 are needed"),
         ({"variant": "bq", "std_q": "0.1:nan"}, "--std-q is '0.1:nan'; numbers of at most"),
         ({"variant": "bq", "mean_q": "1:2:3"}, "--mean-q is '1:2:3'; give a number, START:END"),
+        ({"variant": "bv", "directions": 4}, "Several directions of b_Q were asked for, but the variant bv has no b_Q"),
+        ({"variant": "bq", "directions": 4, "mean_q": "0"}, "4 directions are laid out from the mean, which is 0"),
+        ({"variant": "bq", "direction_means": "1/x"}, "--direction-means is 'x'; give a number, START:END"),
+        ({"variant": "bq", "direction_means": "1/2", "mean_q": "1"}, "Both the mean 1.0 and means of directions"),
+        ({"variant": "bq", "direction_means": "1/2", "directions": 3}, "There are 3 directions, but 2 means"),
+        ({"variant": "bq", "directions": 2, "component_per": "head"}, "has shared_across_heads, one vector a layer"),
     ],
 )
 def test_biases_that_make_no_sense_are_refused(changes, message):

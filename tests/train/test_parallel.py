@@ -67,8 +67,8 @@ BALANCED = "--lr 0.002 --experts 3 --load-balancing 0"  # which each process wou
 CASES = [
     ("adamw", BALANCED, "ddp"),
     ("adamw", BALANCED, "fsdp"),
-    ("ecd", "--clip 1", "ddp"),
-    ("ecd", "--clip 1", "fsdp"),
+    ("ecd", "--clip 1 --directions 4", "ddp"),
+    ("ecd", "--clip 1 --directions 4", "fsdp"),
     ("ecd", "--optimizer-args projection=global --weight-decay 0.001 --charges-every 4", "fsdp"),
 ]
 

@@ -40,7 +40,7 @@ def test_a_run_resumed_from_any_state_ends_like_one_that_was_not_stopped(config,
 def test_a_run_with_llamas_block_goes_on_to_the_same_weights(config, curve, tmp_path, optimizer, block):
     settings = config(
         preset="llama-mini", optimizer=optimizer, lr=None, steps=6, evaluate_every=2, keep=9, variant="bqbv",
-        bias_per_head=True, charges_every=2, **block,
+        bias_per_head=True, directions=4, component_per="head", charges_every=2, **block,
     )  # fmt: skip
     whole = train(settings)
     part = tmp_path / "part"

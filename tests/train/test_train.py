@@ -48,12 +48,15 @@ def test_the_best_checkpoint_and_the_last_states_stay(config, curve, monkeypatch
         return torch.tensor([losses[len(weights) - 1], 1.0])
 
     monkeypatch.setattr("interp.train.loop.summed_loss", measured)
-    folder = train(config(steps=8, evaluate_every=2, keep=2))
+    folder = train(config(steps=8, evaluate_every=2, keep=2, directions=4))
     assert torch.equal(load_model(folder).W_E, weights[1])
+    assert load_model(folder).component_names == [f"component:{k}" for k in range(4)]
     assert sorted(path.name for path in folder.glob("step-*")) == ["step-00000006", "step-00000008"]
     assert torch.equal(load_model(folder / "step-00000008").W_E, weights[3])
     assert [row["validation_loss"] for row in curve(folder) if "validation_loss" in row] == losses
     assert "best validation loss: 2.0000" in (folder / "README.md").read_text()
+    told = "4 directions (laid out orthogonally, each as long as mean 0.5), one drawn for each layer, std (0.05, 0.15)"
+    assert f"b_Q: mode batch, {told}, one vector a layer" in (folder / "README.md").read_text()
     assert "| 8 |" in (folder / "README.md").read_text()
 
 
@@ -121,8 +124,9 @@ def test_the_training_forward_compiles_without_a_graph_break_in_every_bias_mode_
 import torch
 from interp.model.config import BiasConfig, ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-for mode, backend in ("batch", "inductor"), ("fixed", "aot_eager"), ("learned", "aot_eager"):  # one down to machine code
-    bias = BiasConfig(0.5, 0.1, mode, shared_across_heads=mode != "learned")
+# one down to machine code
+for mode, backend, directions in ("batch", "inductor", 2), ("fixed", "aot_eager", 1), ("learned", "aot_eager", 2):
+    bias = BiasConfig(0.5, 0.1, mode, shared_across_heads=mode != "learned", directions=directions)
     cfg = ModelConfig(n_layers=1, d_model=8, n_heads=2, n_ctx=4, d_vocab=11, q=bias, v=bias)
     model = HookedSymmetryBrokenTransformer(cfg).train()
     compiled = torch.compile(model, backend=backend, fullgraph=True)

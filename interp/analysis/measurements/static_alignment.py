@@ -155,7 +155,8 @@ def static_tables(
         model: its embeddings and key weights are read; no forward pass is run.
         tokens: `Amplification.tokens` of the model.
         schemes: columns of `tokens` whose classes are counted.
-        bias: "none" leaves b_Q out of the direction; else its mean is taken, for "sample" too.
+        bias: "none" leaves b_Q out of the direction, "component:2" takes a component of it; else its mean is taken, for
+            "sample" too.
         direction: as in `interp.analysis.direction.query_shifts`.
         k: tokens at either end; fewer where the corpus holds less than 2 k tokens that are frequent enough.
         min_count: how often a token must occur to be listed.
@@ -163,7 +164,7 @@ def static_tables(
     Raises:
         InterpError: as `query_shifts`, or a table of a model of other sizes.
     """
-    with model.bias(bias="none" if bias == "none" else "mean"):
+    with model.bias(bias="mean" if bias == "sample" else bias):
         found = static_alignment(model, query_shifts(model, direction).vector)
     if found.tokens.isnan().all():  # no head has a direction
         return _named(model, STATIC_COLUMNS, {})

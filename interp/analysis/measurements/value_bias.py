@@ -162,13 +162,13 @@ def value_tables(
         model: run over the documents in evaluation mode, for the components and for the scale of the final norm.
         tokens: `Amplification.tokens` of the model, from which tokens are listed.
         documents, schemes, max_tokens, batch_size: as in `measure_value_bias`; nothing is read where there is no value bias.
-        bias: "none" leaves b_V out; else its mean is taken, for "sample" too.
+        bias: "none" leaves b_V out, "component:2" takes a component of it; else its mean is taken, for "sample" too.
         k, min_count: as in `static_tables`.
 
     Raises:
         InterpError: no document.
     """
-    with model.bias(bias="none" if bias == "none" else "mean"):
+    with model.bias(bias="mean" if bias == "sample" else bias):
         if not model.biases_in_force()[1].any():
             return _named(model, VALUE_COLUMNS, {})
         measured = measure_value_bias(model, documents, schemes, max_tokens=max_tokens, batch_size=batch_size)

@@ -54,6 +54,10 @@ EFFECTIVE = {  # what the effective direction is, by whether there is an unlearn
     (False, True): "Read along the learned query bias beta_Q of each head: no unlearned bias is in force.",
     (False, False): "No query bias is in force, learned or unlearned: amplification is 0 by definition.",
 }
+MIXTURE = (
+    "The bias is drawn from {} components, and measured under the mean of all, which no training step had; components=True "
+    "(--components) measures under the mean of each too."
+)
 
 
 class OwnLayer(SeenLayer):
@@ -255,7 +259,11 @@ class OwnReader(Reader):
         return tensors_sha256({**self.model.state_dict(), **queries})
 
     def told(self, bias: Any, direction: str) -> list[str]:
-        """What the direction is, by whether there is an unlearned and a learned query bias."""
+        """What the direction is, by whether there is an unlearned and a learned query bias; and of a mixture, its mean."""
+        names = self.model.component_names if bias == "mean" else []
+        return [*([MIXTURE.format(len(names))] if names else []), *self._told_of_direction(bias, direction)]
+
+    def _told_of_direction(self, bias: Any, direction: str) -> list[str]:
         cfg = self.model.cfg
         unlearned, learned = bias != "none" and cfg.q.mode != "none", bool(self.model.b_Q.any())
         if direction == "bias" and unlearned:

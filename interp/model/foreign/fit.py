@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from interp.errors import InterpError, few
-from interp.model.config import shown
+from interp.errors import InterpError, few, shown
 from interp.vocabulary import PAIRS, TOKENIZER, load_tokenizer, vocabulary_size
 
 Shape = tuple[int, ...]

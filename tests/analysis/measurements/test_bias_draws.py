@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from interp.analysis.measurement import Context
-from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasDraws, drawn_biases
+from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasDraws, Components, drawn_biases
 from interp.analysis.readers.own import OwnReader
-from interp.analysis.result import Amplification
+from interp.analysis.result import HEAD_COLUMNS, Amplification
 from interp.analysis.run import measure
+from interp.analysis.sentences import read_sentence
 from interp.analysis.settings import Settings
+from interp.data.classes.scheme import Scheme
 from interp.errors import InterpError
 from interp.model.bias import bias_generator
 from interp.model.config import BiasConfig
@@ -174,6 +176,98 @@ def test_the_samples_of_two_halves_merge_to_those_of_the_whole(make_model, make_
         torch.testing.assert_close(scores.scores.squares, all_scores.scores.squares, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(scores.cosines.sum, all_scores.cosines.sum, rtol=1e-6, atol=1e-6)
         assert torch.equal(scores.histogram.counts, all_scores.histogram.counts)
+
+
+MIXED = {
+    "q": BiasConfig(0.8, 0.1, "batch", directions=3),
+    "v": BiasConfig(std=0.1, mode="batch", means=[0.5, 0.0, (-1.0, 1.0)]),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "direction"),
+    [({}, "effective"), ({"positional": "rope", "v": BiasConfig()}, "bias")],
+    ids=["both", "b_Q"],
+)
+def test_components_are_the_heads_of_the_whole_call_with_each_in_force(
+    make_model, make_documents, schemes, tmp_path, changes, direction
+):
+    model = make_model(**{**MIXED, **changes})
+    documents = make_documents(schemes, model.cfg.d_vocab, [30] * 6)  # enough of a size for intervals
+    settings = {"direction": direction, "nulls": 0, "shifts": 0, "batch_size": 2, "fit_tokens": 0}
+    result = measure(model, documents, schemes, Settings(components=True, **settings))
+    table = result.tables["components"]
+    columns = [*HEAD_COLUMNS, "bias_score_sd"]
+    assert list(table.columns) == ["component", *columns] and len(table) == 3 * len(result.heads)
+    found = []
+    for k in range(3):
+        found.append(table[table["component"] == k].drop(columns="component").reset_index(drop=True))
+        whole = measure(model, documents, schemes, Settings(bias=f"component:{k}", **settings))
+        pd.testing.assert_frame_equal(found[-1], whole.heads[columns], rtol=0, atol=1e-6)
+        assert whole.run["bias"] == f"component:{k}" and OwnReader(model).told(f"component:{k}", "bias") == []
+    told, *_ = OwnReader(model).told("mean", direction)
+    assert told.startswith("The bias is drawn from 3 components, and measured under the mean of all")
+    assert not np.allclose(found[0]["log2_amplification"], found[1]["log2_amplification"], atol=1e-2)
+    assert found[0]["ci_low"].notna().any()
+    without = measure(model, documents, schemes, Settings(**settings))
+    pd.testing.assert_frame_equal(without.heads, result.heads)
+    assert "components" not in without.tables
+    result.save(tmp_path)
+    pd.testing.assert_frame_equal(Amplification.load(tmp_path).tables["components"], table)
+    without.save(tmp_path)
+    assert not (tmp_path / "components.parquet").exists()
+
+
+def test_components_of_two_halves_merge_to_those_of_the_whole(make_model, make_documents, make_scheme):
+    model, scheme = make_model(**MIXED), make_scheme("s", 3)
+    documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
+    settings = Settings(components=True, nulls=0, batch_size=2)
+    merged, whole = (
+        measurement_of(found, Components) for found in halves_and_whole(model, documents, [scheme], settings)
+    )
+    for mine, expected in zip(merged.draws, whole.draws, strict=True):
+        (shares, scores), (all_shares, all_scores) = mine.measurements, expected.measurements
+        torch.testing.assert_close(shares.sums.total, all_shares.sums.total, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(scores.scores.squares, all_scores.scores.squares, rtol=1e-6, atol=1e-6)
+
+
+def test_all_that_takes_a_bias_takes_a_component(make_model, make_documents, schemes):
+    model = make_model(**MIXED)
+    single = {part: BiasConfig(getattr(model.cfg, part).components(8)[2].tolist(), 0.1, "batch") for part in MIXED}
+    twin, documents = (
+        make_model(**single),
+        make_documents(schemes, 12, LENGTHS),
+    )  # types that are frequent enough to list
+    tables, own = [], Scheme("own", ("all",), False, lambda tokens, *_: 0 * tokens)
+    for read, bias in ((model, "component:2"), (twin, "mean")):
+        result = measure(read, documents, schemes, Settings(bias=bias, nulls=0, shifts=0))
+        sentence = read_sentence(read, "A fox.", [own], bias=bias, scale=0)
+        tables.append([
+            result.heads, *result.static(read).values(), *result.values(read, documents, schemes).values(),
+            sentence.scores, sentence.tokens,
+        ])  # fmt: skip
+    assert all(len(table) for table in tables[0])
+    for found, expected in zip(*tables, strict=True):
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_components_that_are_not_there_are_refused(make_model, make_documents, schemes):
+    with pytest.raises(InterpError, match="components puts each in force, and bias='none' leaves b out"):
+        Settings(components=True, bias="none")
+    with pytest.raises(InterpError, match="A mean query is fitted under one bias"):
+        Settings(components=True, direction="mean-query")
+    with pytest.raises(
+        InterpError, match="bias is 'component:x'; choose mean, sample, none or component:K; did you mean"
+    ):
+        Settings(bias="component:x")
+    model = make_model()
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    with pytest.raises(
+        InterpError, match="drawn from several directions, and symmetry-broken has none such; leave it out"
+    ):
+        measure(model, documents, schemes, Settings(components=True))
+    with pytest.raises(InterpError, match="The bias is 'component:0'; choose one of None, mean, sample, none"):
+        measure(model, documents, schemes, Settings(bias="component:0"))
 
 
 @pytest.mark.parametrize("samples", [0, 2])
