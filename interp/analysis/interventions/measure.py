@@ -202,7 +202,7 @@ def intervene(
     """
     plan = planned(places(settings.where, model.cfg.n_layers, model.cfg.n_heads), settings)
     classes = classes_with_overall(schemes)
-    counts = DocumentCounts(classes, model.cfg.d_vocab)
+    counts = DocumentCounts(classes)
     pad_token, max_tokens = border_id(model.need_tokenizer()), settings.max_tokens
     with model.evaluating(), model.bias(bias=settings.bias):
         biases = torch.stack(model.biases_in_force()).detach()

@@ -198,7 +198,7 @@ def measure_uses(
     """
     classes = classes_with_overall(schemes)
     names = list(classes.names)[1:]
-    counts = DocumentCounts(classes, model.cfg.d_vocab)
+    counts = DocumentCounts(classes)
     pad_token, max_tokens = border_id(model.need_tokenizer()), settings.max_tokens
     size = settings.contexts_per_batch(model.cfg.n_ctx, 1024)
     text = list(pack(counts.passing(with_overall(documents, max_tokens), max_tokens), model.cfg.n_ctx, size, pad_token))
