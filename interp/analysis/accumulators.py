@@ -204,9 +204,10 @@ class TypeSums(Sums):
             mine.index_add_(0, rows, theirs[: other.number])
 
     def state(self) -> dict[str, Tensor]:
-        """Return the rows as tensors by name, without the room for more."""
-        named = {"ids": self.ids, "count": self.count, **{f"sums.{n}": sums for n, sums in enumerate(self.sums)}}
-        return {name: rows[: self.number].cpu() for name, rows in named.items()}
+        """Return the rows as tensors by name, in the order of the types' numbers."""
+        named, order = {"ids": self.ids, "count": self.count}, self._order()
+        named |= {f"sums.{n}": sums for n, sums in enumerate(self.sums)}
+        return {name: rows[order].cpu() for name, rows in named.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Become what gave the state, under the same settings.
