@@ -1,6 +1,7 @@
 """One call for whatever people have in hand: ours, a bridge, a model of transformers, a folder; and what is refused."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -16,10 +17,14 @@ import interp
 from interp.analysis.direction import Held
 from interp.analysis.findings import answers
 from interp.analysis.readers.bridge import BridgeReader
-from interp.analysis.readers.open import bridge_of, open_reader
+from interp.analysis.readers.open import bridge_of, load_any, open_reader
 from interp.analysis.readers.own import OwnReader
+from interp.data.contexts import ROWS
 from interp.errors import InterpError
+from interp.model.distributed import World
+from tests import commands
 from tests.analysis.readers.families import made
+from tests.analysis.sharing import folders_of_two_processes
 from tests.conftest import TEXT
 
 TEXTS = [TEXT, "A fox may jump, or it may sleep. " * 3, TEXT[40:], "Dogs sleep. " * 5]
@@ -212,6 +217,51 @@ def test_a_folder_of_hugging_face_is_read_by_the_command(folder, tmp_path):
     )
     kept = interp.Amplification.load(tmp_path / "out")
     pd.testing.assert_frame_equal(kept.heads, mine.heads, check_dtype=False, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_command_reads_a_folder_in_bfloat16_in_contexts_that_are_asked_for_and_tells_of_progress(folder, tmp_path):
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 8))
+    words = [
+        sys.executable, "-m", "interp.amplify", str(folder), "--corpus", str(tmp_path / "texts.jsonl"), "--direction",
+        "effective", "--schemes", "surface", "--workers", "0", "--nulls", "0", "--shifts", "0", "--fit-tokens", "0",
+        "--context", "20", "--device", "cpu",
+    ]  # fmt: skip
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        done = commands.run([*words, "--dtype", dtype, "-o", str(tmp_path / dtype)], check=True)
+        found.append(interp.Amplification.load(tmp_path / dtype))
+        told = " ".join(done.stderr.split())
+        assert re.search(rf"tiny-qwen2 \S+ {found[-1].run['n_tokens']:,} tokens [\d,]+/s 0:00:00", told), told
+    exact, rough = (result.heads["log2_amplification"] for result in found)
+    assert [result.run["n_ctx"] for result in found] == [20, 20] and found[1].run["device"] == "cpu"
+    assert 1e-4 < (exact - rough).abs().max() < 0.05 < exact.abs().max()
+    assert load_any(folder, "bfloat16", "cpu")[0].original_model.dtype == torch.bfloat16
+    refused = commands.run([*words, "--device", "cuda:7", "-o", str(tmp_path / "refused")])
+    assert refused.returncode == 1 and "'cuda:7' was asked for" in " ".join(refused.stderr.split())
+
+
+def amplified(folder, world):
+    """What each of several processes returns."""
+    return interp.amplification(
+        folder / "model", folder / "texts.jsonl", direction="effective", context=12, world=world, **ASKED
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_find_of_a_bridged_model_what_one_finds(folder, tmp_path):
+    (tmp_path / "model").symlink_to(folder)
+    lines = [json.dumps({"text": f"{number} {text}"}) for number in range(10) for text in TEXTS]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    one = amplified(tmp_path, World(0, 1, torch.device("cpu")))
+    assert one.run["n_tokens"] > 2 * ROWS * 12  # several blocks
+    for place in folders_of_two_processes(amplified, tmp_path):
+        two = interp.Amplification.load(place)
+        assert set(two.tables) == set(one.tables) and two.run["model"] == one.run["model"]
+        for name, table in one.tables.items():
+            pd.testing.assert_frame_equal(
+                two.tables[name], table, rtol=1e-5, atol=1e-6, check_dtype=False, check_categorical=False
+            )
 
 
 def test_a_name_that_is_nowhere_is_one_sentence(monkeypatch):
