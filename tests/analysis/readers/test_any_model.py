@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 import spacy
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 import interp
 from interp.analysis.direction import Held
@@ -25,6 +24,7 @@ from interp.model.distributed import World
 from tests import commands
 from tests.analysis.readers.families import made
 from tests.analysis.sharing import folders_of_two_processes
+from tests.data.kinds import sentencepiece
 from tests.conftest import TEXT
 
 TEXTS = [TEXT, "A fox may jump, or it may sleep. " * 3, TEXT[40:], "Dogs sleep. " * 5]
@@ -103,22 +103,6 @@ def test_a_mean_query_is_fitted_on_documents_that_are_not_measured(tokenizer):
     np.testing.assert_allclose(rows, mine, atol=1e-4)
     with pytest.raises(InterpError, match="fitted on documents that are not measured"):
         interp.amplification(model, TEXTS, tokenizer=tokenizer, direction="mean-query", **ASKED)
-
-
-def sentencepiece():
-    """A tokenizer of SentencePiece's kind: blanks are ▁ at the front of words, unknown characters are bytes."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([TEXT.replace(" ", "▁")] * 4, trainer)
-    parts = json.loads(tokenizer.to_str())  # bytes are in the vocabulary, but no special tokens
-    parts["added_tokens"] = [token for token in parts["added_tokens"] if not token["content"].startswith("<0x")]
-    tokenizer = Tokenizer.from_str(json.dumps(parts))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
 def test_tokens_of_sentencepiece_get_the_class_of_their_word():
