@@ -1,15 +1,16 @@
-"""Count, mean and variance of a value per group (class, token or position), for every head, over a stream."""
+"""Sums over a stream, for every head: of values per group (class or position), and per token type that occurs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int, Int64
+from jaxtyping import Float, Float64, Int, Int64, Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 from interp.errors import InterpError
 
@@ -146,6 +147,109 @@ def variance(
     return torch.where(count > 1, spread / (count - 1), torch.nan)
 
 
+class TypeSums(Sums):
+    """How often token types occur, and sums of numbers of each; only the types that occur have rows.
+
+    Rows stand in the order in which types came; what is read is in the order of the types' numbers. Memory: the types that
+    occur * the numbers of one, a quarter more so that rows seldom move, and 4 bytes for each number below the largest.
+
+    Attributes:
+        ids, count: type of each row and how often it occurred; rows from `number` on are room for more.
+        sums: one tensor for each of the `shapes`, [row, *shape].
+
+    Args:
+        shapes: of the numbers of one type, such as those of one layer for every layer.
+        dtype: of the sums.
+        device: where they are.
+    """
+
+    ROOM = 1.25
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.number = 0
+        self.ids, self.count = (torch.zeros(0, dtype=torch.int64, device=device) for _ in range(2))
+        self.sums = [torch.zeros(0, *shape, dtype=dtype, device=device) for shape in shapes]
+        self._row_of = torch.zeros(0, dtype=torch.int32, device=device)  # one more than the row; 0 for none
+
+    def count_tokens(self, tokens: Int64[Tensor, " token"]) -> Int64[Tensor, " token"]:
+        """Count the tokens of a batch and return the row of the type of each; types that are new get one."""
+        rows = self._rows(tokens)
+        self.count += torch.bincount(rows, minlength=len(self.count))
+        return rows
+
+    def count_at(self, which: int, rows: Int64[Tensor, " token"], columns: Int64[Tensor, " token"]) -> None:
+        """Add 1 to a sum of shape [column], for each token in its row and its column."""
+        sums = self.sums[which]
+        at = rows * sums.shape[1] + columns
+        sums.view(-1).index_add_(0, at, torch.ones_like(at, dtype=sums.dtype))
+
+    def types(self) -> tuple[Int64[Tensor, " type"], Int64[Tensor, " type"]]:
+        """Return the types that occur, ascending, and how often each does."""
+        order = self._order()
+        return self.ids[order], self.count[order]
+
+    def read(self, which: int = 0) -> Shaped[Tensor, "type ..."]:
+        """Return the rows of one of the sums in the order of `types`."""
+        return self.sums[which][self._order()]
+
+    def merge(self, other: TypeSums) -> None:
+        """Add what another one saw, row by row of the same type."""
+        rows = self._rows(other.ids[: other.number])
+        for mine, theirs in zip([self.count, *self.sums], [other.count, *other.sums], strict=True):
+            mine.index_add_(0, rows, theirs[: other.number])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the rows as tensors by name, in the order of the types' numbers."""
+        named, order = {"ids": self.ids, "count": self.count}, self._order()
+        named |= {f"sums.{n}": sums for n, sums in enumerate(self.sums)}
+        return {name: rows[order].cpu() for name, rows in named.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Become what gave the state, under the same settings.
+
+        Raises:
+            InterpError: the state has other names or shapes.
+        """
+        size = len(state.get("ids", ()))
+        if {name: rows.shape for name, rows in state.items()} != {
+            name: (size, *rows.shape[1:]) for name, rows in self.state().items()
+        }:
+            raise _other_sums()
+        self.number, self._row_of = 0, self._row_of.new_zeros(0)
+        self._enter(state["ids"].to(self.ids))
+        for mine, name in [(self.count, "count"), *((sums, f"sums.{n}") for n, sums in enumerate(self.sums))]:
+            mine.zero_()
+            mine[:size] = state[name].to(mine)
+
+    def _rows(self, tokens: Int64[Tensor, " token"]) -> Int64[Tensor, " token"]:
+        types = tokens.unique()
+        known = pad(self._row_of, (0, 1))[types.clamp(max=len(self._row_of))]  # 0 beyond all that came
+        self._enter(types[known == 0])
+        return self._row_of[tokens].long() - 1
+
+    def _enter(self, types: Int64[Tensor, " new"]) -> None:
+        """Give rows to types that have none; tensors are lengthened one by one, so that no more than one is there twice."""
+        first, self.number = self.number, self.number + len(types)
+        if first == self.number:
+            return
+        if self.number > len(self.ids):
+            room = int(self.ROOM * self.number) - len(self.ids)
+            self.ids, self.count = (pad(rows, (0, room)) for rows in (self.ids, self.count))
+            for which, sums in enumerate(self.sums):
+                self.sums[which] = pad(sums, (*(0, 0) * (sums.ndim - 1), 0, room))
+        self._row_of = pad(self._row_of, (0, max(0, int(types.max()) + 1 - len(self._row_of))))
+        self.ids[first : self.number] = types
+        self._row_of[types] = torch.arange(first + 1, self.number + 1, dtype=torch.int32, device=types.device)
+
+    def _order(self) -> Int64[Tensor, " type"]:
+        return self.ids[: self.number].argsort()
+
+
 class ScoreHistogram(Sums):
     """Counts of bias scores per head and class in bins over [-R, R], R a power of two per head that grows as needed.
 
@@ -198,7 +302,7 @@ class ScoreHistogram(Sums):
             counts = self.counts[layer, grow]  # [head_index, token_class, bin]
             pairs = counts.unflatten(-1, (-1, 2)).sum(-1, dtype=torch.int32)
             quarter = self.bins // 4
-            self.counts[layer, grow] = torch.nn.functional.pad(pairs, (quarter, quarter))
+            self.counts[layer, grow] = pad(pairs, (quarter, quarter))
             self.exponent[layer, grow] += 1
 
     def auroc(self, first: int, last: int) -> tuple[Float64[np.ndarray, ...], Float64[np.ndarray, ...]]:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from interp.analysis.accumulators import Sums
+from interp.analysis.accumulators import Sums, TypeSums
 from interp.analysis.attention import HeadVectors
 from interp.data.classes.scheme import Scheme
 from interp.data.contexts import Contexts, TaggedDocument, take_tokens
@@ -135,13 +135,13 @@ class DocumentCounts(Sums):
 
     PARTS = ("documents", "tokens", "n_tokens", "n_documents", "squares", "token_classes")
 
-    def __init__(self, classes: Classes, d_vocab: int) -> None:
+    def __init__(self, classes: Classes) -> None:
         self.numbering, n_classes = classes, classes.number
         self.documents, self.tokens = 0, 0
         self.n_tokens = np.zeros(n_classes, dtype=np.int64)
         self.n_documents = np.zeros(n_classes, dtype=np.int64)
         self.squares = np.zeros(n_classes)
-        self.token_classes = np.zeros((d_vocab, n_classes), dtype=np.int32)
+        self.token_classes = TypeSums([(n_classes,)], torch.int32)
 
     def classes(self, document: TaggedDocument) -> Int64[np.ndarray, "scheme pos"]:
         """Return the classes of a document's tokens, numbered through."""
@@ -161,7 +161,9 @@ class DocumentCounts(Sums):
         self.n_tokens += here
         self.n_documents += here > 0
         self.squares += here.astype(np.float64) ** 2
-        np.add.at(self.token_classes, (np.tile(document.tokens, len(classes)), classes.ravel()), 1)
+        rows = self.token_classes.count_tokens(torch.from_numpy(document.tokens))
+        for of_scheme in classes:
+            self.token_classes.count_at(0, rows, torch.from_numpy(of_scheme))
 
     def effective(self) -> Float64[np.ndarray, " token_class"]:
         """Return the effective number of documents per class; 0 for an empty class."""

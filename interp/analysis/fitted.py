@@ -39,9 +39,6 @@ LEAST_DOCUMENTS = 20
 FREQUENT = 1000
 """Token types, the most frequent ones, that keys are summed by; sums by every type of a vocabulary would take gigabytes."""
 
-FREQUENT = 1000
-"""Token types, the most frequent ones, that keys are summed for: all types of a vocabulary would take gigabytes."""
-
 
 @runtime_checkable
 class HasTokens(Protocol):
@@ -88,11 +85,14 @@ def fit_means(
     device, vector = reader.device, shifts.vector
     if not read:
         return ()
-    n_ctx, d_vocab = reader.n_ctx, reader.d_vocab
+    n_ctx = reader.n_ctx
     of_position = _groups_of_positions(n_ctx, settings.fit_tokens, device)
     grouped = [("position", of_position, int(of_position[-1]) + 1)]
     if settings.by_type:
-        grouped.append(("type", torch.arange(d_vocab, device=device), d_vocab))
+        types = np.unique(np.concatenate([document.tokens for document in read]))
+        of_type = torch.full((reader.d_vocab,), len(types), device=device)  # a last group, of all that do not occur
+        of_type[torch.from_numpy(types)] = torch.arange(len(types), device=device)
+        grouped.append(("type", of_type, len(types) + 1))
     sums = [[GroupedSums(len(vector), vector.shape[1], size, device) for _ in range(2)] for _, _, size in grouped]
     for contexts in pack(read, n_ctx, reader.contexts_per_batch(settings), reader.border):
         batch = Batch(contexts, ONE_CLASS, device)

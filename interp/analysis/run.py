@@ -53,7 +53,7 @@ class Pass(Sums):
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.counts = DocumentCounts(context.classes, context.reader.d_vocab)
+        self.counts = DocumentCounts(context.classes)
         self.measurements = [found for kind in MEASUREMENTS if (found := kind.wanted(context)) is not None]
         self.rows = 0  # contexts seen, where documents come without blocks
 

@@ -3,6 +3,7 @@
 python -m interp.data.tokenizer TOKENIZER     such a process: texts come in on standard input, their tokens go out
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -118,12 +119,37 @@ def tokenize(
 
 
 def _without_special_tokens(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """A copy, because `transformers` sets this switch back on its own copy with every call."""
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    """A copy, because `transformers` sets this switch back on its own copy with every call.
+
+    The switch keeps added tokens out of texts. A vocabulary that is not made by merges finds the border by itself if a text
+    spells it, as Unigram's does: there it gets a name that no text holds.
+    """
+    text = tokenizer.backend_tokenizer.to_str()
+    if not isinstance(tokenizer.backend_tokenizer.model, models.BPE):
+        text = _border_hidden(text, str(tokenizer.bos_token or tokenizer.eos_token))
+    plain = Tokenizer.from_str(text)
     plain.encode_special_tokens = True
     plain.no_truncation()
     plain.no_padding()
     return plain
+
+
+def _border_hidden(text: str, border: str) -> str:
+    parts = json.loads(text)
+    model, name = parts["model"], "\ufdd0border\ufdd0"  # U+FDD0 is no character
+
+    def hidden(piece: str | None) -> str | None:
+        return name if piece == border else piece
+
+    if isinstance(model["vocab"], list):  # of pieces with their scores
+        model["vocab"] = [[hidden(piece), score] for piece, score in model["vocab"]]
+    else:
+        model["vocab"] = {hidden(piece): index for piece, index in model["vocab"].items()}
+    if "unk_token" in model:
+        model["unk_token"] = hidden(model["unk_token"])
+    for added in parts["added_tokens"]:
+        added["content"] = hidden(added["content"])
+    return json.dumps(parts | {"post_processor": None})
 
 
 def _chunks(documents: Iterable[Placed]) -> Iterator[list[Placed]]:

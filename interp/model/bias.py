@@ -54,7 +54,10 @@ class HeadBias(nn.Module):
         value = torch.zeros(cfg.n_layers, 1 if config.shared_across_heads else heads, cfg.d_head)
         components, std = config.components(cfg.d_head), config.profile("std", cfg.d_head)
         profiles = {"components": components, "mean": components.double().mean(0).float(), "std": std}
-        for name, profile in profiles.items():  # on one device, also where that is torch.device("meta") around all of it
+        for (
+            name,
+            profile,
+        ) in profiles.items():  # on one device, also where that is torch.device("meta") around all of it
             self.register_buffer(name, profile.to(value.device), persistent=False)
         if config.mode == "learned":
             self.value = nn.Parameter(value)

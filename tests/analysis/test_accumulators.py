@@ -4,13 +4,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.analysis.accumulators import GroupedMoments, ScoreHistogram, Sums
+from interp.analysis.accumulators import GroupedMoments, ScoreHistogram, Sums, TypeSums
 from interp.analysis.attention import class_shares
 from interp.analysis.batch import Classes, DocumentCounts
+from interp.analysis.measurements.position import octave_strata
 from interp.analysis.measurements.shares import Shares
 from interp.analysis.settings import Settings
 from interp.errors import InterpError
-from tests.analysis.passes import alone, halves_and_whole, measurement_of
+from tests.analysis.passes import alone, halves_and_whole, measurement_of, pass_over
 from tests.analysis.reference import auroc
 
 
@@ -84,7 +85,7 @@ def test_class_shares_equal_explicit_patterns_of_both_queries(d_head, n_classes,
 
 def test_effective_documents_count_equal_documents_and_discount_unequal_ones(make_documents, make_scheme):
     scheme = make_scheme("s", 2)
-    counts = DocumentCounts(Classes.of([scheme]), 30)
+    counts = DocumentCounts(Classes.of([scheme]))
     documents = make_documents([scheme], 30, [10, 10, 10, 1000])
     for document, only in zip(documents, ([0] * 10, [0] * 10, [0] * 10, [1] * 1000), strict=True):
         document.classes["s"][:] = only
@@ -138,6 +139,78 @@ def test_sums_of_every_kind_merge_and_come_back_and_those_of_another_make_are_re
     for left_out in ("number", "inners.1.sum"):
         with pytest.raises(InterpError, match="are of other sums"):
             Everything(0).restore({name: tensor for name, tensor in one.state().items() if name != left_out})
+
+
+def added(sums, tokens, values):
+    rows = sums.count_tokens(tokens)
+    sums.sums[0].index_add_(0, rows, values)
+    sums.count_at(1, rows, tokens % 2)
+
+
+def bytes_of(thing):
+    """Bytes of all tensors and arrays that sums hold."""
+    if isinstance(thing, torch.Tensor | np.ndarray):
+        return thing.nbytes
+    if isinstance(thing, list | tuple):
+        return sum(map(bytes_of, thing))
+    return sum(map(bytes_of, vars(thing).values())) if isinstance(thing, Sums) else 0
+
+
+@given(st.lists(st.lists(st.integers(0, 40), max_size=30), min_size=2, max_size=6), st.integers(0, 3))
+def test_sums_by_token_type_are_those_of_a_whole_vocabulary_however_they_are_cut_merged_and_kept(batches, cut):
+    generator, dense, count = (
+        torch.Generator().manual_seed(0),
+        torch.zeros(41, 2, 3).double(),
+        torch.zeros(41, 2).long(),
+    )
+    whole, left, right, kept = (TypeSums([(2, 3), (2,)]) for _ in range(4))
+    for number, batch in enumerate(batches):
+        tokens = torch.tensor(batch, dtype=torch.int64)
+        values = torch.randn(len(batch), 2, 3, generator=generator).double()
+        for token, value in zip(batch, values, strict=True):
+            dense[token] += value
+            count[token, token % 2] += 1
+        added(whole, tokens, values)
+        added(left if number < cut else right, tokens, values)
+        fresh = TypeSums([(2, 3), (2,)])
+        fresh.restore(kept.state())
+        added(fresh, tokens, values)
+        kept = fresh
+    left.merge(right)
+    occurring = count.sum(1).nonzero().flatten()
+    for found in (whole, left, kept):
+        types, occurrences = found.types()
+        assert types.tolist() == occurring.tolist() and occurrences.tolist() == count.sum(1)[occurring].tolist()
+        torch.testing.assert_close(found.read(0), dense[occurring], rtol=1e-12, atol=1e-12)
+        assert torch.equal(found.read(1), count[occurring].double())
+    assert torch.equal(kept.read(0), whole.read(0))  # to the bit
+    assert {name: len(rows) for name, rows in whole.state().items()} == dict.fromkeys(
+        ("ids", "count", "sums.0", "sums.1"), len(occurring)
+    )
+    with pytest.raises(InterpError, match="are of other sums"):
+        kept.restore({"count": count, "sum": dense})  # as earlier versions kept them
+
+
+def test_memory_of_a_pass_grows_with_the_types_that_occur_and_not_with_the_vocabulary(
+    make_model, make_documents, make_scheme
+):
+    scheme, settings = make_scheme("s", 3), Settings(nulls=0, replicates=0, passages=0)
+    found = {}
+    for d_vocab in (300, 50_000):
+        model = make_model(d_vocab=d_vocab, n_layers=3, n_heads=4, d_model=16)
+        for types in (100, 300):
+            documents = make_documents([scheme], types, [3000])
+            documents[0].tokens[:] += d_vocab - types  # the last ones
+            found[d_vocab, types] = bytes_of(pass_over(model, documents, [scheme], settings))
+    row = (
+        3 * 4 * 3 * 8 + 3 * 4 + (octave_strata(20)) * 4 + 3 * 2 * 8
+    )  # of Tokens, the counts of classes and of positions
+    for d_vocab in (300, 50_000):
+        assert found[d_vocab, 300] - found[d_vocab, 100] == pytest.approx(
+            200 * row, rel=0.35
+        )  # there may be room for more
+    index = 49_700 * (8 + 3 * 4)  # numbers: the groups of frequent types, and where the rows are
+    assert found[50_000, 300] - found[300, 300] == pytest.approx(index, rel=0.01)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import torch
 
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.measurements.static_alignment import static_tables
+from interp.analysis.readers.open import open_reader
 from interp.analysis.run import measure
 from interp.analysis.settings import InterventionSettings, Settings
 from interp.data.classes.built_in import Scheme
@@ -30,6 +31,7 @@ PLAIN, OURS, USUAL = "plain forward with logits", "amplification", "run_with_cac
 NULLS = "amplification with 64 directions"
 DRAWS, INTERVENTIONS, STATIC = "amplification with 2 draws of b", "interventions of the command", "static tables"
 WHOLE = "the whole call with its defaults"
+OWN, BRIDGED = "our own class", "a bridged model"
 FEW = 1  # contexts, of what takes many runs
 MANY = 32  # contexts, 16,384 tokens, of what has a cost of its own that does not grow with the text
 
@@ -41,6 +43,7 @@ def rows():
     longer = measured_memory(OURS, 4 * CONTEXTS)
     slow = seconds(slow_ways(*model_and_documents(FEW)), repeats=1)
     whole = seconds(whole_call(*model_and_documents(MANY)), repeats=1)
+    bridged = seconds(readers(*model_and_documents()), repeats=1)
     return [
         *(Row(name, value, "s") for name, value in medians(times).items()),
         *(Row(name, value, "MB") for name, value in memory.items()),
@@ -48,6 +51,7 @@ def rows():
         Row(f"{OURS} / {PLAIN}", ratio(times, OURS, PLAIN), budget="<= 0.90"),
         Row(f"{NULLS} / {PLAIN}", ratio(times, NULLS, PLAIN), budget="<= 1.50"),
         Row(f"{WHOLE} / {PLAIN}, 16,384 tokens", ratio(whole, WHOLE, PLAIN), budget="<= 1.50"),
+        Row(f"{BRIDGED} / {OWN}, same weights and tokens", ratio(bridged, BRIDGED, OWN), budget="<= 2.50"),
         Row(f"a draw of b / {OURS}", (ratio(slow, DRAWS, OURS) - 1) / 2, budget="<= 1.00"),
         Row(f"{INTERVENTIONS} / {OURS}", ratio(slow, INTERVENTIONS, OURS)),
         Row(STATIC, medians(slow)[STATIC], "s", budget="<= 10"),
@@ -94,6 +98,16 @@ def whole_call(model, documents):
     every = ways(model, documents)
     scheme = Scheme("s", tuple(map(str, range(CLASSES))), False, lambda tokens, *_: tokens)
     return {PLAIN: every[PLAIN], WHOLE: lambda: measure(model, documents, [scheme], Settings(batch_size=BATCH))}
+
+
+def readers(model, documents):
+    """The streaming loop along one and the same direction, of our own class and of its bridge; each opens its reader."""
+    scheme, bridge = Scheme("s", tuple(map(str, range(CLASSES))), False, lambda tokens, *_: tokens), model.to_bridge()
+    loop = Settings(batch_size=BATCH, passages=0, nulls=0, shifts=0, fit_tokens=0, direction="effective")
+    return {
+        name: lambda read=read: measure(open_reader(read, context=model.cfg.n_ctx), documents, [scheme], loop)
+        for name, read in ((OWN, model), (BRIDGED, bridge))
+    }
 
 
 def slow_ways(model, documents):

@@ -205,7 +205,7 @@ def intervene(
     reader = model if isinstance(model, Reader) else OwnReader(model)
     plan = planned(places(settings.where, reader.n_layers, reader.n_heads), settings)
     classes = classes_with_overall(schemes)
-    counts = DocumentCounts(classes, reader.d_vocab)
+    counts = DocumentCounts(classes)
     size, max_tokens = settings.contexts_per_batch(reader.n_ctx, 1024), settings.max_tokens
     stack = min(stack, reader.side_by_side(size * reader.n_ctx))
     with reader.reading(settings.bias):

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
+from interp.analysis.accumulators import TypeSums
 from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.analysis.measurements.bias_scores import BiasScores
@@ -36,21 +37,20 @@ NUMBERS = (
 class Explained(Measurement):
     """Counts of token types by position, in quarter octaves; the rest of what it needs, others sum.
 
-    Memory: d_vocab * strata * 4 bytes, 8 MB for 50,257 types and 1,024 positions.
+    Memory: strata * 4 bytes for each type that occurs, 164 bytes for 1,024 positions.
     """
 
     PARTS = ("count",)
 
     def __init__(self, context: Context) -> None:
         reader = context.reader
-        strata = octave_strata(reader.n_ctx)
-        self.count = torch.zeros(reader.d_vocab, strata, dtype=torch.int32, device=context.device)
+        self.n_strata = octave_strata(reader.n_ctx)
+        self.count = TypeSums([(self.n_strata,)], torch.int32, context.device)
         self.stratum = quarter_octaves(torch.arange(reader.n_ctx, device=context.device))  # [pos]
 
     def start(self, batch: Batch) -> None:
         """Count the tokens."""
-        at = batch.tokens * self.count.shape[1] + self.stratum[batch.places]
-        self.count.view(-1).index_add_(0, at, torch.ones_like(at, dtype=torch.int32))
+        self.count.count_at(0, self.count.count_tokens(batch.tokens), self.stratum[batch.places])
 
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Add nothing: what is counted is the same in every layer."""
@@ -87,20 +87,20 @@ class Explained(Measurement):
 
     def _of_layer(self, found: Found, layer: int) -> list[pd.DataFrame]:
         """What groups explain of the scores of a layer's heads: for each scheme, a row per head."""
-        tokens, positions = found.of(Tokens).scores, found.of(Positions)
-        types = as_numpy(tokens.count.nonzero().flatten())
-        n_type, n_position = as_numpy(tokens.count)[types], as_numpy(positions.positions.count)
-        n = n_type.sum()
-        mean = as_numpy(tokens.sum[layer].sum(-1, keepdim=True)) / n
-        total = as_numpy(tokens.squares[layer].sum(-1)) - n * mean[:, 0] ** 2
+        tokens, positions = found.of(Tokens), found.of(Positions)
+        types, n_type = map(as_numpy, tokens.sums.types())
+        n, n_position = n_type.sum(), as_numpy(positions.positions.count)
+        scores, squares, _ = as_numpy(tokens.of_layer(layer))  # each [head_index, type]
+        mean = scores.sum(-1, keepdims=True) / n
+        total = squares.sum(-1) - n * mean[:, 0] ** 2
 
-        def centred(sums: Tensor, count: np.ndarray) -> np.ndarray:
-            return as_numpy(sums[layer]) - count * mean
+        def centred(sums: np.ndarray | Tensor, count: np.ndarray) -> np.ndarray:
+            return as_numpy(sums) - count * mean
 
-        by_type = centred(tokens.sum[..., types], n_type)
-        by_position = centred(positions.positions.sum, n_position)
-        by_stratum = np.stack([np.bincount(as_numpy(self.stratum), row, self.count.shape[1]) for row in by_position])
-        type_strata = as_numpy(self.count)[types].T  # [stratum, type]
+        by_type = centred(scores, n_type)
+        by_position = centred(positions.positions.sum[layer], n_position)
+        by_stratum = np.stack([np.bincount(as_numpy(self.stratum), row, self.n_strata) for row in by_position])
+        type_strata, type_classes = as_numpy(self.count.read()).T, as_numpy(found.counts.token_classes.read())
         position, of_type = _between(by_position, n_position), _between(by_type, n_type)
         group = found.context.type_group[types]
         by_group = np.stack([np.bincount(group, row) for row in by_type])
@@ -114,12 +114,12 @@ class Explained(Measurement):
         schemes = []
         class_positions = as_numpy(positions.strata[0].count.sum(0))  # [token_class, pos]
         for a, b in found.context.classes.spans:
-            by_class = centred(found.of(BiasScores).scores.sum[..., a:b], class_positions[a:b].sum(1))
+            by_class = centred(found.of(BiasScores).scores.sum[layer, :, a:b], class_positions[a:b].sum(1))
             of_class = _between(by_class, class_positions[a:b].sum(1))
             beyond_position = explained_beyond(class_positions[a:b], by_class, by_position)
             sums = per_head | {
                 "eta2_class": of_class, "eta2_class_beyond_position": beyond_position,
-                "eta2_class_beyond_type": explained_beyond(found.counts.token_classes[types, a:b].T, by_class, by_type),
+                "eta2_class_beyond_type": explained_beyond(type_classes[:, a:b].T, by_class, by_type),
                 "eta2_position_beyond_class": position + beyond_position - of_class,
             }  # fmt: skip
             columns = {name: np.maximum(value, 0) / total for name, value in sums.items()}
@@ -139,7 +139,8 @@ def _controls(found: Found, explained: pd.DataFrame, scheme: str) -> dict[str, n
         "eta2_class": (keys.by_class[:, first:last], found.of(BiasScores).scores.count[first:last]),
     }
     if len(context.frequent):
-        count = keys.type_group.bincount(found.of(Tokens).scores.count, len(context.frequent) + 1).long()
+        types, n_type = found.of(Tokens).sums.types()
+        count = keys.type_group[types].bincount(n_type, len(context.frequent) + 1).long()
         groups["eta2_frequent_type"] = (keys.by_type, count)
     columns = {"key_spread": along.ravel(), "key_spread_p": along_p.ravel()}
     for name, (sums, count) in groups.items():

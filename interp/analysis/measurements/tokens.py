@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float64
 from torch import Tensor
 
-from interp.analysis.accumulators import GroupedMoments, GroupedSums, variance
+from interp.analysis.accumulators import TypeSums, variance
 from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.analysis.significance import Z95
@@ -18,41 +20,43 @@ from interp.spelling import token_strings
 class Tokens(Measurement):
     """Moments of bias scores, and mean cosines, per head and token type.
 
-    Memory: n_layers * n_heads * d_vocab * 24 bytes, however long the corpus.
+    Memory: n_layers * n_heads * 24 bytes for each type that occurs (`TypeSums`), however large the vocabulary.
     """
 
-    PARTS = ("scores", "cosines")
+    PARTS = ("sums",)
 
     def __init__(self, context: Context) -> None:
-        sizes = context.layers, context.heads, context.reader.d_vocab, context.device
-        self.scores, self.cosines = GroupedMoments(*sizes), GroupedSums(*sizes)
+        self.sums = TypeSums([(3, context.heads)] * context.layers, device=context.device)
 
     def start(self, batch: Batch) -> None:
         """Count the tokens."""
-        for sums in (self.scores, self.cosines):
-            sums.count_groups(batch.tokens)
+        self.rows = self.sums.count_tokens(batch.tokens)
 
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Add the keys of one layer."""
-        self.scores.update(view.layer, view.scores, batch.tokens)
-        self.cosines.update(view.layer, view.cosines, batch.tokens)
+        scores = view.scores.double()
+        values = torch.stack([scores, scores.square(), view.cosines.double()])
+        self.sums.sums[view.layer].index_add_(0, self.rows, values.permute(2, 0, 1))
+
+    def of_layer(self, layer: int) -> Float64[Tensor, "sum head_index type"]:
+        """Return the sums of bias scores, of their squares and of cosines, for the types that occur, ascending."""
+        return self.sums.read(layer).permute(1, 2, 0)
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
         """Return the table `tokens` of `Amplification`: the tokens that occur, with their string and usual class."""
         context = found.context
-        seen = self.scores.count.nonzero().flatten()
-        count = self.scores.count[seen]
+        seen, count = self.sums.types()
         layers, heads, n_seen = context.layers, context.heads, len(seen)
         labels = {"token_string": pd.Categorical(token_strings(context.reader.tokenizer, seen.tolist()))}
         for scheme, (first, last) in context.classes.ranges.items():
-            usual = found.counts.token_classes[as_numpy(seen), first:last].argmax(-1)
+            usual = as_numpy(found.counts.token_classes.read()[:, first:last]).argmax(-1)
             labels[scheme] = pd.Categorical.from_codes(usual, context.classes.names[scheme])
         # a layer at a time and in narrow types, because every token stands here once for every head
         values = np.empty((5, layers, heads, n_seen), dtype=np.float32)
         for layer in range(layers):
-            total, squares = self.scores.sum[layer, :, seen], self.scores.squares[layer, :, seen]
+            total, squares, cosines = self.of_layer(layer)
             values[:4, layer] = _with_interval(count, total, squares)
-            values[4, layer] = as_numpy(self.cosines.sum[layer, :, seen] / count)
+            values[4, layer] = as_numpy(cosines / count)
         names = ("bias_score_mean", "bias_score_contrast", "ci_low", "ci_high", "alignment")
         n_heads = layers * heads
         return {"tokens": pd.DataFrame({

@@ -99,7 +99,7 @@ def measure_value_bias(
         InterpError: no document, or a model without tokenizer.
     """
     classes = Classes.of(schemes)
-    counts, pad_token = DocumentCounts(classes, model.cfg.d_vocab), border_id(model.need_tokenizer())
+    counts, pad_token = DocumentCounts(classes), border_id(model.need_tokenizer())
     sums = ValueSums(model, classes)
     with model.evaluating():
         for contexts in pack(counts.passing(documents, max_tokens), model.cfg.n_ctx, batch_size, pad_token):

@@ -31,8 +31,8 @@ class LabelShifts(Measurement):
     Amplification is a ratio of such sums, of the attention that keys receive with and without the bias: there every document
     gets `shifts` drawn shifts, keyed by (seed, its running number), so the draws depend on neither batches nor workers.
 
-    A document may go on in the next batch; its numbers are held until it ends. Memory besides: shifts * n_layers *
-    readings * n_heads * n_classes * 8 bytes.
+    A document may go on in the next batch; its numbers are held until it ends, (readings + 1) * n_layers * n_heads for each
+    token. Memory besides: shifts * n_layers * readings * n_heads * n_classes * 8 bytes.
     """
 
     PARTS = ("fixed", "mean", "variance", "received", "shares")
@@ -77,7 +77,7 @@ class LabelShifts(Measurement):
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Hold one layer's numbers of the tokens, and add the documents that are over."""
         received = view.received[: len(self.readings)].sum(1).flatten(0, 1)  # [reading * head_index, token]
-        numbers = torch.cat([received, view.scores]).double()
+        numbers = torch.cat([received, view.scores])
         for number, (first, last) in enumerate(self.spans):
             self.open[view.layer].append(numbers[:, first:last])
             if number < len(self.ended):
@@ -100,7 +100,7 @@ class LabelShifts(Measurement):
         )
 
     def _add(self, layer: int, shifted: _Shifted) -> None:
-        numbers, self.open[layer] = torch.cat(self.open[layer], 1), []
+        numbers, self.open[layer] = torch.cat(self.open[layer], 1).double(), []
         received, scores = numbers[: -self.heads], numbers[-self.heads :]
         first = received[:, 0].view(len(self.readings), self.heads)
         for label in shifted.first.tolist():

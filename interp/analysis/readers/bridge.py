@@ -1,9 +1,8 @@
-"""Whatever TransformerLens' bridge can hold, read by running every batch twice side by side.
+"""Whatever TransformerLens' bridge can hold, read by running the attention of every layer twice on the same input.
 
-In each layer the queries of the second half are changed by the direction, its attention is looked at, and what the layer's
-attention writes in the first half is put over what it writes in the second: so both halves reach every layer with the same
-residual stream, and their patterns differ by that layer's queries alone. Exact for every kind of attention that the bridge
-shows, sinks, windows, soft caps and norms of queries included.
+The second time the queries are changed by the direction, the attention is looked at, and what it writes is dropped: so the
+model goes on as it is, and the two patterns differ by that layer's queries alone. Exact for every kind of attention that the
+bridge shows, sinks, windows, soft caps and norms of queries included.
 
 Changed runs go through all layers, from the tokens to the logits: a bridge cannot leave out the layers before a change.
 """
@@ -12,14 +11,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge.bridge import TransformerBridge
 
@@ -49,7 +48,7 @@ LONGEST = 1024
 """Tokens of a context where nothing else is asked for: patterns take memory with the square of it."""
 
 TOKENS = 2048
-"""Tokens of a batch, before it is doubled, where no batch size is asked for."""
+"""Tokens of a batch where no batch size is asked for."""
 
 PREDICTIONS = 2**27
 """Numbers, of logits, that runs side by side make at most, unless one of them makes more."""
@@ -128,52 +127,46 @@ class BridgeReader(Reader):
         return bridge_shifts(self.model, direction)
 
     def visit(self, batch: Batch, shifts: QueryShifts, see: Visitor) -> None:
-        """Run the batch twice side by side, up to the pattern of the last layer."""
-        added = bool(shifts.with_bias.any())
+        """Run the model as it is, up to the last layer's attention, and every attention once more with other queries."""
+        added, linear = bool(shifts.with_bias.any()), self.linear
         change: PerHead = shifts.with_bias if added else shifts.without_bias
-        size, held = len(batch.contexts), {}
+        once, again = {}, {}  # what a layer's attention shows as it is, and with other queries
+        now = once
 
         def queries(q: Tensor, hook: HookPoint) -> Tensor:
-            q = q.clone()
-            q[size:] += change[hook.layer()].to(q).view(q.shape[2:])
-            return q
+            return q if now is once else q + change[hook.layer()].to(q).view(q.shape[2:])
 
-        def keep_keys(k: Tensor, hook: HookPoint) -> None:
-            held["keys"] = self.per_head(k[:size])
+        def keep(name: str, shown: Tensor, hook: HookPoint) -> None:
+            now[name] = shown
 
-        def keep_scores(scores: Tensor, hook: HookPoint) -> None:
-            held["scores"] = scores
-
-        def look(pattern: Tensor, hook: HookPoint) -> None:
-            as_is, changed = pattern.float().chunk(2)
+        def look(layer: int) -> BridgeLayer:
+            as_is, changed = once.pop("hook_pattern").float(), again.pop("hook_pattern").float()
             patterns = (changed, as_is) if added else (as_is, changed)
-            layer, keys = hook.layer(), None
-            if self.linear:
-                keys = self._turning.layers[layer].keys(held.pop("keys"), batch.mask)
+            if linear:
+                keys = self._turning.layers[layer].keys(self.per_head(once.pop("hook_k")), batch.mask)
                 scores = (keys * shifts.vector[layer]).sum(-1) / self.d_head**0.5
-            else:
-                scores = self._differences(held.pop("scores"), as_is, batch.mask) * (-1 if added else 1)
-            see(layer, BridgeLayer(patterns, keys, scores, self._turning.turns))
+                return BridgeLayer(patterns, keys, scores, self._turning.turns)
+            difference = once.pop("hook_attn_scores").float() - again.pop("hook_attn_scores").float()
+            scores = _seen_mean(-difference if added else difference, as_is, batch.mask)
+            return BridgeLayer(patterns, None, scores, True)
+
+        def run_again(layer: int, attn: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+            nonlocal now
+            now = again
+            attn.forward(*args, **kwargs)  # not called: then this hook would be
+            now = once
+            see(layer, look(layer))
             if layer == self.n_layers - 1:
                 raise _SeenAll
 
-        def level(out: Tensor, hook: HookPoint) -> Tensor:
-            out = out.clone()
-            out[size:] = out[:size]
-            return out
-
-        kinds = [("hook_q", queries), ("hook_k", keep_keys), ("hook_pattern", look), ("hook_out", level)]
-        kinds += [] if self.linear else [("hook_attn_scores", keep_scores)]
+        names = ("hook_pattern", "hook_k" if linear else "hook_attn_scores")
+        kinds = [("hook_q", queries), *((name, partial(keep, name)) for name in names)]
         hooks = [(f"{at(layer)}.{name}", hook) for layer in range(self.n_layers) for name, hook in kinds]
-        self._run(torch.cat([batch.contexts, batch.contexts]), hooks)
-
-    @staticmethod
-    def _differences(scores: Tensor, pattern: Pattern, mask: Bool[Tensor, "batch pos"]) -> KeyScores:
-        """Scores of the first half less those of the second, mean over the real queries that see the key."""
-        first, second = scores.float().chunk(2)
-        counted = (pattern > 0) & mask[:, None, :, None]
-        difference = torch.where(counted, first - second, 0.0).sum(2) / counted.sum(2).clamp(min=1)
-        return difference.transpose(1, 2)
+        with ExitStack() as stack:
+            for layer, block in enumerate(self.model.blocks):
+                hook = partial(run_again, layer)
+                stack.callback(block.attn.register_forward_hook(hook, with_kwargs=True).remove)
+            self._run(batch.contexts, hooks)
 
     def run(self, tokens: Int[Tensor, "batch pos"], see: AttentionVisitor = nothing) -> BridgeRan:
         """Once, unchanged."""
@@ -323,7 +316,7 @@ class BridgeReader(Reader):
     def _run(self, tokens: Int[Tensor, "batch pos"], hooks: Any, return_type: str | None = None) -> Any:
         """Run the model with hooks, every token real, until one of them has seen all."""
         with torch.no_grad(), self.model.hooks(fwd_hooks=hooks), suppress(_SeenAll):
-            return self.model(tokens, return_type=return_type, attention_mask=torch.ones_like(tokens))
+            return self.model(tokens, return_type=return_type, attention_mask=torch.ones_like(tokens), use_cache=False)
 
     def per_head(self, k: Tensor) -> HeadVectors:
         """Return keys per head of the queries: head h reads those of kv head h // group."""
@@ -333,6 +326,12 @@ class BridgeReader(Reader):
 
 class _SeenAll(Exception):  # noqa: N818 - nothing went wrong: what comes after the last pattern is not needed
     """Leaves the forward pass."""
+
+
+def _seen_mean(values: Pattern, pattern: Pattern, mask: Bool[Tensor, "batch pos"]) -> KeyScores:
+    """Return the mean over the real queries that see the key."""
+    counted = (pattern > 0) & mask[:, None, :, None]
+    return (torch.where(counted, values, 0.0).sum(2) / counted.sum(2).clamp(min=1)).transpose(1, 2)
 
 
 def _beginning_with(tokenizer: Any, name: str) -> Any:

@@ -32,25 +32,13 @@ class BridgeLayer(SeenLayer):
     def received(
         self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]
     ) -> Received:
-        """Sums of the patterns' rows."""
-        patterns = [*self.patterns, *(self._without_but(reading) for reading in readings)]
-        return torch.stack([self._summed(pattern, documents) for pattern in patterns])
-
-    def _without_but(self, added: KeyScores) -> Pattern:
-        """The pattern without the direction when numbers r_j are added to the scores of keys.
-
-        The softmax of log p0_ij + r_j, beside the log of what a row lacks to 1, as with sinks.
-        """
-        without = self.patterns[1]
-        lacking = 1 - without.sum(-1, keepdim=True)
-        sink = torch.where(lacking > ROUNDING, lacking, 0.0).log()
-        return torch.cat([without.log() + added.transpose(1, 2)[:, :, None], sink], -1).softmax(-1)[..., :-1]
-
-    @staticmethod
-    def _summed(
-        pattern: Pattern, documents: Float[Tensor, "batch pos document"]
-    ) -> Float[Tensor, "document head_index batch key_pos"]:
-        return torch.einsum("bhij,bid->dhbj", pattern, documents.to(pattern))
+        """Sums of the patterns' rows, a context at a time: memory holds no third pattern of a whole batch."""
+        found = []
+        for row, of_row in enumerate(documents.to(self.patterns[0]).mT):  # [document, pos]
+            with_direction, without = (pattern[row] for pattern in self.patterns)
+            changed = (_without_but(without, reading[row]) for reading in readings)
+            found.append(torch.stack([of_row @ pattern for pattern in (with_direction, without, *changed)]))
+        return torch.stack(found, -2).transpose(1, 2)  # of [reading, head_index, document, batch, key_pos]
 
     def mean_received(
         self,
@@ -68,7 +56,7 @@ class BridgeLayer(SeenLayer):
                 "Amplification along random directions needs scores that are the same for every query, and this model turns "
                 "its queries with the position; leave --amplified-nulls at 0."
             )
-        along = self._without_but((self.keys * direction).sum(-1) / self.keys.shape[-1] ** 0.5)
+        along = _without_but(self.patterns[1], (self.keys * direction).sum(-1) / self.keys.shape[-1] ** 0.5)
         both = (along, self.patterns[1])
         return torch.stack([torch.einsum("bhij,bjc->bihc", each, one_hot.to(each)) for each in both])
 
@@ -104,3 +92,15 @@ class BridgeRan(Ran):
 
 def _mean_of_columns(pattern: Pattern) -> Float[Tensor, "batch head_index key_pos"]:
     return pattern.sum(2) / torch.arange(pattern.shape[-1], 0, -1, device=pattern.device)
+
+
+def _without_but(
+    without: Float[Tensor, "*batch head_index query_pos key_pos"], added: Float[Tensor, "*batch key_pos head_index"]
+) -> Float[Tensor, "*batch head_index query_pos key_pos"]:
+    """Return the pattern without the direction when numbers r_j are added to the scores of keys.
+
+    The softmax of log p0_ij + r_j, beside the log of what a row lacks to 1, as with sinks.
+    """
+    lacking = 1 - without.sum(-1, keepdim=True)
+    sink = torch.where(lacking > ROUNDING, lacking, 0.0).log()
+    return torch.cat([without.log() + added.mT[..., None, :], sink], -1).softmax(-1)[..., :-1]

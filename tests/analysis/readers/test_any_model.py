@@ -1,6 +1,7 @@
 """One call for whatever people have in hand: ours, a bridge, a model of transformers, a folder; and what is refused."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,18 +10,22 @@ import pandas as pd
 import pytest
 import spacy
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 import interp
 from interp.analysis.direction import Held
 from interp.analysis.findings import answers
 from interp.analysis.readers.bridge import BridgeReader
-from interp.analysis.readers.open import open_reader
+from interp.analysis.readers.open import load_any, open_reader
 from interp.analysis.readers.own import OwnReader
+from interp.data.contexts import ROWS
 from interp.errors import InterpError
+from interp.model.distributed import World
+from tests import commands
 from tests.analysis.readers.families import made
+from tests.analysis.sharing import folders_of_two_processes
 from tests.conftest import TEXT
+from tests.data.kinds import sentencepiece
 
 TEXTS = [TEXT, "A fox may jump, or it may sleep. " * 3, TEXT[40:], "Dogs sleep. " * 5]
 ASKED = {"schemes": ("surface",), "workers": 0, "nulls": 4, "shifts": 19, "replicates": 20, "fit_tokens": 256}
@@ -98,22 +103,6 @@ def test_a_mean_query_is_fitted_on_documents_that_are_not_measured(tokenizer):
     np.testing.assert_allclose(rows, mine, atol=1e-4)
     with pytest.raises(InterpError, match="fitted on documents that are not measured"):
         interp.amplification(model, TEXTS, tokenizer=tokenizer, direction="mean-query", **ASKED)
-
-
-def sentencepiece():
-    """A tokenizer of SentencePiece's kind: blanks are ▁ at the front of words, unknown characters are bytes."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([TEXT.replace(" ", "▁")] * 4, trainer)
-    parts = json.loads(tokenizer.to_str())  # bytes are in the vocabulary, but no special tokens
-    parts["added_tokens"] = [token for token in parts["added_tokens"] if not token["content"].startswith("<0x")]
-    tokenizer = Tokenizer.from_str(json.dumps(parts))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
 def test_tokens_of_sentencepiece_get_the_class_of_their_word():
@@ -212,6 +201,51 @@ def test_a_folder_of_hugging_face_is_read_by_the_command(folder, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "What is the query bias used for?" in page and "none but the learned ones" in page
     pd.testing.assert_frame_equal(kept.heads, mine.heads, check_dtype=False, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_command_reads_a_folder_in_bfloat16_in_contexts_that_are_asked_for_and_tells_of_progress(folder, tmp_path):
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS * 8))
+    words = [
+        sys.executable, "-m", "interp.amplify", str(folder), "--corpus", str(tmp_path / "texts.jsonl"), "--direction",
+        "effective", "--schemes", "surface", "--workers", "0", "--nulls", "0", "--shifts", "0", "--fit-tokens", "0",
+        "--context", "20", "--device", "cpu",
+    ]  # fmt: skip
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        done = commands.run([*words, "--dtype", dtype, "-o", str(tmp_path / dtype)], check=True)
+        found.append(interp.Amplification.load(tmp_path / dtype))
+        told = " ".join(done.stderr.split())
+        assert re.search(rf"tiny-qwen2 \S+ {found[-1].run['n_tokens']:,} tokens [\d,]+/s 0:00:00", told), told
+    exact, rough = (result.heads["log2_amplification"] for result in found)
+    assert [result.run["n_ctx"] for result in found] == [20, 20] and found[1].run["device"] == "cpu"
+    assert 1e-4 < (exact - rough).abs().max() < 0.05 < exact.abs().max()
+    assert load_any(folder, "bfloat16", "cpu")[0].original_model.dtype == torch.bfloat16
+    refused = commands.run([*words, "--device", "cuda:7", "-o", str(tmp_path / "refused")])
+    assert refused.returncode == 1 and "'cuda:7' was asked for" in " ".join(refused.stderr.split())
+
+
+def amplified(folder, world):
+    """What each of several processes returns."""
+    return interp.amplification(
+        folder / "model", folder / "texts.jsonl", direction="effective", context=12, world=world, **ASKED
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_find_of_a_bridged_model_what_one_finds(folder, tmp_path):
+    (tmp_path / "model").symlink_to(folder)
+    lines = [json.dumps({"text": f"{number} {text}"}) for number in range(10) for text in TEXTS]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    one = amplified(tmp_path, World(0, 1, torch.device("cpu")))
+    assert one.run["n_tokens"] > 2 * ROWS * 12  # several blocks
+    for place in folders_of_two_processes(amplified, tmp_path):
+        two = interp.Amplification.load(place)
+        assert set(two.tables) == set(one.tables) and two.run["model"] == one.run["model"]
+        for name, table in one.tables.items():
+            pd.testing.assert_frame_equal(
+                two.tables[name], table, rtol=1e-5, atol=1e-6, check_dtype=False, check_categorical=False
+            )
 
 
 def test_a_name_that_is_nowhere_is_one_sentence(monkeypatch):

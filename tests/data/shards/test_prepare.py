@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import interp
 from interp.data import tokenizer as tokenizing
 from interp.data.contexts import token_stream
 from interp.data.corpora.corpus import open_corpus
@@ -19,7 +20,10 @@ from interp.data.shards.open import is_shards, open_shards, tokenizer_of
 from interp.data.shards.prepare import prepare
 from interp.data.tokenizer import encode_documents, text_encoder
 from interp.errors import InterpError
+from interp.train.config import TrainConfig
+from interp.train.loop import train
 from interp.vocabulary import END_OF_TEXT, load_tokenizer
+from tests.data import kinds
 
 WORDS = [
     "the",
@@ -173,6 +177,52 @@ def test_a_large_vocabulary_makes_npy_shards(corpus, tmp_path):
     assert np.array_equal(made, token_stream(load_tokenizer(folder), open_corpus(corpus, "train")))
     shards = open_shards(folder, "train")
     assert np.array_equal(shards.windows(np.array([0]), len(shards))[0], made)
+
+
+KINDS = [
+    (kinds.qwen2, "<|endoftext|>"),
+    (kinds.sentencepiece, "<s>"),
+    (kinds.unigram, "</s>"),
+    (kinds.wordpiece, "[CLS]"),
+]
+
+
+@pytest.mark.parametrize(("kind", "border"), KINDS, ids=lambda given: getattr(given, "__name__", ""))
+def test_a_tokenizer_of_any_kind_makes_shards_to_train_on_and_a_checkpoint_to_measure(kind, border, tmp_path, capfd):
+    """Of each document the shards hold its own tokens behind the border, and the border of no text."""
+    tokenizer = kind()
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    texts = [f"The quick brown fox jumps over lazy dogs; it sleeps near the café. {number}" for number in range(40)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    given = {"tokenizer": str(tmp_path / "tokenizer")}
+    if kind is kinds.wordpiece:
+        with pytest.raises(
+            InterpError, match="no file beside it names a bos or eos token; name the token with --border"
+        ):
+            make(tmp_path / "corpus.jsonl", tmp_path / "shards", **given)
+        given["border"] = border
+    folder = make(tmp_path / "corpus.jsonl", tmp_path / "shards", overwrite=True, shard_tokens=10**6, **given)
+    own, index = tokenizer_of(folder), tokenizer.convert_tokens_to_ids(border)
+    assert own is not None and own.bos_token == border
+    [file] = folder.glob("train-*")
+    expected = [[index, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in texts]
+    trained = np.concatenate([tokens for number, tokens in enumerate(expected) if number % 8 != 7])
+    assert tokens_in(file).tolist() == trained.tolist()
+    assert file.suffix == (".npy" if kind is kinds.qwen2 else ".bin")
+    if kind is kinds.qwen2:
+        assert trained.max() > 2**16 and open_shards(folder, "train").d_vocab == kinds.LARGEST + 1
+    spelled = f"before{border}after {border} <s></s> [CLS] {border}"
+    for encoded in (text_encoder(own)([spelled])[0], next(encode_documents(own, open_corpus([spelled])))[0]):
+        assert encoded[0] == index and index not in encoded[1:]
+    config = TrainConfig(
+        corpus=str(folder), preset="mini", steps=1, batch_size=2, context=16, evaluate_every=1, validation_tokens=64,
+        output=tmp_path / "run",
+    )  # fmt: skip
+    asked = {"workers": 0, "nulls": 0, "shifts": 0, "replicates": 2, "fit_tokens": 0}
+    tokens = interp.amplification(str(train(config)), texts[7:8] * 3, "surface", **asked).tokens
+    assert set(tokens["token_index"]) == set(expected[7]) and set(tokens["count"]) <= set(
+        range(3, 3 * len(expected[7]))
+    )
 
 
 def test_a_given_tokenizer_is_used_and_kept_beside_the_shards(corpus, tmp_path, tokenizer):
