@@ -65,7 +65,7 @@ def drawn(model, draws):
 
 @pytest.mark.parametrize("config", [MIXTURE, OF_HEADS, GIVEN], ids=["laid out", "per head", "given"])
 def test_draws_have_the_mean_and_covariance_of_the_mixture(make_model, config):
-    draws = 4000
+    draws = 1500
     found, means = drawn(make_model(q=config).train(), draws), config.components(D_HEAD).double()
     std = config.profile("std", D_HEAD).double()
     spread = (means - means.mean(0)).T @ (means - means.mean(0)) / len(means)  # of the component
@@ -92,14 +92,14 @@ def test_every_component_is_drawn_equally_often_and_its_noise_is_that_of_one_dir
         make_model(q=OF_HEADS).train(),
         make_model(q=replace(OF_HEADS, directions=1, component_per="layer")).train(),
     )
-    found, noise = drawn(model, 1000), drawn(single, 1000) - 0.5
+    found, noise = drawn(model, 600), drawn(single, 600) - 0.5
     distances = (found - noise)[
         ..., None, :
     ] - model.bias_q.components.double()  # [draw, layer, head_index, direction, d_head]
     nearest = distances.norm(dim=-1).min(-1)
     assert nearest.values.max() < 1e-6
     counts = torch.stack([(nearest.indices == k).sum(0) for k in range(4)])
-    assert ((counts - 250).abs() < 5 * (1000 * 0.25 * 0.75) ** 0.5).all()
+    assert ((counts - 150).abs() < 5 * (600 * 0.25 * 0.75) ** 0.5).all()
 
 
 def test_one_direction_draws_the_bits_of_before_and_is_written_as_before(make_model):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from interp.analysis.measurement import Context
-from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasDraws, Components, drawn_biases
+from interp.analysis.measurements.bias_draws import ROW, STATISTICS, BiasDraws, drawn_biases
 from interp.analysis.readers.own import OwnReader
 from interp.analysis.result import HEAD_COLUMNS, Amplification
+from interp.analysis.resume import ResumeFile
 from interp.analysis.run import measure
 from interp.analysis.sentences import read_sentence
 from interp.analysis.settings import Settings
@@ -14,6 +15,7 @@ from interp.data.classes.scheme import Scheme
 from interp.errors import InterpError
 from interp.model.bias import bias_generator
 from interp.model.config import BiasConfig
+from tests.analysis.blocks import KilledError, after, in_blocks, killed_after
 from tests.analysis.passes import halves_and_whole, measurement_of
 from tests.analysis.reference import observe, rows_of, shares
 
@@ -184,17 +186,10 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("changes", "direction"),
-    [({}, "effective"), ({"positional": "rope", "v": BiasConfig()}, "bias")],
-    ids=["both", "b_Q"],
-)
-def test_components_are_the_heads_of_the_whole_call_with_each_in_force(
-    make_model, make_documents, schemes, tmp_path, changes, direction
-):
-    model = make_model(**{**MIXED, **changes})
+def test_components_are_the_heads_of_the_whole_call_with_each_in_force(make_model, make_documents, schemes, tmp_path):
+    model = make_model(**MIXED)
     documents = make_documents(schemes, model.cfg.d_vocab, [30] * 6)  # enough of a size for intervals
-    settings = {"direction": direction, "nulls": 0, "shifts": 0, "batch_size": 2, "fit_tokens": 0}
+    settings = {"direction": "effective", "nulls": 0, "shifts": 0, "fit_tokens": 0, "replicates": 20}
     result = measure(model, documents, schemes, Settings(components=True, **settings))
     table = result.tables["components"]
     columns = [*HEAD_COLUMNS, "bias_score_sd"]
@@ -205,7 +200,7 @@ def test_components_are_the_heads_of_the_whole_call_with_each_in_force(
         whole = measure(model, documents, schemes, Settings(bias=f"component:{k}", **settings))
         pd.testing.assert_frame_equal(found[-1], whole.heads[columns], rtol=0, atol=1e-6)
         assert whole.run["bias"] == f"component:{k}" and OwnReader(model).told(f"component:{k}", "bias") == []
-    told, *_ = OwnReader(model).told("mean", direction)
+    told, *_ = OwnReader(model).told("mean", "effective")
     assert told.startswith("The bias is drawn from 3 components, and measured under the mean of all")
     assert not np.allclose(found[0]["log2_amplification"], found[1]["log2_amplification"], atol=1e-2)
     assert found[0]["ci_low"].notna().any()
@@ -218,17 +213,19 @@ def test_components_are_the_heads_of_the_whole_call_with_each_in_force(
     assert not (tmp_path / "components.parquet").exists()
 
 
-def test_components_of_two_halves_merge_to_those_of_the_whole(make_model, make_documents, make_scheme):
-    model, scheme = make_model(**MIXED), make_scheme("s", 3)
-    documents = make_documents([scheme], model.cfg.d_vocab, [20, 35, 5, 20, 40])  # rows of 20 end where documents do
-    settings = Settings(components=True, nulls=0, batch_size=2)
-    merged, whole = (
-        measurement_of(found, Components) for found in halves_and_whole(model, documents, [scheme], settings)
-    )
-    for mine, expected in zip(merged.draws, whole.draws, strict=True):
-        (shares, scores), (all_shares, all_scores) = mine.measurements, expected.measurements
-        torch.testing.assert_close(shares.sums.total, all_shares.sums.total, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(scores.scores.squares, all_scores.scores.squares, rtol=1e-6, atol=1e-6)
+def test_components_of_a_run_that_was_interrupted_are_the_same_bits(make_model, make_documents, make_scheme, tmp_path):
+    model, scheme = make_model(**MIXED, n_layers=1, n_ctx=9), make_scheme("s", 3)
+    lengths = np.random.default_rng(0).integers(5, 300, size=12)
+    documents = in_blocks(make_documents([scheme], model.cfg.d_vocab, lengths), 9)
+    settings = Settings(components=True, nulls=0, shifts=0, fit_tokens=0, replicates=5, passages=0, batch_size=64)
+    whole = measure(model, documents, [scheme], settings, sample=documents)
+    partial = ResumeFile(tmp_path, {}, every_seconds=0.0)
+    with pytest.raises(KilledError):
+        measure(model, documents, [scheme], settings, sample=documents, resume=partial, on_tokens=killed_after(2))
+    partial = ResumeFile(tmp_path, {})
+    assert partial.done
+    resumed = measure(model, after(documents, partial), [scheme], settings, sample=documents, resume=partial)
+    pd.testing.assert_frame_equal(resumed.tables["components"], whole.tables["components"], check_exact=True)
 
 
 def test_all_that_takes_a_bias_takes_a_component(make_model, make_documents, schemes):
@@ -240,7 +237,7 @@ def test_all_that_takes_a_bias_takes_a_component(make_model, make_documents, sch
     )  # types that are frequent enough to list
     tables, own = [], Scheme("own", ("all",), False, lambda tokens, *_: 0 * tokens)
     for read, bias in ((model, "component:2"), (twin, "mean")):
-        result = measure(read, documents, schemes, Settings(bias=bias, nulls=0, shifts=0))
+        result = measure(read, documents, schemes, Settings(bias=bias, nulls=0, shifts=0, replicates=20))
         sentence = read_sentence(read, "A fox.", [own], bias=bias, scale=0)
         tables.append([
             result.heads, *result.static(read).values(), *result.values(read, documents, schemes).values(),
