@@ -240,9 +240,7 @@ class BridgeReader(Reader):
         kinds = [(name, add), ("hook_pattern", look)]
         hooks = [(f"{at(layer)}.{each}", hook) for layer in range(self.n_layers) for each, hook in kinds]
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # TransformerLens says that an edit is discarded: that is the answer
+            warnings.simplefilter("ignore", UserWarning)  # that an edit is discarded, which is the answer
             self._run(torch.full((2, 2), self.border, device=self.device), hooks)
         return all(bool((moved > 0.99).all()) for moved in found)
 
