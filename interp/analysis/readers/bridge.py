@@ -244,6 +244,11 @@ class BridgeReader(Reader):
             self._run(torch.full((2, 2), self.border, device=self.device), hooks)
         return all(bool((moved > 0.99).all()) for moved in found)
 
+    def contexts_per_rerun(self, settings: Reading) -> int:
+        """Return as many as make `PREDICTIONS` logits, unless a batch size is asked for."""
+        most = max(1, PREDICTIONS // (self.n_ctx * self.d_vocab))
+        return settings.batch_size or min(super().contexts_per_rerun(settings), most)
+
     def side_by_side(self, tokens: int) -> int:
         """Return as many as make `PREDICTIONS` logits."""
         return max(1, min(super().side_by_side(tokens), PREDICTIONS // (tokens * self.d_vocab)))
