@@ -206,7 +206,7 @@ def intervene(
     plan = planned(places(settings.where, reader.n_layers, reader.n_heads), settings)
     classes = classes_with_overall(schemes)
     counts = DocumentCounts(classes)
-    size, max_tokens = settings.contexts_per_batch(reader.n_ctx, 1024), settings.max_tokens
+    size, max_tokens = reader.contexts_per_rerun(settings), settings.max_tokens
     stack = min(stack, reader.side_by_side(size * reader.n_ctx))
     with reader.reading(settings.bias):
         biases = biases_of(reader, settings.direction, settings.part)

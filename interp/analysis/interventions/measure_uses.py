@@ -194,7 +194,7 @@ def measure_uses(
     classes = classes_with_overall(schemes)
     names = list(classes.names)[1:]
     counts = DocumentCounts(classes)
-    size, max_tokens = settings.contexts_per_batch(reader.n_ctx, 1024), settings.max_tokens
+    size, max_tokens = reader.contexts_per_rerun(settings), settings.max_tokens
     stack = min(stack, reader.side_by_side(size * reader.n_ctx))
     passing = counts.passing(with_overall(documents, max_tokens), max_tokens)
     text = list(pack(passing, reader.n_ctx, size, reader.border))

@@ -233,11 +233,14 @@ class BridgeReader(Reader):
         kinds = [(name, add), ("hook_pattern", look)]
         hooks = [(f"{at(layer)}.{each}", hook) for layer in range(self.n_layers) for each, hook in kinds]
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # TransformerLens says that an edit is discarded: that is the answer
+            warnings.simplefilter("ignore", UserWarning)  # that an edit is discarded, which is the answer
             self._run(torch.full((2, 2), self.border, device=self.device), hooks)
         return all(bool((moved > 0.99).all()) for moved in found)
+
+    def contexts_per_rerun(self, settings: Reading) -> int:
+        """Return as many as make `PREDICTIONS` logits, unless a batch size is asked for."""
+        most = max(1, PREDICTIONS // (self.n_ctx * self.d_vocab))
+        return settings.batch_size or min(super().contexts_per_rerun(settings), most)
 
     def side_by_side(self, tokens: int) -> int:
         """Return as many as make `PREDICTIONS` logits."""

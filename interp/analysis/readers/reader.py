@@ -26,6 +26,9 @@ from interp.errors import InterpError
 KeyScores = Float[Tensor, "batch pos head_index"]
 Received = Float[Tensor, "reading_or_two document head_index batch pos"]
 
+RERUN_TOKENS = 1024
+"""Tokens of a batch that changed runs read, where no batch size is asked for."""
+
 SIDE_BY_SIDE = 8
 """Runs that go side by side along the batch axis."""
 
@@ -223,6 +226,10 @@ class Reader(ABC):
                 f"TransformerLens' bridge shows the attention scores of {self.name} only after its softmax, so bias scores "
                 "cannot be replaced by others (uses); scale the vector in its queries instead (interventions)."
             )
+
+    def contexts_per_rerun(self, settings: Reading) -> int:
+        """Return how many contexts a changed run reads at a time."""
+        return settings.contexts_per_batch(self.n_ctx, RERUN_TOKENS)
 
     def side_by_side(self, tokens: int) -> int:
         """Return how many runs over so many tokens should go side by side."""
