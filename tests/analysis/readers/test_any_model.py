@@ -24,8 +24,8 @@ from interp.model.distributed import World
 from tests import commands
 from tests.analysis.readers.families import made
 from tests.analysis.sharing import folders_of_two_processes
-from tests.data.kinds import sentencepiece
 from tests.conftest import TEXT
+from tests.data.kinds import sentencepiece
 
 TEXTS = [TEXT, "A fox may jump, or it may sleep. " * 3, TEXT[40:], "Dogs sleep. " * 5]
 ASKED = {"schemes": ("surface",), "workers": 0, "nulls": 4, "shifts": 19, "replicates": 20, "fit_tokens": 256}

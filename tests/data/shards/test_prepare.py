@@ -179,9 +179,15 @@ def test_a_large_vocabulary_makes_npy_shards(corpus, tmp_path):
     assert np.array_equal(shards.windows(np.array([0]), len(shards))[0], made)
 
 
-KINDS = [(kinds.qwen2, "<|endoftext|>"), (kinds.sentencepiece, "<s>"), (kinds.unigram, "</s>"), (kinds.wordpiece, "[CLS]")]
+KINDS = [
+    (kinds.qwen2, "<|endoftext|>"),
+    (kinds.sentencepiece, "<s>"),
+    (kinds.unigram, "</s>"),
+    (kinds.wordpiece, "[CLS]"),
+]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "border"), KINDS, ids=lambda given: getattr(given, "__name__", ""))
 def test_a_tokenizer_of_any_kind_makes_shards_to_train_on_and_a_checkpoint_to_measure(kind, border, tmp_path, capfd):
     """Of each document the shards hold its own tokens behind the border, and the border of no text."""
@@ -191,7 +197,9 @@ def test_a_tokenizer_of_any_kind_makes_shards_to_train_on_and_a_checkpoint_to_me
     (tmp_path / "corpus.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
     given = {"tokenizer": str(tmp_path / "tokenizer")}
     if kind is kinds.wordpiece:
-        with pytest.raises(InterpError, match="no file beside it names a bos or eos token; name the token with --border"):
+        with pytest.raises(
+            InterpError, match="no file beside it names a bos or eos token; name the token with --border"
+        ):
             make(tmp_path / "corpus.jsonl", tmp_path / "shards", **given)
         given["border"] = border
     folder = make(tmp_path / "corpus.jsonl", tmp_path / "shards", overwrite=True, shard_tokens=10**6, **given)
@@ -213,7 +221,9 @@ def test_a_tokenizer_of_any_kind_makes_shards_to_train_on_and_a_checkpoint_to_me
     )  # fmt: skip
     asked = {"workers": 0, "nulls": 0, "shifts": 0, "replicates": 2, "fit_tokens": 0}
     tokens = interp.amplification(str(train(config)), texts[7:8] * 3, "surface", **asked).tokens
-    assert set(tokens["token_index"]) == set(expected[7]) and set(tokens["count"]) <= set(range(3, 3 * len(expected[7])))
+    assert set(tokens["token_index"]) == set(expected[7]) and set(tokens["count"]) <= set(
+        range(3, 3 * len(expected[7]))
+    )
 
 
 def test_a_given_tokenizer_is_used_and_kept_beside_the_shards(corpus, tmp_path, tokenizer):
