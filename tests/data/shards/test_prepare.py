@@ -187,6 +187,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "border"), KINDS, ids=lambda given: getattr(given, "__name__", ""))
 def test_a_tokenizer_of_any_kind_makes_shards_to_train_on_and_a_checkpoint_to_measure(kind, border, tmp_path, capfd):
     """Of each document the shards hold its own tokens behind the border, and the border of no text."""
