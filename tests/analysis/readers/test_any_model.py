@@ -1,7 +1,6 @@
 """One call for whatever people have in hand: ours, a bridge, a model of transformers, a folder; and what is refused."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 import spacy
 import torch
+from huggingface_hub import constants
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
@@ -19,6 +19,7 @@ from interp.analysis.readers.bridge import BridgeReader
 from interp.analysis.readers.open import bridge_of, open_reader
 from interp.analysis.readers.own import OwnReader
 from interp.errors import InterpError
+from tests import commands
 from tests.analysis.readers.families import made
 from tests.conftest import TEXT
 
@@ -199,7 +200,7 @@ def test_a_folder_of_hugging_face_is_read_by_the_command(folder, tmp_path):
         sys.executable, "-m", "interp.amplify", str(folder), "--corpus", str(texts), "--direction", "effective",
         "--schemes", "surface", "--workers", "0", "--nulls", "4", "--shifts", "19", "-o", str(tmp_path / "out"), "-q",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = commands.run(command)
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (
@@ -215,7 +216,7 @@ def test_a_folder_of_hugging_face_is_read_by_the_command(folder, tmp_path):
 
 
 def test_a_name_that_is_nowhere_is_one_sentence(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # read as it was imported: no five attempts, with pauses
     with pytest.raises(InterpError, match="no checkpoint of this package, and cannot be loaded as Hugging Face's"):
         interp.amplification("nobody/nothing-here", TEXTS, direction="effective", **ASKED)
 
