@@ -24,6 +24,8 @@ SCHEME = "pos"
 USES_TOKENS = 20_000
 MEDIANS = ("key_spread", "eta2_position", "eta2_type", "eta2_class")
 GIVES_BACK = ("position", "type", "class")
+AGAIN, AGAIN_TOKENS = "tiny-bqbv", 12_000
+"""Whose figures of the beginning of the text the record has too, for the tests to measure them again."""
 
 
 def measured(name: str, other: str | None) -> dict[str, Any]:
@@ -41,6 +43,29 @@ def measured(name: str, other: str | None) -> dict[str, Any]:
     if other is None:
         figures["uses"] = _uses(interp.uses(model, "wikipedia-sample", (SCHEME,), max_tokens=USES_TOKENS))
     return figures
+
+
+def beginning(name: str) -> dict[str, Any]:
+    """Return figures of a checkpoint that need no draws, of the beginning of the text."""
+    import interp
+    from interp.analysis.findings import summary
+    from interp.analysis.measurements.explained import overview
+
+    result = interp.amplification(
+        name,
+        "wikipedia-sample",
+        (SCHEME,),
+        max_tokens=AGAIN_TOKENS,
+        nulls=0,
+        passages=0,
+        shifts=0,
+        replicates=0,
+        workers=0,
+    )
+    [sizes] = summary(result).to_dict("records")
+    figures = {**overview(result.tables["explained"])[SCHEME], **sizes}
+    kept = (*MEDIANS, "rms_amplification", "rms_position", "rms_beyond", "beyond_equal_spread")
+    return {"n_tokens": result.run["n_tokens"], **{figure: figures[figure] for figure in kept}}
 
 
 def _uses(found: Any) -> dict[str, Any]:
@@ -165,5 +190,6 @@ def written(record: dict[str, Any]) -> str:
 if __name__ == "__main__":
     if "--measure" in sys.argv:
         figures = {name: plain(measured(name, other)) for name, other in DIRECTIONS.items()}
+        figures[AGAIN]["beginning"] = plain(beginning(AGAIN))
         RECORD.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     README.write_text(written(json.loads(RECORD.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -38,9 +38,9 @@ from pathlib import Path
 import pytest
 
 HEAVY = (
-    "torch", "torch.distributed.fsdp", "torch.nn.parallel", "torch._dynamo", "transformers", "transformer_lens", "spacy",
-    "pandas", "scipy.stats", "plotly.graph_objects", "plotly.io", "pyarrow.parquet", "safetensors.torch", "datasets",
-    "tokenizers", "typer", "rich.console", "jinja2", "nbformat",
+    "torch", "torch.distributed.fsdp", "torch.nn.parallel", "torch._dynamo", "transformers", "transformer_lens",
+    "transformer_lens.model_bridge", "spacy", "pandas", "scipy.stats", "plotly.graph_objects", "plotly.io",
+    "pyarrow.parquet", "safetensors.torch", "datasets", "tokenizers", "typer", "rich.console", "jinja2", "nbformat",
 )  # fmt: skip
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 import interp
 from interp.amplify import app
+from interp.analysis.measurements import value_bias
 from interp.analysis.saving import read_csv
 from interp.analysis.settings import Settings
 from interp.api import Text
@@ -71,15 +72,17 @@ def test_what_the_biases_point_at_and_write_is_found_on_request(result):
 
 
 @pytest.mark.slow
-def test_values_are_measured_on_the_beginnings_of_the_documents_and_tokens_along_the_direction_asked_for():
-    texts = [f"{TEXTS[n % 2]} " * 24 for n in range(24)]
+def test_values_are_measured_on_the_beginnings_of_the_documents_and_tokens_along_the_direction_asked_for(monkeypatch):
+    assert value_bias.VALUE_TOKENS == 6000  # as is documented; fewer here
+    monkeypatch.setattr(value_bias, "VALUE_TOKENS", 1500)
+    texts = [f"{TEXTS[n % 2]} " * 8 for n in range(24)]
     settings = {"schemes": ("surface",), "pipeline": "blank:en", "workers": 0, "nulls": 0, "replicates": 2,
                 "shifts": 0, "passages": 0, "fit_tokens": 0}  # fmt: skip
     twin, symmetric = interp.load_model("tiny-bqbv"), interp.load_model("tiny-symmetric")
     found = interp.amplification(twin, texts, **settings)
     components = values_of(found, twin, texts, schemes=("surface",), pipeline="blank:en")["value_components"]
     read = components.groupby(["layer", "head"])["n_tokens"].sum()
-    assert set(read) == {6000} and found.run["n_tokens"] > 7000
+    assert set(read) == {1500} and found.run["n_tokens"] > 2000
     assert (components.query("token_class == 'bos'")["n_tokens"] == 20).all()  # of 20 documents
     along = interp.amplification(symmetric, texts, direction=twin, **settings)
     assert len(along.static(symmetric, twin)["static_tokens"]) == len(found.static(twin)["static_tokens"]) > 0
@@ -203,7 +206,8 @@ def test_the_command_measures_a_component_and_all_of_them(make_model, corpus, tm
 
 @pytest.mark.slow
 def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(corpus, tmp_path):
-    words = ["tiny-bq", "tiny-bqbv", "--corpus", str(corpus), "-o", str(tmp_path), "--workers", "0", "-q"]
+    words = ["tiny-bq", "tiny-bqbv", "--corpus", str(corpus), "-o", str(tmp_path), "--workers", "0", "-q", "--schemes",
+             "surface", "--pipeline", "blank:en", "--interventions", "none", "--no-uses", "--nulls", "0"]  # fmt: skip
     outcome = CliRunner().invoke(app, words)
     assert outcome.exit_code == 0, outcome.stderr
     names = ("tiny-bq", "tiny-bqbv", "tiny-bq-vs-tiny-bqbv")
@@ -216,7 +220,7 @@ def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(cor
     ("words", "status", "message"),
     [
         (["tiny-symetric"], 1, "There is no checkpoint 'tiny-symetric'; did you mean 'tiny-symmetric'"),
-        (["--corpus", "nowhere.txt"], 1, "nowhere.txt"),
+        (["--corpus", "nowhere.txt"], 1, "nowhere.txt"),  # the last --corpus counts
         (["--schemes", "poss"], 1, "did you mean 'pos'"),
         (["--max-tokens", "0"], 1, "max_tokens is 0"),
         (["--pipeline", "en_core_web_smm"], 1, "There is no spaCy pipeline 'en_core_web_smm'"),
@@ -224,8 +228,8 @@ def test_several_checkpoints_get_a_folder_each_and_one_for_their_differences(cor
         (["--no-such-option"], 2, "no-such-option"),
     ],
 )
-def test_bad_input_is_one_line_and_a_non_zero_exit(unchecked, tmp_path, words, status, message):
-    outcome = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "out")])
+def test_bad_input_is_one_line_and_a_non_zero_exit(unchecked, corpus, tmp_path, words, status, message):
+    outcome = CliRunner().invoke(app, ["--corpus", str(corpus), *words, "-o", str(tmp_path / "out")])
     assert outcome.exit_code == status
     assert message in outcome.stderr
     assert "Traceback" not in outcome.stderr

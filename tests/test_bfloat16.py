@@ -61,10 +61,10 @@ def test_comparison(models, results):
 
 @pytest.mark.slow
 def test_interventions_and_uses(models):
-    asked = {"workers": 0, "replicates": 5, "random_directions": 2}
-    check([interp.interventions(m, TEXTS, SCHEMES, part="qv", **asked).loss for m in models], "loss", "loss_unchanged")
+    asked = {"workers": 0, "replicates": 5, "where": "all,L1,L0H1", "scales": (0, 2), "part": "qv"}
+    check([interp.interventions(m, TEXTS, SCHEMES, **asked).loss for m in models], "loss", "loss_unchanged")
     for model in models:
-        interp.uses(model, TEXTS, SCHEMES, workers=0)
+        interp.uses(model, TEXTS, SCHEMES, workers=0, replicates=5, controls=2)
 
 
 def test_a_sentence_read_and_explored(models):

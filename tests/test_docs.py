@@ -57,16 +57,18 @@ def test_sentences_say_no_more_than_the_record_does():
 
 @pytest.mark.slow
 def test_the_record_is_what_is_measured():
-    """All of one model that needs no draws: intervals and shifted labels depend on a seed, these do not."""
-    import interp
-    from interp.analysis.findings import summary
-    from interp.analysis.measurements.explained import overview
+    """Of one model, the figures that need no draws (intervals and shifted labels depend on a seed), on the first article."""
+    now, record = results.beginning(results.AGAIN), RECORD[results.AGAIN]["beginning"]
+    assert set(now) == set(record) and now["n_tokens"] == record["n_tokens"] > 10_000
+    for name, figure in now.items():
+        assert figure == pytest.approx(record[name], rel=1e-3), name
 
-    found = interp.amplification(
-        "tiny-bqbv", "wikipedia-sample", (results.SCHEME,), nulls=0, passages=0, shifts=0, replicates=0, workers=0
-    )
-    [sizes] = summary(found).to_dict("records")
-    now, record = {**overview(found.tables["explained"])[results.SCHEME], **sizes}, RECORD["tiny-bqbv"]
-    assert found.run["n_tokens"] == record["n_tokens"]
-    for name in (*results.MEDIANS, "rms_amplification", "rms_position", "rms_beyond", "beyond_equal_spread"):
-        assert now[name] == pytest.approx(record[name], rel=1e-3), name
+
+def test_the_record_is_of_the_whole_held_out_text():
+    import interp
+    from interp.data.contexts import token_stream
+    from interp.data.corpora.corpus import open_corpus
+
+    articles = open_corpus("wikipedia-sample", "validation")
+    whole = len(token_stream(interp.load_model(results.AGAIN).need_tokenizer(), articles))
+    assert {(of["n_documents"], of["n_tokens"]) for of in RECORD.values()} == {(len(list(articles)), whole)}

@@ -61,7 +61,7 @@ def place(make_model, tmp_path):
     """A folder with all that the commands read."""
     save_checkpoint(make_model(n_ctx=60), tmp_path / "model")
     (tmp_path / "text.jsonl").write_text(
-        "".join(json.dumps({"text": f"The fox saw {n} boats. " * 9}) + "\n" for n in range(16))
+        "".join(json.dumps({"text": f"The fox saw {n} boats. " * 3}) + "\n" for n in range(16))
     )
     torch.save(Release(seed=1, kind="bqbv", vocabulary=300, context=20).checkpoint(), tmp_path / "model_best.pt")
     return tmp_path

@@ -223,7 +223,7 @@ def test_with_random_labels_the_intervals_cover_zero_at_their_nominal_rate(
     Documents of unequal length, as real ones; heads of one model share their labels, so only simulations count as draws.
     """
     model, scheme = make_model(n_layers=1, n_heads=2, n_ctx=16, d_model=16), make_scheme("s", 3)
-    covered, simulations = [], 100
+    covered, simulations = [], 50
     for seed in range(simulations):
         lengths = np.random.default_rng(seed).integers(16, 80, size=n_documents)
         documents = make_documents([scheme], model.cfg.d_vocab, lengths, seed=seed)

@@ -37,7 +37,7 @@ LENGTHS = COUNTS[:, SCHEMES["function"]].sum(1)
 EFFECTIVE = effective_documents(COUNTS)
 GIVEN = EFFECTIVE >= LEAST_EFFECTIVE_DOCUMENTS
 SHARED, OWN = 0.2, 0.3  # standard deviations of the documents' levels, for all of their classes and for each
-DRAWS, REPLICATES = 250, 200  # simulations to one draw of the bootstrap's weights; replicates, as by default
+DRAWS, REPLICATES = 150, 200  # simulations to one draw of the bootstrap's weights; replicates, as by default
 SEEDS = range(8)
 
 

@@ -1,7 +1,6 @@
 """Blocks, processes and interruptions: what is measured does not depend on them."""
 
 import copy
-import functools
 import json
 import os
 import signal
@@ -26,6 +25,7 @@ from interp.model.checkpoint import save_checkpoint
 from tests import commands
 from tests.analysis.blocks import KilledError, after, in_blocks, killed_after
 from tests.analysis.passes import measurement_of
+from tests.processes import run_ranks
 
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates",
           "replicates_beyond", "explained")  # fmt: skip
@@ -42,7 +42,7 @@ def assert_alike(one, two, **how):
 def case(make_model, make_documents, make_scheme):
     """A model and documents of several blocks."""
     model, schemes = make_model(n_ctx=9, n_layers=1), [make_scheme("s", 4), make_scheme("t", 3)]
-    documents = make_documents(schemes, model.cfg.d_vocab, np.random.default_rng(0).integers(5, 300, size=24))
+    documents = make_documents(schemes, model.cfg.d_vocab, np.random.default_rng(0).integers(5, 200, size=24))
     return model, schemes, in_blocks(documents, 9)
 
 
@@ -67,7 +67,7 @@ def interrupted(case, partial, batches):
 def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
     whole = run(case)
     done = []
-    for batches in (20, 12):
+    for batches in (10, 10):
         partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
         interrupted(case, partial, batches)
         done.append(ResumeFile(tmp_path, {"seed": 0}).done.number)
@@ -82,7 +82,7 @@ def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
 
 
 def test_partial_sums_of_other_settings_and_damaged_ones_are_refused(case, tmp_path):
-    interrupted(case, ResumeFile(tmp_path, {"seed": 0, "processes": 1}, every_seconds=0.0), 20)
+    interrupted(case, ResumeFile(tmp_path, {"seed": 0, "processes": 1}, every_seconds=0.0), 10)
     with pytest.raises(
         InterpError, match=r"another run: its processes is 1, here it is 2 .and 1 more.; give the same settings"
     ):
@@ -104,15 +104,12 @@ TEXTS = [
 ]
 
 
-def command(folder, output, processes, *more):
-    start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+def command(folder, output, *more):
     words = (
         f"interp.amplify {folder}/model --corpus {folder}/texts.jsonl --pipeline blank:en --schemes surface --workers 0"
     )
     words += f" --interventions none --no-uses --shifts 19 -o {output}"
-    return [*start, *words.split(), *more]
+    return [sys.executable, "-m", *words.split(), *more]
 
 
 @pytest.fixture(scope="module")
@@ -124,18 +121,14 @@ def small(make_model, tmp_path_factory):
     return folder
 
 
-run_fresh = functools.partial(subprocess.run, capture_output=True, text=True, timeout=180)
-
-
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds_and_only_the_first_speaks(small, tmp_path):
-    told = {}
-    for processes, start in ((1, commands.run), (2, run_fresh)):
-        done = start(command(small, tmp_path / str(processes), processes))
-        assert done.returncode == 0, done.stderr[-3000:]
-        told[processes] = done.stderr.count("report.html")
-        assert not (tmp_path / str(processes) / "partial").exists()
-    assert told == {1: 1, 2: 1}
+    """The one is a fresh interpreter, as a user starts it."""
+    alone = subprocess.run(command(small, tmp_path / "1"), capture_output=True, text=True, timeout=180)
+    statuses, told = run_ranks(command(small, tmp_path / "2"))
+    assert [alone.returncode, *statuses] == [0, 0, 0], "\n".join([alone.stderr, *told])[-3000:]
+    assert [text.count("report.html") for text in (alone.stderr, *told)] == [1, 1, 0]
+    assert not any((tmp_path / processes / "partial").exists() for processes in "12")
     one, two = (Amplification.load(tmp_path / str(processes)) for processes in (1, 2))
     assert_alike(one, two, rtol=1e-6, atol=1e-7)
     for name in ("n_tokens", "n_documents", "corpus_sha256"):
@@ -157,7 +150,7 @@ app()
 @pytest.mark.slow
 def test_a_killed_command_goes_on_when_it_is_given_again(small, tmp_path):
     output = tmp_path / "report"
-    words = command(small, output, 1, "--quiet", "--nulls", "32")[3:]
+    words = command(small, output, "--quiet", "--nulls", "32")[3:]
     run = commands.start([sys.executable, "-c", KILLED, *words], start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((output / "partial").glob("rank-0.safetensors")):
@@ -219,7 +212,7 @@ def sums_of(case, documents):
 @pytest.mark.slow
 def test_partial_sums_whose_numbers_changed_are_refused(case, tmp_path):
     """A flipped bit, NaN, another dtype: the file is readable, its checksum does not fit."""
-    interrupted(case, ResumeFile(tmp_path, {}, every_seconds=0.0), 20)
+    interrupted(case, ResumeFile(tmp_path, {}, every_seconds=0.0), 10)
     [file] = tmp_path.iterdir()
     with safe_open(file, "pt") as opened:
         words, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118

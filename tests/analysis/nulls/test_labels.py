@@ -91,7 +91,7 @@ def test_labels_that_mean_nothing_are_rarely_beyond_their_shifts(make_model, mak
         for document in documents:
             runs = [[c] * random.integers(1, 9) for c in random.choice(4, size=220, p=[0.6, 0.3, 0.07, 0.03])]
             document.classes["s"][:] = np.concatenate(runs)[:220]
-        result = measure(model, documents, [scheme], Settings(nulls=0, seed=seed))
+        result = measure(model, documents, [scheme], Settings(nulls=0, passages=0, seed=seed))
         heads = result.heads
         found.append(len(findings(result)))
         below.append(heads[["shifted_p", "beyond_shifted_p"]].to_numpy() < 0.05)

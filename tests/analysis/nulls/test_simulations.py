@@ -8,7 +8,7 @@ from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from tests.analysis.planted import documents_of, plant
 
-SIMULATIONS, TOKENS, VOCABULARY = 60, 600, 40
+SIMULATIONS, TOKENS, VOCABULARY = 24, 600, 40
 CLASS_OF_TOKEN = np.arange(VOCABULARY) % 4
 
 
@@ -59,14 +59,20 @@ def small(make_model):
     return make_model(n_layers=1, n_heads=8, d_model=128, n_ctx=50)
 
 
+@pytest.fixture
+def wide(make_model):
+    """Each head has keys and a direction of its own, so that one pass looks at 20 pairs of them."""
+    return make_model(n_layers=1, n_heads=20, d_model=320, n_ctx=50)
+
+
 @pytest.mark.slow
-def test_random_biases_are_significant_at_the_nominal_rate(small, make_scheme, monkeypatch):
+def test_random_biases_are_significant_at_the_nominal_rate(wide, make_scheme, monkeypatch):
     """Classes differ in their keys, but the direction looked along has nothing to do with them."""
-    scheme, cfg = make_scheme("s", 4), small.cfg
+    scheme, cfg = make_scheme("s", 4), wide.cfg
     tables = []
     for seed in range(SIMULATIONS):
         direction = torch.randn(1, cfg.n_heads, cfg.d_head, generator=torch.Generator().manual_seed(1000 + seed))
-        tables.append(simulate(small, scheme, monkeypatch, seed, Keys(cfg, seed), direction, nulls=64, shifts=0))
+        tables.append(simulate(wide, scheme, monkeypatch, seed, Keys(cfg, seed), direction, nulls=64, shifts=0))
     for statistic, allowed_below in (("contrast", 0), ("alignment", 0), ("auroc", 0.03)):  # auroc's p is conservative
         for alpha in (0.05, 0.2):
             rate, error = rejected(tables, "direction", statistic, alpha)
@@ -77,10 +83,10 @@ def test_random_biases_are_significant_at_the_nominal_rate(small, make_scheme, m
 
 
 @pytest.mark.slow
-def test_random_labels_are_significant_at_the_nominal_rate(small, make_scheme, monkeypatch):
+def test_random_labels_are_significant_at_the_nominal_rate(wide, make_scheme, monkeypatch):
     scheme = make_scheme("s", 4)
     tables = [
-        simulate(small, scheme, monkeypatch, seed, Keys(small.cfg, seed), nulls=2, random_labels=True)
+        simulate(wide, scheme, monkeypatch, seed, Keys(wide.cfg, seed), nulls=2, random_labels=True)
         for seed in range(SIMULATIONS)
     ]
     for alpha in (0.05, 0.2):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 import spacy
 import torch
+from huggingface_hub import constants
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 import interp
@@ -186,7 +186,7 @@ def test_a_folder_of_hugging_face_is_read_by_the_command(folder, tmp_path):
         "--schemes", "surface", "--workers", "0", "--nulls", "4", "--shifts", "19", "-o", str(tmp_path / "out"), "-q",
         "--interventions", "L1", "--static",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = commands.run(command)
     assert done.returncode == 0, done.stderr
     assert "Loading weights" not in done.stderr
     run = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -249,7 +249,7 @@ def test_two_processes_find_of_a_bridged_model_what_one_finds(folder, tmp_path):
 
 
 def test_a_name_that_is_nowhere_is_one_sentence(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # read as it was imported: no five attempts, with pauses
     with pytest.raises(InterpError, match="no checkpoint of this package, and cannot be loaded as Hugging Face's"):
         interp.amplification("nobody/nothing-here", TEXTS, direction="effective", **ASKED)
 
