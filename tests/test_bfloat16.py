@@ -64,7 +64,7 @@ def test_interventions_and_uses(models):
     asked = {"workers": 0, "replicates": 5, "random_directions": 2}
     check([interp.interventions(m, TEXTS, SCHEMES, part="qv", **asked).loss for m in models], "loss", "loss_unchanged")
     for model in models:
-        interp.uses(model, TEXTS, SCHEMES, workers=0)
+        interp.uses(model, TEXTS, SCHEMES, controls=2, workers=0)
 
 
 def test_a_sentence_read_and_explored(models):
