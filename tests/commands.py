@@ -11,7 +11,7 @@ interpreter ends, with threads joined, exit functions called and a status. Who w
 
 What differs from a fresh interpreter, and therefore wants a true `subprocess.run`, of which every command has one:
     - `HEAVY` is in `sys.modules` (nothing of `interp` is): what loads when, and what an import costs, cannot be tested here;
-    - variables that those libraries read as they are imported (HF_HUB_*, OMP_NUM_THREADS) come too late;
+    - variables that those libraries read as they are imported (HF_HUB_*, OMP_NUM_THREADS, TORCHINDUCTOR_*) come too late;
     - all commands of a test process share the seed of hashes, so that the order of a set is the same in them;
     - modules are not taken apart at the end, so that what an object does as the interpreter ends is not seen;
     - options of the interpreter, like -W, are not understood.

@@ -36,9 +36,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jo
 gc.disable()  # until all tests are collected: nothing of that is garbage
 
 
-def pytest_collection_finish():
-    gc.freeze()  # and nothing of it is looked through again
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    try:
+        return (yield)
+    finally:
+        gc.freeze()  # and nothing of it is looked through again
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

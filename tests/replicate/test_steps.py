@@ -12,7 +12,7 @@ FREQUENT = ["freq 1 (most frequent)", "freq 2", "freq 3", "freq 4", "freq 5"]
 @pytest.fixture(scope="module")
 def result():
     return interp.amplification(
-        "tiny-bq", schemes=("pos", "function", "freq"), max_tokens=12_000, nulls=8, workers=0, passages=1, replicates=10
+        "tiny-bq", schemes=("pos", "function", "freq"), max_tokens=6_000, nulls=8, workers=0, passages=1, replicates=10
     )
 
 
