@@ -28,6 +28,7 @@ from interp.options import argument, check_at_least_one, command_from, console, 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from interp.evals.arithmetic import Problem
     from interp.evals.puzzles import Item
 
 NO_CORPUS = "none"
@@ -43,9 +44,10 @@ class EvaluateConfig:
 
     checkpoints: list[str] = argument("Checkpoint folders, or names of bundled ones.", ["tiny-bqbv"])
     items: Path | None = option(None, "JSON file of one's own puzzles, instead of the generated ones.")
-    families: str = option(
-        "basic", "Which families are generated, separated by commas; basic or extended for those sets."
-    )
+    families: str | None = option(
+        None, "Families of puzzles or types of arithmetic, separated by commas; basic and extended are sets of puzzles "
+        "(default: basic, or all types)."
+    )  # fmt: skip
     arithmetic: bool = option(
         False, "Ask sums and word problems instead of puzzles: is the answer that the model comes to the right one?"
     )
@@ -125,17 +127,21 @@ def evaluate_checkpoints(config: EvaluateConfig) -> tuple[dict[str, pd.DataFrame
     """
     import pandas as pd
 
+    from interp.evals import arithmetic
     from interp.evals.puzzles import generate, read_items
 
-    items: list[Item] = []
+    chosen = [name.strip() for name in config.families.split(",")] if config.families else None
+    asked: Sequence[Item] | Sequence[Problem]
     if config.items:
-        items = read_items(config.items)
-    elif not config.arithmetic:
-        families = [name.strip() for name in config.families.split(",")]
-        items = generate(families, seed=config.seed, n_items=config.n_items)
+        asked = read_items(config.items)
+    elif config.arithmetic:
+        n = config.n_items * len(chosen or arithmetic.TYPES)
+        asked = arithmetic.generate("test", n, seed=config.seed, digits=config.digits, types=chosen)
+    else:
+        asked = generate(chosen, seed=config.seed, n_items=config.n_items)
     parts, runs = [], []
     for checkpoint in config.checkpoints:
-        tables, told = _evaluated(config, checkpoint, items)
+        tables, told = _evaluated(config, checkpoint, asked)
         for table in tables.values():
             table.insert(0, "model", Path(checkpoint).name)
         parts.append(tables)
@@ -144,13 +150,13 @@ def evaluate_checkpoints(config: EvaluateConfig) -> tuple[dict[str, pd.DataFrame
 
 
 def _evaluated(
-    config: EvaluateConfig, checkpoint: str, items: Sequence[Item]
+    config: EvaluateConfig, checkpoint: str, asked: Sequence[Item] | Sequence[Problem]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     import warnings
 
     from interp.evals import arithmetic
     from interp.evals.held_out import held_out_loss
-    from interp.evals.puzzles import evaluate
+    from interp.evals.puzzles import Item, evaluate
     from interp.model.checkpoint import find_checkpoint, load_model
     from interp.provenance import command_line, file_sha256, now, versions
 
@@ -158,14 +164,13 @@ def _evaluated(
     with model.bias(bias=config.bias), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are in `run`, and shown once with the tables
         if config.arithmetic:
-            with _progress(config, f"{checkpoint}: arithmetic", config.n_items * len(arithmetic.TYPES)) as done:
-                answers = arithmetic.evaluate(
-                    model, seed=config.seed, n_items=config.n_items, digits=config.digits,
-                    batch_size=config.batch_size, on_answered=done,
-                )  # fmt: skip
+            problems = [one for one in asked if isinstance(one, arithmetic.Problem)]
+            with _progress(config, f"{checkpoint}: arithmetic", len(problems)) as done:
+                answers = arithmetic.evaluate(model, problems, batch_size=config.batch_size, on_answered=done)
         else:
-            with _progress(config, f"{checkpoint}: puzzles", sum(len(item.continuations) for item in items)) as done:
-                answers = evaluate(model, items, seed=config.seed, batch_size=config.batch_size, on_scored=done)
+            items = [one for one in asked if isinstance(one, Item)]
+            with _progress(config, f"{checkpoint}: puzzles", sum(len(one.continuations) for one in items)) as done:
+                answers = evaluate(model, items, batch_size=config.batch_size, on_scored=done)
         tables = {"families": answers.families, "items": answers.items}
         if config.corpus != NO_CORPUS:
             schemes = [name.strip() for name in config.schemes.split(",") if name.strip()]

@@ -154,6 +154,8 @@ def test_the_command_writes_both_files_and_the_evaluation_its_tables_and_page(mo
     assert (
         families["family"].tolist() == [*TYPES, "all"] and len(pd.read_parquet(tmp_path / "out" / "items.parquet")) == 8
     )
+    call(tmp_path / "model", *asked, "--families", "two_numbers", "-o", tmp_path / "one")
+    assert pd.read_parquet(tmp_path / "one" / "items.parquet")["family"].tolist() == ["two_numbers"] * 2
     assert "Arithmetic and held-out loss" in (tmp_path / "out" / "evals.html").read_text()
 
 
