@@ -58,6 +58,8 @@ def optimizer_step(
             with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 if isinstance(part, ExampleBatch):
                     share = completion_loss(run.forward, part, run.world.size)
+                    if model.cfg.num_experts:
+                        share = share + model.cfg.load_balancing * model.experts_balance * (len(part) / len(batch))
                 else:
                     share = run.forward(part, return_type="loss") * (len(part) / len(batch))
             share.backward()

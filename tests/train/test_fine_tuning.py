@@ -148,6 +148,14 @@ def test_micro_batches_change_a_step_by_rounding_only(tuned):
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+def test_the_balance_of_experts_is_part_of_the_loss_of_examples_too(tuned):
+    losses = []
+    for weight in (0.0, 0.5):
+        run = prepare(tuned(load_balancing=weight, experts=2, experts_per_token=1, dropout=0.0, overwrite=True))
+        losses.append(_step(run, 0)[0].item())
+    assert losses[1] - losses[0] == pytest.approx(0.5 * run.model.experts_balance.item(), abs=1e-5)
+
+
 def _step(run, step):
     values = optimizer_step(run, run.batches.at(step))
     run.progress.step += 1
