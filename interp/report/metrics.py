@@ -1,4 +1,4 @@
-"""What can be shown of a head and a class: name, unit, centre, one sentence of meaning each; and the table that has them all."""
+"""What can be shown of a head and a class: name, unit, centre, one sentence of meaning each; the table that has them all."""
 
 import html
 import math
