@@ -74,7 +74,7 @@ class ArithmeticResult:
 def generate(
     split: Literal["train", "test"], n: int, *, seed: int = 0, digits: int = 3, types: Sequence[str] | None = None
 ) -> list[Problem]:
-    """Return `n` different problems, the types taking turns.
+    """Return `n` different problems, all types in every round, in an order that is drawn anew for each.
 
     They depend on the seed alone, fewer are the first of more, and none of one split is in the other of any seed.
 
@@ -96,8 +96,10 @@ def generate(
             )
     if n < 1 or not 1 <= digits <= 15:
         raise InterpError(f"{n} problems of {digits} digits were asked for; at least 1 is needed, of 1 to 15 digits.")
-    own = [_distinct(name, split, len(range(place, n, len(names))), seed, digits) for place, name in enumerate(names)]
-    return [own[index % len(names)][index // len(names)] for index in range(n)]
+    random, rounds = np.random.default_rng(seed), -(-n // len(names))
+    turns = np.concatenate([random.permutation(len(names)) for _ in range(rounds)])[:n].tolist()
+    own = [iter(_distinct(name, split, turns.count(place), seed, digits)) for place, name in enumerate(names)]
+    return [next(own[place]) for place in turns]
 
 
 def _distinct(name: str, split: str, n: int, seed: int, digits: int) -> list[Problem]:
@@ -182,7 +184,8 @@ def evaluate(
     for _, own in items.groupby("family"):
         constant = own["expected"].value_counts().iloc[0] / len(own)
         items.loc[own.index, "chance"] = own["chance"].fillna(constant)
-    families = [_summary(str(name), own) for name, own in items.groupby("family", sort=False)]
+    names = [*(name for name in TYPES if name in set(items["family"])), *items["family"].unique()]
+    families = [_summary(name, items.loc[items["family"] == name]) for name in dict.fromkeys(names)]
     run = {
         "model": model.cfg.model_name, "d_vocab": model.cfg.d_vocab, "n_items": len(asked),
         "mean_bias": not told, "warnings": told,
