@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from interp.data.corpora.corpus import open_corpus
 from interp.data.examples import TokenizedExamples, read_examples, tokenize_examples
 from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
@@ -133,6 +134,11 @@ def test_longer_examples_than_the_context_are_left_out_and_told(bytewise, tmp_pa
 def test_a_record_that_lacks_something_is_named(tmp_path, record, message):
     with pytest.raises(InterpError, match=message):
         read_examples(written(tmp_path, "a.jsonl", [record]))
+
+
+def test_who_takes_examples_for_texts_is_told_of_the_option(tmp_path):
+    with pytest.raises(InterpError, match=r"no column 'text'.* or train on completions with --examples"):
+        open_corpus(written(tmp_path, "a.jsonl", PAIRS))
 
 
 def test_no_such_file_another_format_and_too_few_examples_are_refused(tmp_path):

@@ -20,6 +20,7 @@ from interp.train.loop import train
 from interp.train.run import prepare
 from interp.train.step import completion_loss, optimizer_step
 from tests import commands
+from tests.processes import run_ranks
 from tests.train.same_run import same_run
 
 
@@ -193,6 +194,20 @@ app(sys.argv[1:])
     assert commands.run([sys.executable, "-c", code, *words("part")]).returncode == -signal.SIGKILL
     commands.run([sys.executable, "-m", "interp.train", *words("part", "--resume")], check=True)
     same_run(tmp_path / "whole", tmp_path / "part", curve)
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_curve_of_one(sums, curve, tmp_path):
+    told = f"--corpus {sums} --examples --vocabulary 257 --preset mini --steps 4 --batch-size 8 --context 16"
+    words = [*told.split(), "--evaluate-every", "2", "-o"]
+    commands.run([sys.executable, "-m", "interp.train", *words, str(tmp_path / "one")], check=True)
+    statuses, said = run_ranks([sys.executable, "-m", "interp.train", *words, str(tmp_path / "two")])
+    assert statuses == [0, 0], said
+    for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
+        assert one["tokens"] == two["tokens"]
+        assert one.keys() == two.keys()
+        for name in {"loss", "grad_norm", "validation_loss"} & one.keys():
+            assert one[name] == pytest.approx(two[name], rel=1e-4)
 
 
 def test_other_examples_are_another_run(tuned, sums, tmp_path):

@@ -248,9 +248,10 @@ def require_column(text_field: str, columns: list[str], where: str) -> int:
     if text_field not in columns:
         found = ", ".join(map(repr, columns)) or "none"
         hint = nearest(text_field, columns)
+        examples = {"prompt", "completion"} <= set(columns) or "messages" in columns
         raise InterpError(
             f"{where} has no column {text_field!r} for the text; the columns are {found}{hint} Name it with --text-field "
-            "(text_field=)."
+            f"(text_field=){', or train on completions with --examples' * examples}."
         )
     return columns.index(text_field)
 
