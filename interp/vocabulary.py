@@ -19,10 +19,10 @@ from interp.provenance import file_sha256
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token. It stands before every document, unless a tokenizer's files or `border` name another."""
 
-TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 COMPANIONS = (CONFIG, "special_tokens_map.json", "added_tokens.json")
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # Hugging Face's names and OpenAI's
-TOKENIZER_FILES = (TOKENIZER, *COMPANIONS, *PAIRS[0], *PAIRS[1])
+TOKENIZER_FILES = (TOKENIZER, *COMPANIONS, TEMPLATE, *PAIRS[0], *PAIRS[1])
 """All that a tokenizer's folder may hold, as Hugging Face and OpenAI name it."""
 NOT_SPLIT = ("The tokenizer cannot split a text", "use another, or write it again with `tokenizers`")
 
@@ -53,6 +53,7 @@ def load_tokenizer(path: str | Path, border: str | None = None) -> PreTrainedTok
     tokenizer = _read([file for file in files if file.name not in COMPANIONS], beside.get(CONFIG, {}))
     _add(tokenizer, beside, files[0])
     found = wrap(tokenizer, _border(tokenizer, beside, files[0], border), str(path))
+    found.chat_template = _chat_template(files, beside)
     with library_errors(*NOT_SPLIT):
         found.encode("A b.\n")
     return found
@@ -78,7 +79,8 @@ def tokenizer_files_sha256(path: str | Path) -> str | None:
 
 
 def tokenizer_texts(tokenizer: PreTrainedTokenizerFast, named: bool = False) -> dict[str, str]:
-    """Return what a tokenizer's files hold, by their names: tokenizer.json, and what names the border if it is not GPT-2's.
+    """Return what a tokenizer's files hold, by their names: tokenizer.json, and what names the border if it is not GPT-2's,
+    and a chat template if there is one.
 
     Python is to write them: on a full disk `tokenizers` raises a bare Exception, Python an OSError.
 
@@ -86,10 +88,13 @@ def tokenizer_texts(tokenizer: PreTrainedTokenizerFast, named: bool = False) -> 
         tokenizer: whose padding and truncation are part of it.
         named: name GPT-2's border too, as where a file is to take the place of one that names another.
     """
-    texts, border = {TOKENIZER: tokenizer.backend_tokenizer.to_str(pretty=True)}, _border_of(tokenizer)
+    border, config = _border_of(tokenizer), dict[str, Any]()
     if border is not None and (named or border != END_OF_TEXT):
-        texts[CONFIG] = json.dumps({"bos_token": border}) + "\n"
-    return texts
+        config["bos_token"] = border
+    if isinstance(tokenizer.chat_template, str):
+        config["chat_template"] = tokenizer.chat_template
+    texts = {TOKENIZER: tokenizer.backend_tokenizer.to_str(pretty=True)}
+    return {**texts, CONFIG: json.dumps(config) + "\n"} if config else texts
 
 
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -220,6 +225,17 @@ def _border(tokenizer: Tokenizer, beside: Mapping[str, dict[str, Any]], file: Pa
             "have; name another with --border, or with border= in Python."
         )
     return border
+
+
+def _chat_template(files: list[Path], beside: Mapping[str, dict[str, Any]]) -> str | None:
+    """Return the template of chats that stands beside a tokenizer, in a file of its own or in its configuration."""
+    known = beside.get(CONFIG, {}).get("chat_template")
+    if files[0].name in TOKENIZER_FILES and (file := files[0].parent / TEMPLATE).is_file():
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InterpError(f"Cannot read {file} ({error}).") from error
+    return known if isinstance(known, str) else None
 
 
 def _special(beside: Mapping[str, dict[str, Any]], kind: str, file: Path) -> str | None:

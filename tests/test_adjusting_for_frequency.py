@@ -15,7 +15,7 @@ from interp.data.classes.built_in import build_schemes
 from interp.data.corpora.corpus import open_corpus
 from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError
-from interp.report.evidence import with_evidence
+from interp.report.metrics import with_evidence
 
 TEXTS = [f"In {1900 + n} the cat {n % 7} sat on {n} mats, and the dog didn't. " * (1 + n % 3) for n in range(12)]
 SETTINGS = {"pipeline": "blank:en", "workers": 0, "nulls": 0, "replicates": 4}

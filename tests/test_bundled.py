@@ -14,7 +14,7 @@ from interp.data.classes.built_in import build_schemes
 from interp.data.contexts import token_stream
 from interp.data.corpora.corpus import open_corpus
 from interp.data.tagging.documents import tag_documents
-from interp.evals.loss import validation_loss
+from interp.evals.held_out import validation_loss
 from interp.model.checkpoint import BUNDLED, read_training
 from tests.analysis.reference import observe, rows_of, shares
 

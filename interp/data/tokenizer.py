@@ -93,6 +93,13 @@ def text_encoder(tokenizer: PreTrainedTokenizerFast) -> Callable[[list[str]], En
     return encode
 
 
+def encode_parts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    """Return the tokens of each text, as `encode_documents` has them, without a border."""
+    with library_errors(*NOT_SPLIT):
+        encodings = _without_special_tokens(tokenizer).encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
+
+
 def tokenize(
     tokenizer: Path, documents: Iterable[Placed], workers: int
 ) -> Iterator[tuple[Place, UInt[np.ndarray, " tokens"]]]:

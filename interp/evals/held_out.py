@@ -1,4 +1,6 @@
-"""The loss on held-out documents, of a corpus or of token shards: overall, by position, by class; with intervals."""
+"""The loss on what is held out: of a stream of tokens or of examples, as training measures it; of documents, with intervals
+overall, by position and by class.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,13 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Integer
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.significance import interval_over_documents
 from interp.data.classes.built_in import Scheme, build_schemes, refuse_untagged
 from interp.data.contexts import Contexts, pack, take_tokens
 from interp.data.corpora.corpus import Corpus, CorpusLike, Split, open_corpus, open_for_measuring
+from interp.data.examples import TokenizedExamples
 from interp.data.shards.open import TokenShards, is_shards, open_shards
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline
 from interp.data.tagging.documents import tag_documents
@@ -24,6 +28,59 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import border_id, vocabulary_size
 
 PIECE = 1 << 20  # tokens of shards read at a time
+
+
+HeldOut = Integer[np.ndarray, " stream"] | TokenizedExamples
+
+
+def validation_loss(model: HookedSymmetryBrokenTransformer, held_out: HeldOut, batch_size: int = 32) -> float:
+    """Return the mean cross-entropy in nats of every next token within consecutive contexts of n_ctx tokens.
+
+    Of examples, each of which is a context of its own, it is the mean over the tokens that are learned. The model runs in
+    evaluation mode, with its mean biases; its former mode is restored.
+    """
+    total, count = summed_loss(model, held_out, batch_size).tolist()
+    return total / count
+
+
+@torch.no_grad()
+def summed_loss(
+    model: HookedSymmetryBrokenTransformer, held_out: HeldOut, batch_size: int = 32, rank: int = 0, size: int = 1
+) -> Float64[Tensor, " 2"]:
+    """Return the summed cross-entropy in nats and the number of predicted tokens, as in `validation_loss`.
+
+    Of `size` processes each measures every `size`-th batch; the sums of all are those of one process. Every process runs
+    the model equally often, as sharded models need it, so some run a batch without counting it.
+    """
+    device = next(model.parameters()).device
+    examples = isinstance(held_out, TokenizedExamples)
+    batches = _rows(held_out, batch_size) if examples else _contexts(held_out, model.cfg.n_ctx, batch_size)
+    sums = torch.zeros(2, dtype=torch.float64, device=device)
+    with model.evaluating():
+        for turn in range(0, len(batches), size):
+            mine = turn + rank < len(batches)
+            tokens, learned = (torch.from_numpy(values).to(device) for values in batches[turn + rank if mine else 0])
+            losses = model(tokens, return_type="loss", loss_per_token=True).double()  # [batch, pos - 1]
+            if mine:
+                counted = learned[:, 1:]
+                sums += torch.stack([(losses * counted).sum(), counted.sum().double()])
+    return sums
+
+
+Rows = tuple[Int64[np.ndarray, "batch pos"], Bool[np.ndarray, "batch pos"]]  # tokens, and which are predicted
+
+
+def _contexts(tokens: Integer[np.ndarray, " stream"], n_ctx: int, batch_size: int) -> list[Rows]:
+    whole = len(tokens) // n_ctx * n_ctx
+    parts = np.array_split(tokens[:whole].reshape(-1, n_ctx), range(batch_size, whole // n_ctx, batch_size))
+    batches = [batch for batch in parts if len(batch)]
+    batches += [tokens[None, whole:]] if len(tokens) - whole > 1 else []
+    return [(batch.astype(np.int64), np.ones(batch.shape, dtype=bool)) for batch in batches]
+
+
+def _rows(examples: TokenizedExamples, batch_size: int) -> list[Rows]:
+    order = np.argsort(examples.lengths, kind="stable")  # little padding
+    return [examples.rows(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
 
 
 @dataclass(frozen=True)
@@ -57,7 +114,7 @@ def held_out_loss(
 ) -> HeldOutLoss:
     """Measure the loss on held-out documents, which follow each other in contexts of n_ctx tokens as in training.
 
-    The overall loss is `interp.evals.loss.validation_loss` of the same documents.
+    The overall loss is `validation_loss` of the same documents.
 
     Args:
         model: with a tokenizer; it runs in evaluation mode, with its mean biases unless a `model.bias` block says otherwise.

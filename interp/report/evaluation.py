@@ -16,6 +16,7 @@ from interp.report.metrics import escaped
 from interp.report.panels.packing import codes_of
 
 METRICS = {  # title, unit, how a number is printed
+    "final_answer": ("Arithmetic: the answer that the model comes to is right", "share of problems", ".1%"),
     "top1": ("Top-1: the first token of the answer is the likeliest", "share of items", ".1%"),
     "top5": ("Top-5: it is among the five likeliest", "share of items", ".1%"),
     "exact": ("Exact: every token of the answer is the likeliest", "share of items", ".1%"),
@@ -36,7 +37,7 @@ def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
     title, unit, _ = METRICS[metric]
     figure = _dots(own, "family", names, (metric, f"{metric}_low", f"{metric}_high"), f"{metric}_chance")
     figure.update_layout(title_text=title).update_xaxes(title_text=unit)
-    if unit == "share of items":
+    if unit.startswith("share"):
         figure.update_xaxes(rangemode="tozero")
     return figure.update_xaxes(type="log", dtick=1) if metric == "rank" else figure
 
@@ -117,7 +118,7 @@ def evaluation_page(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[s
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
     """Return every picture that has something to show, by name."""
     families = tables["families"]
-    drawn = {name: puzzle_figure(families, name) for name in METRICS if len(families.dropna(subset=name))}
+    drawn = {name: puzzle_figure(families, name) for name in _metrics_of(families)}
     if "positions" in tables:
         drawn["position"] = position_figure(tables["positions"])
         for scheme in tables["classes"]["scheme"].unique():
@@ -128,10 +129,8 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
 def screen_tables(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
     """Yield a table per metric with intervals in brackets and chance beside them, and one of the held-out loss."""
     families = tables["families"]
-    for metric in METRICS:
-        own = families.dropna(subset=metric)
-        if len(own):
-            yield _metric_table(own, metric)
+    for metric in _metrics_of(families):
+        yield _metric_table(families.dropna(subset=metric), metric)
     if "overall" in tables:
         table = Table("model", "loss", "95% interval", "tokens", "documents", title="Held-out loss, nats per token")
         for row in tables["overall"].to_dict("records"):
@@ -139,6 +138,11 @@ def screen_tables(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
             counts = f"{row['n_tokens']:,}", f"{row['n_documents']:,}"
             table.add_row(escape(str(row["model"])), f"{row['loss']:.4f}", interval, *counts)
         yield table
+
+
+def _metrics_of(families: pd.DataFrame) -> list[str]:
+    """Return the metrics that a table has values of."""
+    return [name for name in METRICS if name in families and len(families.dropna(subset=name))]
 
 
 def _metric_table(families: pd.DataFrame, metric: str) -> Table:

@@ -10,7 +10,7 @@ figure draws those it finds. Every function takes `theme` ("light" or "dark"); t
 `palette` ("red-blue", or "orange-purple" for readers who see red and blue badly).
 """
 
-from interp.report.evidence import with_evidence
+from interp.report.metrics import with_evidence
 from interp.report.panels.classes import class_bars, token_bars
 from interp.report.panels.compare import class_differences, comparison_grids
 from interp.report.panels.effect import attention_change, loss_change

@@ -9,9 +9,8 @@ from interp.analysis.findings import rankable
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.files import writing
-from interp.report.evidence import with_evidence
 from interp.report.figures import class_bars, head_grid, token_bars
-from interp.report.metrics import AMPLIFICATION, indistinct
+from interp.report.metrics import AMPLIFICATION, indistinct, with_evidence
 
 OTHERWISE = "or save any chart of report.html with its own PNG button"
 

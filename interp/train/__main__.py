@@ -5,6 +5,7 @@ python -m interp.train --variant bqbv --tokens 10000000 -o runs/tiny-bqbv
 python -m interp.train --resume -o runs/tiny-bqbv
 python -m interp.train --corpus my_text/ --tokenizer checkpoints/tiny-bq/tokenizer.json -o runs/mine
 python -m interp.train --config runs/mine.yaml --optimizer ecd --optimizer-args "eta=50,F0=1.5"
+python -m interp.train --corpus sums/train.jsonl --examples --epochs 5 -o runs/sums
 torchrun --nproc-per-node 8 -m interp.train --preset gpt2-124m --corpus shards/ -o runs/124m
 python -m interp.train plot runs/mine runs/tiny-bqbv
 """
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from interp.options import command_from, console, escaped, one_line_errors
-from interp.train.config import TrainConfig
+from interp.train.config import LENGTHS, TrainConfig
 
 HELP = """Train a transformer with unlearned query and value biases, and leave a checkpoint folder.
 
@@ -40,7 +41,7 @@ def complete(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
     from interp.train.checkpoints import stored_settings  # late, like the above
 
     kept = given | {"output", "resume", "overwrite"}
-    kept |= {"steps", "tokens"} if given & {"steps", "tokens"} else set()  # one says what the other would
+    kept |= set(LENGTHS) if given & set(LENGTHS) else set()  # one says what the others would
     stored = stored_settings(values["output"])
     return {**values, **{name: value for name, value in stored.items() if name in values and name not in kept}}
 

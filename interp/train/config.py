@@ -1,5 +1,6 @@
 """The settings of a training run; each field's text is also the command's help."""
 
+import math
 import shlex
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,8 +20,9 @@ else:
 PANELS = ("Data", "Model", "Biases", "Optimizer", "Length and evaluation", "Machine", "Output and records")
 data_, model_, biases_, optimizer_, length_, machine_, record_ = (partial(option, panel=panel) for panel in PANELS)
 # What may differ between the two parts of a resumed run: where and how long, not what is computed.
-FREE = {"output", "resume", "overwrite", "steps", "tokens", "patience", "save_every", "keep", "store", "device",
+FREE = {"output", "resume", "overwrite", "steps", "tokens", "epochs", "patience", "save_every", "keep", "store", "device",
         "distribute", "micro_batch_size", "tensorboard", "wandb", "charges_every"}  # fmt: skip
+LENGTHS = ("steps", "tokens", "epochs")  # of which one says how long
 
 
 @dataclass
@@ -28,7 +30,7 @@ class TrainConfig:
     """What to train, on what, how long.
 
     Raises:
-        InterpError: both or neither of steps and tokens, a size below 1, a share outside 0 to 1.
+        InterpError: two of steps, tokens and epochs, a size below 1, a share outside 0 to 1.
     """
 
     corpus: str = data_(
@@ -39,6 +41,13 @@ class TrainConfig:
     )
     border: str | None = data_(None, BORDER)
     text_field: str = data_("text", "Column that holds the text, of a corpus that has columns.")
+    examples: bool = data_(
+        False, "The corpus is examples, each a prompt and a completion or the messages of a chat; the loss is of "
+        "completions alone."
+    )  # fmt: skip
+    vocabulary: int | None = data_(
+        None, "Entries of the tokenizer to train; 257 are single bytes (default: the preset's)."
+    )
     context: int | None = data_(None, "Tokens per context (default: the preset's n_ctx).")
 
     preset: str = model_(
@@ -109,8 +118,9 @@ class TrainConfig:
         None, "Largest norm of the gradient; 0 does not clip (default: 1; ecd, ecdsep, bbi: 0)."
     )
 
-    steps: int | None = length_(None, "Optimizer steps (default: 2,000, unless --tokens is given).")
+    steps: int | None = length_(None, "Optimizer steps (default: 2,000, unless --tokens or --epochs is given).")
     tokens: int | None = length_(None, "Tokens to train on, instead of --steps.")
+    epochs: int | None = length_(None, "How often to go through the corpus, instead of --steps.")
     batch_size: int = length_(32, "Contexts per optimizer step, over all processes.")
     micro_batch_size: int | None = length_(
         None, "Contexts per forward pass and process; smaller ones need less memory (default: all)."
@@ -138,10 +148,15 @@ class TrainConfig:
     wandb: str | None = record_(None, "Also send the curve to this Weights & Biases project.")
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.tokens is not None:
-            raise InterpError(f"Both {self.steps} steps and {self.tokens} tokens were given; give one of them.")
-        sizes = ("steps", "tokens", "batch_size", "micro_batch_size", "context", "evaluate_every", "save_every", "keep")
-        numbers = ("validation_tokens", "kv_heads", "d_head", "experts", "experts_per_token", "directions")
+        lengths = [f"{getattr(self, name)} {name}" for name in LENGTHS if getattr(self, name) is not None]
+        if len(lengths) > 1:
+            raise InterpError(f"Both {' and '.join(lengths)} were given; give one of them.")
+        if self.examples and self.tokens is not None:
+            raise InterpError("Examples have lengths of their own, so --tokens does not say how long; give --epochs.")
+        if self.vocabulary is not None and self.tokenizer is not None:
+            raise InterpError("--vocabulary is of a tokenizer to train, and --tokenizer names one; give one of them.")
+        sizes = (*LENGTHS, "batch_size", "micro_batch_size", "context", "evaluate_every", "save_every", "keep")
+        numbers = ("validation_tokens", "vocabulary", "kv_heads", "d_head", "experts", "experts_per_token", "directions")
         check_at_least_one(self, *sizes, *numbers)
         for name in ("warmup", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
@@ -154,8 +169,10 @@ class TrainConfig:
         if self.resume and self.overwrite:
             raise InterpError("Both --resume and --overwrite were given; a run is either continued or replaced.")
 
-    def total_steps(self, n_ctx: int) -> int:
-        """Return the number of optimizer steps for contexts of `n_ctx` tokens."""
+    def total_steps(self, n_ctx: int, per_epoch: float = 0) -> int:
+        """Return the number of optimizer steps for contexts of `n_ctx` tokens, where `per_epoch` are an epoch."""
+        if self.epochs is not None:
+            return math.ceil(self.epochs * per_epoch)
         if self.tokens is not None:
             return max(1, self.tokens // (self.batch_size * n_ctx))
         return self.steps or 2000

@@ -15,7 +15,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from interp.errors import InterpError
-from interp.evals.loss import summed_loss
+from interp.evals.held_out import summed_loss
 from interp.model.distributed import processes
 from interp.options import console
 from interp.train.batches import Prefetcher

@@ -18,7 +18,6 @@ class Measures:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.tokens_per_step = run.config.batch_size * run.model.cfg.n_ctx
         self.began = time.perf_counter() - run.progress.seconds
         self.last = time.perf_counter()
         dtype = torch.bfloat16 if run.config.precision == "bfloat16" else torch.float32
@@ -28,11 +27,11 @@ class Measures:
     def row(self, loss: Tensor, norm: Tensor) -> dict[str, Any]:
         """Return the row of the step that was just taken; waits for the device."""
         run, values = self.run, {"loss": loss.item(), "grad_norm": norm.item()}
-        now = time.perf_counter()
-        rate = self.tokens_per_step / (now - self.last)
+        now, step = time.perf_counter(), run.progress.step
+        tokens = run.batches.tokens_until(step)
+        rate = (tokens - run.batches.tokens_until(step - 1)) / (now - self.last)
         self.last, run.progress.seconds = now, now - self.began
-        step = run.progress.step
-        row: dict[str, Any] = {"step": step, "tokens": step * self.tokens_per_step, "loss": round(values["loss"], 6)}
+        row: dict[str, Any] = {"step": step, "tokens": tokens, "loss": round(values["loss"], 6)}
         row |= {"lr": round(run.optimizer.param_groups[0]["lr"], 10), "grad_norm": round(values["grad_norm"], 6)}
         row |= {"seconds": round(run.progress.seconds, 3), "tokens_per_second": round(rate, 1)}
         row["utilization"] = round(rate * self.utilization_per_rate, 4)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from interp.data.examples import TokenizedExamples
 from interp.errors import InterpError, few
 from interp.files import contents
 from interp.model.checkpoint import read_training
@@ -14,7 +15,7 @@ from interp.model.distributed import World, choose_device
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.options import say
 from interp.train import checkpoints
-from interp.train.batches import Batches
+from interp.train.batches import Batches, ExampleBatches
 from interp.train.config import FREE, TrainConfig
 from interp.train.parallel import distributed
 from interp.train.setup import Tokens, build_optimizer_of, fingerprint, model_config, open_tokens, resolved
@@ -40,7 +41,7 @@ class Run:
     model: HookedSymmetryBrokenTransformer
     forward: Any  # the model, compiled or distributed
     optimizer: torch.optim.Optimizer
-    batches: Batches
+    batches: Batches | ExampleBatches
     steps: int
     continues: dict[str, Any]  # what a state of the run may go on with only; see `fingerprint`
     progress: Progress = field(default_factory=Progress)
@@ -108,7 +109,7 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
         checkpoints.sweep_run(config.output)
     newest = _newest(config, world)
     cfg = model_config(config)
-    tokens = open_tokens(config, cfg.d_vocab, newest[0] if newest else None)
+    tokens = open_tokens(config, cfg, newest[0] if newest else None)
     model = HookedSymmetryBrokenTransformer(replace(cfg, d_vocab=tokens.d_vocab), tokens.tokenizer)
     continues = fingerprint(config, model.cfg, tokens, world.size)
     if newest:
@@ -116,8 +117,12 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
         _refuse_another({name: before[name] for name in before if name != "settings"}, continues, config.output)
     model = model.to(world.device)
     forward = distributed(model, config, world)
-    batches = Batches(tokens.training, model.cfg.n_ctx, config.batch_size, config.seed, world.rank, world.size)
-    steps = config.total_steps(model.cfg.n_ctx)
+    part = config.batch_size, config.seed, world.rank, world.size
+    if isinstance(tokens.training, TokenizedExamples):
+        batches = ExampleBatches(tokens.training, *part)
+    else:
+        batches = Batches(tokens.training, model.cfg.n_ctx, *part)
+    steps = config.total_steps(model.cfg.n_ctx, batches.per_epoch)
     torch.manual_seed(config.seed)  # noise of the optimizer, the same in all processes
     run = Run(config, world, tokens, model, forward, build_optimizer_of(config, model), batches, steps, continues)
     torch.manual_seed(config.seed + world.rank)  # dropout
@@ -172,11 +177,11 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def _describe(run: Run) -> None:
-    config, cfg = run.config, run.model.cfg
-    settings = {name: value for name, value in config.to_dict().items() if value not in (None, "")}
+    settings = {name: value for name, value in run.config.to_dict().items() if value not in (None, "")}
     run.say("settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    held_out = run.tokens.held_out
+    n_held_out = len(held_out.tokens if isinstance(held_out, TokenizedExamples) else held_out)
     run.say(
-        f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {len(run.batches.stream):,} training tokens, "
-        f"{len(run.tokens.held_out):,} held-out tokens; {run.steps:,} steps of {config.batch_size} x {cfg.n_ctx} tokens "
-        f"({run.steps / run.batches.per_epoch:.1f} epochs)"
+        f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {n_held_out:,} held-out tokens, "
+        f"{run.batches.describe()}; {run.steps:,} steps ({run.steps / run.batches.per_epoch:.1f} epochs)"
     )

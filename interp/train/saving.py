@@ -64,11 +64,12 @@ def model_card(
     """Return the text of README.md: what the model is, how it was trained, how well it does at every evaluation."""
     cfg = model.cfg
     parameters, best = sum(p.numel() for p in model.parameters()), training["best_validation_loss"]
+    measured = ", of completions alone" if training.get("examples") else ""
     return f"""# {cfg.model_name}
 
 A {cfg.n_layers}-layer transformer ({cfg.n_heads} heads, d_model {cfg.d_model}, context {cfg.n_ctx}, vocabulary
 {cfg.d_vocab:,}, {cfg.description}; {parameters:,} parameters) trained on the training split of
-`{training["corpus"]}` with {training["optimizer"]}; the validation loss is measured on its held-out part.
+`{training["corpus"]}` with {training["optimizer"]}; the validation loss is measured on its held-out part{measured}.
 
 - query bias b_Q: {_bias(cfg.q)}
 - value bias b_V: {_bias(cfg.v)}

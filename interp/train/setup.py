@@ -12,13 +12,14 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.data.contexts import token_stream
 from interp.data.corpora.corpus import open_corpus
+from interp.data.examples import TokenizedExamples, read_examples, tokenize_examples
 from interp.data.shards.open import TokenShards, digest, is_shards, open_shards, tokenizer_of
 from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
 from interp.model.config import BiasConfig, ModelConfig, Profile, preset
 from interp.train.config import FREE, TrainConfig
 from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
-from interp.vocabulary import load_tokenizer, tokenizer_sha256, vocabulary_size
+from interp.vocabulary import TOKENIZER, load_tokenizer, tokenizer_sha256, vocabulary_size
 
 SMALL_PRESETS = ("mini", "tiny", "small", "llama-mini")
 LARGEST = 1e6  # mean or deviation of a bias: far beyond what scores survive in float32
@@ -29,8 +30,8 @@ class Tokens:
     """What a run trains on and what it is measured on."""
 
     tokenizer: PreTrainedTokenizerFast | None  # None for shards that come without one
-    training: TokenShards
-    held_out: Integer[np.ndarray, " tokens"]
+    training: TokenShards | TokenizedExamples
+    held_out: Integer[np.ndarray, " tokens"] | TokenizedExamples
     d_vocab: int  # the model's
 
 
@@ -66,8 +67,8 @@ def model_config(config: TrainConfig) -> ModelConfig:
     return replace(cfg, **biases, n_ctx=config.context or cfg.n_ctx)
 
 
-def open_tokens(config: TrainConfig, usual: int, state: Path | None = None) -> Tokens:
-    """Open the corpus or shards of a run, and load its tokenizer or train one of the `usual` vocabulary.
+def open_tokens(config: TrainConfig, cfg: ModelConfig, state: Path | None = None) -> Tokens:
+    """Open the corpus, shards or examples of a run, and load its tokenizer or train one, of the preset's vocabulary.
 
     With the folder of a `state` to go on from, the tokenizer that was trained is the one that lies there.
 
@@ -75,6 +76,9 @@ def open_tokens(config: TrainConfig, usual: int, state: Path | None = None) -> T
         InterpError: no such corpus, shards or tokenizer, nothing in a split, or another tokenizer than the shards' own.
     """
     tokenizer = load_tokenizer(config.tokenizer, config.border) if config.tokenizer else None
+    usual = config.vocabulary or cfg.d_vocab
+    if config.examples:
+        return _open_examples(config, cfg, tokenizer or _stored_tokenizer(state))
     if is_shards(config.corpus):
         own = tokenizer_of(config.corpus)
         known = [tokenizer_sha256(found)[:16] for found in (tokenizer, own) if found is not None]
@@ -88,9 +92,9 @@ def open_tokens(config: TrainConfig, usual: int, state: Path | None = None) -> T
         training, held_out = (open_shards(config.corpus, split, d_vocab) for split in ("train", "validation"))
     else:
         halves = [open_corpus(config.corpus, split, config.text_field) for split in ("train", "validation")]
-        if tokenizer is None and state is not None and (state / "tokenizer.json").is_file():
-            tokenizer = load_tokenizer(state / "tokenizer.json")
-        tokenizer = tokenizer or train_tokenizer((document.text for document in halves[0]), usual)
+        tokenizer = (
+            tokenizer or _stored_tokenizer(state) or train_tokenizer((document.text for document in halves[0]), usual)
+        )
         d_vocab = _vocabulary(tokenizer, usual)
         training, held_out = (TokenShards.of(token_stream(tokenizer, corpus)) for corpus in halves)
     length = min(len(held_out), config.validation_tokens)
@@ -99,11 +103,24 @@ def open_tokens(config: TrainConfig, usual: int, state: Path | None = None) -> T
     return Tokens(tokenizer, training, held_out.windows(np.zeros(1, dtype=np.int64), length)[0], d_vocab)
 
 
+def _open_examples(config: TrainConfig, cfg: ModelConfig, tokenizer: PreTrainedTokenizerFast | None) -> Tokens:
+    halves = [read_examples(config.corpus, split) for split in ("train", "validation")]
+    usual = config.vocabulary or cfg.d_vocab
+    tokenizer = tokenizer or train_tokenizer((example.text for example in halves[0]), usual)
+    training, held_out = (tokenize_examples(tokenizer, half, cfg.n_ctx) for half in halves)
+    return Tokens(tokenizer, training, held_out.first(config.validation_tokens), _vocabulary(tokenizer, usual))
+
+
+def _stored_tokenizer(state: Path | None) -> PreTrainedTokenizerFast | None:
+    """The tokenizer that lies beside a state, if there are both."""
+    return load_tokenizer(state / TOKENIZER) if state and (state / TOKENIZER).is_file() else None
+
+
 def fingerprint(config: TrainConfig, cfg: ModelConfig, tokens: Tokens, processes: int) -> dict[str, Any]:
     """Return, as plain values, what a run's next step depends on beside its state: a run goes on with the same only."""
     found: dict[str, Any] = {
-        "training tokens": digest(tokens.training),
-        "held-out tokens": digest(TokenShards.of(tokens.held_out)),
+        "training tokens": _digest(tokens.training),
+        "held-out tokens": _digest(tokens.held_out),
         "tokenizer": "none" if tokens.tokenizer is None else tokenizer_sha256(tokens.tokenizer),
         "settings": {name: value for name, value in config.to_dict().items() if name not in FREE},
     }
@@ -111,6 +128,12 @@ def fingerprint(config: TrainConfig, cfg: ModelConfig, tokens: Tokens, processes
         found["micro_batch_size"] = config.micro_batch_size or config.batch_size // processes
     layout = {f"model's {name}": value for name, value in cfg.to_dict().items() if name != "model_name"}
     return json.loads(json.dumps({**found, **layout}))
+
+
+def _digest(found: TokenShards | TokenizedExamples | Integer[np.ndarray, " tokens"]) -> str:
+    if isinstance(found, TokenizedExamples):
+        return found.digest()
+    return digest(found if isinstance(found, TokenShards) else TokenShards.of(found))
 
 
 def build_optimizer_of(config: TrainConfig, model: torch.nn.Module) -> torch.optim.Optimizer:

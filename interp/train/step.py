@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from interp.train.batches import ExampleBatch
 from interp.train.config import Schedule
 from interp.train.run import Run
 
@@ -33,7 +34,9 @@ def learning_rate(schedule: Schedule, step: int, steps: int, warmup: float, deca
     return final + (1 - final) * height
 
 
-def optimizer_step(run: Run, batch: Int64[Tensor, "batch pos"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+def optimizer_step(
+    run: Run, batch: Int64[Tensor, "batch pos"] | ExampleBatch
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Take the next optimizer step of a run on this process' part of a batch.
 
     The biases are drawn once for the step, the same for all its micro-batches and processes, or with ``bias_draws`` of
@@ -53,7 +56,12 @@ def optimizer_step(run: Run, batch: Int64[Tensor, "batch pos"]) -> tuple[Float[T
             model.draw_biases(step + 1, micro_batch=run.world.rank * len(parts) + number)
         with _synchronized(run.forward, number == len(parts) - 1):
             with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-                share = run.forward(part, return_type="loss") * (len(part) / len(batch))
+                if isinstance(part, ExampleBatch):
+                    share = completion_loss(run.forward, part, run.world.size)
+                    if model.cfg.num_experts:
+                        share = share + model.cfg.load_balancing * model.experts_balance * (len(part) / len(batch))
+                else:
+                    share = run.forward(part, return_type="loss") * (len(part) / len(batch))
             share.backward()
         loss += share.detach()
     loss = run.world.mean(loss)
@@ -64,6 +72,16 @@ def optimizer_step(run: Run, batch: Int64[Tensor, "batch pos"]) -> tuple[Float[T
     # an optimizer of the ECD family asks for the loss of these gradients, over all processes
     run.optimizer.step(lambda: loss)  # type: ignore[arg-type, return-value]
     return loss, norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def completion_loss(forward: Any, part: ExampleBatch, processes: int) -> Float[Tensor, ""]:
+    """Return what a part of a batch of examples adds to the loss, in nats per learned token of the whole batch.
+
+    The mean over processes of the sums over their parts is the mean over the learned tokens of all, which count alike
+    however long their examples are.
+    """
+    losses = forward(part.tokens, return_type="loss", loss_per_token=True)  # [batch, pos - 1]
+    return (losses * part.learned[:, 1:]).sum() * (processes / part.n_learned)
 
 
 def _synchronized(forward: nn.Module | Any, last: bool) -> AbstractContextManager[None]:

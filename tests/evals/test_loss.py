@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.evals.loss import summed_loss, validation_loss
+from interp.evals.held_out import summed_loss, validation_loss
 
 
 @pytest.fixture

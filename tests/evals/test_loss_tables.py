@@ -12,8 +12,7 @@ from interp.data.corpora.corpus import open_corpus
 from interp.data.shards.open import open_shards
 from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError
-from interp.evals.held_out import DocumentRatios, held_out_loss, open_held_out
-from interp.evals.loss import validation_loss
+from interp.evals.held_out import DocumentRatios, held_out_loss, open_held_out, validation_loss
 
 TEXTS = [
     "The quick brown fox doesn't jump over 13 lazy dogs; it sleeps.",

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from interp.errors import InterpError
+from interp.evals.puzzles import SETS, generate
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.replicate.plan import Plan, read_plan, scale
 from interp.train.config import TrainConfig
@@ -30,6 +31,12 @@ def test_every_ablation_changes_the_model_of_its_run(name):
         if cell.ablation != "none":
             changed, kept = plan.training(cell), {**plan.settings, "optimizer": cell.optimizer, "variant": cell.variant}
             assert model_config(TrainConfig(**changed)) != model_config(TrainConfig(**kept, seed=cell.seed))
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "paper"])
+def test_every_family_has_as_many_puzzles_as_a_scale_puts(name):
+    asked = scale(name).measuring
+    assert len(generate(seed=asked.seed, n_items=asked.puzzles)) == asked.puzzles * len(SETS["basic"])
 
 
 def test_the_scale_paper_has_the_paper_s_sizes_and_settings():

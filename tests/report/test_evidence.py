@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.report.evidence import with_evidence
 from interp.report.figures import adjusted_contrasts, class_bars, head_grid, position_profile
 from interp.report.findings import findings
-from interp.report.metrics import METRICS, indistinct, metrics_of, null_band
+from interp.report.metrics import METRICS, indistinct, metrics_of, null_band, with_evidence
 from interp.report.panels import position
 from interp.report.panels.panel import View
 from tests.report.further import positions

@@ -71,8 +71,7 @@ def test_hatching_in_the_grid_follows_the_metric(open_page):
 
 
 def test_the_page_hatches_what_python_hatches(open_page, make):
-    from interp.report.evidence import with_evidence
-    from interp.report.metrics import METRICS, indistinct
+    from interp.report.metrics import METRICS, indistinct, with_evidence
 
     table = with_evidence(make(12, 12, passages=15))
     rows = table[(table.scheme == "function") & (table.token_class == "number")].sort_values(["layer", "head"])

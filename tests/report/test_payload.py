@@ -13,8 +13,8 @@ from plotly.offline import get_plotlyjs
 
 from interp.errors import InterpError
 from interp.report.dashboard import payload, render, write_dashboard
-from interp.report.evidence import with_evidence
 from interp.report.findings import findings
+from interp.report.metrics import with_evidence
 from interp.report.panels.packing import pack, script_json
 from interp.report.panels.panel import View
 

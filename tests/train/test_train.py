@@ -7,7 +7,7 @@ import torch
 
 from interp.data.shards.open import TokenShards
 from interp.errors import InterpError
-from interp.evals.loss import validation_loss
+from interp.evals.held_out import validation_loss
 from interp.model.checkpoint import load_model, read_training
 from interp.train.loop import train
 from interp.train.run import prepare

@@ -67,7 +67,12 @@ class Corpus:
                 continue
             index += 1
             if self.split in ("all", split_of(index - 1)):
-                yield Place(row, index), Document(name, _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", text))
+                yield Place(row, index), Document(name, encodable(text))
+
+
+def encodable(text: str) -> str:
+    """Return a text with U+FFFD in the place of NUL and lone surrogates, which tokenizers do not take."""
+    return _UNENCODABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def other_split(split: Literal["train", "validation"]) -> Literal["train", "validation"]:
@@ -131,7 +136,7 @@ def _open(corpus: CorpusLike, split: Split, text_field: str) -> Corpus:
     if isinstance(corpus, str) and corpus.startswith(PREFIX):
         return Corpus(corpus, lambda row: read_dataset(corpus, text_field, row), split)
     if isinstance(corpus, str | Path):
-        path = _existing(corpus)
+        path = existing(corpus)
         return Corpus(str(path), _from(lambda: read_path(path, text_field)), split, _size(path))
     if isinstance(corpus, pd.DataFrame):
         require_column(text_field, list(map(str, corpus.columns)), "The DataFrame")
@@ -155,7 +160,12 @@ def _from(source: Callable[[], Texts]) -> Callable[[int], Texts]:
     return lambda row: islice(source(), row, None)
 
 
-def _existing(corpus: str | Path) -> Path:
+def existing(corpus: str | Path) -> Path:
+    """Return the path that a corpus is.
+
+    Raises:
+        InterpError: there is neither a file nor a folder.
+    """
     path = Path(corpus).expanduser()
     try:
         exists = path.exists()

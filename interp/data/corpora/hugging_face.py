@@ -9,7 +9,7 @@ their own are refused: `datasets` runs none since version 4.
 from pathlib import Path
 from typing import Any
 
-from interp.data.corpora.formats import Texts, require_column, text_of
+from interp.data.corpora.formats import Records, Texts, require_column, text_of
 from interp.errors import InterpError
 
 PREFIX = "hf:"
@@ -21,6 +21,16 @@ def read_dataset(corpus: str, text_field: str, first_row: int = 0) -> Texts:
     Raises:
         InterpError: no such data set, config or split, no way to the hub, a broken connection, or no text column.
     """
+    for name, where, row in read_rows(corpus, text_field, first_row):
+        yield name, text_of(row[text_field], text_field, where)
+
+
+def read_rows(corpus: str, text_field: str | None = None, first_row: int = 0) -> Records:
+    """Yield (name, place, fields) of every row from `first_row` on; of one column, or of all.
+
+    Raises:
+        InterpError: as `read_dataset`.
+    """
     name, config, split = parse(corpus)
     try:
         from datasets import load_dataset, load_from_disk  # late: they take over a second
@@ -30,13 +40,14 @@ def read_dataset(corpus: str, text_field: str, first_row: int = 0) -> Texts:
             folder = folder / split
         saved = (folder / "state.json").is_file()
         dataset: Any = load_from_disk(str(folder)) if saved else load_dataset(name, config, split=split, streaming=True)
-        if dataset.features:  # not known of every format before the first row
+        if dataset.features and text_field is not None:  # not known of every format before the first row
             require_column(text_field, list(dataset.features), corpus)
             dataset = dataset.select_columns([text_field])
         for number, row in enumerate(dataset.skip(first_row), start=first_row + 1):
             where = f"{corpus}, row {number}"
-            require_column(text_field, list(row), where)
-            yield f"{name}:{number}", text_of(row[text_field], text_field, where)
+            if text_field is not None:
+                require_column(text_field, list(row), where)
+            yield f"{name}:{number}", where, row
     except InterpError:
         raise
     except Exception as error:  # of `datasets`, of the network below it, of the file formats below that

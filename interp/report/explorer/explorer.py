@@ -31,10 +31,9 @@ from interp.data.classes.built_in import BUILT_IN
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline
 from interp.errors import InterpError, nearest
 from interp.page.look import Theme
-from interp.report.evidence import with_evidence
 from interp.report.explorer.figures import attention_received, coloured_text, loss_per_token, next_token
 from interp.report.explorer.view import View
-from interp.report.metrics import escaped, number
+from interp.report.metrics import escaped, number, with_evidence
 from interp.report.panels.classes import class_bars
 from interp.report.panels.heads import head_grid
 

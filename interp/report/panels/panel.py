@@ -15,9 +15,8 @@ import plotly.graph_objects as go
 from interp.analysis.comparison import Comparison
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
-from interp.report.evidence import with_evidence
 from interp.report.look import colour_range
-from interp.report.metrics import KEYS, METRICS, metrics_of, require, require_one_model, rows_of_scheme
+from interp.report.metrics import KEYS, METRICS, metrics_of, require, require_one_model, rows_of_scheme, with_evidence
 from interp.report.panels.packing import block, codes_of
 
 FOLDER = Path(__file__).parent

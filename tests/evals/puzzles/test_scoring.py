@@ -12,7 +12,7 @@ from scipy import stats
 
 from interp.errors import InterpError
 from interp.evals.continuations import Continuation, score_continuations
-from interp.evals.puzzles import FAMILIES, Item, evaluate, generate
+from interp.evals.puzzles import SETS, Item, evaluate, generate
 from interp.evals.puzzles.scoring import grouped_mean, mean, median, share
 from interp.model.config import BiasConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -63,7 +63,7 @@ def uniform(make_model):
 def test_an_oracle_gets_everything_right_in_every_family_and_metric(oracle):
     families = evaluate(oracle, ITEMS).families
     completions, comparisons = (families[families["kind"] == kind] for kind in ("completion", "comparison"))
-    assert set(families["family"]) == set(FAMILIES) and len(comparisons) == 2
+    assert set(families["family"]) == set(SETS["basic"]) and len(comparisons) == 2
     for name in SHARES:
         assert (completions[name] == 1).all() and (completions[f"{name}_high"] == 1).all()
     assert (completions["rank"] == 1).all()
@@ -116,7 +116,7 @@ def test_scores_do_not_depend_on_the_batch_size(model, batch_size):
 
 def test_the_families_of_a_result_summarize_its_items(model):
     result = evaluate(model, n_items=12, seed=5)
-    assert len(result.items) == 12 * len(FAMILIES) and (result.families["n"] == 12).all()
+    assert len(result.items) == 12 * len(SETS["basic"]) and (result.families["n"] == 12).all()
     for row in result.families.to_dict("records"):
         own = result.items[result.items["family"] == row["family"]]
         assert own["number"].tolist() == list(range(1, 13))
