@@ -30,7 +30,9 @@ FREE = {"output", "resume", "overwrite", "steps", "tokens", "patience", "save_ev
         "init"}  # fmt: skip # its name; that its weights are the same is looked at by their checksum
 # What is filled in where nothing is given. With --init, preset and biases are the checkpoint's.
 USUAL = {"schedule": "cosine", "warmup": 0.05, "batch_size": 32, "evaluate_every": 100, "batch_validation_every": 0}
-USUAL_MODEL = {"preset": "tiny", "variant": "bq"}
+USUAL_MODEL = {"preset": "tiny", "variant": "bq", "experts_per_token": 2, "load_balancing": 0.01}
+NUMBERS = ("lr", "weight_decay", "final_lr", "clip", "patience", "charges_every", "batch_validation_every", "load_balancing",
+           "seed")  # fmt: skip # of at least 0
 BIASES = ("bias_mode", "bias_per_head", "mean_q", "std_q", "mean_v", "std_v")
 
 
@@ -87,6 +89,13 @@ class TrainConfig:
     )
     learned_biases: bool | None = model_(
         None, "Learned biases of the linear maps (default: the preset's).", "--learned-biases/--no-learned-biases"
+    )
+    experts: int | None = model_(
+        None, "MLPs of each block, of which a router gives every token some (default: one MLP)."
+    )
+    experts_per_token: int | None = model_(None, "How many of the experts each token goes through (default: 2).")
+    load_balancing: float | None = model_(
+        None, "Weight in the training loss of how unevenly the experts are used (default: 0.01)."
     )
     dropout: float = model_(0.0, "Dropout of embeddings and of what each layer writes.")
 
@@ -165,20 +174,11 @@ class TrainConfig:
         if self.steps is not None and self.tokens is not None:
             raise InterpError(f"Both {self.steps} steps and {self.tokens} tokens were given; give one of them.")
         sizes = ("steps", "tokens", "batch_size", "micro_batch_size", "context", "evaluate_every", "save_every", "keep")
-        check_at_least_one(self, *sizes, "validation_tokens", "kv_heads", "d_head")
+        check_at_least_one(self, *sizes, "validation_tokens", "kv_heads", "d_head", "experts", "experts_per_token")
         for name in ("warmup", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; a share from 0 to below 1 is needed.")
-        for name in (
-            "lr",
-            "weight_decay",
-            "final_lr",
-            "clip",
-            "patience",
-            "charges_every",
-            "batch_validation_every",
-            "seed",
-        ):
+        for name in NUMBERS:
             most = 2**63 - 1 if name == "seed" else 3e38  # of float32
             if not 0 <= (getattr(self, name) or 0) <= most:  # nor of NaN
                 raise InterpError(f"{name} is {getattr(self, name)}; a number from 0 to {most:g} is needed.")

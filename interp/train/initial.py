@@ -22,15 +22,8 @@ from interp.vocabulary import load_tokenizer, tokenizer_files, tokenizer_sha256,
 
 ORIGIN = "initialized_from"  # where config.json of a run says it, under "training"
 OURS = "checkpoint"  # its format, where the others have a name
-OWN = (
-    "q",
-    "v",
-    "dropout",
-    "init_range",
-    "seed",
-    "model_name",
-    "d_vocab",
-)  # fields that training or the tokenizer gives
+# Fields of a model's config that training or the tokenizer gives.
+OWN = ("q", "v", "dropout", "init_range", "seed", "model_name", "d_vocab", "load_balancing")
 VALUES = {"bias_q.value": "q", "bias_v.value": "v"}  # what biases that are fixed or learned have in a model's state
 
 
@@ -135,6 +128,7 @@ def continued(config: TrainConfig, initial: Initial) -> ModelConfig:
     cfg, shorter = initial.cfg, initial.cfg.positional == "rope"
     biases = cfg.learned_biases != "none"
     own: dict[str, Any] = {"kv_heads": cfg.kv_heads, "learned_biases": biases, "context": cfg.n_ctx}
+    own |= {"experts": cfg.num_experts, "experts_per_token": cfg.experts_per_token if cfg.num_experts else None}
     for name in ("norm", "activation", "positional", "d_head", "qk_norm", "tied", *own):
         asked, has = getattr(config, name), own[name] if name in own else getattr(cfg, name)
         if asked is not None and asked != has and not (name == "context" and shorter and asked < has):
@@ -150,7 +144,8 @@ def continued(config: TrainConfig, initial: Initial) -> ModelConfig:
                     f"--preset {config.preset} has {name} {asked}, and --init {initial.name} has {has}; leave it out, sizes "
                     "are the checkpoint's."
                 )
-    return replace(cfg, n_ctx=config.context or cfg.n_ctx)
+    weight = cfg.load_balancing if config.load_balancing is None else config.load_balancing
+    return replace(cfg, n_ctx=config.context or cfg.n_ctx, load_balancing=weight)
 
 
 def freeze(model: HookedSymmetryBrokenTransformer, config: TrainConfig) -> None:

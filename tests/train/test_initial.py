@@ -129,6 +129,8 @@ CONTRADICTIONS = {
     "--positional is rope, and --init .* has learned": {"positional": "rope"},
     "--context is 8, and --init .* has 16": {"context": 8},
     "--kv-heads is 1, and --init .* has 2": {"kv_heads": 1},
+    "--experts is 4, and --init .* has None": {"experts": 4},
+    "--experts-per-token is 3, and --init .* has None": {"experts_per_token": 3},
     "--tied is False, and --init .* has True": {"tied": False},
     "--learned-biases is False, and --init .* has True": {"learned_biases": False},
     "--preset mini has n_layers 3, and --init .* has 2": {"preset": "mini"},
