@@ -103,6 +103,18 @@ def owning(folder: str | Path, wait: float = 0) -> Iterator[None]:
                 folder.rmdir()
 
 
+def is_owned(folder: str | Path) -> bool:
+    """Whether a process holds a folder, as `owning` lets it; one that was killed holds it no more."""
+    folder = Path(folder)
+    if not (folder / OWNER).is_file():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except (Timeout, OSError):  # the latter where the folder is another user's, who then is the one that `.owner` names
+        return True
+
+
 def is_hub_id(name: str | Path, bare: bool = False) -> bool:
     """Whether a name of nothing on this disk reads as one on the Hugging Face hub: "owner/name", with `bare` "name" too.
 

@@ -147,6 +147,8 @@ class Plan:
     def limited(self, steps: int) -> Plan:
         """Return the plan with runs of so many steps, measured on little text: to see whether everything works."""
         short = {"tokens": None, "steps": steps, "evaluate_every": steps, "validation_tokens": 2048}
+        if self.settings.get("preset_settings") or self.settings.get("batch_validation_every"):
+            short["batch_validation_every"] = steps
         tuning = self.tuning and replace(self.tuning, settings={**self.tuning.settings, **short})
         measuring = replace(self.measuring, max_tokens=min(self.measuring.max_tokens, 2048), nulls=4, puzzles=4)
         return replace(self, settings={**self.settings, **short}, tuning=tuning, measuring=measuring)

@@ -29,6 +29,7 @@ EVIDENCE = (
     "rms_position", "rms_beyond", "rms_shifted", "singled_out", "key_spread", "eta2_position", "eta2_type", "eta2_class",
 )  # fmt: skip
 PUZZLES = ("top1", "top5", "first_token_loss", "completion_loss", "accuracy", "log_ratio")
+BATCH = "batch_validation_loss"
 PUBLISHED: dict[tuple[str, str], dict[str, float]] = {  # activation, optimizer: nats per token by variant
     ("prelu", "adamw"): {"symmetric": 3.38, "bq": 3.35},
     ("gelu", "adamw"): {"symmetric": 2.856, "bqbv": 2.830},
@@ -48,7 +49,8 @@ def results_table(plan: Plan, root: Path) -> pd.DataFrame:
     of training; validation_loss, of the weights with the lowest one, on all held-out documents, with its 95% interval over
     them, validation_low and validation_high; the direction that amplification is read along ("own" or "matrix"), and its
     summary (`interp.replicate.steps`); for each family of puzzles top1, or accuracy of comparisons; and the means
-    over families, `puzzles_METRIC`. Losses are in nats per token.
+    over families, `puzzles_METRIC`. Losses are in nats per token. Where it was measured, batch_validation_loss is the lowest
+    loss of single batches of 8 held-out contexts: the published way, and what published losses may be held against.
     """
     rates = read_json(root / RATES)
     return pd.DataFrame([_row(cell, rates, root / "runs" / cell.name) for cell in plan.cells()])
@@ -57,7 +59,7 @@ def results_table(plan: Plan, root: Path) -> pd.DataFrame:
 def save_results(table: pd.DataFrame, root: Path) -> list[Path]:
     """Write the table as `results.parquet` and `results.csv`, its contrasts as `contrasts.csv`, and return the files."""
     metrics = ["validation_loss", *AMPLIFICATION]
-    metrics += [str(name) for name in table if name in EVIDENCE or str(name).startswith("puzzles_")]
+    metrics += [str(name) for name in table if name == BATCH or name in EVIDENCE or str(name).startswith("puzzles_")]
     differences = contrasts_table(table, metrics)
     writers = {
         "results.parquet": partial(table.to_parquet, index=False),
@@ -147,19 +149,33 @@ def state_of(table: pd.DataFrame) -> str:
 
 
 def losses(plan: Plan, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per cell of the matrix: its loss, what breaking the symmetry did to it, and the published figures."""
+    """Return a row per cell of the matrix: its loss, what breaking the symmetry did to it, and the published figures.
+
+    Where single batches were measured as the release does, the lowest of them stands beside our loss, and its differences.
+    """
     breaking = {(c.optimizer, c.variant): difference_text(c) for c in contrasts(table, "breaking")}
+    alike = (
+        {(c.optimizer, c.variant): difference_text(c) for c in contrasts(table, "breaking", BATCH)}
+        if BATCH in table
+        else {}
+    )
     activation, rows = str(plan.settings.get("activation", "prelu")), []
     for optimizer in plan.optimizers:
         for variant in plan.variants:
             own = by_seed(table, optimizer, variant, "validation_loss")
             known = published_difference(activation, optimizer, variant) if variant != "symmetric" else None
+            batches = {}
+            if BATCH in table:
+                lowest = by_seed(table, optimizer, variant, BATCH).to_numpy(float)
+                batches["loss, the published way"] = mean_text(lowest, ".4f")
+                batches["minus symmetric, the published way"] = alike.get((optimizer, variant), NOTHING)
             rows.append({
                 "cell": cell_name(optimizer, variant),
                 "lr": number_text(table.loc[table["optimizer"] == optimizer, "lr"].iloc[0], "g"),
                 "seeds": str(len(own)),
                 "loss": mean_text(own.to_numpy(float), ".4f"),
                 "minus symmetric": breaking.get((optimizer, variant), NOTHING),
+                **batches,
                 "published loss": number_text(published_loss(activation, optimizer, variant), ".3f"),
                 "published difference": number_text(known, "+.3f"),
             })  # fmt: skip
@@ -233,6 +249,7 @@ def _numbers_of(cell: Cell, rates: dict[str, Any], trained: dict[str, Any], meas
         "validation_loss": _number(loss.get("loss")),
         "validation_low": _number(loss.get("low")),
         "validation_high": _number(loss.get("high")),
+        **({BATCH: _number(known)} if (known := trained.get("best_batch_validation_loss")) is not None else {}),
         "direction": measured.get("direction", ""),
         **{name: _number(amplified.get(name)) for name in AMPLIFICATION},
         **{name: _number(amplified[name]) for name in EVIDENCE if name in amplified},

@@ -70,6 +70,9 @@ def train_run(job: Job) -> None:
     result = {"steps": len(rows), "tokens": rows[-1]["tokens"] if rows else 0, "diverged": diverged}
     result["validation_loss"] = None if diverged else measured[-1]
     result["best_validation_loss"] = min(measured, default=None)
+    batches = [row["batch_validation_loss"] for row in rows if "batch_validation_loss" in row]
+    if batches:
+        result["best_batch_validation_loss"] = min(batches)
     write_json(job.done, {"settings": settings_of(job), **result})
     tidy(job.folder)
 

@@ -7,7 +7,11 @@ python -m interp.train --corpus my_text/ --tokenizer checkpoints/tiny-bq/tokeniz
 python -m interp.train --config runs/mine.yaml --optimizer ecd --optimizer-args "eta=50,F0=1.5"
 python -m interp.train --corpus sums/train.jsonl --examples --epochs 5 -o runs/sums
 torchrun --nproc-per-node 8 -m interp.train --preset gpt2-124m --corpus shards/ -o runs/124m
+python -m interp.train --init tiny-symmetric --variant bq --steps 400 -o runs/broken
+python -m interp.train --init openai-community/gpt2 --variant bq --corpus my_text/ -o runs/gpt2-bq
+python -m interp.train --preset gpt2-124m --preset-settings paper-gelu --optimizer ecd --corpus shards/ -o runs/paper
 python -m interp.train plot runs/mine runs/tiny-bqbv
+python -m interp.train plot runs/mine --follow --open
 """
 
 import webbrowser
@@ -52,19 +56,34 @@ def plot(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("curves.html"),
     open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Write the page again whenever a curve grows, until the runs end or Ctrl-C."),
+    ] = False,
 ) -> None:
     """Draw loss, learning rate, gradient norm, energy, Noether charges and speed of runs side by side.
 
-    A run that still goes is drawn as far as it has got; draw again to see more.
+    A run that still goes is drawn as far as it has got; --follow draws it again as it goes on, and a browser shows that by
+    itself.
     """
-    from interp.train.curves.page import curves_page  # late: imports pandas and Plotly
+    from interp.train.curves import page as curves  # late: imports pandas and Plotly
+
+    told: list[Path] = []
+
+    def written(page: Path) -> None:
+        if not told:
+            console.print(f"{page.stat().st_size / 1e6:.2f} MB  {escaped(str(page))}", soft_wrap=True, highlight=False)
+            typer.echo(page.resolve().as_uri())
+            if open:
+                webbrowser.open(page.resolve().as_uri())
+        told.append(page)
 
     with one_line_errors():
-        page = curves_page(runs, output)
-        console.print(f"{page.stat().st_size / 1e6:.2f} MB  {escaped(str(page))}", soft_wrap=True, highlight=False)
-        typer.echo(page.resolve().as_uri())
-        if open:
-            webbrowser.open(page.resolve().as_uri())
+        if follow:
+            curves.follow(runs, output, written)
+            console.print(f"written {len(told):,} times; followed no more", highlight=False)
+        else:
+            written(curves.curves_page(runs, output))
 
 
 app = typer.Typer(add_completion=False)

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from interp.errors import InterpError
 from interp.evals.held_out import summed_loss
@@ -20,7 +21,7 @@ from interp.model.distributed import processes
 from interp.options import console
 from interp.train.batches import Prefetcher
 from interp.train.config import TrainConfig
-from interp.train.measures import Measures
+from interp.train.measures import Measures, batch_validation_loss
 from interp.train.optim.descent import EnergyConservingOptimizer
 from interp.train.records import Row, open_records
 from interp.train.run import Run, checked, has_checkpoint, prepare
@@ -100,6 +101,8 @@ def steps(run: Run, signals: StopSignals) -> Iterator[Row]:
             while run.progress.step < run.steps:
                 row = _step(run, measures, batches)
                 due = run.progress.step % config.evaluate_every == 0 or run.progress.step == run.steps
+                if config.batch_validation_every and run.progress.step % config.batch_validation_every == 0:
+                    validate_batch(run, row)
                 if due:
                     evaluate(run, row)
                 show(row)
@@ -127,13 +130,19 @@ def evaluate(run: Run, row: Row) -> None:
     if not math.isfinite(row["validation_loss"]):
         raise Diverged(run, "held-out loss", row["validation_loss"])
     run.progress.evaluations.append(row)
-    run.say(
-        f"step {row['step']:,}: loss {row['loss']:.4f}, validation {row['validation_loss']:.4f}, "
-        f"{row['tokens_per_second']:,.0f} tokens/s, {row['utilization']:.0%} of the device, {row['seconds']:,.0f} s"
-    )
     if row["validation_loss"] < run.progress.best:
         run.progress.best = row["validation_loss"]
         save_best(run)
+    run.say(f"{progress_line(run, row)}, {row['utilization']:.0%} of the device, {row['seconds']:,.0f} s")
+
+
+def validate_batch(run: Run, row: Row) -> None:
+    """Measure the loss of one batch, the published way, and add it to the row with the lowest so far."""
+    row["batch_validation_loss"] = round(batch_validation_loss(run), 6)
+    if not math.isfinite(row["batch_validation_loss"]):
+        raise Diverged(run, "held-out loss", row["batch_validation_loss"])
+    run.progress.best_batch = min(run.progress.best_batch, row["batch_validation_loss"])
+    row["best_batch_validation_loss"] = run.progress.best_batch
 
 
 def on_a_plateau(losses: list[float], patience: int) -> bool:
@@ -169,20 +178,40 @@ def _tell_of_skipped(run: Run, row: Row) -> None:
     )
 
 
+def progress_line(run: Run, row: Row) -> str:
+    """Return how far a run is, on one line: steps and time left, losses, tokens seen, and where the best weights are."""
+    left = (run.steps - row["step"]) * row["seconds"] / row["step"]  # evaluations and writing are part of `seconds`
+    time = duration(left) if row["step"] < run.steps else "no time"
+    measured = f", validation {row['validation_loss']:.4f}" if "validation_loss" in row else ""
+    best = f", best {run.progress.best:.4f} in {run.config.output}" if run.progress.evaluations else ""
+    rate = f"{row['tokens_per_second']:,.0f} tokens/s"
+    place = f"step {row['step']:,} of {run.steps:,}, {time} left, {large(row['tokens'])} tokens"
+    return f"{place}: loss {row['loss']:.4f}{measured}{best}, {rate}"
+
+
 @contextmanager
 def _progress_bar(run: Run) -> Iterator[Any]:
-    """A function that shows a row as progress."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bars = Progress(*columns, TextColumn("{task.fields[state]}"), console=console, disable=not run.world.first)
+    """A function that shows a row as progress, on one line, cut where the terminal is narrow."""
+    line = TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    bars = Progress(BarColumn(20), line, console=console, disable=not run.world.first)
     with bars:
-        task = bars.add_task("train", total=run.steps, completed=run.progress.step, state="")
+        task = bars.add_task("train", total=run.steps, completed=run.progress.step, line="")
+        yield lambda row: bars.update(task, completed=row["step"], line=progress_line(run, row))
 
-        def show(row: Row) -> None:
-            best = f"best validation {run.progress.best:.3f}  " if run.progress.evaluations else ""
-            state = f"loss {row['loss']:.3f}  {best}{row['tokens_per_second']:,.0f} tokens/s"
-            bars.update(task, completed=row["step"], state=state)
 
-        yield show
+def duration(seconds: float) -> str:
+    """Return a time with the two largest units that it has: 2 h 05 min, 3 min 20 s, 7 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def large(number: float) -> str:
+    """Return a count of tokens with three digits or so: 512, 20.5k, 1.23M, 45.6B."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}" if number < 1000 * size else f"{number / size:,.0f}{unit}"
+    return f"{number:,}"
 
 
 class StopSignals:

@@ -4,13 +4,17 @@ import time
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from interp.model.config import ModelConfig
 from interp.train.charges import charge_row
 from interp.train.optim.descent import EnergyConservingOptimizer
 from interp.train.run import Run
+
+BATCH = 8  # contexts of a batch of validation the published way
 
 
 class Measures:
@@ -46,6 +50,28 @@ class Measures:
     def skip(self) -> None:
         """Leave out of the rate what was done since the last row: evaluations, writing."""
         self.last = time.perf_counter()
+
+
+@torch.no_grad()
+def batch_validation_loss(run: Run) -> float:
+    """Return the mean cross-entropy in nats on one batch of 8 held-out contexts, drawn anew for every step of a seed.
+
+    So the release of arXiv 2601.22257 validates, with contexts of 512 tokens, and takes the lowest over a run: a minimum
+    over noise, which lies below any mean over held-out text. All processes measure the same batch.
+    """
+    device = next(run.model.parameters()).device
+    with run.model.evaluating():
+        return float(run.model(validation_batch(run).to(device), return_type="loss"))
+
+
+def validation_batch(run: Run) -> Int64[Tensor, "batch pos"]:
+    """Return the batch of `batch_validation_loss` for the step that the run has reached: 8 contexts, which may overlap."""
+    stream = run.tokens.held_out
+    assert isinstance(stream, np.ndarray)  # with examples there is no such batch: `TrainConfig` refuses it
+    length = min(run.model.cfg.n_ctx, len(stream))
+    random = np.random.default_rng([run.config.seed, run.progress.step, BATCH])
+    starts = random.integers(len(stream) - length + 1, size=BATCH)
+    return torch.from_numpy(np.stack([stream[start : start + length] for start in starts]).astype(np.int64))
 
 
 def flops_per_token(cfg: ModelConfig) -> int:

@@ -17,7 +17,7 @@ from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
 
-SHARDED_PRESETS = ("gpt2-1.3b",)
+SHARDED = 1_000_000_000  # parameters from which on a model is sharded if nothing else is said
 # Buffers are not sent: the biases are drawn alike in every process, or for each micro-batch on purpose.
 SENT = "forward_sync_buffers"  # its name from torch 2.13 on
 SENT = SENT if SENT in signature(DistributedDataParallel).parameters else "broadcast_buffers"
@@ -26,9 +26,9 @@ SENT = SENT if SENT in signature(DistributedDataParallel).parameters else "broad
 def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, world: World) -> Any:
     """Return what to call for a training step: the model, compiled if asked for, or a DistributedDataParallel around it.
 
-    With "fsdp" the model is sharded in place, block by block; "auto" does so for presets that need it.
+    With "fsdp" the model is sharded in place, block by block; "auto" does so for models that need it.
     """
-    sharded = config.distribute == "fsdp" or (config.distribute == "auto" and config.preset in SHARDED_PRESETS)
+    sharded = config.distribute == "fsdp" or (config.distribute == "auto" and model.cfg.n_parameters >= SHARDED)
     if world.size > 1 and sharded:
         mesh = init_device_mesh(world.device.type, (world.size,))
         for part in (*model.blocks, model):

@@ -17,6 +17,7 @@ from interp.options import say
 from interp.train import checkpoints
 from interp.train.batches import Batches, ExampleBatches
 from interp.train.config import FREE, TrainConfig
+from interp.train.initial import ORIGIN, Initial, freeze, initial_of
 from interp.train.parallel import distributed
 from interp.train.setup import Tokens, build_optimizer_of, fingerprint, model_config, open_tokens, resolved
 
@@ -27,6 +28,7 @@ class Progress:
 
     step: int = 0  # optimizer steps taken
     best: float = float("inf")  # lowest validation loss so far
+    best_batch: float = float("inf")  # lowest of those measured the published way, each of one batch
     seconds: float = 0.0  # of training, without the time between the parts of a resumed run
     evaluations: list[dict[str, Any]] = field(default_factory=list)  # the rows with a validation loss
 
@@ -47,6 +49,7 @@ class Run:
     progress: Progress = field(default_factory=Progress)
     told: bool = False  # that the loss fell to the optimizer's floor
     place: int | None = None  # inode of the folder that the run began to write to
+    initial: Initial | None = None  # what it began with, without the weights
 
     def say(self, text: str) -> None:
         """Print a line, from one process only."""
@@ -65,7 +68,9 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Return what config.json keeps of a run."""
         best = round(self.progress.best, 6) if self.progress.evaluations else None
-        return {**self.config.to_dict(), "best_validation_loss": best, "command": self.config.command()}
+        batch = round(self.progress.best_batch, 6) if self.progress.best_batch < float("inf") else None
+        found = {"best_validation_loss": best, "best_batch_validation_loss": batch, "command": self.config.command()}
+        return {**self.config.to_dict(), **found, **({ORIGIN: self.initial.origin} if self.initial else {})}
 
 
 def _teller(world: World) -> Callable[[str], None]:
@@ -81,20 +86,21 @@ def checked(config: TrainConfig, world: World) -> TrainConfig:
     Raises:
         InterpError: what does not go together, or the folder holds another run.
     """
-    config = resolved(config)
+    given, config = config, resolved(config)
     micro = config.micro_batch_size or config.batch_size // world.size
     if config.batch_size % (world.size * max(1, micro)):
         raise InterpError(
             f"--batch-size {config.batch_size} is no multiple of {world.size} processes x {micro} contexts; choose sizes "
             "that divide it."
         )
-    model_config(config)
+    if config.init is None:  # else what goes together is known when it is read
+        model_config(config)
     build_optimizer_of(config, torch.nn.ParameterList([torch.zeros(2, 2)]))
     if contents(config.output) and not config.overwrite and not config.resume:
         raise InterpError(
             f"{config.output} is not empty; choose another --output, --resume the run in it, or --overwrite it."
         )
-    return config
+    return given if config.init is not None else config
 
 
 def prepare(config: TrainConfig, world: World | None = None) -> Run:
@@ -107,10 +113,19 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
     config = checked(config, world)
     if world.first:
         checkpoints.sweep_run(config.output)
-    newest = _newest(config, world)
-    cfg = model_config(config)
-    tokens = open_tokens(config, cfg, newest[0] if newest else None)
+    initial, told = initial_of(config)
+    if told:
+        _teller(world)(told)
+    config = resolved(config, initial)
+    cfg = model_config(config, initial)
+    newest = _newest(config, world, initial)
+    tokens = open_tokens(config, cfg, newest[0] if newest else None, initial)
     model = HookedSymmetryBrokenTransformer(replace(cfg, d_vocab=tokens.d_vocab), tokens.tokenizer)
+    if initial is not None:
+        if newest is None:
+            initial.put_into(model)
+        initial = replace(initial, weights={})  # of which memory needs no second copy
+    freeze(model, config)
     continues = fingerprint(config, model.cfg, tokens, world.size)
     if newest:
         before = newest[1].get("continues", {})
@@ -124,7 +139,8 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
         batches = Batches(tokens.training, model.cfg.n_ctx, *part)
     steps = config.total_steps(model.cfg.n_ctx, batches.per_epoch)
     torch.manual_seed(config.seed)  # noise of the optimizer, the same in all processes
-    run = Run(config, world, tokens, model, forward, build_optimizer_of(config, model), batches, steps, continues)
+    optimizer = build_optimizer_of(config, model)
+    run = Run(config, world, tokens, model, forward, optimizer, batches, steps, continues, initial=initial)
     torch.manual_seed(config.seed + world.rank)  # dropout
     if newest:
         _go_on(run, *newest)
@@ -134,7 +150,7 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
     return run
 
 
-def _newest(config: TrainConfig, world: World) -> tuple[Path, dict[str, Any]] | None:
+def _newest(config: TrainConfig, world: World, initial: Initial | None) -> tuple[Path, dict[str, Any]] | None:
     """Return the state to go on from, and its folder."""
     if not config.resume:
         return None
@@ -145,9 +161,22 @@ def _newest(config: TrainConfig, world: World) -> tuple[Path, dict[str, Any]] | 
         )
     if newest or (config.output / "config.json").is_file():  # killed before its first state, or another run
         stored = read_training(newest[0] if newest else config.output)
+        _refuse_another_origin(stored.get(ORIGIN), initial, config.output)
+        stored = {"layers": None, "freeze_embeddings": False, **stored}  # which runs of before could not have
         now = {name: value for name, value in config.to_dict().items() if name not in FREE}
         _refuse_another({name: value for name, value in stored.items() if name in now}, now, config.output)
     return newest
+
+
+def _refuse_another_origin(before: dict[str, str] | None, initial: Initial | None, run: Path) -> None:
+    """Refuse to go on with a run that began with other weights; the same ones may have got another name."""
+    told = []
+    for origin in (before, initial and initial.origin):
+        told.append(f"{origin['name']} (sha256 {origin['weights_sha256'][:16]})" if origin else "random weights")
+    if (before or {}).get("weights_sha256") != (initial.sha256 if initial else None):
+        raise InterpError(
+            f"The run in {run} began with {told[0]}, not with {told[1]}; give the --init that it had, or another --output."
+        )
 
 
 def _refuse_another(before: dict[str, Any], now: dict[str, Any], run: Path) -> None:

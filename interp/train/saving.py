@@ -13,8 +13,11 @@ from interp.model.checkpoint import save_checkpoint
 from interp.model.config import BiasConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train import checkpoints
+from interp.train.initial import ORIGIN
 from interp.train.parallel import whole
 from interp.train.run import Run
+
+BATCH_VALIDATION = "single batches of 8 contexts, as the paper's release validates"
 
 
 def save_best(run: Run) -> None:
@@ -65,15 +68,25 @@ def model_card(
     cfg = model.cfg
     parameters, best = sum(p.numel() for p in model.parameters()), training["best_validation_loss"]
     measured = ", of completions alone" if training.get("examples") else ""
+    origin, batch = training.get(ORIGIN), training.get("best_batch_validation_loss")
+    lines = [
+        f"- query bias b_Q: {_bias(cfg.q)}",
+        f"- value bias b_V: {_bias(cfg.v)}",
+        f"- best validation loss: {'not measured yet' if best is None else f'{best:.4f} nats per token'}",
+    ]
+    if batch is not None:
+        lines.append(f"- lowest loss of {BATCH_VALIDATION}: {batch:.4f} nats per token")
+    if origin is not None:
+        told = f"{origin['format']}, sha256 of the weights in float32 `{origin['weights_sha256']}`"
+        lines.append(f"- began with the weights of `{origin['name']}` ({told})")
+    listed = "\n".join(lines)
     return f"""# {cfg.model_name}
 
 A {cfg.n_layers}-layer transformer ({cfg.n_heads} heads, d_model {cfg.d_model}, context {cfg.n_ctx}, vocabulary
 {cfg.d_vocab:,}, {cfg.description}; {parameters:,} parameters) trained on the training split of
 `{training["corpus"]}` with {training["optimizer"]}; the validation loss is measured on its held-out part{measured}.
 
-- query bias b_Q: {_bias(cfg.q)}
-- value bias b_V: {_bias(cfg.v)}
-- best validation loss: {"not measured yet" if best is None else f"{best:.4f} nats per token"}
+{listed}
 
 ```bash
 {training["command"]}

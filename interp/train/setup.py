@@ -16,12 +16,14 @@ from interp.data.examples import TokenizedExamples, read_examples, tokenize_exam
 from interp.data.shards.open import TokenShards, digest, is_shards, open_shards, tokenizer_of
 from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
-from interp.model.config import BiasConfig, ModelConfig, Profile, preset
+from interp.model.config import VARIANTS, BiasConfig, ModelConfig, Profile, preset
 from interp.train.config import FREE, TrainConfig
-from interp.train.optim.registry import OPTIMIZERS, build_optimizer, parse_arguments
+from interp.train.initial import Initial, continued
+from interp.train.optim.registry import ELSEWHERE, OPTIMIZERS, PUBLISHED, build_optimizer, parse_arguments
 from interp.vocabulary import TOKENIZER, load_tokenizer, tokenizer_sha256, vocabulary_size
 
 SMALL_PRESETS = ("mini", "tiny", "small", "llama-mini")
+SMALL = 50_000_000  # parameters of a model to go on with that is trained as the small presets are
 LARGEST = 1e6  # mean or deviation of a bias: far beyond what scores survive in float32
 
 
@@ -35,24 +37,40 @@ class Tokens:
     d_vocab: int  # the model's
 
 
-def resolved(config: TrainConfig) -> TrainConfig:
+def resolved(config: TrainConfig, initial: Initial | None = None) -> TrainConfig:
     """Return the settings with the optimizer's own, and those of the preset's block, where none were given.
 
     Raises:
         InterpError: there is no such preset.
     """
     spec = OPTIMIZERS[config.optimizer]
-    lr = spec.small_lr if config.preset in SMALL_PRESETS else spec.defaults["lr"]
-    usual = {**config.block(), "lr": lr, "weight_decay": spec.defaults["weight_decay"], "clip": spec.clip}
+    small = initial.cfg.n_parameters < SMALL if initial else config.preset in SMALL_PRESETS
+    own = {"lr": spec.small_lr if small else spec.defaults["lr"], "weight_decay": spec.defaults["weight_decay"]}
+    usual = {**({} if initial else config.block()), **own, "clip": spec.clip}
+    if config.preset_settings:
+        published = PUBLISHED[config.preset_settings][config.optimizer]
+        usual |= {name: published[name] for name in own} | {"clip": 0.0}
+        given = parse_arguments(config.optimizer_args)
+        more = [f"{name}={value}" for name, value in published.items() if name not in {*given, *ELSEWHERE}]
+        config = replace(config, optimizer_args=",".join([*more, *filter(None, [config.optimizer_args])]))
     return replace(config, **{name: value for name, value in usual.items() if getattr(config, name) is None})
 
 
-def model_config(config: TrainConfig) -> ModelConfig:
+def model_config(config: TrainConfig, initial: Initial | None = None) -> ModelConfig:
     """Return the model's configuration, with the preset's vocabulary until the tokenizer is known.
 
     Raises:
-        InterpError: a bias that is not a number, START:END or d_head numbers, or given where the variant has none.
+        InterpError: a bias that is not a number, START:END or d_head numbers, or given where the variant has none; or a
+            setting that contradicts the model to go on with.
     """
+    name = Path(config.output).name
+    if initial is not None:
+        cfg = continued(config, initial)
+        cfg = replace(cfg, dropout=config.dropout, seed=config.seed, model_name=name)
+        if config.variant is None:
+            return cfg
+        q, v = VARIANTS[config.variant]
+        return replace(cfg, q=_bias(q, config, "q"), v=_bias(v, config, "v"))
     chosen: dict[str, Any] = {
         "norm": config.norm, "activation": config.activation, "positional": config.positional, "d_head": config.d_head,
         "n_key_value_heads": config.kv_heads, "qk_norm": config.qk_norm, "tied": config.tied,
@@ -61,41 +79,53 @@ def model_config(config: TrainConfig) -> ModelConfig:
         "learned_biases": None if config.learned_biases is None else "all" if config.learned_biases else "none",
     }  # fmt: skip
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    name = Path(config.output).name
+    assert config.preset is not None and config.variant is not None
     cfg = preset(config.preset, config.variant, **chosen, dropout=config.dropout, seed=config.seed, model_name=name)
     biases = {"q": _bias(cfg.q, config, "q"), "v": _bias(cfg.v, config, "v")}
     return replace(cfg, **biases, n_ctx=config.context or cfg.n_ctx)
 
 
-def open_tokens(config: TrainConfig, cfg: ModelConfig, state: Path | None = None) -> Tokens:
+def open_tokens(
+    config: TrainConfig, cfg: ModelConfig, state: Path | None = None, initial: Initial | None = None
+) -> Tokens:
     """Open the corpus, shards or examples of a run, and load its tokenizer or train one, of the preset's vocabulary.
 
-    With the folder of a `state` to go on from, the tokenizer that was trained is the one that lies there.
+    With the folder of a `state` to go on from, the tokenizer that was trained is the one that lies there; with an `initial`
+    model it is the model's.
 
     Raises:
         InterpError: no such corpus, shards or tokenizer, nothing in a split, or another tokenizer than the shards' own.
     """
-    tokenizer = load_tokenizer(config.tokenizer, config.border) if config.tokenizer else None
     usual = config.vocabulary or cfg.d_vocab
+    if initial is not None:
+        tokenizer, named = initial.tokenizer, f"The tokenizer of --init {config.init}"
+    else:
+        tokenizer = load_tokenizer(config.tokenizer, config.border) if config.tokenizer else None
+        named = f"--tokenizer {config.tokenizer}"
+    if initial is not None and tokenizer is None and not is_shards(config.corpus):
+        raise InterpError(
+            f"--init {config.init} comes without a tokenizer, and {config.corpus} is text; give it with --tokenizer."
+        )
     if config.examples:
-        return _open_examples(config, cfg, tokenizer or _stored_tokenizer(state))
+        return _open_examples(config, cfg, tokenizer or _stored_tokenizer(state), initial)
     if is_shards(config.corpus):
         own = tokenizer_of(config.corpus)
         known = [tokenizer_sha256(found)[:16] for found in (tokenizer, own) if found is not None]
         if len(set(known)) == 2:
+            remedy = "prepare them with it" if initial else "leave it out"
             raise InterpError(
-                f"--tokenizer {config.tokenizer} (sha256 {known[0]}) is not the tokenizer of the shards in {config.corpus} "
-                f"(sha256 {known[1]}); leave it out."
+                f"{named} (sha256 {known[0]}) is not the tokenizer of the shards in {config.corpus} (sha256 {known[1]}); "
+                f"{remedy}."
             )
         tokenizer = tokenizer or own
-        d_vocab = _vocabulary(tokenizer, usual)
+        d_vocab = initial.vocabulary(tokenizer) if initial else _vocabulary(tokenizer, usual)
         training, held_out = (open_shards(config.corpus, split, d_vocab) for split in ("train", "validation"))
     else:
         halves = [open_corpus(config.corpus, split, config.text_field) for split in ("train", "validation")]
         tokenizer = (
             tokenizer or _stored_tokenizer(state) or train_tokenizer((document.text for document in halves[0]), usual)
         )
-        d_vocab = _vocabulary(tokenizer, usual)
+        d_vocab = initial.vocabulary(tokenizer) if initial else _vocabulary(tokenizer, usual)
         training, held_out = (TokenShards.of(token_stream(tokenizer, corpus)) for corpus in halves)
     length = min(len(held_out), config.validation_tokens)
     if length < 2:
@@ -103,12 +133,15 @@ def open_tokens(config: TrainConfig, cfg: ModelConfig, state: Path | None = None
     return Tokens(tokenizer, training, held_out.windows(np.zeros(1, dtype=np.int64), length)[0], d_vocab)
 
 
-def _open_examples(config: TrainConfig, cfg: ModelConfig, tokenizer: PreTrainedTokenizerFast | None) -> Tokens:
+def _open_examples(
+    config: TrainConfig, cfg: ModelConfig, tokenizer: PreTrainedTokenizerFast | None, initial: Initial | None
+) -> Tokens:
     halves = [read_examples(config.corpus, split) for split in ("train", "validation")]
     usual = config.vocabulary or cfg.d_vocab
     tokenizer = tokenizer or train_tokenizer((example.text for example in halves[0]), usual)
     training, held_out = (tokenize_examples(tokenizer, half, cfg.n_ctx) for half in halves)
-    return Tokens(tokenizer, training, held_out.first(config.validation_tokens), _vocabulary(tokenizer, usual))
+    d_vocab = initial.vocabulary(tokenizer) if initial else _vocabulary(tokenizer, usual)
+    return Tokens(tokenizer, training, held_out.first(config.validation_tokens), d_vocab)
 
 
 def _stored_tokenizer(state: Path | None) -> PreTrainedTokenizerFast | None:
@@ -142,7 +175,8 @@ def build_optimizer_of(config: TrainConfig, model: torch.nn.Module) -> torch.opt
     arguments = parse_arguments(config.optimizer_args)
     if config.compile and config.optimizer == "ecd":
         arguments = {"compile": True, **arguments}
-    return build_optimizer(config.optimizer, model.parameters(), config.lr, config.weight_decay, arguments)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return build_optimizer(config.optimizer, trained, config.lr, config.weight_decay, arguments)
 
 
 def _bias(usual: BiasConfig, config: TrainConfig, name: str) -> BiasConfig:
@@ -160,7 +194,7 @@ def _bias(usual: BiasConfig, config: TrainConfig, name: str) -> BiasConfig:
     values = {
         "mean": usual.mean if mean is None else _profile(f"--mean-{name}", mean),
         "std": usual.std if std is None else _profile(f"--std-{name}", std),
-        "mode": config.bias_mode, "shared_across_heads": not config.bias_per_head,
+        "mode": config.bias_mode or "batch", "shared_across_heads": not config.bias_per_head,
     }  # fmt: skip
     return BiasConfig(**{**values, **(_directions(config) if name == "q" else {})})
 

@@ -10,8 +10,7 @@ from interp.evals.puzzles import SETS, generate
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.replicate.plan import Plan, read_plan, scale
 from interp.train.config import TrainConfig
-from interp.train.optim.registry import OPTIMIZERS
-from interp.train.setup import model_config
+from interp.train.setup import model_config, resolved
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "paper"])
@@ -44,12 +43,15 @@ def test_the_scale_paper_has_the_paper_s_sizes_and_settings():
     for cell in plan.cells():
         config = TrainConfig(**plan.training(cell))
         assert (config.tokens, config.context, config.batch_size) == (500_000_000, 512, 8)
-        assert plan.learning_rates[cell.optimizer] == OPTIMIZERS[cell.optimizer].defaults["lr"]
-        assert (config.optimizer_args, config.weight_decay, config.mean_q) == (
-            "",
-            None,
-            "0" * (cell.ablation == "zero-mean") or None,
+        assert (config.schedule, config.warmup, config.batch_validation_every) == ("constant", 0.0, 1000)
+        assert (
+            config.preset_settings
+            == f"paper-{config.activation}"
+            == f"paper-{'prelu' if cell.ablation == 'prelu' else 'gelu'}"
         )
+        own = resolved(config)
+        assert plan.learning_rates[cell.optimizer] == own.lr and own.clip == 0.0
+        assert config.mean_q == ("0" if cell.ablation == "zero-mean" else None)
     cfg = model_config(config)
     assert (cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_vocab) == (12, 12, 768, 50304)
 

@@ -27,6 +27,22 @@ def test_published_losses_stand_beside_comparable_ones_only(random_table):
     assert is_comparable(scale("paper")) and not is_comparable(scale("tiny")) and not is_comparable(scale("small"))
 
 
+def test_losses_measured_the_published_way_are_what_is_held_against_the_published_ones(random_table):
+    table = random_table()
+    assert "loss, the published way" not in losses(scale("tiny"), table)
+    table["batch_validation_loss"] = table["validation_loss"] - np.linspace(1, 2, len(table))
+    rows = losses(scale("tiny"), table).set_index("cell")
+    own = table[(table["optimizer"] == "ecd") & (table["variant"] == "bq") & (table["ablation"] == "none")]
+    assert rows["loss, the published way"]["ecd bq"].startswith(f"{own['batch_validation_loss'].mean():.4f} [")
+    broken = [
+        c for c in contrasts(table, "breaking", "batch_validation_loss") if (c.optimizer, c.variant) == ("ecd", "bq")
+    ]
+    assert rows["minus symmetric, the published way"]["ecd bq"].startswith(f"{np.mean(broken[0].differences):+.4f} [")
+    for comparable, metric in ((True, "batch_validation_loss"), (False, "validation_loss")):
+        shown = {y for _, _, y in points(loss_figure(table, "gelu", comparable))}
+        assert shown == set(table.loc[table["ablation"] == "none", metric])
+
+
 def test_the_picture_of_breaking_holds_every_difference_and_the_published_ones(random_table):
     table = random_table()
     figure = breaking_figure(table, "gelu")

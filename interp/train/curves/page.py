@@ -1,23 +1,29 @@
 """The curves of training runs as one HTML file that needs no network and no other file."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from interp.files import check_writable
+from interp.errors import InterpError
+from interp.files import check_writable, is_owned
+from interp.options import Terminated
 from interp.page.document import panels_of, render, write_page
 from interp.page.look import colour_of
 from interp.train.curves.figures import CURVE, FIGURES, Axis, Histories, axis_title, read_history, running_mean
 
 TEMPLATES = Path(__file__).parent / "templates"
+PAUSE = 5.0  # seconds between two looks at runs that are followed
 AXES: tuple[Axis, ...] = ("tokens", "seconds", "step")
 
 
-def curves_page(runs: Sequence[Path], output: Path) -> Path:
+def curves_page(runs: Sequence[Path], output: Path, refresh: int = 0) -> Path:
     """Write the page of `runs` to `output` and return it; a reader never sees half a page.
+
+    With `refresh`, a browser loads the page again after so many seconds.
 
     Raises:
         InterpError: a run without a readable training.jsonl, or a place that cannot be written.
@@ -32,8 +38,56 @@ def curves_page(runs: Sequence[Path], output: Path) -> Path:
         axes=[(axis, axis_title(histories, axis).split(" (")[0]) for axis in AXES],
         longest=max(len(history) for history in histories.values()),
         titles={axis: axis_title(histories, axis) for axis in AXES},
+        refresh=refresh,
     )
     return write_page(page, output)
+
+
+def follow(
+    runs: Sequence[Path], output: Path, written: Callable[[Path], None] = lambda page: None, pause: float = PAUSE
+) -> Path:
+    """Write the page of `runs` whenever a curve has grown, until no run goes on or Ctrl-C comes, and return it.
+
+    A run that has begun and has no row yet is waited for. While runs go on, a browser loads the page again by itself.
+
+    Args:
+        runs, output: as for `curves_page`.
+        written: called with the page each time that it was written.
+        pause: seconds between two looks at the curves.
+
+    Raises:
+        InterpError: as `curves_page`.
+    """
+    check_writable(output)
+    drawn: tuple[bool, list[int]] | None = None
+    try:
+        while True:
+            goes = any(is_owned(run if run.is_dir() else run.parent) for run in runs)  # before the curves are looked at
+            sizes = [_size(run) for run in runs]
+            if (goes, sizes) != drawn and (all(sizes) or not goes):
+                try:
+                    curves_page(runs, output, refresh=max(1, round(pause)) if goes else 0)
+                except InterpError:
+                    if not goes:
+                        raise
+                else:
+                    drawn = goes, sizes
+                    written(output)
+            if not goes:
+                return output
+            time.sleep(pause)
+    except KeyboardInterrupt as error:
+        if isinstance(error, Terminated):
+            raise
+        if all(map(_size, runs)):
+            curves_page(runs, output)  # which asks to be loaded again no more
+        return output
+
+
+def _size(run: Path) -> int:
+    """The length of a run's curve in bytes; 0 where there is none yet."""
+    path = run / CURVE if run.is_dir() else run
+    return path.stat().st_size if path.is_file() else 0
 
 
 def names_of(runs: Sequence[Path]) -> list[str]:

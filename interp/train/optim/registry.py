@@ -67,6 +67,31 @@ OPTIMIZERS: dict[str, OptimizerSpec] = {
     "bbi": OptimizerSpec("interp.train.optim.bbi:BBI", {"lr": 0.1, "weight_decay": 0.0}, small_lr=0.1),
 }
 
+PUBLISHED_RUN: dict[str, Any] = {
+    "schedule": "constant", "warmup": 0.0, "clip": 0.0, "batch_size": 8, "context": 512, "evaluate_every": 1000,
+    "batch_validation_every": 1000,
+}  # fmt: skip
+"""Of all published runs, by the names of a run's settings."""
+_SGDM = {"lr": 0.03, "weight_decay": 0.0, "momentum": 0.95, "nesterov": True}
+_SOAP = {"lr": 3e-4, "weight_decay": 0.01, "betas": (0.95, 0.95), "precondition_frequency": 10}
+_ECD = {"weight_decay": 0.0, "eta": 100.0, "F0": 2.0}
+PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
+    "paper-prelu": {
+        "adamw": {"lr": 1e-4, "weight_decay": 0.01, "betas": (0.9, 0.95)},
+        "sgdm": _SGDM,
+        "soap": _SOAP,
+        "ecd": {"lr": 1.0, **_ECD},
+    },
+    "paper-gelu": {
+        "adamw": {"lr": 1e-4, "weight_decay": 0.0, "betas": (0.9, 0.999)},
+        "sgdm": _SGDM,
+        "soap": _SOAP,
+        "ecd": {"lr": 0.5, **_ECD},
+    },
+}
+"""Of each optimizer in the PReLU and in the GELU runs of the release of arXiv 2601.22257. A weight decay of SGDM and ECD is
+not told: none is taken."""
+
 
 def build_optimizer(
     name: str,

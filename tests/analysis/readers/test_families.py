@@ -6,8 +6,8 @@ import torch
 
 from interp.analysis.batch import Batch, Classes
 from interp.analysis.readers.bridge import BridgeReader
-from interp.analysis.readers.patterns import _without_but
 from interp.analysis.readers.open import bridge_of
+from interp.analysis.readers.patterns import _without_but
 from interp.analysis.readers.rotation import Turning
 from interp.data.contexts import pack
 from interp.errors import InterpError
