@@ -42,7 +42,7 @@ def assert_alike(one, two, **how):
 def case(make_model, make_documents, make_scheme):
     """A model and documents of several blocks."""
     model, schemes = make_model(n_ctx=9, n_layers=1), [make_scheme("s", 4), make_scheme("t", 3)]
-    documents = make_documents(schemes, model.cfg.d_vocab, np.random.default_rng(0).integers(5, 300, size=24))
+    documents = make_documents(schemes, model.cfg.d_vocab, np.random.default_rng(0).integers(5, 200, size=24))
     return model, schemes, in_blocks(documents, 9)
 
 
@@ -67,7 +67,7 @@ def interrupted(case, partial, batches):
 def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
     whole = run(case)
     done = []
-    for batches in (20, 12):
+    for batches in (10, 10):
         partial = ResumeFile(tmp_path, {"seed": 0}, every_seconds=0.0)
         interrupted(case, partial, batches)
         done.append(ResumeFile(tmp_path, {"seed": 0}).done.number)
@@ -82,7 +82,7 @@ def test_a_run_that_was_interrupted_twice_gives_the_same_bits(case, tmp_path):
 
 
 def test_partial_sums_of_other_settings_and_damaged_ones_are_refused(case, tmp_path):
-    interrupted(case, ResumeFile(tmp_path, {"seed": 0, "processes": 1}, every_seconds=0.0), 20)
+    interrupted(case, ResumeFile(tmp_path, {"seed": 0, "processes": 1}, every_seconds=0.0), 10)
     with pytest.raises(
         InterpError, match=r"another run: its processes is 1, here it is 2 .and 1 more.; give the same settings"
     ):
@@ -212,7 +212,7 @@ def sums_of(case, documents):
 @pytest.mark.slow
 def test_partial_sums_whose_numbers_changed_are_refused(case, tmp_path):
     """A flipped bit, NaN, another dtype: the file is readable, its checksum does not fit."""
-    interrupted(case, ResumeFile(tmp_path, {}, every_seconds=0.0), 20)
+    interrupted(case, ResumeFile(tmp_path, {}, every_seconds=0.0), 10)
     [file] = tmp_path.iterdir()
     with safe_open(file, "pt") as opened:
         words, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
