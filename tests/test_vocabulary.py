@@ -172,7 +172,7 @@ def spanish(tmp_path):
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_shards_have_the_border_before_every_document_and_know_the_largest_id(spanish, tmp_path, workers):
     folder, texts = spanish
-    for border, index in ((None, 957), ("<s>", 956)):
+    for border, index in ((None, 957), ("<s>", 956))[workers:]:  # one with a process
         config = PrepareConfig(texts, tmp_path / "shards", str(folder), border, workers=workers, overwrite=True)
         shards = prepare(config)
         stream = open_shards(shards, "train")

