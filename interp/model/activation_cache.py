@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens import ActivationCache
 from transformer_lens.utilities.slice import Slice
+
+from interp.errors import InterpError
+from interp.model.config import ModelConfig
 
 UNBATCHED = ("hook_bias_q", "hook_bias_v")  # [head_index, d_head]
 HEAD_NORMS = ("q_norm", "k_norm")  # whose hook points have an axis of heads
@@ -48,7 +51,6 @@ ALIASES = {  # other names of TransformerLens: what is seen and edited is the sa
     "blocks.{}.ln2.hook_in": "blocks.{}.hook_mlp_in",  # an edit is not one of hook_resid_mid: the stream keeps its own
     "blocks.{}.ln2.hook_out": "blocks.{}.ln2.hook_normalized",
     "blocks.{}.mlp.hook_in": "blocks.{}.ln2.hook_normalized",
-    "blocks.{}.mlp.out.hook_in": "blocks.{}.mlp.hook_post",
     "blocks.{}.mlp.out.hook_out": "blocks.{}.hook_mlp_out",
     "blocks.{}.mlp.hook_out": "blocks.{}.hook_mlp_out",
     "blocks.{}.hook_out": "blocks.{}.hook_resid_post",
@@ -58,25 +60,37 @@ ALIASES = {  # other names of TransformerLens: what is seen and edited is the sa
 }
 
 
-ALIASES_OF_MLP = {  # by whether it has a gate; then what only its one map reads has no hook point
+ALIASES_OF_MLP = {  # by whether it has a gate; then what only its one map reads has no hook point; None: experts
+    None: {},
     False: {
+        "blocks.{}.mlp.out.hook_in": "blocks.{}.mlp.hook_post",
         "blocks.{}.mlp.in.hook_in": "blocks.{}.ln2.hook_normalized",
         "blocks.{}.mlp.in.hook_out": "blocks.{}.mlp.hook_pre",
     },
     True: {
+        "blocks.{}.mlp.out.hook_in": "blocks.{}.mlp.hook_post",
         "blocks.{}.mlp.gate.hook_out": "blocks.{}.mlp.hook_pre",
         "blocks.{}.mlp.in.hook_out": "blocks.{}.mlp.hook_pre_linear",
     },
 }
 
 
+def aliases(cfg: ModelConfig) -> dict[str, str]:
+    """Return the hook point that each other name of TransformerLens stands for in such a model."""
+    return _aliases(cfg.n_layers, None if cfg.num_experts else cfg.gated_mlp)
+
+
 @cache
-def aliases(n_layers: int, gated_mlp: bool = False) -> dict[str, str]:
-    """Return the hook point that each other name of TransformerLens stands for, in a model of that many layers."""
+def _aliases(n_layers: int, gated_mlp: bool | None) -> dict[str, str]:
     names = ALIASES | ALIASES_OF_MLP[gated_mlp]
     return {
         alias.format(layer): name.format(layer) for layer in range(n_layers) for alias, name in names.items()
     }  # the last layer is the last to be written
+
+
+def is_unbatched(name: str) -> bool:
+    """Whether a hook point's value has no axis of batch: the biases, and the rows of an expert."""
+    return name.endswith(UNBATCHED) or ".experts." in name
 
 
 def pos_dim(name: str) -> int | None:
@@ -84,7 +98,7 @@ def pos_dim(name: str) -> int | None:
     *inside, last = name.removesuffix("_grad").split(".")
     if inside and inside[-1] in HEAD_NORMS:
         return -3
-    if last in (*UNBATCHED, "hook_bias_scores"):
+    if last == "hook_bias_scores" or is_unbatched(name):
         return None
     return -3 if last in PER_HEAD else -2
 
@@ -98,8 +112,7 @@ class SymmetryBrokenCache(ActivationCache):
             return super().__getitem__(key)
         except KeyError as missing:
             name, gradient, _ = missing.args[0].partition("_grad")
-            cfg = self.model.cfg
-            known = self.cache_dict.get(aliases(cfg.n_layers, cfg.gated_mlp).get(name, name) + gradient)
+            known = self.cache_dict.get(aliases(cast(ModelConfig, self.model.cfg)).get(name, name) + gradient)
             if known is None:
                 raise
             return known
@@ -126,7 +139,7 @@ class SymmetryBrokenCache(ActivationCache):
 
     @contextmanager
     def _biases_aside(self) -> Iterator[dict[str, Tensor]]:
-        biases = {name: self.cache_dict.pop(name) for name in list(self.cache_dict) if name.endswith(UNBATCHED)}
+        biases = {name: self.cache_dict.pop(name) for name in list(self.cache_dict) if is_unbatched(name)}
         try:
             yield biases
         finally:
@@ -164,6 +177,31 @@ class SymmetryBrokenCache(ActivationCache):
             return [(row, label)]
         constant = constants.sum(0).expand_as(row)
         return [(row - constant, label), (constant, f"{number}_bias_v")]
+
+    def get_neuron_results(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """Return what each neuron of a layer writes to the residual stream; arguments are TransformerLens'.
+
+        Raises:
+            InterpError: there are experts, of which each token has its own.
+        """
+        self._check_neurons()
+        return super().get_neuron_results(*arguments, **keywords)
+
+    def stack_neuron_results(self, *arguments: Any, **keywords: Any) -> Any:
+        """Return what the neurons of all layers before one write; arguments are TransformerLens'.
+
+        Raises:
+            InterpError: there are experts, of which each token has its own.
+        """
+        self._check_neurons()
+        return super().stack_neuron_results(*arguments, **keywords)
+
+    def _check_neurons(self) -> None:
+        if self.model.cfg.num_experts:
+            raise InterpError(
+                "Each token has neurons of its own experts, which do not stack; decompose with expand_neurons=False, or "
+                "read blocks.N.mlp.experts.E.hook_post."
+            )
 
     def get_full_resid_decomposition(  # type: ignore[override]
         self, layer: int | None = None, mlp_input: bool = False, expand_neurons: bool = True, apply_ln: bool = False,

@@ -11,7 +11,7 @@ It is added where these have been repeated, so that it can be changed, or taken 
 A part computes an intermediate value in the open only while a hook is attached to it: you pay for what you hook.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -64,9 +64,9 @@ def for_each_head(x: Float[Tensor, "batch pos kv_head d_head"], n_heads: int) ->
     return x if x.shape[2] == n_heads else x.repeat_interleave(n_heads // x.shape[2], 2)
 
 
-def bias_of(linear: nn.Linear) -> Float[Tensor, " out"]:
-    """Return the learned bias of a linear map; zeros where it has none."""
-    return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
+def bias_of(linear: Any) -> Float[Tensor, "*expert out"]:
+    """Return the learned bias of a linear map, or of one for each expert; zeros where it has none."""
+    return linear.weight.new_zeros(linear.weight.shape[:-1]) if linear.bias is None else linear.bias
 
 
 def through_aligned_hook(x: HeadVectors, bias: HeadBiases, hook: HookPoint) -> HeadVectors:

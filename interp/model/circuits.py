@@ -1,7 +1,7 @@
 """What the weights alone say: per head and stacked over layers, TransformerLens' circuits, and those of the biases."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -44,7 +44,8 @@ class Circuits(BiasControl, TokenMethods):
     b_V = property(lambda self: self._heads(2)[1], doc="Learned value biases beta_V, [layer, head_index, d_head].")
     b_O = property(lambda self: self._biases("attn.out"), doc="Output biases of attention, [layer, d_model].")
     W_in = property(
-        lambda self: self._stack("mlp.fc_in.weight").mT, doc="First maps of the MLPs, [layer, d_model, d_mlp]."
+        lambda self: self._stack("mlp.fc_in.weight").mT,
+        doc="First maps of the MLPs, [layer, d_model, d_mlp]; here and below experts have an axis behind layer.",
     )
     W_out = property(lambda self: self._stack("mlp.fc_out.weight").mT, doc="Second maps, [layer, d_mlp, d_model].")
     W_gate = property(
@@ -94,9 +95,9 @@ class Circuits(BiasControl, TokenMethods):
 
     def _biases(self, path: str) -> Tensor:
         """Return the learned biases of a linear map of every block, zeros where it has none."""
-        linear = self.blocks[0].get_submodule(path)
-        if isinstance(linear, nn.Linear) and linear.bias is None:
-            return self.W_E.new_zeros(self.cfg.n_layers, linear.out_features)
+        linear: Any = self.blocks[0].get_submodule(path)
+        if linear.bias is None:
+            return self.W_E.new_zeros(self.cfg.n_layers, *linear.weight.shape[:-1])
         return self._stack(f"{path}.bias")
 
     def _heads(self, part: int) -> tuple[Tensor, Tensor]:
@@ -200,10 +201,14 @@ class Circuits(BiasControl, TokenMethods):
             include_mlp_biases: with b_out.
 
         Raises:
-            InterpError: there is no such layer.
+            InterpError: there is no such layer, or b_out differs from token to token, for there are experts.
         """
         if not 0 <= layer <= self.cfg.n_layers - mlp_input:
             raise InterpError(f"There is no layer {layer} to stop before; this model has {self.cfg.n_layers} layers.")
+        if include_mlp_biases and self.cfg.num_experts:
+            raise InterpError(
+                "Which experts write their b_out differs from token to token; pass include_mlp_biases=False."
+            )
         total = self.b_O[: layer + mlp_input].sum(0)
         return total + self.b_out[:layer].sum(0) if include_mlp_biases else total
 
@@ -252,7 +257,8 @@ def _weight_names(cfg: ModelConfig) -> list[str]:
     maps = ["attn.{}_Q", f"attn.{grouped}{{}}_K", f"attn.{grouped}{{}}_V", "attn.{}_O"]
     maps += ["mlp.{}_gate"] * cfg.gated_mlp + ["mlp.{}_in", "mlp.{}_out"]
     learned = {"all": maps, "qkv": maps[:3], "none": []}[cfg.learned_biases]
-    return [name.format("W") for name in maps] + [name.format("b") for name in learned]
+    router = ["mlp.W_router"] * bool(cfg.num_experts)
+    return [name.format("W") for name in maps] + [name.format("b") for name in learned] + router
 
 
 def _attribute(block: nn.Module, path: str) -> Tensor:

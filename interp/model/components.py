@@ -11,6 +11,7 @@ from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValue
 
 from interp.model.attention import Attention, AttentionInput, HeadBiases, HeadInputs, Residual, bias_of
 from interp.model.config import ModelConfig
+from interp.model.experts import MixtureOfExperts
 from interp.model.hooking import HookPoint, is_hooked
 from interp.model.norm import NORMS
 from interp.model.tokens import Positions
@@ -101,7 +102,7 @@ class TransformerBlock(nn.Module):
         self.ln1 = NORMS[cfg.norm](cfg.d_model, cfg.eps)
         self.attn = Attention(cfg)
         self.ln2 = NORMS[cfg.norm](cfg.d_model, cfg.eps)
-        self.mlp = (GatedMLP if cfg.gated_mlp else MLP)(cfg)
+        self.mlp = (MixtureOfExperts if cfg.num_experts else GatedMLP if cfg.gated_mlp else MLP)(cfg)
         self.hook_resid_pre = HookPoint()  # [batch, pos, d_model]
         self.hook_attn_out = HookPoint()  # [batch, pos, d_model]
         self.hook_resid_mid = HookPoint()  # [batch, pos, d_model]

@@ -28,6 +28,8 @@ RANGES = {  # lowest, highest, whether it is a whole number
     "rotary_base": (1e-6, 1e12, False),
     "eps": (0, 1, False),
     "dropout": (0, 1, False),
+    "experts_per_token": (1, 10_000, True),
+    "load_balancing": (0, 1e6, False),
     "init_range": (0, 1e6, False),
     "seed": (0, 2**64 - 1, True),
 }
@@ -102,7 +104,7 @@ class ModelConfig:
     Raises:
         InterpError: a value of another type than its field's or out of its range, heads that do not divide d_model, or key
             and value heads that do not divide the heads, an unknown choice, a bias profile that does not have d_head
-            numbers, more parameters than any machine holds.
+            numbers, fewer experts than each token goes through, more parameters than any machine holds.
     """
 
     n_layers: int
@@ -130,6 +132,11 @@ class ModelConfig:
     qk_norm: bool = False  # an RMSNorm over each head's queries and keys, before the rotation, as in Qwen3
     tied: bool = True  # the unembedding is the token embedding
     learned_biases: LearnedBiases = "all"  # of the linear maps; qkv: only of queries, keys and values, as in Qwen2
+    num_experts: int | None = (
+        None  # MLPs of a block, of which each token goes through some; None: one, and all go through
+    )
+    experts_per_token: int = 2  # with num_experts only: how many a token goes through
+    load_balancing: float = 0.01  # with num_experts only: weight of the balance of the experts in the training loss
 
     def __post_init__(self) -> None:
         for name, (low, high, whole) in RANGES.items():
@@ -141,6 +148,13 @@ class ModelConfig:
             check_choice(name, getattr(self, name), get_args(choices))
         self.d_mlp = self.d_mlp or (-(-self.d_model // 3) * 8 if self.gated_mlp else 4 * self.d_model)
         self._check_heads()
+        if self.num_experts is not None:
+            check_number("num_experts", self.num_experts, 1, 10_000, True)
+            if self.experts_per_token > self.num_experts:
+                raise InterpError(
+                    f"Each token is to go through {self.experts_per_token} experts, and there are {self.num_experts}; "
+                    "choose at most as many."
+                )
         if self.n_parameters > MOST_PARAMETERS:
             raise InterpError(
                 f"A model of n_layers {self.n_layers}, d_model {self.d_model}, d_mlp {self.d_mlp}, n_ctx {self.n_ctx} and "
@@ -179,8 +193,16 @@ class ModelConfig:
     @property
     def block_weights(self) -> int:
         """Number of weights in the matrices of a block."""
+        return self._weights_of_block(self.num_experts or 1)
+
+    @property
+    def active_block_weights(self) -> int:
+        """Number of weights in the matrices of a block that a token meets: of the experts, those it goes through."""
+        return self._weights_of_block(self.experts_per_token if self.num_experts else 1)
+
+    def _weights_of_block(self, mlps: int) -> int:
         heads, maps = 2 * self.n_heads + 2 * self.kv_heads, 3 if self.gated_mlp else 2
-        return self.d_model * (heads * self.d_head + maps * self.d_mlp)
+        return self.d_model * (heads * self.d_head + maps * self.d_mlp * mlps + (self.num_experts or 0))
 
     @property
     def kv_heads(self) -> int:
@@ -241,6 +263,7 @@ class ModelConfig:
             f"d_head {self.d_head}" * (self.n_heads * self.d_head != self.d_model),
             "normalized queries and keys" * self.qk_norm, "an unembedding of its own" * (not self.tied),
             biases[self.learned_biases],
+            f"{self.num_experts} experts, {self.experts_per_token} for each token" * bool(self.num_experts),
         )  # fmt: skip
         return ", ".join(filter(None, parts))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 from transformer_lens import hook_points
 from transformer_lens.HookedRootModule import HookedRootModule
@@ -34,7 +34,7 @@ class HookPoint(hook_points.HookPoint):
     and values come out of one matrix product), and reach what shares its memory: weights, or what another hook point showed.
     """
 
-    def forward(self, x: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    def forward(self, x: Shaped[Tensor, "*any"]) -> Shaped[Tensor, "*any"]:
         """Return the value, a copy of it if there is a hook."""
         return x.clone() if self._forward_hooks or self._backward_hooks else x
 
@@ -184,7 +184,7 @@ class HookMethods(HookedRootModule):
         A filter is asked about the other names only if it takes none of ours: else one that leaves out "hook_q" would
         take it as "q.hook_out".
         """
-        other = aliases(self.cfg.n_layers, self.cfg.gated_mlp)
+        other = aliases(self.cfg)
         if isinstance(name, str):
             points = [name if name in self.hook_dict else other.get(name, name)]
             if points[0] not in self.hook_dict:

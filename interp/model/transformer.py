@@ -83,7 +83,7 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         for name, parameter in self.named_parameters():
             if name.endswith("slope"):
                 nn.init.normal_(parameter, 0.2, 1.0, generator)
-            elif parameter.ndim == 2:
+            elif parameter.ndim >= 2 and not name.endswith("bias"):
                 residual = name.endswith(("attn.out.weight", "mlp.fc_out.weight"))
                 scale = (2 * self.cfg.n_layers) ** -0.5 if residual else 1.0
                 nn.init.normal_(parameter, 0.0, self.cfg.init_range * scale, generator)
@@ -122,8 +122,8 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
 
         Args:
             input: text, or token indices of at most n_ctx positions; with `start_at_layer` the residual stream.
-            return_type: "logits" [batch, pos, d_vocab]; "loss", the mean cross-entropy of the next token in nats;
-                "both", as a pair; or None.
+            return_type: "logits" [batch, pos, d_vocab]; "loss", the mean cross-entropy of the next token in nats, in
+                training mode with the balance of the experts, if there are any; "both", as a pair; or None.
             loss_per_token: give the loss as [batch, pos - 1], 0 where padding is predicted or predicts.
             prepend_bos: for text, whether it starts a document (default: `cfg.default_prepend_bos`, which is True).
             stop_at_layer: return the residual stream before this layer instead [batch, pos, d_model]; n_layers stops
@@ -173,7 +173,18 @@ class HookedSymmetryBrokenTransformer(Circuits, Generation, HookMethods):
         if tokens is None:
             raise InterpError("A loss needs to know the tokens; pass tokens=... beside the residual stream.")
         loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)
+        if self.training and self.cfg.num_experts and not loss_per_token:
+            loss = loss + self.cfg.load_balancing * self.experts_balance
         return loss if return_type == "loss" else (logits, loss)
+
+    @property
+    def experts_balance(self) -> Float[Tensor, ""]:
+        """How unevenly the experts were used in the last pass in training mode: 1 when evenly, the mean over layers.
+
+        Times `cfg.load_balancing` it is part of the loss in training mode; see `interp.model.experts`.
+        """
+        layers: list[Any] = [block.mlp for block in self.blocks]
+        return torch.stack([layer.balance for layer in layers]).mean()
 
     def _layers(self, start: int | None, stop: int | None) -> range:
         """Return the layers to run."""

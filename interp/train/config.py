@@ -64,6 +64,11 @@ class TrainConfig:
     learned_biases: bool | None = model_(
         None, "Learned biases of the linear maps (default: the preset's).", "--learned-biases/--no-learned-biases"
     )
+    experts: int | None = model_(
+        None, "MLPs of each block, of which a router gives every token some (default: one MLP)."
+    )
+    experts_per_token: int = model_(2, "How many of the experts each token goes through.")
+    load_balancing: float = model_(0.01, "Weight in the training loss of how unevenly the experts are used.")
     dropout: float = model_(0.0, "Dropout of embeddings and of what each layer writes.")
 
     variant: Literal["symmetric", "bq", "bqbv", "bv"] = biases_("bq", "Biases that break the symmetry.")
@@ -127,11 +132,11 @@ class TrainConfig:
         if self.steps is not None and self.tokens is not None:
             raise InterpError(f"Both {self.steps} steps and {self.tokens} tokens were given; give one of them.")
         sizes = ("steps", "tokens", "batch_size", "micro_batch_size", "context", "evaluate_every", "save_every", "keep")
-        check_at_least_one(self, *sizes, "validation_tokens", "kv_heads", "d_head")
+        check_at_least_one(self, *sizes, "validation_tokens", "kv_heads", "d_head", "experts", "experts_per_token")
         for name in ("warmup", "dropout", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise InterpError(f"{name} is {getattr(self, name)}; a share from 0 to below 1 is needed.")
-        for name in ("lr", "weight_decay", "final_lr", "clip", "patience", "charges_every", "seed"):
+        for name in ("lr", "weight_decay", "final_lr", "clip", "patience", "charges_every", "load_balancing", "seed"):
             most = 2**63 - 1 if name == "seed" else 3e38  # of float32
             if not 0 <= (getattr(self, name) or 0) <= most:  # nor of NaN
                 raise InterpError(f"{name} is {getattr(self, name)}; a number from 0 to {most:g} is needed.")

@@ -38,6 +38,8 @@ class Measures:
         row["utilization"] = round(rate * self.utilization_per_rate, 4)
         if isinstance(run.optimizer, EnergyConservingOptimizer):
             row["energy"] = float(run.optimizer.energy)
+        if run.model.cfg.num_experts:
+            row["experts_balance"] = round(run.model.experts_balance.item(), 4)
         if run.config.charges_every and step % run.config.charges_every == 0:
             row["charges"] = charge_row(run.model, run.optimizer)
         return row
@@ -50,11 +52,12 @@ class Measures:
 def flops_per_token(cfg: ModelConfig) -> int:
     """Return the floating point operations of forward and backward pass per token.
 
-    Six per weight of a matrix product (two forward, four backward), the unembedding among them, and twelve per layer,
-    dimension of a head, head and position of the context for scores and pattern times values, counted without the causal
-    mask: PaLM, arXiv 2204.02311, appendix B. Grouped keys and values save weights, and no scores.
+    Six per weight of a matrix product that a token meets (two forward, four backward), the unembedding among them, and
+    twelve per layer, dimension of a head, head and position of the context for scores and pattern times values, counted
+    without the causal mask: PaLM, arXiv 2204.02311, appendix B. Grouped keys and values save weights, and no scores; of
+    experts those count that a token goes through.
     """
-    weights = cfg.n_layers * cfg.block_weights + cfg.d_model * cfg.d_vocab
+    weights = cfg.n_layers * cfg.active_block_weights + cfg.d_model * cfg.d_vocab
     return 6 * weights + 12 * cfg.n_layers * cfg.n_heads * cfg.d_head * cfg.n_ctx
 
 

@@ -55,6 +55,8 @@ def model_config(config: TrainConfig) -> ModelConfig:
     chosen: dict[str, Any] = {
         "norm": config.norm, "activation": config.activation, "positional": config.positional, "d_head": config.d_head,
         "n_key_value_heads": config.kv_heads, "qk_norm": config.qk_norm, "tied": config.tied,
+        "num_experts": config.experts, "experts_per_token": config.experts_per_token,
+        "load_balancing": config.load_balancing,
         "learned_biases": None if config.learned_biases is None else "all" if config.learned_biases else "none",
     }  # fmt: skip
     chosen = {name: value for name, value in chosen.items() if value is not None}

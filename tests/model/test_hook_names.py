@@ -19,7 +19,7 @@ def model(make_model):
 
 def names_of(model):
     """The other names of what this model has."""
-    known = aliases(model.cfg.n_layers, model.cfg.gated_mlp).items()
+    known = aliases(model.cfg).items()
     return {alias: name for alias, name in known if name in model.hook_dict}
 
 
@@ -95,7 +95,7 @@ def test_a_cache_says_that_it_has_what_indexing_gives(make_model, block):
 @torch.no_grad()
 def test_other_names_choose_what_is_cached(model, names):
     tokens = random_tokens(model)
-    expected = {aliases(2)[name] for name in ([names] if isinstance(names, str) else names)}
+    expected = {aliases(model.cfg)[name] for name in ([names] if isinstance(names, str) else names)}
     _, cache = model.run_with_cache(tokens, names_filter=names)
     assert set(cache) == expected
     assert all(name in cache for name in ([names] if isinstance(names, str) else names))
@@ -120,7 +120,7 @@ def test_a_filter_is_asked_about_other_names_only_if_it_takes_none_of_ours(model
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_other_name_stands_for_a_hook_point_and_none_hides_one(make_model, block):
     model = make_model(**BLOCKS[block])
-    found = aliases(2, model.cfg.gated_mlp)
+    found = aliases(model.cfg)
     assert set(found.values()) - set(model.hook_dict) == ({"hook_pos_embed"} if block != "gpt2" else set())
     assert not set(found) & set(model.hook_dict)
     assert found["ln_final.hook_in"] == "blocks.1.hook_resid_post"

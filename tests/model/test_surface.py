@@ -39,6 +39,11 @@ point is named (`add_hook`, `hooks`, `run_with_hooks`, `names_filter`, `cache[..
 the right: that is the name that a hook finds in `hook.name` and that `cache.keys()` lists. A function that chooses names is
 asked about those on the left only if it takes none of those on the right.
 
+With experts (`--experts`) `blocks.l.mlp` has, in place of `hook_pre` and `hook_post`, the router's `hook_expert_weights`
+[batch, pos, expert] and `hook_expert_indices` [batch, pos, choice], and for each expert `experts.e.hook_pre` and
+`experts.e.hook_post` [row, d_mlp], whose rows are the tokens given to it in the order of the text. Neurons differ from token to
+token, so decompositions take `expand_neurons=False`.
+
 """
 HOOKS_ABSENT = {
     "embed.hook_in": "tokens: edit them before the run",

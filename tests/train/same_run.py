@@ -40,7 +40,9 @@ def same_run(a, b, curve):
 
 
 def command(corpus, output, *more):
-    words = f"--corpus {corpus} --preset mini --steps 60 --batch-size 4 --context 16 --dropout 0.1 --lr 0.003"
+    words = (
+        f"--corpus {corpus} --preset mini --experts 3 --steps 60 --batch-size 4 --context 16 --dropout 0.1 --lr 0.003"
+    )
     words += f" --evaluate-every 6 --save-every 6 --optimizer ecd --clip 1 -o {output}"
     return [sys.executable, "-m", "interp.train", *words.split(), *more]
 

@@ -34,7 +34,9 @@ def test_a_run_resumed_from_any_state_ends_like_one_that_was_not_stopped(config,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "ecd"])
-@pytest.mark.parametrize("block", [{}, {"qk_norm": True, "tied": False, "learned_biases": True, "d_head": 20}], ids=str)
+@pytest.mark.parametrize(
+    "block", [{}, {"qk_norm": True, "tied": False, "learned_biases": True, "d_head": 20, "experts": 3}], ids=str
+)
 def test_a_run_with_llamas_block_goes_on_to_the_same_weights(config, curve, tmp_path, optimizer, block):
     settings = config(
         preset="llama-mini", optimizer=optimizer, lr=None, steps=6, evaluate_every=2, keep=9, variant="bqbv",

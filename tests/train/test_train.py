@@ -116,7 +116,7 @@ def test_shards_train_without_a_tokenizer_and_hold_their_end_out(config, tmp_pat
 
 
 @pytest.mark.slow
-def test_the_training_forward_compiles_without_a_graph_break_in_every_bias_mode():
+def test_the_training_forward_compiles_without_a_graph_break_in_every_bias_mode_and_with_experts():
     code = """
 import itertools, torch
 from interp.model.config import BiasConfig, ModelConfig
@@ -133,5 +133,16 @@ for mode, draws in itertools.product(("batch", "fixed", "learned"), (1, 2)):
         losses.append(compiled(tokens, return_type="loss").item())
         assert abs(losses[-1] - model(tokens, return_type="loss").item()) < 1e-5
     assert (len(set(losses)) == 3) == (mode == "batch"), (mode, losses)
+cfg = ModelConfig(n_layers=2, d_model=8, n_heads=2, n_ctx=4, d_vocab=11, num_experts=4)
+model = HookedSymmetryBrokenTransformer(cfg).train()
+expected = model(tokens, return_type="loss")
+expected.backward()
+gradients = [parameter.grad.clone() for parameter in model.parameters()]
+model.zero_grad()
+found = torch.compile(model, fullgraph=True)(tokens, return_type="loss")
+found.backward()
+assert abs(found.item() - expected.item()) < 1e-5 and model.experts_balance.item() >= 1
+for parameter, gradient in zip(model.parameters(), gradients):
+    assert torch.allclose(parameter.grad, gradient, atol=1e-6)
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

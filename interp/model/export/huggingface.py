@@ -67,6 +67,7 @@ def beyond_gpt2(cfg: ModelConfig) -> list[str]:
     choices = (
         ("RMSNorm", cfg.norm == "rms"),
         ("gated MLPs", cfg.gated_mlp),
+        ("experts", bool(cfg.num_experts)),
         ("grouped heads", cfg.kv_heads != cfg.n_heads),
         ("a norm of queries and keys", cfg.qk_norm),
         ("heads of another size than d_model / n_heads", cfg.n_heads * cfg.d_head != cfg.d_model),

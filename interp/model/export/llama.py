@@ -26,6 +26,7 @@ def beyond_llama(cfg: ModelConfig) -> list[str]:
     choices = (
         ("LayerNorm", cfg.norm == "layer"),
         (f"MLPs with {cfg.act_fn}", not cfg.gated_mlp),
+        ("experts", bool(cfg.num_experts)),
         ("learned positions", cfg.positional == "learned"),
         ("RoPE on a part of each head", cfg.positional == "rope" and cfg.rotary_dim != cfg.d_head),
         ("biases in the MLPs beside a norm of queries and keys", cfg.qk_norm and cfg.learned_biases == "all"),
