@@ -185,15 +185,15 @@ def progress_line(run: Run, row: Row) -> str:
     measured = f", validation {row['validation_loss']:.4f}" if "validation_loss" in row else ""
     best = f", best {run.progress.best:.4f} in {run.config.output}" if run.progress.evaluations else ""
     rate = f"{row['tokens_per_second']:,.0f} tokens/s"
-    place = f"step {row['step']:,} of {run.steps:,}, {time} left, {large(row['tokens'])} tokens"
-    return f"{place}: loss {row['loss']:.4f}{measured}{best}, {rate}"
+    place = f"{row['step']:,}/{run.steps:,}, {time} left, {large(row['tokens'])} tokens"
+    return f"{place}, loss {row['loss']:.3f}{measured}{best}, {rate}"
 
 
 @contextmanager
 def _progress_bar(run: Run) -> Iterator[Any]:
     """A function that shows a row as progress, on one line, cut where the terminal is narrow."""
     line = TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-    bars = Progress(BarColumn(20), line, console=console, disable=not run.world.first)
+    bars = Progress(BarColumn(10), line, console=console, disable=not run.world.first)
     with bars:
         task = bars.add_task("train", total=run.steps, completed=run.progress.step, line="")
         yield lambda row: bars.update(task, completed=row["step"], line=progress_line(run, row))
@@ -209,8 +209,8 @@ def duration(seconds: float) -> str:
 def large(number: float) -> str:
     """Return a count of tokens with three digits or so: 512, 20.5k, 1.23M, 45.6B."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}" if number < 1000 * size else f"{number / size:,.0f}{unit}"
+        if number >= 0.9995 * size:  # what rounds up to it has its unit
+            return f"{number / size:.3g}{unit}" if number < 999.5 * size else f"{number / size:,.0f}{unit}"
     return f"{number:,}"
 
 

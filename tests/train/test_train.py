@@ -9,7 +9,7 @@ from interp.data.shards.open import TokenShards
 from interp.errors import InterpError
 from interp.evals.held_out import validation_loss
 from interp.model.checkpoint import load_model, read_training
-from interp.train.loop import train
+from interp.train.loop import duration, large, progress_line, train
 from interp.train.run import prepare
 from tests import commands
 
@@ -92,6 +92,23 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch_when_the_bias_is_dra
         runs.append(load_model(run / "step-00000003").W_E)
     for other in runs[1:]:
         assert torch.allclose(other, runs[0], atol=2e-5) == (draws == "step")
+
+
+def test_one_line_tells_time_left_tokens_seen_the_best_loss_and_where_its_weights_are(config):
+    run = prepare(config(steps=400))
+    row = {"step": 100, "tokens": 12_800, "loss": 5.0, "seconds": 50.0, "tokens_per_second": 256.4}
+    assert progress_line(run, row) == "100/400, 2 min 30 s left, 12.8k tokens, loss 5.000, 256 tokens/s"
+    run.progress.evaluations, run.progress.best = [row], 4.25
+    assert progress_line(run, {**row, "validation_loss": 4.5}) == (
+        "100/400, 2 min 30 s left, 12.8k tokens, loss 5.000, validation 4.5000, best 4.2500 in "
+        f"{run.config.output}, 256 tokens/s"
+    )
+    assert ", no time left, " in progress_line(run, {**row, "step": 400})
+    assert [duration(seconds) for seconds in (0.4, 59.6, 61, 3600, 90_000)] == [
+        "0 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "25 h 00 min",
+    ]  # fmt: skip
+    numbers = (999, 1000, 20_480, 999_949, 1_234_567, 45_600_000_000, 2_000_000_000_000)
+    assert [large(number) for number in numbers] == ["999", "1k", "20.5k", "1M", "1.23M", "45.6B", "2,000B"]
 
 
 def test_every_step_draws_a_new_bias_and_every_batch_is_new(config):
