@@ -55,7 +55,7 @@ DOORS = {
         model, text="A fox.", schemes=["freq"], corpus=corpus, **column
     ),
     "evals": evaluated,
-    "train": lambda _, corpus, **column: open_tokens(TrainConfig(corpus=corpus, **column), 300),
+    "train": lambda model, corpus, **column: open_tokens(TrainConfig(corpus=corpus, **column), model.cfg),
     "prepare": lambda _, corpus, **column: prepare(
         PrepareConfig(corpus, Path(corpus).parent / "shards", vocabulary=300, workers=0, **column)
     ),

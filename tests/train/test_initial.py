@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from interp.evals.loss import validation_loss
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from interp.convert import convert
 from interp.data.tokenizer import train_tokenizer
 from interp.errors import InterpError
+from interp.evals.held_out import validation_loss
 from interp.model.checkpoint import load_model, read_training, save_checkpoint, tensors_sha256
 from interp.model.config import BiasConfig, ModelConfig
 from interp.model.transformer import HookedSymmetryBrokenTransformer

@@ -8,6 +8,7 @@ import spacy
 from spacy.language import Language
 
 import interp
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.resume import ResumeFile
 from interp.analysis.sentences import tag_sentence
 from interp.data.classes.built_in import build_schemes
@@ -151,7 +152,7 @@ def test_a_folder_may_be_given_as_a_path(make_model, tmp_path):
 def test_a_sentence_tagged_by_an_object_keeps_nothing(make_model, tmp_path, monkeypatch):
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path))
     model, nlp = make_model(), rules(fox="NOUN")
-    tag_sentence(model, "A fox.", build_schemes(["pos"], model.tokenizer, open_corpus(["a"]), nlp), nlp)
+    tag_sentence(OwnReader(model), "A fox.", build_schemes(["pos"], model.tokenizer, open_corpus(["a"]), nlp), nlp)
     assert list(tmp_path.iterdir()) == []
 
 
