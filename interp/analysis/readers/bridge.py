@@ -10,7 +10,7 @@ Changed runs go through all layers, from the tokens to the logits: a bridge cann
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from functools import cached_property, partial
@@ -130,32 +130,40 @@ class BridgeReader(Reader):
         """Run the model as it is, up to the last layer's attention, and every attention once more with other queries."""
         added, linear = bool(shifts.with_bias.any()), self.linear
         change: PerHead = shifts.with_bias if added else shifts.without_bias
-        once, again = {}, {}  # what a layer's attention shows as it is, and with other queries
-        now = once
+        once: dict[str, Tensor] = {}  # what a layer's attention shows as it is
+        now, other = once, None  # where it is kept that runs, and what queries are changed by
 
         def queries(q: Tensor, hook: HookPoint) -> Tensor:
-            return q if now is once else q + change[hook.layer()].to(q).view(q.shape[2:])
+            return q if other is None else q + other.to(q).view(q.shape[2:])
 
         def keep(name: str, shown: Tensor, hook: HookPoint) -> None:
             now[name] = shown
 
-        def look(layer: int) -> BridgeLayer:
-            as_is, changed = once.pop("hook_pattern").float(), again.pop("hook_pattern").float()
+        def look(layer: int, again: Callable[[Tensor], dict[str, Tensor]]) -> BridgeLayer:
+            shown = again(change[layer])
+            as_is, changed = once.pop("hook_pattern").float(), shown.pop("hook_pattern").float()
             patterns = (changed, as_is) if added else (as_is, changed)
+
+            def along(direction: Tensor) -> Tensor:
+                return again(direction if added else change[layer] + direction)["hook_pattern"].float()
+
             if linear:
                 keys = self._turning.layers[layer].keys(self.per_head(once.pop("hook_k")), batch.mask)
                 scores = (keys * shifts.vector[layer]).sum(-1) / self.d_head**0.5
-                return BridgeLayer(patterns, keys, scores, self._turning.turns)
-            difference = once.pop("hook_attn_scores").float() - again.pop("hook_attn_scores").float()
+                return BridgeLayer(patterns, keys, scores, along)
+            difference = once.pop("hook_attn_scores").float() - shown.pop("hook_attn_scores").float()
             scores = _seen_mean(-difference if added else difference, as_is, batch.mask)
-            return BridgeLayer(patterns, None, scores, True)
+            return BridgeLayer(patterns, None, scores, along)
 
         def run_again(layer: int, attn: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-            nonlocal now
-            now = again
-            attn.forward(*args, **kwargs)  # not called: then this hook would be
-            now = once
-            see(layer, look(layer))
+            def again(change: Tensor) -> dict[str, Tensor]:
+                nonlocal now, other
+                now, other = {}, change
+                attn.forward(*args, **kwargs)  # not called: then this hook would be
+                shown, now, other = now, once, None
+                return shown
+
+            see(layer, look(layer, again))
             if layer == self.n_layers - 1:
                 raise _SeenAll
 

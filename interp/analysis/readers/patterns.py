@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from interp.analysis.attention import HeadVectors, OneHot
 from interp.analysis.readers.reader import Attended, KeyScores, Ran, Received, SeenLayer
-from interp.errors import InterpError
 
 ROUNDING = 1e-5
 """What a row of a pattern may lack to 1 without a sink."""
@@ -20,12 +19,16 @@ Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
 
 
 class BridgeLayer(SeenLayer):
-    """Both patterns of a layer, and its keys as `Turning` gives them."""
+    """Both patterns of a layer, its keys as `Turning` gives them, and what gives its pattern along another direction."""
 
     def __init__(
-        self, patterns: tuple[Pattern, Pattern], keys: HeadVectors | None, scores: KeyScores, turns: bool
+        self,
+        patterns: tuple[Pattern, Pattern],
+        keys: HeadVectors | None,
+        scores: KeyScores,
+        along: Callable[[Tensor], Pattern],
     ) -> None:
-        self.patterns, self.scores, self.turns = patterns, scores, turns
+        self.patterns, self.scores, self.along = patterns, scores, along
         if keys is not None:
             self.keys = keys
 
@@ -50,14 +53,8 @@ class BridgeLayer(SeenLayer):
     def shares_along(
         self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot
     ) -> Float[Tensor, "2 batch pos head_index token_class"]:
-        """Known from the keys where the scores are the same for every query."""
-        if self.turns:
-            raise InterpError(
-                "Amplification along random directions needs scores that are the same for every query, and this model turns "
-                "its queries with the position; leave --amplified-nulls at 0."
-            )
-        along = _without_but(self.patterns[1], (self.keys * direction).sum(-1) / self.keys.shape[-1] ** 0.5)
-        both = (along, self.patterns[1])
+        """From patterns: the layer's attention runs once more."""
+        both = (self.along(direction), self.patterns[1])
         return torch.stack([torch.einsum("bhij,bjc->bihc", each, one_hot.to(each)) for each in both])
 
 

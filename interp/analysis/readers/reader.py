@@ -75,11 +75,7 @@ class SeenLayer(ABC):
     def shares_along(
         self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot
     ) -> Float[Tensor, "2 batch pos head_index token_class"]:
-        """Return each query's share per class with another direction added to queries without this one (0), and without (1).
-
-        Raises:
-            InterpError: where that is not known from the keys.
-        """
+        """Return each query's share per class with another direction in the place of this one (0), and without (1)."""
 
 
 Visitor = Callable[[int, SeenLayer], None]

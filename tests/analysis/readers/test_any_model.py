@@ -149,10 +149,6 @@ def test_what_cannot_be_read_is_refused_with_what_would_work(tokenizer, make_mod
         interp.amplification(made("qwen2"), TEXTS, tokenizer=tokenizer, direction="effective", context=65, **ASKED)
     with pytest.raises(InterpError, match="no token '<none>' to stand before"):
         interp.amplification(made("qwen2"), TEXTS, tokenizer=tokenizer, direction="effective", border="<none>", **ASKED)
-    with pytest.raises(InterpError, match="turns its queries with the position"):
-        interp.amplification(
-            made("qwen2"), TEXTS, tokenizer=tokenizer, direction="effective", amplified_nulls=2, **ASKED
-        )
     with pytest.raises(InterpError, match="chooses how unlearned biases are drawn"):
         interp.amplification(made("qwen2"), TEXTS, tokenizer=tokenizer, direction="effective", bias="none", **ASKED)
     with pytest.raises(InterpError, match="bias_samples draws unlearned biases again"):

@@ -96,12 +96,29 @@ def test_bias_scores_are_what_the_bias_adds_to_scores_on_average_over_the_querie
 
 @pytest.mark.parametrize("name", ["gpt2", "bloom", *PATTERN_AS_SCORES])
 def test_without_rotation_log_odds_differ_between_keys_by_their_bias_scores(name, batch, tokenizer):
-    for found in seen(reader_of(name, tokenizer), batch):
-        assert not found.turns
+    reader = reader_of(name, tokenizer)
+    assert not reader._turning.turns
+    for found in seen(reader, batch):
         with_bias, without = (pattern.double() for pattern in found.patterns)
         gap = (with_bias / without).log() - found.scores.double().transpose(1, 2)[:, :, None]
         seen_ones = torch.where(without > 0, gap, torch.nan)
         assert (seen_ones - seen_ones.nanmean(-1, keepdim=True)).nan_to_num().abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen2", "gpt-oss", *NOT_LINEAR])
+def test_along_the_bias_itself_attention_is_as_it_is_and_along_none_it_is_as_without(name, batch, tokenizer):
+    reader = reader_of(name, tokenizer)
+    with reader.reading("mean"):
+        shifts = reader.shifts("effective")
+        one_hot = torch.eye(batch.contexts.shape[1]).expand(len(batch.contexts), -1, -1)  # a class for every position
+
+        def look(layer, found):
+            for vector, pattern in zip((shifts.vector[layer], 0 * shifts.vector[layer]), found.patterns, strict=True):
+                along, without = found.shares_along(vector, one_hot)
+                torch.testing.assert_close(along, pattern.transpose(1, 2), rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(without, found.patterns[1].transpose(1, 2), rtol=1e-5, atol=1e-6)
+
+        reader.visit(batch, shifts, look)
 
 
 @pytest.mark.parametrize("name", NOT_LINEAR)
