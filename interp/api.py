@@ -183,9 +183,6 @@ def _too_long(n_tokens: int, max_tokens: int | None) -> list[str]:
     return [f"The first document has {n_tokens:,} tokens, more than max_tokens {max_tokens:,}; it is measured whole."]
 
 
-BEGINNING = "(means are fitted first)"
-
-
 @contextmanager
 def progress_bar(shown: bool, name: str, corpus: Corpus | None = None, max_tokens: int | None = None) -> Iterator[Any]:
     """Show tokens, their rate and the time left on stderr; yields the function that is told of tokens done.
@@ -197,7 +194,7 @@ def progress_bar(shown: bool, name: str, corpus: Corpus | None = None, max_token
     bar = Progress(TextColumn(name), BarColumn(), rate, TimeRemainingColumn(), console=console, disable=not shown)
     characters = corpus.characters if corpus is not None and shown else None
     guesses = [guess for guess in (max_tokens, characters and characters // 4) if guess]
-    task, started = bar.add_task(name, total=min(guesses, default=None), rate=BEGINNING), time.perf_counter()
+    task, started = bar.add_task(name, total=min(guesses, default=None), rate="(preparing)"), time.perf_counter()
 
     def on_tokens(tokens: int) -> None:
         done = bar.tasks[0].completed + tokens
@@ -276,7 +273,7 @@ def uses(
     """
     asked: UsesSettings = settings_from(UsesSettings, {"schemes": schemes, **settings})
     reader = open_reader(model, tokenizer, asked.context, asked.border)
-    return _rerun("uses of b_Q", measure_uses, reader, corpus, asked, workers, progress, world)
+    return _rerun("uses", measure_uses, reader, corpus, asked, workers, progress, world)
 
 
 Side = Amplification | ModelLike

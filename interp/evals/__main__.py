@@ -243,9 +243,7 @@ with written steps to train on.
 """
 ARITHMETIC = """Write arithmetic with written steps, as examples to train on and for tests.
 
-\b
-arithmetic sums --n 10000
-arithmetic sums --types two_numbers --digits 2 --n 4000
+`python -m interp.evals arithmetic sums --n 10000`
 
 The folder gets train.jsonl and test.jsonl, a prompt and its completion a line. Train on them with
 `python -m interp.train --corpus DIR/train.jsonl --examples`, and evaluate with `python -m interp.evals RUN --arithmetic`.

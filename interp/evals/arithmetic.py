@@ -2,7 +2,6 @@
 
 import json
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 
 from interp.data.tokenizer import encode_parts
 from interp.errors import InterpError, nearest
-from interp.evals.puzzles.scoring import NOT_THE_MEAN, mean_in_force, share
+from interp.evals.puzzles.scoring import share, told_of_biases
 from interp.files import writing
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import border_id
@@ -168,9 +167,7 @@ def evaluate(
     asked = generate("test", n_items * len(TYPES), seed=seed, digits=digits) if problems is None else list(problems)
     if not asked:
         raise InterpError("There are no problems to evaluate; give at least one.")
-    told = [] if mean_in_force(model) else [NOT_THE_MEAN]
-    for text in told:
-        warnings.warn(text, stacklevel=2)
+    told = told_of_biases(model)
     written = _written(model, asked, batch_size, on_answered)
     rows = []
     for problem, text in zip(asked, written, strict=True):

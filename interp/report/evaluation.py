@@ -1,5 +1,6 @@
 """An evaluation as one HTML file that needs no network and no other file."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ METRICS = {  # title, unit, how a number is printed
 }
 
 TEMPLATES = Path(__file__).parent / "templates"
+NARROW = 34
+"""Letters of a title in a line: those that a screen of 390 pixels has room for."""
+LINE = 22
+"""Pixels of a line of a title."""
 
 
 def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
@@ -111,7 +116,11 @@ def evaluation_page(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[s
     """
     losses = {row["model"]: row for row in tables["overall"].to_dict("records")} if "overall" in tables else {}
     panels = panels_of(figures(tables))
-    html = render(TEMPLATES, "evaluation.html", runs=runs, losses=losses, colour_of=colour_of, panels=panels)
+    asked = "Arithmetic" if runs[0]["items"] == "arithmetic" else "Puzzles"
+    heading = f"{asked} and held-out loss" if losses else asked
+    html = render(
+        TEMPLATES, "evaluation.html", runs=runs, heading=heading, losses=losses, colour_of=colour_of, panels=panels
+    )
     return write_page(html, path)
 
 
@@ -123,7 +132,14 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
         drawn["position"] = position_figure(tables["positions"])
         for scheme in tables["classes"]["scheme"].unique():
             drawn[f"class-{scheme}"] = class_figure(tables["classes"], str(scheme))
-    return {name: figure.update_layout(title_x=0.01, title_xanchor="left") for name, figure in drawn.items()}
+    for figure in drawn.values():
+        own = figure.to_plotly_json()["layout"]
+        lines = textwrap.wrap(own["title"]["text"], NARROW, break_long_words=False)
+        room = LINE * (len(lines) - 1)
+        height = own["height"] + room
+        title = {"text": "<br>".join(lines), "x": 0.01, "xanchor": "left", "y": 1 - LINE / height, "yanchor": "top"}
+        figure.update_layout(title=title, height=height, margin_t=own["margin"]["t"] + room)
+    return drawn
 
 
 def screen_tables(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:

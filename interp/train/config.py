@@ -23,8 +23,9 @@ else:
     Share = float | None
     ScheduleName = Schedule | None
 
-PANELS = ("Data", "Model", "Biases", "Optimizer", "Length and evaluation", "Machine", "Output and records")
-data_, model_, biases_, optimizer_, length_, machine_, record_ = (partial(option, panel=panel) for panel in PANELS)
+PANELS = ("Data", "Model", "Model, on or off", "Biases", "Optimizer", "Length and evaluation", "Machine",
+          "Output and records")  # fmt: skip
+data_, model_, switch_, biases_, optimizer_, length_, machine_, record_ = (partial(option, panel=p) for p in PANELS)
 # What may differ between the two parts of a resumed run: where and how long, not what is computed.
 FREE = {"output", "resume", "overwrite", "steps", "tokens", "epochs", "patience", "save_every", "keep", "store", "device",
         "distribute", "micro_batch_size", "tensorboard", "wandb", "charges_every",
@@ -91,13 +92,13 @@ class TrainConfig:
         None, "Heads of keys and values, each read by a group of query heads (default: the preset's)."
     )
     d_head: int | None = model_(None, "Size of a head (default: d_model / heads).")
-    qk_norm: bool | None = model_(
+    qk_norm: bool | None = switch_(
         None, "An RMSNorm over each head's queries and keys (default: the preset's).", "--qk-norm/--no-qk-norm"
     )
-    tied: bool | None = model_(
+    tied: bool | None = switch_(
         None, "The unembedding is the token embedding (default: the preset's).", "--tied/--no-tied"
     )
-    learned_biases: bool | None = model_(
+    learned_biases: bool | None = switch_(
         None, "Learned biases of the linear maps (default: the preset's).", "--learned-biases/--no-learned-biases"
     )
     experts: int | None = model_(

@@ -175,7 +175,7 @@ def build_optimizer_of(config: TrainConfig, model: torch.nn.Module) -> torch.opt
     arguments = parse_arguments(config.optimizer_args)
     if config.compile and config.optimizer == "ecd":
         arguments = {"compile": True, **arguments}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return build_optimizer(config.optimizer, trained, config.lr, config.weight_decay, arguments)
 
 

@@ -138,4 +138,12 @@ def test_the_page_draws_every_panel_and_asks_for_nothing_outside(written, chromi
     assert tab.locator(".chart .main-svg").count() >= len(charts)
     assert tab.locator("table bdi").all_text_contents() == list(NAMES)
     assert not wrong
+    tab.set_viewport_size({"width": 390, "height": 900})
+    tab.reload()
+    tab.locator("#class-surface .plot-container").wait_for()
+    boxes = """charts => charts.map(chart => [".gtitle", ".main-svg", ".nsewdrag"].map(part => {
+        const box = chart.querySelector(part).getBoundingClientRect(); return [box.right, box.top, box.bottom] }))"""
+    for title, chart, plot in tab.locator(".chart").evaluate_all(boxes):
+        assert title[0] <= chart[0] and title[1] >= chart[1]  # no title is cut off
+        assert title[2] <= plot[1]  # nor on the plot
     tab.close()

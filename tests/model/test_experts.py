@@ -9,7 +9,10 @@ from interp.errors import InterpError
 from interp.model.config import ModelConfig
 from interp.model.experts import MixtureOfExperts, grouped_mm
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.train.config import TrainConfig
 from interp.train.measures import flops_per_token
+from interp.train.optim.registry import OPTIMIZERS
+from interp.train.setup import build_optimizer_of, resolved
 from tests.model.cases import LLAMA, random_tokens
 
 EXPERTS = {"num_experts": 4, "experts_per_token": 2}
@@ -198,6 +201,32 @@ def test_sizes_count_all_experts_and_operations_those_of_a_token():
     assert ModelConfig.from_dict(four.to_dict()) == four
     with pytest.raises(InterpError, match="through 5 experts, and there are 4"):
         config(experts_per_token=5)
+
+
+def test_vectors_of_experts_are_not_decayed_as_those_of_one_mlp_are_not():
+    model = HookedSymmetryBrokenTransformer(config(activation="prelu"))
+    decayed, kept = build_optimizer_of(resolved(TrainConfig(weight_decay=0.1)), model).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(parameter)] for parameter in decayed["params"]}
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0)
+    assert found == {name for name in names.values() if name.endswith("weight")}
+    assert len(kept["params"]) == 11  # 6 of norms, 2 of attention, 3 of experts
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_trains_experts(optimizer):
+    torch.manual_seed(0)
+    model = HookedSymmetryBrokenTransformer(config(activation="prelu", load_balancing=0.01)).train()
+    tokens = random_tokens(model, pos=8)
+    made = build_optimizer_of(resolved(TrainConfig(optimizer=optimizer, preset="mini")), model)
+    before = float(model(tokens, return_type="loss").detach())
+    for _ in range(12):
+        made.zero_grad()
+        loss = model(tokens, return_type="loss")
+        loss.backward()
+        made.step(lambda loss=loss: loss.detach())
+    assert float(model(tokens, return_type="loss").detach()) < before
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("block", [{"activation": "gelu"}, LLAMA], ids=["gpt2", "llama"])

@@ -47,15 +47,14 @@ class BridgeLayer(SeenLayer):
         self,
     ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
         """Means of the columns of the patterns."""
-        with_direction, without = map(_mean_of_columns, self.patterns)
+        with_direction, without = (BridgeAttended(pattern).mean_received() for pattern in self.patterns)
         return with_direction, without
 
     def shares_along(
         self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot
     ) -> Float[Tensor, "2 batch pos head_index token_class"]:
         """From patterns: the layer's attention runs once more."""
-        both = (self.along(direction), self.patterns[1])
-        return torch.stack([torch.einsum("bhij,bjc->bihc", each, one_hot.to(each)) for each in both])
+        return torch.stack([BridgeAttended(each).shares(one_hot) for each in (self.along(direction), self.patterns[1])])
 
 
 class BridgeAttended(Attended):
@@ -70,7 +69,8 @@ class BridgeAttended(Attended):
 
     def mean_received(self) -> Float[Tensor, "row head_index key_pos"]:
         """Means of the pattern's columns."""
-        return _mean_of_columns(self.pattern)
+        seen_by = torch.arange(self.pattern.shape[-1], 0, -1, device=self.pattern.device)
+        return self.pattern.sum(2) / seen_by
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,6 @@ class BridgeRan(Ran):
     ) -> Float[Tensor, "run pos d_vocab"]:
         """As kept."""
         return self.predicted[runs, context]
-
-
-def _mean_of_columns(pattern: Pattern) -> Float[Tensor, "batch head_index key_pos"]:
-    return pattern.sum(2) / torch.arange(pattern.shape[-1], 0, -1, device=pattern.device)
 
 
 def _without_but(

@@ -69,9 +69,7 @@ def evaluate(
     asked = generate(seed=seed, n_items=n_items) if items is None else list(items)
     if not asked:
         raise InterpError("There are no items to evaluate; give at least one.")
-    told = [] if mean_in_force(model) else [NOT_THE_MEAN]
-    for text in told:
-        warnings.warn(text, stacklevel=2)
+    told = told_of_biases(model)
     rows = [_continuations(model, item) for item in asked]
     scores = iter(score_continuations(model, [one for own in rows for one in own], batch_size, on_scored))
     table = pd.DataFrame([_row(model, item, own, scores) for item, own in zip(asked, rows, strict=True)])
@@ -84,10 +82,13 @@ def evaluate(
     return PuzzleResult(table, families_table(table, model.cfg.d_vocab), run)
 
 
-def mean_in_force(model: HookedSymmetryBrokenTransformer) -> bool:
-    """Return whether evaluation mode has the biases that the model's configuration calls their mean."""
+def told_of_biases(model: HookedSymmetryBrokenTransformer) -> list[str]:
+    """Warn the caller's caller where evaluation mode has other biases than their means, and return what was said."""
     meant = model.bias_q("mean"), model.bias_v("mean")
-    return all(torch.equal(found, mean) for found, mean in zip(model.mean_biases(), meant, strict=True))
+    if all(torch.equal(found, mean) for found, mean in zip(model.mean_biases(), meant, strict=True)):
+        return []
+    warnings.warn(NOT_THE_MEAN, stacklevel=3)
+    return [NOT_THE_MEAN]
 
 
 def families_table(items: pd.DataFrame, d_vocab: int) -> pd.DataFrame:

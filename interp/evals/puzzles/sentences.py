@@ -259,13 +259,8 @@ def either_or(random: np.random.Generator) -> Group:
 def relative_agreement(random: np.random.Generator) -> Group:
     """``The keys that the boy saw`` goes on with ``are``; four together, both nouns in singular and plural."""
     subject, other = some(random, NOUNS, 2)
-    verb, (singular, plural) = SEEN[random.integers(len(SEEN))], VERBS[random.integers(len(VERBS))]
-    group = []
-    for other_ending in ("", "s"):
-        for ending, better, worse in (("", singular, plural), ("s", plural, singular)):
-            prompt = f"The {subject}{ending} that the {other}{other_ending} {verb}"
-            group.append(Item("relative_agreement", prompt, compare=(f" {better}", f" {worse}")))
-    return group
+    verb, verbs = SEEN[random.integers(len(SEEN))], VERBS[random.integers(len(VERBS))]
+    return _of_both_numbers("relative_agreement", f"The {subject}{{}} that the {other}{{}} {verb}", verbs)
 
 
 def determiner(random: np.random.Generator) -> Group:
@@ -325,13 +320,18 @@ def _agreement(random: np.random.Generator) -> Group:
     """``The keys near the table`` goes on with ``are``; four together, both nouns in singular and plural."""
     subject, other = (NOUNS[index] for index in random.permutation(len(NOUNS))[:2])
     preposition = PREPOSITIONS[random.integers(len(PREPOSITIONS))]
-    singular, plural = VERBS[random.integers(len(VERBS))]
-    group = []
-    for other_ending in ("", "s"):
-        for ending, better, worse in (("", singular, plural), ("s", plural, singular)):
-            prompt = f"The {subject}{ending} {preposition} the {other}{other_ending}"
-            group.append(Item("syntax", prompt, compare=(f" {better}", f" {worse}")))
-    return group
+    verbs = VERBS[random.integers(len(VERBS))]
+    return _of_both_numbers("syntax", f"The {subject}{{}} {preposition} the {other}{{}}", verbs)
+
+
+def _of_both_numbers(family: str, prompt: str, verbs: tuple[str, str]) -> Group:
+    """Fill the endings of subject and other noun into a prompt; the verb, of singular and plural, is the subject's."""
+    singular, plural = verbs
+    return [
+        Item(family, prompt.format(ending, other), compare=(f" {better}", f" {worse}"))
+        for other in ("", "s")
+        for ending, better, worse in (("", singular, plural), ("s", plural, singular))
+    ]
 
 
 def _reflexive(random: np.random.Generator) -> Group:

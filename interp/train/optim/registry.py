@@ -95,7 +95,7 @@ not told: none is taken."""
 
 def build_optimizer(
     name: str,
-    parameters: Iterable[torch.Tensor],
+    parameters: Iterable[torch.Tensor] | Iterable[tuple[str, torch.Tensor]],
     lr: float,
     weight_decay: float | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -104,7 +104,8 @@ def build_optimizer(
 
     Args:
         name: a key of OPTIMIZERS.
-        parameters: all parameters of the model.
+        parameters: all parameters of the model, with their names where biases and slopes may be of several experts, and so
+            look like matrices.
         lr: learning rate.
         weight_decay: of matrices; the optimizer's default if None.
         arguments: other keywords of the optimizer's class, in place of the defaults.
@@ -115,11 +116,14 @@ def build_optimizer(
     """
     if name not in OPTIMIZERS:
         raise InterpError(f"There is no optimizer {name!r}, only {', '.join(OPTIMIZERS)}{nearest(name, OPTIMIZERS)}")
-    spec, arguments, together = OPTIMIZERS[name], dict(arguments or {}), list(parameters)
+    spec, arguments = OPTIMIZERS[name], dict(arguments or {})
+    named = [each if isinstance(each, tuple) else ("", each) for each in parameters]
+    together = [parameter for _, parameter in named]
+    vectors = [p.ndim < 2 or own.endswith((".bias", ".slope")) for own, p in named]
     decay = spec.defaults["weight_decay"] if weight_decay is None else weight_decay
     groups = [  # matrices; and vectors: biases, norms, slopes
-        {"params": [p for p in together if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in together if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p, vector in zip(together, vectors, strict=True) if not vector], "weight_decay": decay},
+        {"params": [p for p, vector in zip(together, vectors, strict=True) if vector], "weight_decay": 0.0},
     ]
     if name == "soap":
         from interp.train.optim.mechanics import as_sharded  # late: imports torch
