@@ -197,17 +197,23 @@ app(sys.argv[1:])
 
 
 @pytest.mark.slow
-def test_two_processes_follow_the_curve_of_one(sums, curve, tmp_path):
-    told = f"--corpus {sums} --examples --vocabulary 257 --preset mini --steps 4 --batch-size 8 --context 16"
+@pytest.mark.parametrize("distribute", ["ddp", "fsdp"])
+def test_two_processes_go_on_from_experts_with_frozen_parts_as_one_does(tuned, sums, curve, tmp_path, distribute):
+    start = train(tuned(steps=2, evaluate_every=2, context=16, experts=3, output=tmp_path / "start"))
+    told = f"--corpus {sums} --examples --init {start} --layers blocks.1,ln_final --steps 4 --batch-size 8 --context 16"
     words = [*told.split(), "--evaluate-every", "2", "-o"]
     commands.run([sys.executable, "-m", "interp.train", *words, str(tmp_path / "one")], check=True)
-    statuses, said = run_ranks([sys.executable, "-m", "interp.train", *words, str(tmp_path / "two")])
+    two = [*words, str(tmp_path / "two"), "--distribute", distribute]
+    statuses, said = run_ranks([sys.executable, "-m", "interp.train", *two])
     assert statuses == [0, 0], said
     for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
         assert one["tokens"] == two["tokens"]
         assert one.keys() == two.keys()
         for name in {"loss", "grad_norm", "validation_loss"} & one.keys():
             assert one[name] == pytest.approx(two[name], rel=1e-4)
+    before, after = (load_model(folder).state_dict() for folder in (start, tmp_path / "two" / "step-00000004"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(name.startswith(("blocks.1.", "ln_final.")) for name in moved)
 
 
 def test_other_examples_are_another_run(tuned, sums, tmp_path):

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -78,6 +79,21 @@ def test_a_model_of_hugging_face_gives_its_logits_at_the_start_and_after_steps_w
     assert torch.allclose(after(tokens), expected, atol=1e-5 * float(expected.abs().max()))
     losses = [row["validation_loss"] for row in curve(folder) if "validation_loss" in row]
     assert len(set(losses)) == 1
+
+
+def test_an_id_of_the_hub_is_fetched_and_its_logits_are_those_at_the_start(folders, going_on, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(name, **_):
+        asked.append(name)
+        return str(folders / "gpt2")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    run = train(replace(going_on("gpt2"), init="someone/their-model", variant="symmetric", steps=1, lr=0.0))
+    assert set(asked) == {"someone/their-model"}
+    assert read_training(run)["initialized_from"]["name"] == "someone/their-model"
+    tokens = torch.arange(3, 13)[None]
+    torch.testing.assert_close(load_model(run)(tokens), logits_of(folders / "gpt2", tokens), rtol=0, atol=1e-5)
 
 
 def test_a_symmetric_model_is_broken_by_going_on_and_the_bias_taken_away_again(folders, going_on, tmp_path, curve):
