@@ -45,8 +45,8 @@ def measured(name: str, other: str | None) -> dict[str, Any]:
     return figures
 
 
-def beginning(name: str) -> dict[str, Any]:
-    """Return figures of a checkpoint that need no draws, of the beginning of the text."""
+def beginning(name: str, other: str | None = None) -> dict[str, Any]:
+    """Return figures of a checkpoint that need no draws, of the beginning of the text, along the b_Q of another if named."""
     import interp
     from interp.analysis.findings import summary
     from interp.analysis.measurements.explained import overview
@@ -55,6 +55,7 @@ def beginning(name: str) -> dict[str, Any]:
         name,
         "wikipedia-sample",
         (SCHEME,),
+        direction="bias" if other is None else interp.load_model(other, device="cpu"),
         max_tokens=AGAIN_TOKENS,
         nulls=0,
         passages=0,
@@ -183,8 +184,13 @@ def _share(numbers: list[float | None]) -> str:
 
 def written(record: dict[str, Any]) -> str:
     """Return the README with the section of this record."""
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    return f"{before}{BEGIN}\n{section(record)}\n\n{END}{rest.split(END)[1]}"
+    return between(README, BEGIN, END, section(record))
+
+
+def between(page: Path, begin: str, end: str, section: str) -> str:
+    """Return the text of a page with another section between its two markers."""
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    return f"{before}{begin}\n{section}\n\n{end}{rest.split(end)[1]}"
 
 
 if __name__ == "__main__":
