@@ -90,12 +90,14 @@ class HeldOutLoss:
     Every table has loss, low, high, n_tokens, n_documents and effective_documents, the documents of equal length that would
     tell as much; `low, high` are missing where they are too few (`interp.analysis.significance.why_no_interval`).
     `overall` is one row; `positions` has one per `pos`, the place in the context of the token that predicts; `classes` one
-    per `scheme` and `token_class` of the token that is predicted.
+    per `scheme` and `token_class` of the token that is predicted. `documents` has one per `document`, numbered in the order
+    of the corpus, with its n_tokens and loss: what differences between models on the same documents are made of.
     """
 
     overall: pd.DataFrame
     positions: pd.DataFrame
     classes: pd.DataFrame
+    documents: pd.DataFrame
     run: dict[str, Any]
 
 
@@ -141,7 +143,7 @@ def held_out_loss(
         for contexts in pack(documents, model.cfg.n_ctx, batch_size, border_id(tokenizer)):
             _add(model, contexts, cells, ratios)
             on_tokens(int(contexts.mask.sum()))
-    return _result(ratios.table(), cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
+    return _result(ratios, cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
 
 
 def open_held_out(
@@ -170,6 +172,7 @@ class DocumentRatios:
 
     def __init__(self, n_cells: int) -> None:
         self.sums = np.zeros((6, n_cells))  # documents, x, y, xx, xy, yy
+        self.first = list[np.ndarray]()  # x, y of the first cell, [document, 2]
         # the last document, of which more may come, and its x, y [2, cell]
         self.open: tuple[int, np.ndarray] | None = None
 
@@ -208,9 +211,16 @@ class DocumentRatios:
         counts = {"n_tokens": x.astype(np.int64), "n_documents": documents.astype(np.int64)}
         return pd.DataFrame({"loss": ratio, "low": low, "high": high, **counts, "effective_documents": effective})
 
+    def documents(self) -> pd.DataFrame:
+        """Return a row per document that has tokens in the first cell: document, n_tokens, loss; after `table`."""
+        x, y = np.concatenate([np.empty((0, 2)), *self.first]).T
+        found = pd.DataFrame({"document": np.arange(len(x)), "n_tokens": x.astype(np.int64)})
+        return found.assign(loss=y / np.maximum(x, 1)).loc[x > 0].reset_index(drop=True)
+
     def add_documents(self, parts: Float64[np.ndarray, "document 2 cell"]) -> None:
         """Add whole documents: their number of tokens, and the sum of their values, in every cell."""
         x, y = parts[:, 0], parts[:, 1]
+        self.first.append(parts[:, :, 0])
         self.sums += np.stack([(x > 0).sum(0), x.sum(0), y.sum(0), (x * x).sum(0), (x * y).sum(0), (y * y).sum(0)])
 
 
@@ -240,14 +250,15 @@ def _add(model: HookedSymmetryBrokenTransformer, contexts: Contexts, cells: _Cel
     ratios.update(contexts.documents[:, 1:].numpy()[real], cells.of(contexts, real), losses[real])
 
 
-def _result(table: pd.DataFrame, cells: _Cells, run: dict[str, Any]) -> HeldOutLoss:
+def _result(ratios: DocumentRatios, cells: _Cells, run: dict[str, Any]) -> HeldOutLoss:
+    table = ratios.table()
     if not table.loc[0, "n_tokens"]:
         raise InterpError("The corpus has no token to predict; give a text of at least one token.")
     overall, positions, classes = np.split(np.arange(len(table)), [1, cells.after_positions])
     names = [(scheme.name, name) for scheme in cells.schemes for name in scheme.classes]
     named = pd.DataFrame(names, columns=["scheme", "token_class"]).join(table.iloc[classes].reset_index(drop=True))
     places = pd.DataFrame({"pos": positions - 1}).join(table.iloc[positions].reset_index(drop=True))
-    return HeldOutLoss(table.iloc[overall], places, named, run)
+    return HeldOutLoss(table.iloc[overall], places, named, ratios.documents(), run)
 
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, shards: TokenShards) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ Everything lies in one folder and is named relative to it, so that a job is the 
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import interp.files as files
 from interp.errors import InterpError
@@ -57,11 +57,9 @@ def jobs_of(plan: Plan, until: Kind = "measure") -> list[Job]:
     choose = Job("choose", Path("tuning"), RATES, tuple(job.done for job in tuning) or (prepare.done,))
     training = [_training("train", Path("runs") / cell.name, cell, plan, choose.done) for cell in plan.cells()]
     measuring = [Job("measure", job.folder, job.folder / MEASURED, (job.done,), job.cell) for job in training]
-    stages: dict[Kind, list[Job]] = {
-        "prepare": [prepare], "tune": tuning, "choose": [choose], "train": training, "measure": measuring,
-    }  # fmt: skip
-    kinds = list(stages)
-    return [job for kind in kinds[: kinds.index(until) + 1] for job in stages[kind]]
+    runs = [job for pair in zip(training, measuring, strict=True) for job in pair]  # what is trained is measured next
+    jobs, kinds = [prepare, *tuning, choose, *runs], get_args(Kind)
+    return [job for job in jobs if kinds.index(job.kind) <= kinds.index(until)]
 
 
 def grid_of(plan: Plan, optimizer: str) -> dict[float, Job]:
@@ -71,8 +69,11 @@ def grid_of(plan: Plan, optimizer: str) -> dict[float, Job]:
 
 
 def with_rate(job: Job, root: Path) -> Job:
-    """Return a job of the kind "train" with its optimizer's learning rate, if that is chosen; another job as it is."""
-    if job.kind != "train" or job.cell is None or not (rates := read_json(root / RATES)):
+    """Return a job of the kind "train" with its optimizer's learning rate, if that is chosen; another job as it is.
+
+    So is one of an ablation that names a learning rate.
+    """
+    if job.kind != "train" or job.cell is None or "lr" in job.cell.changes or not (rates := read_json(root / RATES)):
         return job
     return replace(job, settings={**job.settings, "lr": rates[job.cell.optimizer]["lr"]})
 

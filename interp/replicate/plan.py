@@ -72,6 +72,8 @@ class Measuring:
     nulls: int = 64
     puzzles: int = 200  # of each family
     seed: int = 0
+    uses_tokens: int = 0  # of text on which is measured what b_Q is used for; 0 does not measure it
+    controls: int = 8  # directions of equal spread beside it
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Plan:
     optimizers: dict[str, dict[str, Any]]
     variants: list[str]
     seeds: list[int]
+    further_seeds: dict[str, list[int]] = field(default_factory=dict)  # of some optimizers' runs of the matrix
     documents: int | None = None
     text_field: str = "text"
     tokenizer: str | None = None
@@ -105,8 +108,8 @@ class Plan:
             if name not in self.learning_rates and name not in tuned:
                 raise InterpError(f"The plan gives {name} no learning rate; name one under learning_rates or tuning.")
         known = {f.name for f in fields(TrainConfig)} - RESERVED
-        parts = [self.settings, *self.optimizers.values(), *(ablation.settings for ablation in self.ablations)]
-        for name in chain(*parts, self.tuning.settings if self.tuning else ()):
+        parts = [self.settings, *self.optimizers.values(), self.tuning.settings if self.tuning else ()]
+        for name in chain(*parts, *(ablation.settings.keys() - {"lr"} for ablation in self.ablations)):
             if name not in known:
                 told = f"The plan has the setting {name!r}, which a run of it cannot have{nearest(name, known)}"
                 raise InterpError(told)
@@ -115,7 +118,11 @@ class Plan:
 
     def cells(self) -> list[Cell]:
         """Return all runs, in the order in which they are trained: seed by seed, the matrix before the ablations."""
-        return [Cell(o, v, seed) for seed, o, v in product(self.seeds, self.optimizers, self.variants)] + [
+        further = [
+            (seed, name) for name, seeds in self.further_seeds.items() for seed in seeds if seed not in self.seeds
+        ]
+        matrix = [*product(self.seeds, self.optimizers), *further]
+        return [Cell(name, variant, seed) for seed, name in matrix for variant in self.variants] + [
             Cell(optimizer, variant, seed, ablation.name, ablation.settings)
             for ablation in self.ablations
             for seed, optimizer, variant in product(ablation.seeds, ablation.optimizers, ablation.variants)
@@ -150,7 +157,8 @@ class Plan:
         if self.settings.get("preset_settings") or self.settings.get("batch_validation_every"):
             short["batch_validation_every"] = steps
         tuning = self.tuning and replace(self.tuning, settings={**self.tuning.settings, **short})
-        measuring = replace(self.measuring, max_tokens=min(self.measuring.max_tokens, 2048), nulls=4, puzzles=4)
+        few = {name: min(getattr(self.measuring, name), 2048) for name in ("max_tokens", "uses_tokens")}
+        measuring = replace(self.measuring, **few, nulls=4, puzzles=4, controls=2)
         return replace(self, settings={**self.settings, **short}, tuning=tuning, measuring=measuring)
 
 

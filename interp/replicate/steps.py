@@ -12,9 +12,10 @@ import torch
 from interp.analysis import findings as evidence
 from interp.analysis.findings import FEW_TOKENS
 from interp.analysis.measurements.explained import overview
+from interp.analysis.measurements.shares import replicate_values
 from interp.analysis.measurements.top_tokens import enrichment_table
 from interp.analysis.result import Amplification
-from interp.api import amplification
+from interp.api import amplification, uses
 from interp.data.corpora.corpus import Corpus
 from interp.data.shards.config import PrepareConfig
 from interp.data.shards.prepare import prepare
@@ -128,8 +129,12 @@ def measured(plan: Plan, job: Job) -> dict[str, Any]:
     held_out = open_held_out(model.need_tokenizer(), SHARDS)
     loss = held_out_loss(model, held_out, (), max_tokens=most)
     puzzles = evaluate(model, seed=plan.measuring.seed, n_items=plan.measuring.puzzles).families
-    amplified = _amplified(plan, job, model, held_out)
-    return {"loss": _plain(loss.overall)[0], "puzzles": _plain(puzzles), **amplified}
+    documents = {name: loss.documents[name].tolist() for name in ("n_tokens", "loss")}
+    found = {"loss": {**_plain(loss.overall)[0], "documents": documents}, "puzzles": _plain(puzzles)}
+    found |= _amplified(plan, job, model, held_out)
+    if plan.measuring.uses_tokens and found["direction"] == "own":
+        found["uses"] = _uses(plan, model, held_out)
+    return found
 
 
 def summary(result: Amplification) -> dict[str, float]:
@@ -138,9 +143,12 @@ def summary(result: Amplification) -> dict[str, float]:
     - rms_amplification: root mean square of A, in doublings;
     - rms_position, rms_beyond: the same of what position alone gives and of what is beyond; rms_shifted of labels shifted
       along the documents, which mean nothing;
+    - pairs, findings: of head and class, and those of them that are findings (`interp.analysis.findings`);
+    - beyond_shifted: share of the pairs whose A beyond position is beyond shifted labels (q < 0.05);
     - singled_out: share of the pairs whose contrast is beyond directions that spread the keys as much, position removed
       (q < 0.05);
     - key_spread, eta2_position, eta2_type, eta2_class: of the bias score, in the median head (`measurements.explained`);
+      eta2_position_control, eta2_class_control: the same along directions of equal spread;
     - significant: share of the pairs of head and class whose contrast of bias scores random directions of the same length
       do not reach (q < 0.05);
     - spread: how far the classes' mean keys lie apart along the direction, as a ratio to random directions (their root
@@ -166,9 +174,11 @@ def _evidence(result: Amplification) -> dict[str, float]:
     [sizes] = evidence.summary(result).query("scheme == 'pos'").to_dict("records")
     varies = overview(result.tables["explained"])["pos"]
     return {
-        **{name: sizes[name] for name in ("rms_position", "rms_beyond", "rms_shifted")},
+        **{name: sizes[name] for name in ("rms_position", "rms_beyond", "rms_shifted", "pairs", "findings")},
+        "beyond_shifted": sizes["beyond_shifted"] / sizes["pairs"] if sizes["pairs"] else np.nan,
         "singled_out": sizes["beyond_equal_spread"] / sizes["pairs"] if sizes["pairs"] else np.nan,
         **{name: varies[name] for name in ("key_spread", "eta2_position", "eta2_type", "eta2_class")},
+        **{name: varies[name] for name in ("eta2_position_control", "eta2_class_control")},
     }
 
 
@@ -182,7 +192,48 @@ def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, hel
     )  # fmt: skip
     with writing(job.folder / "heads.parquet") as beside:
         result.heads.to_parquet(beside, index=False)
-    return {"direction": "own" if own else "matrix", "amplification": _plain(pd.DataFrame([summary(result)]))[0]}
+    found = {"amplification": _plain(pd.DataFrame([summary(result)]))[0], "replicates": rms_replicates(result)}
+    return {"direction": "own" if own else "matrix", **found}
+
+
+def rms_replicates(result: Amplification) -> dict[str, list[float | None]]:
+    """Return rms_amplification and rms_beyond in every replicate of the bootstrap over documents.
+
+    A replicate weighs a document alike in every run on the same text with the same seed, so means over runs have their
+    replicates, too. Resampling adds noise to every A, so the replicates lie above the value: their spread is what counts.
+    """
+    found, pairs = {}, result.heads.loc[(result.heads["scheme"] == "pos") & evidence.rankable(result.heads)]
+    for name, table in (("rms_amplification", "replicates"), ("rms_beyond", "replicates_beyond")):
+        values = replicate_values(result.tables[table].loc[pairs.index]).astype(np.float64)
+        found[name] = _short(np.sqrt(np.nanmean(values**2, axis=0)))
+    return found
+
+
+def _uses(plan: Plan, model: HookedSymmetryBrokenTransformer, held_out: Corpus) -> dict[str, Any]:
+    """Measure what b_Q is used for: costs in nats, shares that are given back, and their replicates over documents."""
+    how = plan.measuring
+    used = uses(model, held_out, ("pos",), max_tokens=how.uses_tokens, controls=how.controls, seed=how.seed, workers=0)
+    overall = used.loss.query("predicted_scheme == 'overall'")
+    rows = overall.loc[overall["draw"] == 0].drop_duplicates("keeps").set_index("keeps")
+    [control] = used.controls.query("predicted_scheme == 'overall'").to_dict("records")
+    given = {name: ["restored", "restored_ci_low", "restored_ci_high"] for name in ("position", "class", "type")}
+    found = {"nothing": ["difference", "ci_low", "ci_high"], **given}
+    numbers = {name: json.loads(rows.loc[name, columns].to_json(orient="values")) for name, columns in found.items()}
+    losses = used.replicates.query("draw == 0").groupby("keeps", sort=False)
+    replicates = {name: _short(losses.get_group(name)["loss"]) for name in found}
+    replicates["unchanged"] = _short(losses.get_group("nothing")["loss_unchanged"])
+    tokens = {name: used.run[name] for name in ("n_tokens", "n_documents")}
+    return {
+        **tokens,
+        **numbers,
+        "control": {name: control[name] for name in ("control_mean", "control_sd", "draws")},
+        "replicates": replicates,
+    }
+
+
+def _short(values: Any) -> list[float | None]:
+    """Six figures of each, None where there is no number: a replicate may leave out all of few documents."""
+    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in values]
 
 
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:

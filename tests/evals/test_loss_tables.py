@@ -86,6 +86,16 @@ def test_whole_documents_are_used_up_to_max_tokens_and_always_the_first(model):
         assert found["loss"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_loss_of_every_document_adds_up_to_the_whole(model):
+    found = held_out_loss(model, TEXTS, [], batch_size=2)
+    documents, overall = found.documents, found.overall.loc[0]
+    assert list(documents["document"]) == list(range(len(TEXTS)))
+    assert np.average(documents["loss"], weights=documents["n_tokens"]) == pytest.approx(overall["loss"], rel=1e-12)
+    first = held_out_loss(model, TEXTS[:1], []).overall.loc[0]
+    assert documents.loc[0, "n_tokens"] == first["n_tokens"]
+    assert documents.loc[0, "loss"] == pytest.approx(first["loss"], abs=1e-5)
+
+
 def test_a_corpus_with_nothing_to_predict_is_refused(make_model):
     with pytest.raises(InterpError, match="no token to predict"):
         held_out_loss(make_model(n_ctx=1), TEXTS, [])

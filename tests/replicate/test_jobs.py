@@ -20,7 +20,7 @@ from interp.replicate.jobs import (
     with_rate,
     write_json,
 )
-from interp.replicate.plan import PLAN, Tuning, plan_of, scale, store_plan
+from interp.replicate.plan import PLAN, Ablation, Tuning, plan_of, scale, store_plan
 from interp.replicate.results import results_table
 from interp.replicate.steps import best_rate, measure_run
 from interp.replicate.workers import Workers
@@ -58,6 +58,16 @@ def test_runs_take_the_chosen_learning_rate_of_their_optimizer(small_plan, tmp_p
     assert rates == {("adamw", 0.01), ("sgdm", 0.3)}
 
 
+def test_what_is_trained_is_measured_next_and_an_ablation_may_name_its_learning_rate(small_plan, tmp_path):
+    slow = Ablation("slow", ["adamw"], ["bq"], [0], {"lr": 0.002})
+    plan = small_plan(ablations=[slow])
+    write_json(tmp_path / RATES, {"adamw": {"lr": 0.01, "losses": {}}})
+    runs = jobs_of(plan)[2:]
+    assert [job.kind for job in runs] == ["train", "measure"] * 3
+    assert all(train.done in measure.needs for train, measure in zip(runs[::2], runs[1::2], strict=True))
+    assert [with_rate(job, tmp_path).settings["lr"] for job in runs[::2]] == [0.01, 0.01, 0.002]
+
+
 def test_a_job_whose_lock_another_process_holds_is_left_alone(small_plan, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store_plan(small_plan(), tmp_path / PLAN)
@@ -76,7 +86,8 @@ def test_two_workers_of_one_command_take_different_jobs(small_plan, tmp_path):
         write_json(tmp_path / path, {"made": True})
     workers = Workers(tmp_path, jobs, 2, 1)
     left = [job for job in jobs if not job.is_done(tmp_path)]
-    assert [workers._take(left), workers._take(left), workers._take(left)] == [*left[:2], None]
+    trained = [job for job in left if job.kind == "train"]
+    assert [workers._take(left), workers._take(left), workers._take(left)] == [*trained, None]
 
 
 def test_a_job_that_fails_is_told_and_ends_only_what_needs_it(small_plan, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 """Plans: which runs there are, and what is refused."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
@@ -61,6 +61,14 @@ def test_seeds_come_one_after_the_other_and_the_matrix_before_the_ablations():
     first = next(i for i, cell in enumerate(cells) if cell.ablation != "none")
     assert [cell.seed for cell in cells[:first]] == [0] * 12 + [1] * 12 + [2] * 12
     assert all(cell.ablation != "none" for cell in cells[first:])
+
+
+def test_some_optimizers_may_have_further_seeds(small_plan):
+    plan = small_plan(optimizers={"adamw": {}, "ecd": {}}, learning_rates={"adamw": 0.01, "ecd": 1.0})
+    more = replace(plan, further_seeds={"ecd": [0, 1]})
+    assert [cell.name for cell in more.cells()] == [
+        *(cell.name for cell in plan.cells()), "ecd-symmetric-seed1", "ecd-bq-seed1",
+    ]  # fmt: skip
 
 
 def test_the_grid_has_the_same_shape_for_every_optimizer():

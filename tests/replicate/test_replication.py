@@ -15,13 +15,14 @@ import yaml
 from interp.replicate.plan import Measuring, Tuning, store_plan
 from tests import commands
 
+MEASURING = Measuring(max_tokens=600, nulls=4, puzzles=2, uses_tokens=600, controls=2)
 RESULTS = ("results.csv", "contrasts.csv")
 
 
 @pytest.fixture
 def stored(small_plan, tmp_path):
     tuning = Tuning([1, 2], {"adamw": 0.01}, 9, {"steps": 2})
-    plan = small_plan(learning_rates={}, tuning=tuning, measuring=Measuring(max_tokens=600, nulls=4, puzzles=2))
+    plan = small_plan(learning_rates={}, tuning=tuning, measuring=MEASURING)
     store_plan(plan, tmp_path / "plan.yaml")
     return tmp_path / "plan.yaml"
 
@@ -52,6 +53,16 @@ def test_a_replication_killed_again_and_again_ends_like_one_that_was_not(stored,
     assert list(table["status"]) == ["measured"] * 2 and table["validation_loss"].between(2.5, 4).all()
     assert list(table["direction"]) == ["matrix", "own"] and (table["rms_amplification"] > 0).all()
     assert table.filter(regex="_(top1|accuracy)$").notna().all(axis=None)
+    symmetric, broken = (
+        json.loads((tmp_path / "whole" / "runs" / f"adamw-{variant}-seed0" / "measured.json").read_text())
+        for variant in ("symmetric", "bq")
+    )
+    assert "uses" not in symmetric and broken["uses"]["control"]["draws"] == 2
+    assert {len(losses) for losses in broken["uses"]["replicates"].values()} == {200}
+    assert broken["loss"]["documents"] == {
+        "n_tokens": [broken["loss"]["n_tokens"]],
+        "loss": [pytest.approx(broken["loss"]["loss"])],
+    }
     rates = json.loads((tmp_path / "whole" / "learning_rates.json").read_text())["adamw"]
     assert rates["lr"] == float(min(rates["losses"], key=rates["losses"].get)) and len(rates["losses"]) == 2
     assert not list((tmp_path / "whole").glob("runs/*/step-*"))

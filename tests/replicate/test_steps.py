@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import interp
-from interp.replicate.steps import summary
+from interp.replicate.steps import rms_replicates, summary
 
 FREQUENT = ["freq 1 (most frequent)", "freq 2", "freq 3", "freq 4", "freq 5"]
 
@@ -35,6 +35,15 @@ def test_parts_and_controls_are_those_of_the_tables(result):
     for name in ("key_spread", "eta2_position", "eta2_type", "eta2_class"):
         assert found[name] == pytest.approx(np.median(explained[name]))
     assert 0 < found["rms_shifted"] < found["rms_amplification"]
+
+
+def test_replicates_are_those_of_the_root_mean_square_and_spread_as_widely_as_documents_tell(result):
+    found = rms_replicates(result)
+    heads = result.heads
+    rows = heads[(heads["scheme"] == "pos") & (heads["token_class"] != "bos") & (heads["n_tokens"] >= 100)]
+    for name, table in (("rms_amplification", "replicates"), ("rms_beyond", "replicates_beyond")):
+        values = result.tables[table].loc[rows.index, [str(n) for n in range(10)]].astype(float)
+        np.testing.assert_allclose(found[name], np.sqrt((values**2).mean()), rtol=1e-5)
 
 
 def test_function_words_are_averaged_over_all_heads(result):

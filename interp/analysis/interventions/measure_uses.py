@@ -32,7 +32,7 @@ from interp.analysis.interventions.measure import Replicates, Values, classes_wi
 from interp.analysis.interventions.result import OVERALL
 from interp.analysis.interventions.run import by_document_and_class, compare_predictions
 from interp.analysis.interventions.scores import POSITION, TYPE, KeysOfText, Known, TokenGroups
-from interp.analysis.interventions.uses import CONTROL, NOTHING, USES_COLUMNS, Uses
+from interp.analysis.interventions.uses import CONTROL, NOTHING, REPLICATES_COLUMNS, USES_COLUMNS, Uses
 from interp.analysis.readers.own import OwnReader
 from interp.analysis.readers.reader import SIDE_BY_SIDE, Changes, Ran, Reader
 from interp.analysis.resume import all_reduce_sums
@@ -219,6 +219,7 @@ def measure_uses(
     loss = _table(sums, counts, plan)
     return Uses(
         loss,
+        replicates=_replicates(sums, plan),
         run={
             "model": reader.name, "n_tokens": counts.tokens, "n_documents": counts.documents, "schemes": names,
             **{name: plain[name] for name in READ_FROM_RUN}, "bias": reader.bias_name(plain["bias"]),
@@ -268,6 +269,18 @@ def _table(sums: UsesSums, counts: DocumentCounts, plan: Sequence[Replacement]) 
             frame = rows.assign(keeps=each.keeps, scheme=known[1], draw=each.draw, loss=loss, loss_unchanged=before)
             frames.append(frame.assign(**change, **restored))
     return pd.concat(frames, ignore_index=True).reindex(columns=list(USES_COLUMNS))
+
+
+def _replicates(sums: UsesSums, plan: Sequence[Replacement]) -> pd.DataFrame:
+    """Return the table `Uses.replicates`, of the first class, which is all tokens."""
+    unchanged, frames = sums.mean_loss(-1)[1][:, 0], []
+    for number, each in enumerate(plan):
+        loss = sums.mean_loss(number)[1][:, 0] if sums.plan else unchanged
+        columns = {"keeps": each.keeps, "scheme": (each.known or ("", ""))[1], "draw": each.draw}
+        frames.append(
+            pd.DataFrame({"replicate": range(len(loss)), "loss": loss, "loss_unchanged": unchanged}).assign(**columns)
+        )
+    return pd.concat(frames, ignore_index=True).loc[:, list(REPLICATES_COLUMNS)]
 
 
 def given_back(

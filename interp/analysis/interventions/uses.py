@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ USES_COLUMNS = (
     "keeps", "scheme", "draw", *KEYS, "loss", "loss_unchanged", "difference", "ci_low", "ci_high", "restored",
     "restored_ci_low", "restored_ci_high",
 )  # fmt: skip
+REPLICATES_COLUMNS = ("keeps", "scheme", "draw", "replicate", "loss", "loss_unchanged")
 CONTROL = "control"
 NOTHING = "nothing"
+TABLES = ("loss", "replicates")
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,14 @@ class Uses:
                 its 95% interval over documents (Fieller's). Missing for controls, and where the interval of "nothing" holds
                 0 or is missing: a share of what may be nothing is no number.
         run: how it was made: model, n_tokens, n_documents, schemes, bias, controls, seed, replicates, warnings ...
+        replicates: `REPLICATES_COLUMNS`: the mean loss over all tokens, changed and unchanged, in every replicate of the
+            bootstrap over documents. A replicate weighs a document alike in all runs with the same seed and text, whatever
+            the model, so differences and means of models have their replicates, too. Empty in results of earlier versions.
     """
 
     loss: pd.DataFrame
     run: dict[str, Any]
+    replicates: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(REPLICATES_COLUMNS)))
 
     @property
     def controls(self) -> pd.DataFrame:
@@ -71,12 +77,12 @@ class Uses:
         return found.assign(control_mean=values.mean(0), control_sd=sd, draws=draws, p=p)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write the table as Parquet, CSV and JSON, and `run.json`; return the files.
+        """Write `loss` as Parquet, CSV and JSON, `replicates` as Parquet, and `run.json`; return the files.
 
         Raises:
             InterpError: the folder cannot be written.
         """
-        return save_tables(folder, {"loss": self.loss}, self.run, ["loss"])
+        return save_tables(folder, {name: getattr(self, name) for name in TABLES}, self.run, ["loss"])
 
     @classmethod
     def load(cls, folder: str | Path) -> Uses:
@@ -85,10 +91,10 @@ class Uses:
         Raises:
             InterpError: a file is missing or unreadable.
         """
-        tables, run = load_tables(folder, ["loss"], "Uses.save")
-        return cls(tables["loss"], run)
+        tables, run = load_tables(folder, ["loss"], "Uses.save", others=True)
+        return cls(run=run, **{name: table for name, table in tables.items() if name in TABLES})
 
     @staticmethod
     def discard(folder: Path) -> None:
         """Remove what an earlier `save` left in `folder`."""
-        discard(folder, ["loss"], ["loss"])
+        discard(folder, TABLES, ["loss"])

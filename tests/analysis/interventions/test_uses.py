@@ -22,7 +22,7 @@ from interp.data.contexts import TaggedDocument, pack
 from interp.data.corpora.corpus import Document
 from interp.errors import InterpError
 from interp.model.config import BiasConfig
-from tests.analysis.interventions.observed import mean_by_class
+from tests.analysis.interventions.observed import Observed, mean_by_class
 from tests.analysis.reference import rows_of
 from tests.model import reference
 
@@ -317,9 +317,11 @@ def test_a_single_document_has_no_other_to_fit_on_and_none_at_all_is_refused(mak
 def test_uses_survive_saving_and_go_with_an_amplification(make_model, corpus, tmp_path):
     scheme, documents = corpus
     found = measure_uses(make_model(), documents, [scheme], UsesSettings(controls=2, replicates=10))
-    assert {f.name for f in found.save(tmp_path / "own")} == {"loss.parquet", "loss.csv", "loss.json", "run.json"}
+    names = {"loss.parquet", "replicates.parquet", "loss.csv", "loss.json", "run.json"}
+    assert {f.name for f in found.save(tmp_path / "own")} == names
     loaded = Uses.load(tmp_path / "own")
     pd.testing.assert_frame_equal(loaded.loss, found.loss)
+    pd.testing.assert_frame_equal(loaded.replicates, found.replicates)
     pd.testing.assert_frame_equal(loaded.controls, found.controls)
     assert loaded.run == found.run
     result = measure(make_model(), documents, [scheme], Settings(nulls=0, replicates=10))
@@ -327,3 +329,20 @@ def test_uses_survive_saving_and_go_with_an_amplification(make_model, corpus, tm
     pd.testing.assert_frame_equal(Amplification.load(tmp_path / "report").uses.loss, found.loss)
     result.save(tmp_path / "report")
     assert Amplification.load(tmp_path / "report").uses is None and not (tmp_path / "report" / "uses").exists()
+    (tmp_path / "own" / "replicates.parquet").unlink()  # as an earlier version saved it
+    assert Uses.load(tmp_path / "own").replicates.empty
+
+
+def test_replicates_are_the_losses_under_the_weights_of_documents(make_model, corpus):
+    model, (scheme, documents) = make_model(), corpus
+    found = measure_uses(model, documents, [scheme], UsesSettings(controls=2, replicates=10, seed=3)).replicates
+    assert set(found["keeps"]) == {"nothing", "position", "class", "type", "control"} | {
+        f"all but {name}" for name in ("position", "class", "type")
+    }
+    unchanged = Observed(model, documents, "s", len(scheme.classes))
+    with model.bias(bias=(torch.zeros(model.cfg.d_head), None)):  # b_V stays
+        removed = Observed(model, documents, "s", len(scheme.classes))
+    weights = poisson_weights(torch.arange(len(documents)), 10, 3).numpy()[unchanged.document]
+    seen = found.query("keeps == 'nothing'")
+    for name, run in (("loss_unchanged", unchanged), ("loss", removed)):
+        np.testing.assert_allclose(seen[name], np.average(np.tile(run.loss[:, None], 10), 0, weights), atol=1e-5)
