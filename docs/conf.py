@@ -1,0 +1,57 @@
+"""How the documentation becomes a site: `make docs` (Sphinx; its source is the whole repository, so that links hold in both).
+
+Pages are Markdown and read well as they are; the API reference is made from the docstrings. NOTEBOOKS=1 runs the notebooks and
+shows their outputs, which takes minutes; without, they are shown as they are stored. Nothing of the site is fetched from elsewhere.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+from docstrings import to_rst  # noqa: E402
+from sphinx.application import Sphinx  # noqa: E402
+
+import interp  # noqa: E402 - from here, not from where one may be installed
+
+project, author, version, copyright = "interp", "The interp developers", interp.__version__, "The interp developers"
+root_doc = "docs/index"
+include_patterns = ["README.md", "docs/*.md", "docs/replication/*/report.md", "notebooks/*.ipynb"]
+exclude_patterns = [".*", "checkpoints", "interp", "tests", "reports", "runs", "shared", "dist", "site", "docs/replication/*/runs"]
+
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+myst_heading_anchors = 3
+
+autodoc_typehints = "none"  # shapes and settings are told in words; signatures of 20 settings are no help
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "undoc-members": False}
+
+asked = os.environ.get("NOTEBOOKS", "") not in ("", "0")
+nb_execution_mode = "cache" if asked else "off"  # what ran before and did not change does not run again
+nb_execution_cache_path = str(ROOT / ".jupyter_cache")
+nb_execution_timeout = 1800
+nb_execution_raise_on_error = True
+nb_ipywidgets_js = {}  # would come from elsewhere; a still picture stands in for each widget
+os.environ.setdefault("PLOTLY_RENDERER", "notebook")  # brings plotly.js along, once a page
+
+html_theme = "furo"
+html_title = f"interp {version}"
+html_show_sourcelink = False
+html_copy_source = False
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Lead from the root of the site to its first page."""
+    first = '<!doctype html><meta charset="utf-8"><title>interp</title><meta http-equiv="refresh" content="0; url=docs/index.html">'
+    (Path(app.outdir) / "index.html").write_text(first + '<a href="docs/index.html">interp</a>\n', encoding="utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    """Docstrings become reStructuredText; the site gets a root."""
+
+    def convert(app, what, name, obj, options, lines: list[str]) -> None:  # type: ignore[no-untyped-def] # in place
+        lines[:] = to_rst(lines)
+
+    app.connect("autodoc-process-docstring", convert)
+    app.connect("build-finished", finish)
