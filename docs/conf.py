@@ -1,11 +1,12 @@
-"""How the documentation becomes a site: `make docs` (Sphinx; its source is the whole repository, so that links hold in both).
+"""How the documentation becomes a site: `make docs`. Sphinx reads the whole repository, so that links hold there and here.
 
-Pages are Markdown and read well as they are; the API reference is made from the docstrings. NOTEBOOKS=1 runs the notebooks and
-shows their outputs, which takes minutes; without, they are shown as they are stored. Nothing of the site is fetched from elsewhere.
+Pages are Markdown and read well as they are; the API reference is made from the docstrings. NOTEBOOKS=1 runs the notebooks
+and shows their outputs, which takes minutes; without, they are shown as they are stored. Nothing is fetched from elsewhere.
 """
 
 import os
 import sys
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -18,14 +19,25 @@ import interp  # noqa: E402 - from here, not from where one may be installed
 project, author, version, copyright = "interp", "The interp developers", interp.__version__, "The interp developers"
 root_doc = "docs/index"
 include_patterns = ["README.md", "docs/*.md", "docs/replication/*/report.md", "notebooks/*.ipynb"]
-exclude_patterns = [".*", "checkpoints", "interp", "tests", "reports", "runs", "shared", "dist", "site", "docs/replication/*/runs"]
+exclude_patterns = [
+    ".*",
+    "checkpoints",
+    "interp",
+    "tests",
+    "reports",
+    "runs",
+    "shared",
+    "dist",
+    "site",
+    "docs/replication/*/runs",
+]
 
 extensions = ["myst_nb", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # shapes and settings are told in words; signatures of 20 settings are no help
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {"members": True}
 
 asked = os.environ.get("NOTEBOOKS", "") not in ("", "0")
 nb_execution_mode = "cache" if asked else "off"  # what ran before and did not change does not run again
@@ -43,15 +55,22 @@ html_copy_source = False
 
 def finish(app: Sphinx, error: Exception | None) -> None:
     """Lead from the root of the site to its first page."""
-    first = '<!doctype html><meta charset="utf-8"><title>interp</title><meta http-equiv="refresh" content="0; url=docs/index.html">'
-    (Path(app.outdir) / "index.html").write_text(first + '<a href="docs/index.html">interp</a>\n', encoding="utf-8")
+    head = '<!doctype html><meta charset="utf-8"><title>interp</title><meta http-equiv="refresh" content="0; url='
+    page = f'{head}docs/index.html"><a href="docs/index.html">interp</a>\n'
+    (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")
+
+
+def is_settings(obj: object) -> bool:
+    """Whether it is a class whose fields carry their help."""
+    return isinstance(obj, type) and is_dataclass(obj) and all("help" in field.metadata for field in fields(obj))
 
 
 def setup(app: Sphinx) -> None:
     """Docstrings become reStructuredText; the site gets a root."""
 
     def convert(app, what, name, obj, options, lines: list[str]) -> None:  # type: ignore[no-untyped-def] # in place
-        lines[:] = to_rst(lines)
+        told = [f"    {field.name}: {field.metadata['help']}" for field in fields(obj)] if is_settings(obj) else []
+        lines[:] = to_rst([*lines, *(["", "Settings:", *told] if told else [])])
 
     app.connect("autodoc-process-docstring", convert)
     app.connect("build-finished", finish)

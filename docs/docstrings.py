@@ -1,7 +1,7 @@
 """Docstrings as reStructuredText, for the API reference: ours are plain text in Google's layout.
 
-What is indented below a line that ends in a colon is a list, if its lines begin with `name: ` (arguments, errors, columns of a
-table, lists in lists); all else that is indented is code.
+What is indented below a line that ends in a colon is a list, if its lines begin with `name: ` (arguments, errors, columns
+of a table, lists in lists); all else that is indented is code.
 """
 
 from __future__ import annotations

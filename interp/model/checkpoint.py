@@ -1,6 +1,6 @@
 """Checkpoint folders: config.json, model.safetensors, tokenizer.json and a model card; training adds training.jsonl.
 
-One lies anywhere, bundled (`checkpoints/`) under its name, or on the Hugging Face hub under its id. A folder is written beside its
+One lies anywhere, in `checkpoints/` under its name, or on the Hugging Face hub under its id. A folder is written beside its
 place and moved there when it is whole. Reading validates everything before a model exists. A checksum of the weights stands
 in config.json and with the weights, so that no damage to one file goes unnoticed; checkpoints of before have none.
 """
