@@ -61,7 +61,7 @@ def _items(lines: list[str]) -> list[str]:
             inner = len(below)
         text = _inline(" ".join([text, *map(str.strip, below[:inner])]).strip())
         found += [f"- **{_plain(name)}**: {text}", ""]
-        found += [f"  {line}" for line in _items(below[inner:])]
+        found += [f"  {line}".rstrip() for line in _items(below[inner:])]
     return found
 
 
