@@ -5,9 +5,11 @@ and shows their outputs, which takes minutes; without, they are shown as they ar
 """
 
 import os
+import re
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
@@ -45,7 +47,8 @@ nb_execution_cache_path = str(ROOT / ".jupyter_cache")
 nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_ipywidgets_js = {}  # would come from elsewhere; a still picture stands in for each widget
-os.environ.setdefault("PLOTLY_RENDERER", "notebook")  # brings plotly.js along, once a page
+if asked:
+    os.environ.setdefault("PLOTLY_RENDERER", "notebook")  # brings plotly.js along, once a page
 
 html_theme = "furo"
 html_title = f"interp {version}"
@@ -60,17 +63,26 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     (Path(app.outdir) / "index.html").write_text(page, encoding="utf-8")
 
 
+def without_foreign_scripts(page: str) -> str:
+    """Return a page without scripts of elsewhere: Plotly's outputs ask for MathJax, which no figure here needs."""
+    return re.sub(r"""<script[^>]*\ssrc=["'](?:https?:)?//[^>]*>\s*</script>""", "", page)
+
+
 def is_settings(obj: object) -> bool:
     """Whether it is a class whose fields carry their help."""
     return isinstance(obj, type) and is_dataclass(obj) and all("help" in field.metadata for field in fields(obj))
 
 
 def setup(app: Sphinx) -> None:
-    """Docstrings become reStructuredText; the site gets a root."""
+    """Docstrings become reStructuredText; outputs of notebooks fetch nothing; the site gets a root."""
 
     def convert(app, what, name, obj, options, lines: list[str]) -> None:  # type: ignore[no-untyped-def] # in place
         told = [f"    {field.name}: {field.metadata['help']}" for field in fields(obj)] if is_settings(obj) else []
         lines[:] = to_rst([*lines, *(["", "Settings:", *told] if told else [])])
 
+    def own_scripts(app, pagename, templatename, context: dict[str, Any], doctree) -> None:  # type: ignore[no-untyped-def]
+        context["body"] = without_foreign_scripts(context.get("body", ""))
+
     app.connect("autodoc-process-docstring", convert)
+    app.connect("html-page-context", own_scripts)
     app.connect("build-finished", finish)

@@ -1,6 +1,7 @@
 """The documentation as a site: built without a warning, whole, and nothing on it is fetched from elsewhere."""
 
 import re
+import runpy
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -102,6 +103,14 @@ def test_the_search_finds_a_word_from_disk(site, chromium):
     view.wait_for_selector("#search-results li a")
     assert "Glossary" in view.inner_text("#search-results")
     view.close()
+
+
+@needs_sphinx
+def test_outputs_of_notebooks_keep_their_own_scripts_only():
+    strip = runpy.run_path(str(ROOT / "docs" / "conf.py"))["without_foreign_scripts"]
+    own = '<script type="text/javascript">window.PlotlyConfig = {};</script><script src="../a.js"></script>'
+    foreign = '<script src="https://a.org/b.min.js" integrity="c" crossorigin="anonymous"></script>'
+    assert strip(f"<div>{foreign}{own}</div><script src='//d.org/e.js'></script>") == f"<div>{own}</div>"
 
 
 DOCSTRING = """Return A* of |b|, as `names` in `a_b`s.
