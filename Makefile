@@ -1,10 +1,13 @@
 # make report: set everything up, measure the bundled checkpoint, print the address of the page
 # make test:   set everything up and run the tests
+# make docs:   set everything up and build the site in site/ (NOTEBOOKS=1: with the outputs of the notebooks, in minutes)
 # make test-fast: the tests that are quick and need no browser, for the inner loop
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: report test test-fast check format bench fuzz screenshots lock clean
+NOTEBOOKS ?= 0
+
+.PHONY: report test test-fast docs check format bench fuzz screenshots lock clean
 
 report: .venv/ready
 	$(BIN)/python -m interp.amplify -o reports/tiny-bqbv
@@ -17,6 +20,10 @@ test: .venv/ready
 
 test-fast: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow and not browser"
+
+docs: .venv/ready
+	NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m sphinx -q -W --keep-going -c docs . site
+	@echo "file://$(CURDIR)/site/index.html"
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
@@ -41,11 +48,11 @@ lock: .venv/ready
 	$(BIN)/python .ci/lock.py
 
 clean:
-	rm -rf .venv reports
+	rm -rf .venv reports site
 
 # torch first and alone: with it in place no other requirement can pull another build of it
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,notebooks,logging,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,notebooks,logging,docs,dev]'
 	touch $@

@@ -25,7 +25,9 @@ from interp.vocabulary import CONFIG, TOKENIZER, load_tokenizer, tokenizer_texts
 
 FORMAT = 1  # raised when an older reader could misread a newer folder
 FILES = ("config.json", "model.safetensors", TOKENIZER, CONFIG)  # the last only where documents have another border
-BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
+PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = PACKAGE / "checkpoints"  # where a wheel puts what stands beside the package in the repository
+BUNDLED = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent / "checkpoints"
 
 
 def save_checkpoint(
@@ -100,7 +102,7 @@ def load_model(path_or_name: str | Path, device: str = "auto") -> HookedSymmetry
     """Load a checkpoint in evaluation mode and float32.
 
     Args:
-        path_or_name: a folder, a name in `checkpoints/` such as "tiny-bq", or a model "owner/name" on the hub.
+        path_or_name: a folder, the name of a bundled one such as "tiny-bq", or a model "owner/name" on the hub.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
 
     Raises:
