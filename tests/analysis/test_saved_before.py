@@ -29,7 +29,7 @@ INTERVENTIONS = {"where": "L3", "scales": (0,), "replicates": 4, "paths": False}
 MADE_BY_EVERY_RUN = {"heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates"}
 STATIC = {"static_tokens", "static_positions", "static_agreement", "static_enrichment"}
 VALUES = {"value_tokens", "value_components"}
-LATER_PANELS = {"panel-explained", "panel-uses"}
+LATER_PANELS = {"panel-explained", "panel-uses", "panel-pattern"}
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
