@@ -1,6 +1,6 @@
 """Which token looks at which? Attention of one head from query to key: with the bias, without it, and the difference."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +23,9 @@ ROUNDING = 1e-3  # what a row may lack to 1 where nothing else takes attention
 STEPS = 254  # of the square root of a share in the page; one more means that it is missing
 LONGEST_LABEL = 14
 
-Shown = Literal["all", "attention", "attention_unbiased", "difference"]
-
 
 def attention_pattern(
-    pattern: pd.DataFrame, title: str, shown: Shown = "all", palette: str = "red-blue", theme: Theme = "light"
+    pattern: pd.DataFrame, title: str, shown: str = "all", palette: str = "red-blue", theme: Theme = "light"
 ) -> go.Figure:
     """Draw a head's attention from each query (row) to each key (column), tokens on both axes.
 
