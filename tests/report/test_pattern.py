@@ -69,6 +69,8 @@ def test_the_figure_draws_with_without_and_the_difference_on_their_tokens(full):
     assert len(one.data) == 1 and one.layout.xaxis.ticktext[0] == "before"
     cut = attention_pattern(made_text(full).table, "a text")  # nothing stands before
     assert cut.layout.xaxis.ticktext[0] != "before" and len(cut.data[0].z[0]) == LENGTH
+    later = [shares[:, 1:].max() for shares in (made_text(full).attention, made_text(full).attention_unbiased)]
+    assert cut.data[0].zmax == max(later) < 1  # the first token sees itself alone
 
 
 def made_text(full):

@@ -72,10 +72,10 @@ const cellOf = ({ query, key }) => cells[query]?.[key - firstKey()];
 const signs = () => state.patternShown === "difference";
 const quality = () => (signs() ? difference : quantity);
 
-// The largest share among the tokens: with and without the bias are seen in the same colours.
+// The largest share: with and without the bias are seen in the same colours. The first column, often a sink, is left out.
 function limitOf(rows) {
   const columns = signs() ? ["difference"] : ["attention", "attention_unbiased"];
-  const own = rows.filter(({ key }) => key !== BEFORE);
+  const own = rows.filter(({ key }) => key > firstKey());
   return Math.max(...own.flatMap((row) => columns.map((name) => Math.abs(row[name]) || 0))) || 1;
 }
 
@@ -93,7 +93,7 @@ function drawPattern(rows) {
   const unit = signs() ? "points" : "of the query’s attention";
   legend(byId("pattern-legend"), quality(), signs() ? 100 * limit : limit, unit, [
     make("span", { className: "key", textContent: `numbers: ${signs() ? "percentage points" : "percent"}; empty: less than half of one` }),
-    make("span", { className: "key", textContent: `colours are of this head and passage${passage().before ? "; “before” may go beyond them" : ""}` }),
+    make("span", { className: "key", textContent: "colours are of this head and passage; the first column may go beyond them" }),
   ]);
   point(current);
   byId("pattern-words").textContent = words(rows);

@@ -29,8 +29,9 @@ def attention_pattern(
 ) -> go.Figure:
     """Draw a head's attention from each query (row) to each key (column), tokens on both axes.
 
-    With and without the bias have one colour scale, up to the largest share among the tokens; the difference has its own,
-    symmetric round 0. The first column is what goes to all keys before the tokens, where there are any.
+    With and without the bias have one colour scale, up to the largest share; the difference has its own, symmetric round 0.
+    The first column is what goes to all keys before the tokens, where there are any, else the first token of the text, a sink
+    in many heads; scales leave it out.
 
     Args:
         pattern: `AttentionPattern.table`, of `result.pattern(3, 7)` or `sentence.pattern(3, 7)`.
@@ -56,7 +57,8 @@ def attention_pattern(
     figure = make_subplots(
         1, len(names), shared_yaxes=True, horizontal_spacing=0.03, subplot_titles=[SHOWN[n] for n in names]
     )
-    limits = {name: float(np.abs(own[name]).max()) or 1.0 for name in SHOWN}
+    scaled = own.loc[own["key"] >= (0 if before else 1)]
+    limits = {name: float(np.abs(scaled[name].to_numpy(float)).max(initial=0)) or 1.0 for name in SHOWN}
     limits["attention"] = limits["attention_unbiased"] = max(limits["attention"], limits["attention_unbiased"])
     barred = [name for name in names if shown != "all" or name != "attention"]  # in "all" one bar serves two
     for place, name in enumerate(names, 1):
@@ -67,7 +69,7 @@ def attention_pattern(
         if name in barred:
             heat.update(colorbar={"x": 1.02 + 0.09 * barred.index(name), "tickformat": ".0%", "thickness": 12})
         figure.add_trace(heat, 1, place)
-    ticks = {"showgrid": False, "zeroline": False, "automargin": True, "constrain": "domain"}
+    ticks = {"showgrid": False, "zeroline": False, "automargin": True}
     figure.update_xaxes(tickvals=list(range(len(keys))), ticktext=keys, tickangle=-90, **ticks)
     figure.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.5, -0.5], **ticks)
     figure.update_yaxes(title={"text": "query"}, col=1)
