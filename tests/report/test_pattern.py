@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 from plotly.offline import get_plotlyjs
 
 from interp.analysis.measurements.patterns import COLUMNS
@@ -193,10 +194,12 @@ def test_a_pattern_is_read_switched_linked_to_and_taken_away(full, context, tmp_
     page.select_option("#head", label="L0H0")
     settle(page)
     assert page.locator("#pattern-words").inner_text() == "In this passage the bias of L0H0 moves no attention."
-    assert "pattern=4" in hash_of(page)
-    page.reload()
-    settle(page)
-    assert (page.input_value("#pattern-passage"), page.input_value("#pattern-shown")) == ("4", "difference")
+    link = hash_of(page)
+    assert "pattern=4" in link
+    for address, values in (("#head=L1H0&class=*&scheme=pos", ("1", "attention")), (link, ("4", "difference"))):
+        page.evaluate("address => (location.hash = address)", address)
+        expect(page.locator("#pattern-passage")).to_have_value(values[0])
+        assert page.input_value("#pattern-shown") == values[1]
     page.select_option("#class", "NOUN")
     settle(page)
     nouns = full.passages.query("passage == 4").head(20)["pos"].astype(str) == "NOUN"

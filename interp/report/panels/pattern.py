@@ -30,8 +30,8 @@ def attention_pattern(
     """Draw a head's attention from each query (row) to each key (column), tokens on both axes.
 
     With and without the bias have one colour scale, up to the largest share; the difference has its own, symmetric round 0.
-    The first column is what goes to all keys before the tokens, where there are any, else the first token of the text, a sink
-    in many heads; scales leave it out.
+    The first column is what goes to all keys before the tokens, where there are any, else the first token of the text, a
+    sink in many heads; scales leave it out.
 
     Args:
         pattern: `AttentionPattern.table`, of `result.pattern(3, 7)` or `sentence.pattern(3, 7)`.
