@@ -132,12 +132,17 @@ def attended(
 
 def received_attention(q: HeadVectors, k: HeadVectors) -> Float[Tensor, "batch head_index key_pos"]:
     """Return the mean attention each key receives from the queries that can see it (itself and later ones)."""
+    pattern = causal_pattern(q, k)
+    return pattern.sum(2) / torch.arange(pattern.shape[-1], 0, -1, device=q.device)
+
+
+def causal_pattern(q: HeadVectors, k: HeadVectors) -> Float[Tensor, "batch head_index query_pos key_pos"]:
+    """Return the attention of each query to itself and the keys before it: softmax(q . k / sqrt(d))."""
     q, k = q.transpose(1, 2), k.transpose(1, 2)
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # [batch, head_index, query_pos, key_pos]
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     pos = scores.shape[-1]
     future = torch.ones(pos, pos, dtype=torch.bool, device=q.device).triu(1)
-    pattern = scores.masked_fill(future, -torch.inf).softmax(-1)
-    return pattern.sum(2) / torch.arange(pos, 0, -1, device=q.device)
+    return scores.masked_fill(future, -torch.inf).softmax(-1)
 
 
 def log2_ratio(

@@ -20,6 +20,7 @@ from interp.errors import InterpError, nearest
 
 if TYPE_CHECKING:
     from interp.analysis.direction import Direction
+    from interp.analysis.measurements.patterns import AttentionPattern
     from interp.data.classes.scheme import Scheme
     from interp.data.contexts import TaggedDocument
     from interp.model.transformer import HookedSymmetryBrokenTransformer
@@ -84,6 +85,9 @@ class Amplification:
                 (`measurements.bias_draws`).
             explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
                 position, token type and class, alone and beyond each other (`measurements.explained`).
+            patterns: attention from query to key in a few of the passages, one row per (layer, head, passage, query, key):
+                `attention` and `attention_unbiased`; `pattern` gives those of one head. `query` and `key` are places in the
+                passage, key -1 is all keys before it in its context (`measurements.patterns`).
             chosen: of a run with `held_out`, the rows that are findings in the half of the documents that chose; all else
                 here is of the other half.
             bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
@@ -135,6 +139,19 @@ class Amplification:
         from interp.analysis.measurements.selectivity import selectivity_table  # scipy.cluster takes a while
 
         return selectivity_table(self.heads, clusters)
+
+    def pattern(self, layer: int, head: int, passage: int | None = None) -> AttentionPattern:
+        """Return the attention of a head from each query to each key of a passage, with the bias and without.
+
+        Of every passage kept in the table `patterns` there are the first tokens; by default it is the first of them. What
+        goes to keys before the passage stands in `before`; with it rows sum to 1.
+
+        Raises:
+            InterpError: no such head, or no pattern of this passage.
+        """
+        from interp.analysis.measurements.patterns import pattern_of  # it knows this class
+
+        return pattern_of(self.tables.get("patterns"), self.passages, layer, head, passage)
 
     def findings(self) -> pd.DataFrame:
         """Return the pairs of a head and a class of which something may be said (`interp.analysis.findings`)."""
@@ -263,6 +280,6 @@ class Amplification:
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "replicates_beyond", "bias_samples", "bias_draws", "static_tokens",
     "static_positions", "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
-    "components",
+    "components", "patterns",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

@@ -15,6 +15,7 @@ from interp.analysis.batch import Batch
 from interp.analysis.direction import Direction, direction_name
 from interp.analysis.fitted import FIT_TOKENS, ONE_CLASS, beginnings
 from interp.analysis.interventions.plan import Intervention, Part, Place, biases_of, changes, places
+from interp.analysis.measurements.patterns import AttentionPattern
 from interp.analysis.readers.open import ModelLike, open_reader
 from interp.analysis.readers.reader import Attended, Reader, SeenLayer, mean_query
 from interp.analysis.settings import Settings
@@ -28,6 +29,11 @@ from interp.data.tagging.documents import encode, tag_documents
 from interp.errors import InterpError, nearest
 from interp.model.bias import BiasSource
 from interp.spelling import token_strings
+
+PATTERN_NUMBERS = 2**25
+"""Numbers that the patterns of a text may have to be kept, of all heads, with the bias and without."""
+
+BothPatterns = Float[np.ndarray, "2 layer head_index query_pos key_pos"]
 
 SHARES = {"attention": "share", "attention_unchanged": "share_unchanged", "attention_unbiased": "share_unbiased"}
 
@@ -52,12 +58,15 @@ class Sentence:
             of either reading: `place, token_index, token_string, probability, probability_unchanged, rank,
             rank_unchanged` (1: the most probable).
         run: how it was made: `text, model, scale, where, part, bias, direction`.
+        patterns: attention of the unchanged model from query to key, with the head's own b_Q (0) and without (1); `pattern`
+            gives those of a head with their tokens. None for a text so long that they would take over 128 MB.
     """
 
     tokens: pd.DataFrame
     scores: pd.DataFrame
     predictions: pd.DataFrame
     run: dict[str, Any]
+    patterns: BothPatterns | None = None
 
     @property
     def schemes(self) -> list[str]:
@@ -77,6 +86,22 @@ class Sentence:
                 f"There is no head L{layer}H{head}; the model has {layers} layers of {heads} heads, from 0."
             )
         return self.tokens.merge(rows.drop(columns=["layer", "head"]), on="place")
+
+    def pattern(self, layer: int, head: int) -> AttentionPattern:
+        """Return a head's attention from each query to each key, of the unchanged model, with its own b_Q and without.
+
+        Raises:
+            InterpError: there is no such head, or the text is too long for patterns.
+        """
+        tokens = self.of_head(layer, head)["token_string"].to_list()
+        if self.patterns is None:
+            longest = _longest_kept(len(self.scores) // len(tokens))
+            raise InterpError(
+                f"Patterns of this model are kept for texts of up to {longest} tokens, and this one has {len(tokens)}; "
+                "shorten it."
+            )
+        shares = np.pad(self.patterns[:, layer, head], [(0, 0), (0, 0), (1, 0)])  # nothing stands before the text
+        return AttentionPattern(f"L{layer}H{head}", tokens, shares)
 
     def shares(self, scheme: str) -> pd.DataFrame:
         """Return how the attention of each head is divided among the classes of a scheme: mean over all queries.
@@ -249,27 +274,32 @@ def measure_sentence(
     part = part or ("q" if reader.value_bias is None else "qv")
     ids = torch.tensor(tokens["token_index"].to_numpy(), device=reader.device)[None]  # [1, pos]
     with torch.no_grad(), reader.reading(bias):
-        columns, (before, after) = _both_readings(reader, ids, place, scale, part, direction)
+        columns, (before, after), patterns = _both_readings(reader, ids, place, scale, part, direction)
     run = {"text": text, "model": reader.name, "scale": scale, "where": place.name, "part": part, "bias": bias}
     return Sentence(
         tokens=tokens.assign(**_losses(before, after, ids[0])),
         scores=_scores(columns),
         predictions=_predictions(reader, before, after, top),
         run={**run, "direction": direction_name(direction)},
+        patterns=patterns,
     )
 
 
 def _both_readings(
     reader: Reader, ids: Int[Tensor, "1 pos"], place: Place, scale: float, part: Part, direction: Direction
-) -> tuple[dict[str, list[Tensor]], list[LogProbabilities]]:
-    """Return columns of numbers of each layer, [head_index, pos], and what the unchanged and the changed model predict."""
+) -> tuple[dict[str, list[Tensor]], list[LogProbabilities], BothPatterns | None]:
+    """Return columns of numbers of each layer, [head_index, pos], what both models predict, and patterns as they are."""
     along = reader.held(direction)
     names = ("bias_score", "attention_unbiased", "attention_unchanged", "attention")
     found: dict[str, list[Tensor]] = {name: [] for name in names}
+    patterns: list[Tensor] = []  # each [2, head_index, query_pos, key_pos]
+    kept = ids.shape[1] <= _longest_kept(reader.n_layers * reader.n_heads)
 
     def see(layer: int, seen: SeenLayer) -> None:
         found["bias_score"].append(seen.scores[0].T)
         found["attention_unbiased"].append(seen.mean_received()[1][0])
+        if kept:
+            patterns.append(torch.stack([pattern[0] for pattern in seen.patterns]).cpu())
 
     def see_unchanged(layer: int, attended: Attended) -> None:
         found["attention_unchanged"].append(attended.mean_received()[0])
@@ -285,7 +315,13 @@ def _both_readings(
     first = place.layer or 0
     found["attention"] += found["attention_unchanged"][:first]
     changed = reader.rerun(unchanged, change[None], see_changed, first)
-    return found, [ran.log_probabilities(0)[0] for ran in (unchanged, changed)]
+    both = torch.stack(patterns, 1).numpy() if kept else None
+    return found, [ran.log_probabilities(0)[0] for ran in (unchanged, changed)], both
+
+
+def _longest_kept(n_heads: int) -> int:
+    """Return how many tokens a text may have for the patterns of all heads to be kept."""
+    return int((PATTERN_NUMBERS / (2 * n_heads)) ** 0.5)
 
 
 def _losses(before: LogProbabilities, after: LogProbabilities, ids: Int[Tensor, " pos"]) -> dict[str, np.ndarray]:

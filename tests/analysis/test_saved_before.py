@@ -29,7 +29,7 @@ INTERVENTIONS = {"where": "L3", "scales": (0,), "replicates": 4, "paths": False}
 MADE_BY_EVERY_RUN = {"heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates"}
 STATIC = {"static_tokens", "static_positions", "static_agreement", "static_enrichment"}
 VALUES = {"value_tokens", "value_components"}
-LATER_PANELS = {"panel-explained", "panel-uses"}
+LATER_PANELS = {"panel-explained", "panel-uses", "panel-pattern"}
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -72,7 +72,7 @@ def test_every_table_that_was_not_empty_is_there_and_its_run_is_told(before):
 
 
 def test_its_numbers_are_those_that_are_measured_today(before, now):
-    assert set(now.tables) == set(before.tables) - {"selectivity"} | {"explained", "replicates_beyond"}
+    assert set(now.tables) == set(before.tables) - {"selectivity"} | {"explained", "replicates_beyond", "patterns"}
     for name in set(before.tables) - {"selectivity"}:
         assert_alike(before.tables[name], now.tables[name])
     for name in INTERVENED:

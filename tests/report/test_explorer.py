@@ -116,7 +116,7 @@ def test_an_error_in_a_click_is_not_swallowed(explorer, panel, monkeypatch):
 def test_a_result_adds_the_grid_and_the_bars(make_model, make):
     model = make_model(n_ctx=60, n_layers=4, n_heads=6)
     explorer = explore(model, make(4, 6, passages=1), text=TEXT, schemes=["function"])
-    assert set(explorer.figures()) == {"attention", "loss", "predictions", "heads", "classes"}
+    assert set(explorer.figures()) == {"attention", "loss", "predictions", "pattern", "heads", "classes"}
     heads = explorer.result.heads
     rows = heads.query("scheme == 'function' and n_tokens >= 30")
     rows = rows.loc[rows["token_class"].isin(explorer.sentence.tokens["function"].tolist()[1:])]

@@ -77,17 +77,29 @@ class Passages(Measurement):
         context, names = found.context, found.context.classes.names
         tokens, scores = [], []
         for number, sampled in enumerate(self.contexts()):
-            ids = sampled.tokens[:, : min(LONGEST_CONTEXT, context.reader.n_ctx)]
-            start = min(ids.shape[1] // 4, max(0, ids.shape[1] - LENGTH))
-            window = range(start, min(start + LENGTH, ids.shape[1]))
+            window = passage_of(sampled)
             tokens.append(_described(context, sampled, number, window))
-            scores.append(_scored(context, sampled, ids, number, window))
+            scores.append(_scored(context, sampled, number, window))
         named = ["passage", "document", "place", "token_index", "token_string", *names]
         scored = ["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
         return {
             "passages": pd.concat(tokens or [pd.DataFrame(columns=named)], ignore_index=True),
             "passage_scores": pd.concat(scores or [pd.DataFrame(columns=scored)], ignore_index=True),
         }
+
+
+def passage_of(sampled: Contexts) -> range:
+    """Return the positions of a context that are its passage: a quarter of what is run of it stands before."""
+    length = min(sampled.tokens.shape[1], LONGEST_CONTEXT)
+    start = min(length // 4, max(0, length - LENGTH))
+    return range(start, min(start + LENGTH, length))
+
+
+def beginning(context: Context, sampled: Contexts, length: int) -> Batch:
+    """Return the first tokens of a context, to be run alone."""
+    ids = sampled.tokens[:, :length]
+    classes = {s: sampled.classes[s][:, :length] for s in sampled.classes}
+    return Batch(Contexts(ids, classes, ids, torch.ones_like(ids).bool()), context.classes, context.device)
 
 
 def _described(context: Context, sampled: Contexts, number: int, window: range) -> pd.DataFrame:
@@ -102,12 +114,9 @@ def _described(context: Context, sampled: Contexts, number: int, window: range) 
     })  # fmt: skip
 
 
-def _scored(context: Context, sampled: Contexts, ids: Tensor, number: int, window: range) -> pd.DataFrame:
+def _scored(context: Context, sampled: Contexts, number: int, window: range) -> pd.DataFrame:
     layers: list[Tensor] = []  # each [3, head_index, place]
-    whole = Contexts(
-        ids, {s: sampled.classes[s][:, : ids.shape[1]] for s in sampled.classes}, ids, torch.ones_like(ids).bool()
-    )
-    batch = Batch(whole, context.classes, context.device)
+    batch = beginning(context, sampled, LONGEST_CONTEXT)
 
     def visit(layer: int, seen: SeenLayer) -> None:
         view = LayerView(context, batch, layer, seen)

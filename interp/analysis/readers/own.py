@@ -22,6 +22,7 @@ from interp.analysis.attention import (
     HeadVectors,
     OneHot,
     attended,
+    causal_pattern,
     class_shares,
     received_attention,
     received_by_document,
@@ -35,6 +36,7 @@ from interp.analysis.readers.reader import (
     AttentionVisitor,
     Changes,
     KeyScores,
+    Pattern,
     Ran,
     Reader,
     Received,
@@ -70,6 +72,11 @@ class OwnLayer(SeenLayer):
     def scores(self) -> KeyScores:
         """The same for every query."""
         return (self.keys * self.vector).sum(-1) / self.keys.shape[-1] ** 0.5
+
+    @property
+    def patterns(self) -> tuple[Pattern, Pattern]:  # type: ignore[override] # computed only where it is looked at
+        """Of the queries with the direction and without."""
+        return causal_pattern(self.q + self.vector, self.keys), causal_pattern(self.q, self.keys)
 
     def received(
         self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]

@@ -10,12 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.analysis.attention import HeadVectors, OneHot
-from interp.analysis.readers.reader import Attended, KeyScores, Ran, Received, SeenLayer
+from interp.analysis.readers.reader import Attended, KeyScores, Pattern, Ran, Received, SeenLayer
 
 ROUNDING = 1e-5
 """What a row of a pattern may lack to 1 without a sink."""
-
-Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
 
 
 class BridgeLayer(SeenLayer):

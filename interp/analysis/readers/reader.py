@@ -24,6 +24,7 @@ from interp.data.contexts import TaggedDocument, pack
 from interp.errors import InterpError
 
 KeyScores = Float[Tensor, "batch pos head_index"]
+Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
 Received = Float[Tensor, "reading_or_two document head_index batch pos"]
 
 RERUN_TOKENS = 1024
@@ -51,10 +52,12 @@ class SeenLayer(ABC):
             `linear` there are none: behind a norm of queries the direction is no summand of scores.
         scores: bias scores of the keys in nats. Where they depend on the query too, as with rotary positions, the mean over
             the queries that see the key.
+        patterns: attention of queries to keys, with the direction and without.
     """
 
     keys: HeadVectors
     scores: KeyScores
+    patterns: tuple[Pattern, Pattern]
 
     @abstractmethod
     def received(

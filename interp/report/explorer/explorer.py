@@ -36,8 +36,10 @@ from interp.report.explorer.view import View
 from interp.report.metrics import escaped, number, with_evidence
 from interp.report.panels.classes import class_bars
 from interp.report.panels.heads import head_grid
+from interp.report.panels.pattern import attention_pattern
 
 SCHEMES = ("pos", "function", "surface")
+PATTERN_TOKENS = 48  # whose names have room on both axes
 
 
 def check_fits(result: Amplification, reader: Reader) -> None:
@@ -265,7 +267,10 @@ class Explorer:
         return coloured_text(self.rows(), self.view.scheme, self.view.token_class, limit, theme=self.theme)
 
     def figures(self) -> dict[str, go.Figure]:
-        """Return the figures by name: attention, loss, predictions; with a result also heads and classes."""
+        """Return the figures by name: attention, loss, predictions, pattern; with a result also heads and classes.
+
+        The pattern is of the last `PATTERN_TOKENS` tokens, and left out for texts that are too long to keep patterns of.
+        """
         view, theme = self.view, self.theme
         rows, vector = self.rows(), vector_of(self.sentence.run)
         reading, own = view.reading(vector), vector.removeprefix("the ")
@@ -275,6 +280,9 @@ class Explorer:
             "loss": loss_per_token(self.sentence.tokens, reading, marked, theme),
             "predictions": next_token(self.sentence.predictions, self.place, reading, theme),
         }
+        if self.sentence.patterns is not None:
+            pattern = self.sentence.pattern(*view.layer_and_head).last(PATTERN_TOKENS)
+            drawn["pattern"] = attention_pattern(pattern.table, f"{view.head} as trained", theme=theme)
         if self.evidence is not None and view.scheme in set(self.evidence["scheme"]):
             drawn["heads"] = head_grid(self.evidence, view.scheme, view.token_class, theme=theme)
             drawn["classes"] = class_bars(self.evidence, *view.layer_and_head, view.scheme, theme=theme)

@@ -66,6 +66,7 @@ class View:
             f"sentence = interp.read_sentence(\n    model, {self.text!r},\n    [{self.scheme!r}], scale={self.scale:g}, "
             f"where={self.scaled_at!r}{part}{more},\n)\n"
             f"sentence.of_head({layer}, {head})  # bias scores, attention, loss of every token\n"
+            f"sentence.pattern({layer}, {head}).table  # attention from each token to each, with b_Q and without\n"
             f"sentence.shares({self.scheme!r})  # attention of each head to each class\n"
             f"sentence.predictions.query('place == {place}')"
         )

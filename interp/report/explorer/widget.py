@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # not "responsive": JupyterLab sizes figures itself, and with it the first one drawn has no height
 CONFIG = {"displaylogo": False, "showSendToCloud": False}
-WIDTHS = {"heads": "50%", "classes": "50%", "attention": "100%", "loss": "62%", "predictions": "100%"}
+WIDTHS = {"heads": "50%", "classes": "50%", "attention": "100%", "loss": "62%", "predictions": "100%",
+          "pattern": "100%"}  # fmt: skip
 
 
 class Panel:
@@ -72,7 +73,8 @@ class Panel:
         result = widgets.HBox([self.figures["heads"], self.figures["classes"]])
         predictions = widgets.VBox([self.controls["place"], self.figures["predictions"]], layout={"width": "38%"})
         below = widgets.HBox([self.figures["loss"], predictions])
-        parts = [*controls, self.message, self.errors, self.text, self.figures["attention"], below, result, self.code]
+        attention, pattern = self.figures["attention"], self.figures["pattern"]
+        parts = [*controls, self.message, self.errors, self.text, attention, below, pattern, result, self.code]
         return widgets.VBox(parts)
 
 

@@ -18,7 +18,7 @@ EMPTIED = ("x", "y", "z", "base", "text", "hovertext", "customdata")
 
 
 def pack(values: np.ndarray, dtype: str) -> dict[str, str]:
-    """Return ``{"dtype", "base64"}`` for an array; `dtype` is one of f4, f2, i4, i2 and data.js reads the same four."""
+    """Return ``{"dtype", "base64"}`` for an array; `dtype` is one of f4, f2, i4, i2, u1, and data.js reads the same."""
     return {"dtype": dtype, "base64": base64.b64encode(np.ascontiguousarray(values, f"<{dtype}").tobytes()).decode()}
 
 

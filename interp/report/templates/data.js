@@ -1,6 +1,6 @@
 // The numbers of the page: unpacked once, looked up by (scheme, column, head, class).
 
-const arrays = { f4: Float32Array, i4: Int32Array, i2: Int16Array };
+const arrays = { f4: Float32Array, i4: Int32Array, i2: Int16Array, u1: Uint8Array };
 const byId = (id) => document.getElementById(id);
 
 function half(bits) {
