@@ -33,7 +33,7 @@ def attention_received(
 ) -> go.Figure:  # fmt: skip
     """Draw the attention that each token receives from itself and the later ones, in one head.
 
-    The last tokens are seen by few; where fewer than 5 see it (`n_queries`) a token's bars are hollow.
+    The last tokens are seen by few: where `n_queries` is below 5 a token's bars are hollow, and do not set the axis.
 
     Args:
         rows: `Sentence.of_head`.
@@ -53,6 +53,10 @@ def attention_received(
     rows = rows if first_token else rows.loc[rows["place"] > 0]
     said = [f"{token}, mean over {n}" for token, n in zip(_labels(rows), rows["n_queries"], strict=True)]
     few = rows["n_queries"].to_numpy() < FEW_QUERIES
+    # what rests on few queries does not set the axis, unless there is nothing else
+    most = rows[columns[3:]].max(axis=1)
+    top = float(most[~few].max()) * 1.06 if (~few).any() else None
+    cut = top is not None and most.max() > top
     figure = go.Figure([
         *(_hollow(bars.update(customdata=said), few) for bars in _pair(rows, "attention", scaled, ":.1%", theme)),
         go.Scatter(
@@ -62,11 +66,12 @@ def attention_received(
             hovertemplate=f"%{{customdata}}: %{{y:.1%}}<extra>{unbiased}</extra>",
         ),
         go.Scatter(
-            x=[None], y=[None], mode="markers", name=f"hollow: mean over fewer than {FEW_QUERIES} queries",
+            x=[None], y=[None], mode="markers",
+            name=f"hollow: mean over fewer than {FEW_QUERIES} queries{', cut off' if cut else ''}",
             marker={"symbol": "square-open", "size": 10, "color": PAGE["soft"][theme]}, hoverinfo="skip",
         ),
     ])  # fmt: skip
-    axis = number_axis("mean attention received", theme) | SHARES
+    axis = number_axis("mean attention received", theme) | SHARES | ({"range": [0, top]} if top else {})
     return _finished(figure, rows, f"{escaped(title)} · attention to each token", axis, marked, theme)
 
 

@@ -7,15 +7,17 @@ a choice elsewhere changes a style sheet and no button.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 from plotly.colors import sample_colorscale
 
+from interp.analysis.findings import FEW_TOKENS
 from interp.page.look import FONT, PAGE, Theme
 from interp.report.explorer.figures import ink, text_legend, token_colours, told
 from interp.report.explorer.view import View
@@ -79,7 +81,8 @@ def bars(figure: go.Figure, chosen: str, theme: Theme) -> Painted:
     ends = np.column_stack([np.full(len(drawn.x), base), base + np.asarray(drawn.x, float)])
     intervals = np.asarray(drawn.customdata, float)[:, :2]
     bands = np.cumsum([band.base, band.x], axis=0, dtype=float).T  # [row, end]; none without a null
-    at = _along([ends, intervals, bands])
+    rare = np.asarray(drawn.customdata)[:, 2].astype(float) < FEW_TOKENS
+    at = _along(np.concatenate([each[~rare].ravel() for each in (ends, intervals, bands) if len(each)]))
     styles = []
     for row, colour in enumerate(drawn.marker.color):
         boxes = [_box(text, *at(intervals[row]), "1.6px")] if np.isfinite(intervals[row]).all() else []
@@ -97,7 +100,8 @@ def bars(figure: go.Figure, chosen: str, theme: Theme) -> Painted:
     return Painted(
         labels[down], list(drawn.meta)[down], said[down], styles[down], [str(text) for text in drawn.text][down], chosen,
         _title(figure),
-        f"<div class='interp-fine'>line: 95% interval{behind} · hatched: cannot be told from no effect</div>",
+        f"<div class='interp-fine'>line: 95% interval{behind} · hatched: cannot be told from no effect · grey: n &lt; "
+        f"{FEW_TOKENS}, cut off where it is wider than the rest</div>",
     )  # fmt: skip
 
 
@@ -166,12 +170,12 @@ def _plain(said: str) -> str:
     return html.unescape(said.replace("<br>", " · "))
 
 
-def _along(pairs: Sequence[np.ndarray]) -> Any:
-    """Return the function from values to places in % of a button's width, with room for all of `pairs`."""
-    known = np.concatenate([np.ravel(each) for each in pairs])
-    low, high = known[np.isfinite(known)].min(initial=0), known[np.isfinite(known)].max(initial=0)
+def _along(values: np.ndarray) -> Callable[[ArrayLike], np.ndarray]:
+    """Return the function from numbers to places in % of a button's width, with room for `values` and 0."""
+    known = values[np.isfinite(values)]
+    low, high = known.min(initial=0), known.max(initial=0)
     start, end = ROOM
-    return lambda values: start + (end - start) * (np.asarray(values) - low) / ((high - low) or 1)
+    return lambda numbers: start + (end - start) * np.clip((np.asarray(numbers) - low) / ((high - low) or 1), 0, 1)
 
 
 def _box(colour: str, start: float, end: float, height: str, down: str = "50%") -> str:

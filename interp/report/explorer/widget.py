@@ -115,13 +115,12 @@ class Panel:
         wrap = {"flex_flow": "row wrap"}
         choice, text, dial = (widgets.HBox([self.controls[name] for name in row], layout=wrap) for row in rows)
         self.columns = {
-            name: widgets.VBox(
-                [self.above[name], self.clicked[name], self.below[name]], layout={"flex": "1 1 380px", "min_width": "0"}
-            )
+            name: widgets.VBox([self.above[name], self.clicked[name], self.below[name]], layout={"min_width": "0"})
             for name in CLICKED
         }
-        for name in CLICKED:
-            self.columns[name].add_class("interp-column")
+        for name, column in self.columns.items():
+            column.add_class("interp-column")
+            column.layout.flex = None if name == "tokens" else "1 1 360px"
         result = widgets.HBox([self.columns["heads"], self.columns["classes"]], layout=wrap)
         predictions = widgets.VBox([self.controls["place"], self.figures["predictions"]], layout={"width": "38%"})
         below = widgets.HBox([self.figures["loss"], predictions])

@@ -46,12 +46,12 @@ def head_grid(
     figure = go.Figure([cells, hatch(rows.loc[indistinct(rows, look)], layers, columns)])
     title = f"{escaped(token_class)} · {look.title} ({look.unit})"
     more = {
-        "xaxis": axis("H", columns),
-        "yaxis": axis("L", layers) | {"autorange": "reversed"},
-        "legend": {"orientation": "h", "y": -0.12},
-        "margin": {"l": 48, "r": 16, "t": 48, "b": 40},
+        "xaxis": axis("H", columns) | {"range": [-0.5, len(columns) - 0.5]},
+        "yaxis": axis("L", layers) | {"range": [len(layers) - 0.5, -0.5]},
+        "legend": {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
+        "margin": {"l": 48, "r": 16, "t": 48, "b": 60},
     }
-    return figure.update_layout(layout(title, theme, 150 + 34 * len(layers), **more))
+    return figure.update_layout(layout(title, theme, 170 + 34 * len(layers), **more))
 
 
 def axis(letter: str, numbers: list) -> dict:
