@@ -48,9 +48,10 @@ class Painted:
 
 def cells(figure: go.Figure, chosen: str) -> Painted:
     """Return the cells of `head_grid`; what is hatched has a band below its number."""
-    heatmap, hatch = figure.data
+    traces, layout = _parts(figure)
+    heatmap, hatch = traces
     values, hatched = np.asarray(heatmap.z, float), set(zip(np.floor(hatch.y), hatch.x, strict=True))
-    layers, heads = figure.layout.yaxis.ticktext, figure.layout.xaxis.ticktext
+    layers, heads = layout.yaxis.ticktext, layout.xaxis.ticktext
     places = np.clip((np.nan_to_num(values) - heatmap.zmin) / (heatmap.zmax - heatmap.zmin), 0, 1)
     colours = np.where(
         np.isfinite(values).ravel(),
@@ -76,7 +77,8 @@ def cells(figure: go.Figure, chosen: str) -> Painted:
 
 def bars(figure: go.Figure, chosen: str, theme: Theme) -> Painted:
     """Return the bars of `class_bars`, the highest on top, as there."""
-    band, drawn = figure.data
+    traces, layout = _parts(figure)
+    band, drawn = traces
     text, base = PAGE["text"][theme], drawn.base
     ends = np.column_stack([np.full(len(drawn.x), base), base + np.asarray(drawn.x, float)])
     intervals = np.asarray(drawn.customdata, float)[:, :2]
@@ -92,7 +94,7 @@ def bars(figure: go.Figure, chosen: str, theme: Theme) -> Painted:
         boxes.append(_box(colour, *at(sorted(ends[row])), "13px"))
         boxes += [_box(PAGE["band"][theme], *at(bands[row]), "19px")] if len(bands) else []
         styles.append(f"background:{','.join(boxes)}{RING * (drawn.meta[row] == chosen)}")
-    labels = [html.unescape(text) for text in figure.layout.yaxis.ticktext]
+    labels = [html.unescape(text) for text in layout.yaxis.ticktext]
     said = [f"{label}: {value}, 95% interval {low:.2f} to {high:.2f}"
             for label, value, (low, high) in zip(labels, drawn.text, intervals, strict=True)]  # fmt: skip
     behind = f" · behind a bar: {html.escape(band.name)}" if len(bands) else ""
@@ -161,8 +163,13 @@ def frame(scope: str, layers: int, heads: int, theme: Theme) -> str:
 """
 
 
+def _parts(figure: go.Figure) -> tuple[Any, Any]:
+    """Return the traces and the layout of a figure, whose attributes Plotly makes at run time."""
+    return figure.data, figure.layout
+
+
 def _title(figure: go.Figure) -> str:
-    return f"<b style='font-weight:600'>{figure.layout.title.text}</b>"  # escaped, as Plotly reads markup too
+    return f"<b style='font-weight:600'>{_parts(figure)[1].title.text}</b>"  # escaped, as Plotly reads markup too
 
 
 def _plain(said: str) -> str:
