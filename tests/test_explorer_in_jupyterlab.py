@@ -139,7 +139,7 @@ def check_the_explorer(page):
     box.fill("She said <b>no</b>.")
     box.press("Enter")
     page.wait_for_function(
-        "[...document.querySelectorAll('.jp-OutputArea span')].some(e => e.innerText.trim() === 'said')"
+        "[...document.querySelectorAll('.interp-tokens button')].some(e => e.textContent.trim() === 'said')"
     )
     assert page.locator(".jp-OutputArea b", has_text="no").count() == 0
     assert (
