@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.jupyter import PATIENCE, jupyterlab, open_notebook, run_explorer
+from tests.report.made import make_result
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -20,6 +22,7 @@ def test_notebooks_open_in_jupyterlab_and_the_explorer_answers_clicks_without_an
     settings.mkdir()
     shutil.copytree(NOTEBOOKS, folder)
     page = chromium.new_page(viewport={"width": 1280, "height": 1400})
+    page.set_default_timeout(PATIENCE / 2)
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: dialog.accept())
@@ -31,10 +34,13 @@ def test_notebooks_open_in_jupyterlab_and_the_explorer_answers_clicks_without_an
             page.locator(".jp-DirListing-item", has_text=f"{name}.ipynb").dblclick()
             page.locator(".lm-TabBar-tab.jp-mod-current", has_text=name).wait_for(timeout=PATIENCE)
             check_the_title(page)
+        make_result(4, 6, passages=1).save(folder / "result")  # of the shape of tiny-bqbv
         (folder / "explore.ipynb").write_text(only_the_explorer())
         open_notebook(page, address, "explore")
         run_explorer(page)
         check_the_explorer(page)
+        check_clicks(page)
+        check_that_old_figures_are_dimmed(page)
         page.close()
     assert errors == []
 
@@ -46,7 +52,10 @@ def check_the_title(page):
 
 
 def only_the_explorer():
-    lines = 'import interp\n\nmodel = interp.load_model("tiny-bqbv", device="cpu")\ninterp.explore(model)'
+    lines = (
+        'import interp\n\nmodel = interp.load_model("tiny-bqbv", device="cpu")\n'
+        'interp.explore(model, interp.Amplification.load("result"))'
+    )
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}  # or JupyterLab asks
     cell = {
         "cell_type": "code",
@@ -59,6 +68,57 @@ def only_the_explorer():
     return json.dumps({"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5})
 
 
+def check_clicks(page):
+    def chosen(name):
+        return page.locator(f".interp-{name} select").evaluate("select => select.selectedOptions[0].textContent")
+
+    def click(group, label):
+        page.locator(f".interp-{group} button", has_text=label).first.click()
+
+    said = "([name, text]) => document.querySelector(`.interp-${name} select`).selectedOptions[0].textContent === text"
+    click("heads", "L2H3")
+    page.wait_for_function(said, arg=["head", "L2H3"])
+    click("classes", "CCONJ")
+    page.wait_for_function(said, arg=["token-class", "CCONJ"])
+    assert chosen("head") == "L2H3"
+    assert page.evaluate("document.activeElement.textContent").startswith("CCONJ")  # the keyboard stays where it is
+    click("tokens", "said")
+    page.wait_for_function(said, arg=["token-class", "VERB"])
+    assert chosen("place").endswith("' said'")
+    place = int(chosen("place").split()[0])
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the token after it
+    page.wait_for_function(
+        "place => document.querySelector('.interp-place select').selectedIndex === place", arg=place + 1
+    )
+    shadows = (
+        "group => [...document.querySelectorAll(`.interp-${group} button`)].map(b => getComputedStyle(b).boxShadow)"
+    )
+    for group in ("heads", "classes", "tokens"):
+        assert sum("inset" in shadow for shadow in page.evaluate(shadows, group)) <= 1
+    assert page.evaluate(shadows, "heads")[15].endswith("inset")  # L2H3
+    first = page.locator(".interp-heads button").first
+    beside = first.evaluate("button => getComputedStyle(button, '::after').content")
+    assert re.fullmatch(r'"[+−]?\d\.\d\d"', beside), beside
+    widths = page.locator(".interp-heads button").evaluate_all(
+        "all => new Set(all.map(b => b.getBoundingClientRect().x)).size"
+    )
+    assert widths == 6  # heads to a row
+
+
+def check_that_old_figures_are_dimmed(page):
+    opacity = "getComputedStyle(document.querySelector('.interp-shown')).opacity"
+    assert page.evaluate(opacity) == "1"
+    box = page.locator(".interp-text input")
+    box.fill("word " * 3000)
+    box.press("Enter")
+    page.wait_for_function(f"{opacity} === '0.25'")
+    assert "What is dimmed is of the text" in page.locator("[role=status]").last.inner_text()
+    box.fill("She said no.")
+    box.press("Enter")
+    page.wait_for_function(f"{opacity} === '1'")
+
+
 def check_the_explorer(page):
     said = page.locator(".jp-OutputArea [role=status]").last
     before = said.inner_text()
@@ -66,8 +126,8 @@ def check_the_explorer(page):
     titles = page.locator(".js-plotly-plot .gtitle")
     assert all(figure.bounding_box()["height"] > 250 for figure in page.locator(".js-plotly-plot").all())
     page.locator(".interp-where button", has_text="all heads").click()
-    page.locator(".interp-scale .noUi-handle").focus()
-    page.keyboard.press("Home")
+    page.locator(".interp-typed input").fill("0")
+    page.keyboard.press("Enter")
     page.wait_for_function(
         "said => document.querySelector('[role=status]').innerText.startsWith(said)", arg="biases × 0 in all heads"
     )
@@ -79,7 +139,7 @@ def check_the_explorer(page):
     box.fill("She said <b>no</b>.")
     box.press("Enter")
     page.wait_for_function(
-        "[...document.querySelectorAll('.jp-OutputArea span')].some(e => e.innerText.trim() === 'said')"
+        "[...document.querySelectorAll('.interp-tokens button')].some(e => e.textContent.trim() === 'said')"
     )
     assert page.locator(".jp-OutputArea b", has_text="no").count() == 0
     assert (

@@ -47,12 +47,13 @@ class Sentence:
 
     Attributes:
         tokens: one row per token, bos (place 0) first: `place, token_index, token_string`, a column per scheme with the
-            token's class, then what it costs to predict this token: `loss` with the scaled biases and `loss_unchanged`,
-            nats, their `difference`, and `kl`, KL(unchanged || scaled) of the two predictions, nats. Missing for bos.
+            token's class, `n_queries`, how many tokens see it (itself and the later ones), then what it costs to predict
+            this token: `loss` with the scaled biases and `loss_unchanged`, nats, their `difference`, and `kl`,
+            KL(unchanged || scaled) of the two predictions, nats. Missing for bos.
         scores: one row per (layer, head, place): `bias_score` of the unchanged model, b_Q . k / sqrt(d_head) in nats (along
             the direction that is read; mean over the queries that see the key, where it depends on them);
             `bias_score_contrast`, the same less its mean over the tokens but bos; and the attention that the token
-            receives, mean over itself and the later tokens: `attention` with the scaled biases (earlier layers' included),
+            receives, mean over its `n_queries`: `attention` with the scaled biases (earlier layers' included),
             `attention_unchanged`, and `attention_unbiased`, of the unchanged model without this head's own b_Q.
         predictions: one row per place and candidate for the *next* token, a candidate being among the most probable ones
             of either reading: `place, token_index, token_string, probability, probability_unchanged, rank,
@@ -275,9 +276,11 @@ def measure_sentence(
     ids = torch.tensor(tokens["token_index"].to_numpy(), device=reader.device)[None]  # [1, pos]
     with torch.no_grad(), reader.reading(bias):
         columns, (before, after), patterns = _both_readings(reader, ids, place, scale, part, direction)
+    if not torch.isfinite(after).all():
+        raise InterpError(f"With biases × {scale:g} the model gives no finite numbers; scale by less.")
     run = {"text": text, "model": reader.name, "scale": scale, "where": place.name, "part": part, "bias": bias}
     return Sentence(
-        tokens=tokens.assign(**_losses(before, after, ids[0])),
+        tokens=tokens.assign(n_queries=len(tokens) - tokens["place"], **_losses(before, after, ids[0])),
         scores=_scores(columns),
         predictions=_predictions(reader, before, after, top),
         run={**run, "direction": direction_name(direction)},

@@ -2,6 +2,10 @@
 
 from typing import Any, Literal
 
+import plotly.graph_objects as go
+
+from interp.errors import InterpError
+
 Theme = Literal["light", "dark"]
 
 # A page's style sheet has these as variables, in the theme that is on.
@@ -42,3 +46,65 @@ def layout(title: str, theme: Theme, height: int, **more: Any) -> dict[str, Any]
 def number_axis(title: str, theme: Theme) -> dict[str, Any]:
     """Return the axis along which numbers are read."""
     return {"title": {"text": title}, "zeroline": False, "automargin": True, "gridcolor": PAGE["line"][theme]}
+
+
+PIXELS = 96  # an inch, as Plotly counts when it writes a PDF: three pixels are four points
+
+
+def paper(
+    figure: go.Figure, width: float = 6.5, height: float | None = None, font: float = 9, family: str | None = None,
+    template: Any = None, title: bool = True,
+) -> go.Figure:  # fmt: skip
+    """Return a copy of a figure in the size that a paper or a slide has room for; `write_image` writes it.
+
+        paper(head_grid(result.heads, "pos", "DET"), width=3.25, font=8, title=False).write_image("grid.pdf")
+
+    Args:
+        figure: any figure of this package.
+        width: in inches.
+        height: in inches; by default as high as its rows need in letters of this size.
+        font: size of the letters, in points; headings stay larger in proportion.
+        family: of the letters, such as "Times New Roman"; as the figure has it if not given.
+        template: a template of Plotly, such as "simple_white": its ground, its grid and its colour of letters.
+        title: False where the caption says it.
+
+    Raises:
+        InterpError: a size that is none.
+    """
+    for name, size in {"width": width, "height": height, "font": font}.items():
+        if size is not None and not 0 < size < 1000:
+            raise InterpError(f"A {name} of {size} cannot be drawn; give inches for sides and points for letters, as in "
+                              "paper(figure, width=3.25, font=8).")  # fmt: skip
+    letters = font / 72 * PIXELS
+    ratio = letters / (figure.layout.font.size or FONT["size"])
+    # part by part, as the JSON of a whole figure has its numbers in base64
+    traces = [_scaled(trace.to_plotly_json(), ratio) for trace in figure.data]
+    drawn = go.Figure(traces, _scaled(figure.layout.to_plotly_json(), ratio, "layout"))
+    if not title:
+        heading = 24 * ratio if drawn.layout.title.text else 0
+        drawn.update_layout(title_text=None, height=(drawn.layout.height or 0) - heading or None)
+        if drawn.layout.margin.t is not None:
+            drawn.layout.margin.t = max(drawn.layout.margin.t - heading, 8)
+    high = height * PIXELS if height else drawn.layout.height or 0.62 * width * PIXELS
+    drawn.update_layout(width=round(width * PIXELS), height=round(high), font_size=letters)
+    if family is not None:
+        drawn.update_layout(font_family=family)
+    if template is not None:
+        drawn.update_layout(template=template, paper_bgcolor=None, plot_bgcolor=None, font_color=None)
+        drawn.update_xaxes(gridcolor=None).update_yaxes(gridcolor=None)
+    return drawn
+
+
+def _scaled(part: Any, ratio: float, within: str = "") -> Any:
+    """Return a part of a figure with its letters, its margins and its height in proportion."""
+    if isinstance(part, list | tuple):
+        return [_scaled(each, ratio, within) if isinstance(each, dict) else each for each in part]
+    if not isinstance(part, dict):
+        return part
+    fixed = "size" if within.endswith("font") else "height" if within == "layout" else None
+    return {
+        name: value * ratio
+        if isinstance(value, int | float) and (name == fixed or (within == "margin" and name in "lrtb"))
+        else _scaled(value, ratio, name)
+        for name, value in part.items()
+    }

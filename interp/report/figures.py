@@ -7,9 +7,13 @@ Red is amplified and blue is suppressed, the sign is printed too, and what canno
 
 `with_evidence(result)` is `result.heads` with the intervals and null bands that the other tables of the result have; a
 figure draws those it finds. Every function takes `theme` ("light" or "dark"); those with diverging colours take
-`palette` ("red-blue", or "orange-purple" for readers who see red and blue badly).
+`palette` ("red-blue", or "orange-purple" for readers who see red and blue badly). `paper` gives any of them the size, the
+letters and the template of a paper:
+
+    paper(head_grid(result.heads, "pos", "PUNCT"), width=3.25, font=8).write_image("grid.pdf")
 """
 
+from interp.page.look import paper
 from interp.report.metrics import with_evidence
 from interp.report.panels.classes import class_bars, token_bars
 from interp.report.panels.compare import class_differences, comparison_grids
@@ -22,5 +26,5 @@ from interp.report.panels.uses import uses_chart
 
 __all__ = [
     "adjusted_contrasts", "attention_change", "attention_pattern", "class_bars", "class_differences", "comparison_grids",
-    "explained_chart", "head_grid", "loss_change", "position_profile", "token_bars", "uses_chart", "with_evidence",
+    "explained_chart", "head_grid", "loss_change", "paper", "position_profile", "token_bars", "uses_chart", "with_evidence",
 ]  # fmt: skip

@@ -215,12 +215,15 @@ _SHOWN = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
-def escaped(text: str) -> str:
-    """Return `text` safe for Plotly, which reads ``<b>`` and ``&lt;`` in labels; unseen characters shown, long text cut."""
+def visible(text: str) -> str:
+    """Return `text` with unseen characters shown, and cut if it is long."""
     shown = _UNSEEN.sub(lambda found: _SHOWN.get(found[0], f"\\u{ord(found[0]):04x}"), text)
-    if len(shown) > LONGEST:
-        shown = f"{shown[:LONGEST]}… ({len(text):,} characters)"
-    return html.escape(shown, quote=False)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}… ({len(text):,} characters)"
+
+
+def escaped(text: str) -> str:
+    """Return `visible` text safe for Plotly, which reads ``<b>`` and ``&lt;`` in labels."""
+    return html.escape(visible(text), quote=False)
 
 
 def signed(value: float, metric: Metric, digits: int = 2) -> str:

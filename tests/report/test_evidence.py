@@ -70,7 +70,7 @@ def test_a_cell_is_told_from_no_effect_only_outside_its_interval_and_its_null_ba
 def test_hatched_cells_are_the_same_in_the_grid_and_in_the_bars(table):
     look = METRICS["bias_score_contrast"]
     hatch = head_grid(table, "pos", "NOUN", look.name).data[1]
-    cells = set(zip(hatch.y, hatch.x, strict=True))
+    cells = set(zip(np.floor(hatch.y), hatch.x, strict=True))
     for layer, head in [(0, 0), (1, 0), (3, 5)]:
         figure = class_bars(table, layer, head, "pos", look.name)
         place = next(i for i, name in enumerate(figure.layout.yaxis.ticktext) if name.startswith("NOUN"))

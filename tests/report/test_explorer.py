@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import interp
 from interp.errors import InterpError
-from interp.report.explorer import explorer as module
 from interp.report.explorer.explorer import explore
 from interp.report.explorer.figures import attention_received
+from interp.report.explorer.painting import ROOM, _quoted, bars
+from interp.report.panels.classes import class_bars
 
 TEXT = "The dog <b>sleeps</b> in 1905."
+HOSTILE = "</style><b>\"x'}"
 
 
 @pytest.fixture
@@ -111,34 +117,138 @@ def test_an_error_in_a_click_is_not_swallowed(explorer, panel, monkeypatch):
     monkeypatch.setattr(explorer, "figures", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # in a kernel the output shows the trace instead
         panel.controls["scale"].value = 0.5
+    assert "interp-old" in panel.box._dom_classes
 
 
-def test_a_result_adds_the_grid_and_the_bars(make_model, make):
-    model = make_model(n_ctx=60, n_layers=4, n_heads=6)
-    explorer = explore(model, make(4, 6, passages=1), text=TEXT, schemes=["function"])
-    assert set(explorer.figures()) == {"attention", "loss", "predictions", "pattern", "heads", "classes"}
-    heads = explorer.result.heads
-    rows = heads.query("scheme == 'function' and n_tokens >= 30")
-    rows = rows.loc[rows["token_class"].isin(explorer.sentence.tokens["function"].tolist()[1:])]
-    row = rows.loc[rows["log2_amplification"].abs().idxmax()]
-    assert (explorer.view.head, explorer.view.token_class) == (f"L{row['layer']}H{row['head']}", row["token_class"])
+def test_what_is_of_the_text_before_is_dimmed_until_a_text_can_be_read(explorer, panel):
+    old = "interp-old"
+    assert old not in panel.box._dom_classes
+    panel.controls["text"].value = "dog " * 90
+    assert old in panel.box._dom_classes and "What is dimmed is of the text" in panel.message.value
+    assert f"{_scope(panel)}.interp-old .interp-shown {{opacity" in panel.style.value
+    panel.controls["text"].value = "in 1905"
+    assert old not in panel.box._dom_classes
+    panel.controls["typed"].value = 1e39
+    assert "no finite numbers; scale by less" in panel.message.value and old in panel.box._dom_classes
+    explorer.set(scale=2)
+    assert old not in panel.box._dom_classes and panel.controls["typed"].value == 2
 
 
-def test_a_result_of_another_model_is_refused(make_model, make):
-    with pytest.raises(InterpError, match="4 layers of 6 heads, the model has 2 of 3"):
-        explore(make_model(), make(4, 6, passages=1))
+def test_the_dial_goes_from_minus_1_to_4_and_any_number_can_be_typed(explorer, panel):
+    dial, typed = panel.controls["scale"], panel.controls["typed"]
+    assert (dial.min, dial.max) == (-1, 4)
+    typed.value = 12.5
+    assert (explorer.view.scale, dial.value) == (12.5, 4)
+    expected = interp.read_sentence(explorer.model, TEXT, ["surface"], scale=12.5, where=explorer.view.head)
+    np.testing.assert_allclose(explorer.sentence.tokens["loss"], expected.tokens["loss"])
+    dial.value = -1 + 10 * 0.1 - 1e-16
+    assert explorer.view.scale == typed.value == 0 and "× 0 in" in explorer.summary()
+    explorer.set(scale=-3)
+    assert (typed.value, dial.value) == (-3, -1)
 
 
-def test_a_still_picture_stands_beside_the_widget(explorer):
-    bundle = explorer._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert "still picture" in bundle["text/html"] and explorer.view.head in bundle["text/html"]
-    assert "<b>sleeps" not in bundle["text/html"] and "<script" not in bundle["text/html"]
-    assert bundle["text/plain"] == explorer.summary()
+def test_a_click_on_a_token_chooses_its_class_and_what_comes_after_it(explorer, panel):
+    words = panel.clicked["tokens"]
+    strings, names = explorer.sentence.tokens["token_string"], explorer.sentence.tokens["surface"].astype(str)
+    assert [value for _, value in words.options] == list(range(len(strings)))
+    place = next(place for place, name in enumerate(names) if name == "digits")
+    words.value = place
+    assert (explorer.view.place, explorer.view.token_class) == (place, "digits")
+    explorer.set(token_class="punctuation")
+    assert words.value is None  # so that a click there is one again
+    words.value = place
+    assert explorer.view.token_class == "digits"
 
 
-def test_without_ipywidgets_the_still_picture_says_what_to_install(explorer, monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    bundle = explorer._repr_mimebundle_()
-    assert list(bundle) == ["text/html", "text/plain"]
-    assert "ipywidgets is not installed" in bundle["text/html"]
+def test_without_a_result_there_are_tokens_to_click_and_no_heads_or_classes(panel):
+    assert {name: column.layout.display for name, column in panel.columns.items()} == {
+        "heads": "none", "classes": "none", "tokens": None,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def measured(make_model, make):
+    """An explorer with a result, one of whose classes has a hostile name, and its panel."""
+    result = make(4, 6, passages=1)
+    result.heads["token_class"] = result.heads["token_class"].astype(str).replace({"kind 13": HOSTILE})
+    explorer = explore(make_model(n_ctx=60, n_layers=4, n_heads=6), result, text=TEXT, schemes=["function"])
+    explorer._repr_mimebundle_()
+    return explorer, explorer._widget
+
+
+def test_a_click_on_a_head_or_a_class_chooses_it(measured):
+    explorer, panel = measured
+    panel.clicked["heads"].value = "L3H2"
+    assert explorer.view.head == panel.controls["head"].value == "L3H2"
+    assert panel.above["classes"].value.count("L3H2") == 1
+    panel.clicked["classes"].value = "content"
+    assert explorer.view.token_class == panel.controls["token_class"].value == "content"
+    assert "content" in panel.above["heads"].value
+    assert (panel.clicked["heads"].value, panel.clicked["classes"].value) == ("L3H2", "content")
+    explorer.set(head="L0H5")
+    assert panel.clicked["heads"].value == "L0H5"
+
+
+def test_heads_and_classes_show_the_numbers_and_the_hatching_of_the_figures(measured):
+    explorer, panel = measured
+    explorer.set(token_class="content")
+    drawn, rules = explorer.figures(), panel.style.value
+    cells, hatch = drawn["heads"].data
+    hatched = {(int(y), x) for x, y in zip(hatch.x, hatch.y, strict=True)}
+    assert 0 < len(hatched) < 24
+    for place in range(24):
+        at = divmod(place, 6)
+        style, beside = _rule(panel, "heads", place)
+        assert ("repeating-linear-gradient" in style) == (at in hatched)
+        assert beside == cells.text[at[0]][at[1]]
+    bars = drawn["classes"].data[1]
+    labels = [label for label, _ in panel.clicked["classes"].options]
+    assert labels == [html.unescape(text) for text in drawn["classes"].layout.yaxis.ticktext][::-1]
+    assert [_rule(panel, "classes", place)[1] for place in range(len(labels))] == list(bars.text)[::-1]
+    assert rules.count("inset 0 0 0 2.5px") == 3  # the chosen head, class and token
+
+
+def test_a_bar_stands_from_no_effect_to_its_value_on_one_scale_for_all_classes():
+    rows = np.array([[-1.0, 500], [0.5, 500], [8.0, 7]])
+    table = pd.DataFrame(
+        {"token_class": ["a", "b", "rare"], "log2_amplification": rows[:, 0], "n_tokens": rows[:, 1].astype(int)}
+    )
+    table = table.assign(model="m", layer=0, head=0, scheme="s", ci_low=rows[:, 0] - 0.5, ci_high=rows[:, 0] + 0.5)
+    painted = bars(class_bars(table, 0, 0, "s"), "a", "light")
+    assert list(painted.values) == ["rare", "b", "a"]
+    start, end = ROOM
+    at = lambda value: start + (end - start) * (min(value, 1.0) + 1.5) / 2.5  # noqa: E731  # a, b: -1.5 to 1.0
+    for style, value in zip(painted.styles, [8.0, 0.5, -1.0], strict=True):
+        boxes = [
+            (float(x), float(width), height)
+            for x, width, height in re.findall(r"(\S+)% 50%/max\((\S+)%,1px\) (\S+)", style)
+        ]
+        left = {height: (x * (100 - width) / 100, width) for x, width, height in boxes}  # as CSS places a background
+        np.testing.assert_allclose(left["13px"][0], at(min(value, 0.0)), atol=0.02)
+        np.testing.assert_allclose(left["13px"][1], abs(at(value) - at(0)), atol=0.02)
+        np.testing.assert_allclose(left["1.6px"][0], at(value - 0.5), atol=0.02)
+        np.testing.assert_allclose(left["100%"][0], at(0), atol=0.02)
+
+
+def test_no_name_ends_the_style_sheet_or_becomes_markup(measured):
+    _, panel = measured
+    assert panel.style.value.count("</style>") == 1 and HOSTILE not in panel.style.value
+    assert _read(_quoted(HOSTILE)) == HOSTILE
+    assert "<b>" not in panel.above["classes"].value.replace("<b style", "")
+
+
+def _scope(panel):
+    return f".interp-{panel.style.model_id}"
+
+
+def _rule(panel, name, place):
+    """What is declared of a button, and the text beside its label."""
+    start = f"{_scope(panel)} .interp-{name} .jupyter-button.jupyter-button:nth-child({place + 1})"
+    parts = panel.style.value.split(start)
+    style, after = (next(part for part in parts if part.startswith(first)) for first in ("{background", "::after"))
+    return style.split("}")[0], _read(after.split("content:")[1].split("}")[0])
+
+
+def _read(quoted):
+    """A string of CSS as a browser reads it."""
+    return re.sub(r"\\([0-9a-f]+) ", lambda found: chr(int(found[1], 16)), quoted[1:-1])

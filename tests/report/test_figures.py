@@ -8,6 +8,7 @@ import pytest
 from interp.errors import InterpError
 from interp.report.figures import class_bars, head_grid, token_bars, with_evidence
 from interp.report.metrics import METRICS
+from interp.report.panels.heads import BELOW
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(2, 2), (4, 6), (12, 12), (20, 25)])
@@ -28,10 +29,11 @@ def test_cells_print_their_sign_and_those_whose_interval_covers_zero_are_hatched
     cells, hatch = head_grid(result.heads, "pos", "NOUN").data
     rows = result.heads.query("scheme == 'pos' and token_class == 'NOUN'")
     assert cells.text[1][0] == "−1.31"
-    assert set(zip(hatch.y, hatch.x, strict=True)) == set(
+    assert set(zip(np.floor(hatch.y), hatch.x, strict=True)) == set(
         rows[(rows.ci_low <= 0) & (rows.ci_high >= 0)][["layer", "head"]].itertuples(index=False, name=None)
     )
     assert "cannot be told from no effect" in hatch.name
+    assert set(np.round(np.mod(hatch.y, 1), 2)) == {BELOW}  # of a cell; through its middle goes the number
 
 
 def test_one_colour_means_one_number_for_all_classes_of_a_scheme(result):

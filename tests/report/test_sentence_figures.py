@@ -38,10 +38,32 @@ def sentence(make_model):
 def test_attention_is_drawn_for_every_token_in_both_readings_and_without_the_own_bias(sentence):
     rows = sentence.of_head(1, 2)
     for first_token, start in ((True, 0), (False, 1)):
-        unchanged, scaled, unbiased = attention_received(rows, "L1H2", first_token=first_token).data
+        unchanged, scaled, unbiased, _ = attention_received(rows, "L1H2", first_token=first_token).data
         np.testing.assert_array_equal(unchanged.y, rows["attention_unchanged"][start:])
         np.testing.assert_array_equal(scaled.y, rows["attention"][start:])
         np.testing.assert_array_equal(unbiased.y, rows["attention_unbiased"][start:])
+
+
+def test_every_query_gives_1_so_n_queries_are_those_that_the_means_are_over(sentence):
+    rows = sentence.of_head(1, 2)
+    for name in ("attention_unchanged", "attention", "attention_unbiased"):
+        assert (rows[name] * rows["n_queries"]).sum() == pytest.approx(len(rows))
+    assert rows["n_queries"].tolist()[-2:] == [2, 1]
+
+
+def test_bars_of_tokens_that_fewer_than_five_see_are_hollow_and_do_not_set_the_axis(sentence):
+    rows = sentence.of_head(1, 2)
+    rows.loc[rows.index[-1], "attention"] = 0.9
+    figure = attention_received(rows, "L1H2")
+    for bars in figure.data[:2]:
+        assert [colour == "rgba(0,0,0,0)" for colour in bars.marker.color] == [False] * (len(rows) - 5) + [True] * 4
+    seen = rows.iloc[1:-4]
+    top = seen[["attention_unchanged", "attention", "attention_unbiased"]].to_numpy().max()
+    assert top < figure.layout.yaxis.range[1] < 1.1 * top < 0.9
+    assert figure.data[3].name == "hollow: mean over fewer than 5 queries, cut off"
+    assert figure.data[0].customdata[-1].endswith(", mean over 1")
+    few = attention_received(rows.iloc[[0, -2, -1]], "L1H2")  # nothing else is there to see
+    assert few.layout.yaxis.range is None and "cut" not in few.data[3].name
 
 
 def test_the_title_of_the_losses_says_both_means(sentence):

@@ -86,7 +86,7 @@ def test_a_comparison_has_one_colour_scale_and_hatches_what_covers_zero(small):
     for trace, side in zip(hatches, ("_a", "_b", ""), strict=True):
         rows = found.heads[(found.heads.scheme == "pos") & (found.heads.token_class == "NOUN")]
         covered = rows[(rows[f"ci_low{side}"] <= 0) & (rows[f"ci_high{side}"] >= 0)]
-        assert set(zip(trace.y, trace.x, strict=True)) == set(
+        assert set(zip(np.floor(trace.y), trace.x, strict=True)) == set(
             covered[["layer", "head"]].itertuples(index=False, name=None)
         )
 

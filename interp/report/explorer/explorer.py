@@ -252,6 +252,12 @@ class Explorer:
         said = "" if name == "bias" else f", direction={name!r}" if name in OWN else ", direction=direction"
         return self.view.python(self.place, said + (", tokenizer=tokenizer" if self.needs_tokenizer else ""))
 
+    @property
+    def limit(self) -> float:
+        """The bias score contrast (nats) at which colours saturate: one colour means one number in all heads."""
+        scores = self.sentence.scores.query("place > 0")["bias_score_contrast"].abs()
+        return float(np.quantile(scores.to_numpy(), 0.99)) or 1.0
+
     def rows(self) -> pd.DataFrame:
         """Return the table behind the text and the attention: `Sentence.of_head` of the chosen head."""
         return self.sentence.of_head(*self.view.layer_and_head)
@@ -261,10 +267,8 @@ class Explorer:
         return summary(self.sentence, self.view)
 
     def text_html(self) -> str:
-        """Return the text, coloured by bias score; one colour means one number in all heads."""
-        scores = self.sentence.scores.query("place > 0")["bias_score_contrast"].abs()
-        limit = float(np.quantile(scores.to_numpy(), 0.99)) if len(scores) else None
-        return coloured_text(self.rows(), self.view.scheme, self.view.token_class, limit, theme=self.theme)
+        """Return the text, coloured by bias score."""
+        return coloured_text(self.rows(), self.view.scheme, self.view.token_class, self.limit, theme=self.theme)
 
     def figures(self) -> dict[str, go.Figure]:
         """Return the figures by name: attention, loss, predictions, pattern; with a result also heads and classes.

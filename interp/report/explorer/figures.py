@@ -6,19 +6,22 @@ loss_per_token(sentence.tokens)
 next_token(sentence.predictions, place=6)
 """
 
+import html
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import hex_to_rgb, unlabel_rgb
 
 from interp.errors import InterpError
 from interp.page.look import PAGE, Theme, layout, number_axis
 from interp.report.look import PALETTES, colours_of
-from interp.report.metrics import METRICS, escaped, number, require
+from interp.report.metrics import METRICS, escaped, number, require, visible
 
 LONGEST_LABEL = 14
+FEW_QUERIES = 5  # the mean over fewer says more of these queries than of the token
 SCALED, UNCHANGED = "biases scaled", "as trained"
 LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 SHARES = {"tickformat": ".0%", "rangemode": "tozero"}
@@ -29,6 +32,8 @@ def attention_received(
     theme: Theme = "light", vector: str = "b_Q",
 ) -> go.Figure:  # fmt: skip
     """Draw the attention that each token receives from itself and the later ones, in one head.
+
+    The last tokens are seen by few: where `n_queries` is below 5 a token's bars are hollow, and do not set the axis.
 
     Args:
         rows: `Sentence.of_head`.
@@ -42,19 +47,31 @@ def attention_received(
     Raises:
         InterpError: a column is missing.
     """
-    require(rows, ["place", "token_string", "attention_unchanged", "attention", "attention_unbiased"], "sentence's")
+    columns = ["place", "token_string", "n_queries", "attention_unchanged", "attention", "attention_unbiased"]
+    require(rows, columns, "sentence's")
     unbiased = f"without its own {vector}"
     rows = rows if first_token else rows.loc[rows["place"] > 0]
+    said = [f"{token}, mean over {n}" for token, n in zip(_labels(rows), rows["n_queries"], strict=True)]
+    few = rows["n_queries"].to_numpy() < FEW_QUERIES
+    # what rests on few queries does not set the axis, unless there is nothing else
+    most = rows[columns[3:]].max(axis=1)
+    top = float(most[~few].max()) * 1.06 if (~few).any() else None
+    cut = top is not None and most.max() > top
     figure = go.Figure([
-        *_pair(rows, "attention", scaled, ":.1%", theme),
+        *(_hollow(bars.update(customdata=said), few) for bars in _pair(rows, "attention", scaled, ":.1%", theme)),
         go.Scatter(
             x=list(range(len(rows))), y=rows["attention_unbiased"].to_numpy(float), mode="markers",
-            name=unbiased, customdata=_labels(rows),
+            name=unbiased, customdata=said,
             marker={"symbol": "line-ew-open", "size": 13, "color": PAGE["text"][theme], "line": {"width": 2}},
             hovertemplate=f"%{{customdata}}: %{{y:.1%}}<extra>{unbiased}</extra>",
         ),
+        go.Scatter(
+            x=[None], y=[None], mode="markers",
+            name=f"hollow: mean over fewer than {FEW_QUERIES} queries{', cut off' if cut else ''}",
+            marker={"symbol": "square-open", "size": 10, "color": PAGE["soft"][theme]}, hoverinfo="skip",
+        ),
     ])  # fmt: skip
-    axis = number_axis("mean attention received", theme) | SHARES
+    axis = number_axis("mean attention received", theme) | SHARES | ({"range": [0, top]} if top else {})
     return _finished(figure, rows, f"{escaped(title)} · attention to each token", axis, marked, theme)
 
 
@@ -114,6 +131,13 @@ def _pair(
     ]  # fmt: skip
 
 
+def _hollow(bars: go.Bar, which: np.ndarray) -> go.Bar:
+    """Leave only the outline of bars."""
+    colour = bars.marker.color
+    fill = ["rgba(0,0,0,0)" if hollow else colour for hollow in which]
+    return bars.update(marker={"color": fill, "line": {"color": colour, "width": np.where(which, 1.2, 0)}})
+
+
 def _labels(rows: pd.DataFrame) -> list[str]:
     """Return tokens as labels, short and escaped; an empty one is a dot."""
     cut = (text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…" for text in rows["token_string"])
@@ -150,47 +174,73 @@ def coloured_text(
     Raises:
         InterpError: a column is missing.
     """
-    columns = ["token_string", scheme, "bias_score_contrast", "attention_unchanged", "attention"]
-    require(rows, columns, "sentence's")
-    scores = rows["bias_score_contrast"].to_numpy(float)
-    limit = limit or float(np.abs(scores[1:]).max(initial=0)) or 1.0
-    colours = colours_of(scores, METRICS["bias_score_contrast"], limit, palette, theme)
-    told = rows[columns].to_numpy(object)
     tokens = "".join(
-        _token(*told[row], colour=colour, framed=told[row, 1] == token_class, theme=theme)
-        for row, colour in enumerate(colours)
-    )
+        _token(*token, theme=theme)
+        for token in zip(
+            rows["token_string"], rows[scheme].astype(str), token_colours(rows, limit, palette, theme),
+            told(rows, scheme), rows[scheme] == token_class, strict=True,
+        )
+    )  # fmt: skip
     return (
         f'<div style="background:{PAGE["panel"][theme]};color:{PAGE["text"][theme]};padding:10px 12px;'
         'font:14px system-ui,sans-serif">'
         f'<div style="line-height:1.2;white-space:pre-wrap;overflow-wrap:anywhere">{tokens}</div>'
-        f'<div style="font-size:12px;color:{PAGE["soft"][theme]};margin-top:2px">bias score against the mean of the text: '
-        f'{number(-limit, 1)} nats, suppressed <span style="display:inline-block;width:120px;height:10px;vertical-align:'
-        f'middle;background:linear-gradient(to right, {", ".join(PALETTES[palette][theme])})"></span> amplified, '
-        f"{number(limit, 1)} nats</div></div>"
+        f"{text_legend(rows, limit, palette, theme)}</div>"
     )
 
 
-def _token(
-    token: str, token_class: str, score: float, before: float, after: float, colour: str, framed: bool, theme: Theme
+def token_colours(
+    rows: pd.DataFrame, limit: float | None = None, palette: str = "red-blue", theme: Theme = "light"
+) -> list[str]:
+    """Return the colour "rgb(r, g, b)" of each token in `coloured_text`."""
+    require(rows, ["bias_score_contrast"], "sentence's")
+    scores = rows["bias_score_contrast"].to_numpy(float)
+    return colours_of(scores, METRICS["bias_score_contrast"], limit or _limit(rows), palette, theme)
+
+
+def told(rows: pd.DataFrame, scheme: str) -> list[str]:
+    """Return what is said of each token where it is pointed at (plain text)."""
+    columns = ["token_string", scheme, "bias_score_contrast", "attention_unchanged", "attention", "n_queries"]
+    require(rows, columns, "sentence's")
+    return [
+        f"{visible(token) or '·'} · {visible(name)} · bias score {number(score)} nats against the mean · attention received "
+        f"{before:.1%}, with the biases scaled {after:.1%} (mean over {n} {'query' if n == 1 else 'queries'})"
+        for token, name, score, before, after, n in rows[columns].itertuples(index=False)
+    ]
+
+
+def text_legend(
+    rows: pd.DataFrame, limit: float | None = None, palette: str = "red-blue", theme: Theme = "light"
 ) -> str:
-    shown, tag = escaped(token) or "·", escaped(token_class)
-    said = (
-        f"{shown} · {tag} · bias score {number(score)} nats against the mean · attention received {before:.1%}, with the "
-        f"biases scaled {after:.1%}"
-    ).replace('"', "&quot;")
+    """Return what the colours of `coloured_text` mean, as HTML."""
+    end = limit or _limit(rows)
+    return (
+        f'<div style="font-size:12px;color:{PAGE["soft"][theme]};margin-top:2px">bias score against the mean of the text: '
+        f'{number(-end, 1)} nats, suppressed <span style="display:inline-block;width:120px;height:10px;vertical-align:'
+        f'middle;background:linear-gradient(to right, {", ".join(PALETTES[palette][theme])})"></span> amplified, '
+        f"{number(end, 1)} nats</div>"
+    )
+
+
+def _limit(rows: pd.DataFrame) -> float:
+    return float(np.abs(rows["bias_score_contrast"].to_numpy(float)[1:]).max(initial=0)) or 1.0
+
+
+def _token(token: str, token_class: str, colour: str, said: str, framed: bool, theme: Theme) -> str:
     frame, weight = (PAGE["text"][theme], 700) if framed else ("transparent", 400)
     return (
-        f'<span title="{said}" style="display:inline-block;margin:0 2px 7px 0;vertical-align:top;text-align:center;'
-        f'max-width:100%"><span style="display:block;padding:3px 2px;background:{colour};color:{_ink(colour)};'
-        f'border-radius:3px;border-bottom:3px solid {frame}">{shown}</span>'
-        f'<span style="font-size:9px;color:{PAGE["soft"][theme]};font-weight:{weight}">{tag}</span></span>'
+        f'<span title="{html.escape(said)}" style="display:inline-block;margin:0 2px 7px 0;vertical-align:top;'
+        f'text-align:center;max-width:100%"><span style="display:block;padding:3px 2px;background:{colour};'
+        f'color:{ink(colour)};border-radius:3px;border-bottom:3px solid {frame}">{escaped(token) or "·"}</span>'
+        f'<span style="font-size:9px;color:{PAGE["soft"][theme]};font-weight:{weight}">{escaped(token_class)}</span></span>'
     )
 
 
-def _ink(colour: str) -> str:
-    """Return black or white, whichever is read better on a colour "rgb(r, g, b)" (WCAG's relative luminance)."""
-    red, green, blue = (float(part) / 255 for part in colour[4:-1].split(","))
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
+def ink(colour: str) -> str:
+    """Return black or white, whichever is read better on a colour "rgb(r, g, b)" or "#rrggbb" (WCAG's luminance)."""
+    parts = hex_to_rgb(colour) if colour.startswith("#") else unlabel_rgb(colour)
+    linear = [
+        x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in (float(part) / 255 for part in parts)
+    ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#111" if luminance > 0.179 else "#fff"

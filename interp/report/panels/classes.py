@@ -118,6 +118,7 @@ def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, theme: T
         },
         text=[signed(value, look) if n else "n = 0" for value, n in zip(values, n_tokens, strict=True)],
         textposition="none",
+        meta=[str(name) for name in rows["label"]],
         customdata=np.column_stack([low, high, n_tokens]),
         hovertemplate="%{text} [%{customdata[0]:.2f}, %{customdata[1]:.2f}]<br>n = %{customdata[2]:,}<extra></extra>",
     )  # fmt: skip

@@ -213,7 +213,7 @@ function picture() {
   const { text, panel: ground } = paintBox();
   Object.assign(layout, {
     title: { text: `${plain(data.model)} · ${subject} · ${metric.title} (${metric.unit})` },
-    height: 150 + 40 * data.layers.length,
+    height: 170 + 40 * data.layers.length,
     font: { ...layout.font, color: text },
     paper_bgcolor: ground,
     plot_bgcolor: ground,

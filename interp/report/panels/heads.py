@@ -20,6 +20,7 @@ from interp.report.metrics import (
 from interp.report.panels.panel import View
 
 WIDE = 16  # with more heads than this a cell has room for the sign only
+BELOW = 0.34  # of a cell's height, from its middle to the hatching; `gridPlaces` of data.js has the same
 
 
 def figures(view: View) -> dict[str, go.Figure]:
@@ -45,12 +46,12 @@ def head_grid(
     figure = go.Figure([cells, hatch(rows.loc[indistinct(rows, look)], layers, columns)])
     title = f"{escaped(token_class)} · {look.title} ({look.unit})"
     more = {
-        "xaxis": axis("H", columns),
-        "yaxis": axis("L", layers) | {"autorange": "reversed"},
-        "legend": {"orientation": "h", "y": -0.12},
-        "margin": {"l": 48, "r": 16, "t": 48, "b": 40},
+        "xaxis": axis("H", columns) | {"range": [-0.5, len(columns) - 0.5]},
+        "yaxis": axis("L", layers) | {"range": [len(layers) - 0.5, -0.5]},
+        "legend": {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
+        "margin": {"l": 48, "r": 16, "t": 48, "b": 60},
     }
-    return figure.update_layout(layout(title, theme, 150 + 34 * len(layers), **more))
+    return figure.update_layout(layout(title, theme, 170 + 34 * len(layers), **more))
 
 
 def axis(letter: str, numbers: list) -> dict:
@@ -91,13 +92,13 @@ def _cells(rows: pd.DataFrame, look: Metric, limit: float, layers: list, columns
 
 
 def hatch(rows: pd.DataFrame, layers: list, columns: list) -> go.Scatter:
-    """Return the hatching over the cells of `rows`."""
+    """Return the hatching of the cells of `rows`: a stroke below the number, as one through a digit makes it another."""
     return go.Scatter(
         x=[columns.index(head) for head in rows["head"]],
-        y=[layers.index(layer) for layer in rows["layer"]],
+        y=[layers.index(layer) + BELOW for layer in rows["layer"]],
         mode="markers",
         name="hatched: cannot be told from no effect",
-        marker={"symbol": "line-ne-open", "size": 16, "color": "rgb(110,110,110)", "line": {"width": 1.4}},
+        marker={"symbol": "line-ne-open", "size": 7, "color": "rgb(110,110,110)", "line": {"width": 1.6}},
         hoverinfo="skip",
         showlegend=True,
     )

@@ -48,7 +48,8 @@ const headColumns = (head) => ({ layer: data.layers[layerOf(head)], head: data.h
 const labelOf = ({ layer, head }) => `L${layer}H${head}`;
 const headLabel = (head) => labelOf(headColumns(head));
 const byLayer = (list) => data.layers.map((_, layer) => list.slice(layer * wide, (layer + 1) * wide));
-const gridPlaces = (heads) => ({ x: heads.map((head) => head % wide), y: heads.map(layerOf) });
+// Where the hatching of heads stands in a picture of the grid: below the numbers.
+const gridPlaces = (heads) => ({ x: heads.map((head) => head % wide), y: heads.map((head) => layerOf(head) + 0.34) });
 const headByLabel = new Map(headNumbers.map((head) => [headLabel(head), head]));
 
 // What a head does to a class of the shown scheme, under the column names of heads.parquet.
