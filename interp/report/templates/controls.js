@@ -33,8 +33,14 @@ function drawClassChoice() {
   const { classes, n_tokens } = shownScheme();
   options(byId("class"), [
     [OVERVIEW, "strongest of each head"],
-    ...classes.map((name, i) => [name, `${visible(name)} (n = ${count(n_tokens[i])})`]),
+    ...classes.map((_, klass) => [classes[klass], `${classWords(klass)} (n = ${count(n_tokens[klass])})`]),
   ]);
+}
+
+// "ADP, prepositions"
+function classWords(klass) {
+  const { classes, words } = shownScheme();
+  return [visible(classes[klass]), ...(words[klass] ? [words[klass]] : [])].join(", ");
 }
 
 const nextTheme = () => change({ theme: { auto: "light", light: "dark", dark: "auto" }[state.theme] });
