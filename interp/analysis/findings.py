@@ -240,14 +240,14 @@ def answers(result: Any) -> list[str]:
         rows = _overall(uses)
         ends = [f"restored{end}" for end in ("", "_ci_low", "_ci_high")]
         back = [
-            "only the {} gives back {:.0%} [{:.0%}, {:.0%}]".format(name, *rows.loc[name, ends])
+            "its {} {:.0%} [{:.0%}, {:.0%}]".format(name, *rows.loc[name, ends])
             for name in ("position", "class", "type")
             if name in rows.index and rows.loc[name, "restored"] == rows.loc[name, "restored"]
         ]
         if back:
             cost, vector = _nats(rows.loc["nothing", "difference"]), vector_of(uses.run)
-            sentence = f"Of the {cost} nats that removing {vector} costs, knowing {', '.join(back)}."
-            sentences.append(sentence.replace("-", "−"))
+            start = f"Of the {cost} nats that removing {vector} costs, this much comes back where scores know only one thing"
+            sentences.append(f"{start} of a key: {', '.join(back)}.".replace("-", "−"))
     return sentences
 
 

@@ -122,7 +122,7 @@ def reach_of_deviation(sd: Values, freedom: float | Spread = np.inf, level: floa
     return stats.t.ppf(0.5 + level / 2, freedom) * sd
 
 
-def reach_of_draws(sd: Values, draws: int | Spread, level: float = 0.95) -> Values:
+def reach_of_draws(sd: Values, draws: int | Int[np.ndarray, "*#shape"], level: float = 0.95) -> Values:
     """Return how far from the mean of draws one more lies with probability `level`, under Student's t; `draws` 0: exact.
 
     `sd` is that of the draws, so with few of them it is wide: mean -+ 1.96 sd of eight would leave out 10.7%.

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from interp.analysis.comparison import Comparison
 from interp.analysis.findings import FEW_TOKENS as FEW
-from interp.analysis.findings import SINK, answers, reliance
+from interp.analysis.findings import SINK, answers, reliance, vector_of
 from interp.analysis.result import Amplification
 from interp.page import document
 from interp.page.look import PAGE
@@ -57,6 +57,7 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
         facts=facts(result.run),
         made=how_made(result.run),
         reliance=reliance(view.result),
+        vector=vector_of(result.run),
         data=Markup(script_json(data)),
         answers=answers(view.result),
         findings=[findings(view.result, view.heads, scheme) for scheme in view.schemes],

@@ -26,9 +26,9 @@ from interp.report.metrics import (
 EACH = 5
 
 WORDS = {
-    "ADJ": "adjectives", "ADP": "prepositions", "ADV": "adverbs", "AUX": "auxiliary verbs", "CCONJ": "conjunctions",
+    "ADJ": "adjectives", "ADP": "prepositions", "ADV": "adverbs", "AUX": "auxiliary verbs", "CCONJ": "conjunctions (and)",
     "DET": "determiners", "INTJ": "interjections", "NOUN": "nouns", "NUM": "numbers", "PART": "particles",
-    "PRON": "pronouns", "PROPN": "names", "PUNCT": "punctuation", "SCONJ": "subordinating conjunctions", "SPACE": "blanks",
+    "PRON": "pronouns", "PROPN": "names", "PUNCT": "punctuation", "SCONJ": "conjunctions (if)", "SPACE": "blanks",
     "SYM": "symbols", "VERB": "verbs", "X": "other", "bos": "first token",
 }  # fmt: skip
 """What readers call spaCy's universal parts of speech; its own words for these are a linguist's."""

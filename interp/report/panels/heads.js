@@ -77,8 +77,8 @@ function drawRanking(shown, metric, paint) {
   byId("ranking-title").textContent =
     ranked.length > LISTED ? `Strongest ${LISTED} of ${count(nHeads)} heads` : "Heads, strongest first";
   byId("ranking-how").textContent =
-    (metric.low in shownScheme().values ? "by the end of the interval nearest to no effect" : "by size: no interval") +
-    (hasControl(metric) ? "; what is hatched last" : "");
+    (metric.low in shownScheme().values ? "by the interval’s end nearest to no effect" : "by size: no interval") +
+    (hasControl(metric) ? "; hatched last" : "");
   const items = ranked.slice(0, LISTED).map(({ head, klass, number }) => {
     const button = make(
       "button",
@@ -103,7 +103,7 @@ function spoken(head) {
   if (!found.n_tokens) return `${parts[0]}: n = 0`;
   if (state.metric !== "log2_amplification") parts.push(`${metric.title} ${withInterval(found, metric)}`);
   const q = found[metric.q];
-  const against = Number.isFinite(q) ? ` (q = ${chance(q)} against ${metric.control})` : "";
+  const against = Number.isFinite(q) ? ` (${chanceOf("q", q)} against ${metric.control})` : "";
   parts.push(`A = ${signed(found.log2_amplification)} ${interval(found.ci_low, found.ci_high)}`, `${sideOf(head, klass, found)}${against}`);
   parts.push(
     `share ${percent(found.share_unbiased)} → ${percent(found.share)}`,

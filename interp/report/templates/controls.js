@@ -27,13 +27,18 @@ function listenToControls() {
   }
 }
 
+// What is scrolled to stands below the bar of choices, however many lines it has.
+new ResizeObserver(([{ target }]) =>
+  document.documentElement.style.setProperty("--bar", `${target.offsetHeight}px`),
+).observe(byId("controls"));
+
 const drawTheme = () => (document.documentElement.dataset.theme = state.theme);
 
 function drawClassChoice() {
   const { classes, n_tokens } = shownScheme();
   options(byId("class"), [
     [OVERVIEW, "strongest of each head"],
-    ...classes.map((_, klass) => [classes[klass], `${classWords(klass)} (n = ${count(n_tokens[klass])})`]),
+    ...classes.map((_, klass) => [classes[klass], `${classWords(klass)} · ${count(n_tokens[klass])}`]),
   ]);
 }
 

@@ -122,6 +122,7 @@ const thousands = new Intl.NumberFormat("en");
 const count = (number) => thousands.format(number);
 const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 const chance = (q) => (Number.isFinite(q) ? (q < 0.001 ? "< 0.001" : q.toFixed(3)) : "–");
+const chanceOf = (name, q) => `${name} ${q < 0.001 ? "" : "= "}${chance(q)}`;
 
 function withInterval(row, metric) {
   const number = printed(row[metric.name], metric);
