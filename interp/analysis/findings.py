@@ -58,8 +58,8 @@ def rankable(heads: pd.DataFrame) -> np.ndarray:
 def nearest_end(low: np.ndarray, high: np.ndarray, centre: float = 0.0) -> np.ndarray:
     """Return how far the end of an interval nearest to `centre` is from it, negative where the interval holds it.
 
-    By this, the largest first, heads and classes are ranked everywhere: a rare class has a wide interval, so that it does not
-    win by chance.
+    By this, the largest first, heads and classes are ranked everywhere: a rare class has a wide interval, and does not win
+    by chance.
     """
     return np.maximum(low - centre, centre - high)
 
@@ -207,7 +207,9 @@ def _overall(uses: Any) -> pd.DataFrame:
 
 def _changes(row: pd.Series, along: str) -> str:
     known = row["ci_low"] == row["ci_low"]
-    interval = f" [{_nats(row['ci_low'])}, {_nats(row['ci_high'])}]" if known else " (too few documents for an interval)"
+    interval = (
+        f" [{_nats(row['ci_low'])}, {_nats(row['ci_high'])}]" if known else " (too few documents for an interval)"
+    )
     return f"Without {along} the loss changes by {_nats(row['difference'])} nats{interval}"
 
 

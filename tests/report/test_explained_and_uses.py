@@ -110,14 +110,18 @@ def test_whether_the_model_relies_on_its_bias_is_told_beside_the_control_that_wa
         loss = loss.loc[(loss["keeps"] != CONTROL) | loss["draw"].isin(draws)]
         return reliance(dataclasses.replace(full, uses=Uses(loss, full.uses.run)))
 
-    assert told().startswith("It is worse without it, but not shown to be worse than without other directions. Without b_Q ")
+    assert told().startswith(
+        "It is worse without it, but not shown to be worse than without other directions. Without b_Q "
+    )
     assert "by +0.200 nats [+0.180, +0.220]; " in told() and "by +0.400 on average, " in told()
     assert "by as much or more in 3 of 3 draws (p = 1)" in told()
     few = told(0.9)
     assert "in 0 of 3 draws (p = 0.25)" in few and few.startswith("It is worse")  # three draws cannot say more
     assert told(-0.19).startswith("That is not shown. ") and "[−0.010, +0.030]" in told(-0.19)
     assert told(-0.5).startswith("No: it is better without it.")
-    assert told(half=np.nan).startswith("That is not shown. ") and "too few documents for an interval" in told(half=np.nan)
+    assert told(half=np.nan).startswith("That is not shown. ") and "too few documents for an interval" in told(
+        half=np.nan
+    )
     assert "no control was run" in told(draws=())
     many = pd.concat([
         full.uses.loss.loc[full.uses.loss["keeps"] != CONTROL],

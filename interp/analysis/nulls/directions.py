@@ -23,7 +23,13 @@ from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.nulls.equal_spread import EqualSpread
 from interp.analysis.nulls.table import Null, amplified, value_of
-from interp.analysis.significance import p_of_deviation, p_of_projection, p_of_rank, reach_of_deviation, reach_of_projection
+from interp.analysis.significance import (
+    p_of_deviation,
+    p_of_projection,
+    p_of_rank,
+    reach_of_deviation,
+    reach_of_projection,
+)
 
 BINS = 128  # of the histograms
 

@@ -30,8 +30,8 @@ class Null(NamedTuple):
 
     `value` is needed where the statistic is no column of `heads`. Columns of `heads` hold the q, or the p and the q under
     names that begin with `columns`. A null whose p is not known far enough out to be corrected is not `corrected`: no q.
-    p is 0.05 at `null_mean` -+ `reach`, 95% of the null lie between (`null_low, null_high` of the table); by default as far as
-    Student's t of the draws goes, or the normal law of an exact null (`reach_of_draws`).
+    p is 0.05 at `null_mean` -+ `reach`, and 95% of the null lie between (`null_low, null_high` of the table); by default as
+    far as Student's t of the draws goes, or the normal law of an exact null (`reach_of_draws`).
     """
 
     null: str

@@ -59,7 +59,9 @@ def _in_order(rows: pd.DataFrame, look: Metric) -> pd.DataFrame:
     """
     value = rows[look.name].to_numpy(float)
     side = np.maximum(strength(rows, look), 0) * np.sign(np.nan_to_num(value - look.centre))
-    return rows.iloc[np.lexsort((np.nan_to_num(value, nan=-np.inf), side, ~np.isnan(value), rows["n_tokens"].to_numpy() >= FEW))]
+    return rows.iloc[
+        np.lexsort((np.nan_to_num(value, nan=-np.inf), side, ~np.isnan(value), rows["n_tokens"].to_numpy() >= FEW))
+    ]
 
 
 def token_bars(

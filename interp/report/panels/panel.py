@@ -34,7 +34,7 @@ NEEDED = ("log2_amplification", "ci_low", "ci_high", "bias_score_contrast", "hed
           "share_unbiased", "bias_score_mean")  # fmt: skip
 
 FURTHER = ("_low", "_high")
-"""How columns of intervals and of nulls' ends end. They are in half precision: three digits are more than their errors are worth."""
+"""How columns of intervals and nulls end. They are in half precision: three digits are more than their errors are worth."""
 
 CELLS = 20_000  # pairs of head and class whose first columns the page can afford in single precision
 
