@@ -186,8 +186,8 @@ def rows_of_head(table: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
 def indistinct(heads: pd.DataFrame, metric: Metric) -> np.ndarray:
     """True where a value is not beyond its control: hatched on the page and in figures, and never a finding.
 
-    Its p against that (`shifted_p` for A) is at least 0.05 or missing, so it lies in the band of its null. Where neither p nor
-    band is in the table, nothing is.
+    Its p against that (`shifted_p` for A) is at least 0.05 or missing, so it lies in the band of its null. Nothing is where
+    the table has neither p nor band.
     """
     if (p := metric.q.removesuffix("_q") + "_p") in heads:
         return ~(heads[p].to_numpy(float) < ALPHA)
