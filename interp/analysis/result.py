@@ -60,8 +60,8 @@ class Amplification:
             `alignment`, the mean cosine of its keys and b_Q.
         positions: one row per (layer, head, pos): `n_tokens, bias_score_mean, bias_score_sd`, and the mean's 95% interval
             over documents, `ci_low, ci_high`, on the position's `effective_documents`.
-        passages: one row per token of the sample passages: `passage, document, place, token_index, token_string`, and
-            one column per scheme with the class of this token.
+        passages: one row per token of the sample passages: `passage, document`, the document's `title`, `place, token_index,
+            token_string`, and one column per scheme with the class of this token. They begin and end with a word.
         passage_scores: one row per (layer, head, passage, place): `bias_score` and the mean `attention` and
             `attention_unbiased` that the token receives from itself and the later tokens of its context.
         nulls: one row per (null, statistic, layer, head, scheme, class), see `interp.analysis.nulls.table`: the `value`, the
@@ -82,6 +82,10 @@ class Amplification:
             components: of a run with `components`, the columns of `heads` from `model` to `alignment` and `bias_score_sd` as
                 they are with the mean of each component of the mixture in force, and `component`
                 (`measurements.bias_draws`).
+            top_passages: where each head's bias scores are largest ("top") and smallest ("bottom") among the tokens of a class:
+                one row per (layer, head, scheme, class, end, rank), rank 0 the most extreme, at most one token of a
+                context: `bias_score`, in half precision, `bias_score_contrast` to the head's mean, `document, title, pos` in
+                the context, `token_index, token_string`, and the text `before` and `after` it, from a word to a word.
             explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
                 position, token type and class, alone and beyond each other (`measurements.explained`).
             chosen: of a run with `held_out`, the rows that are findings in the half of the documents that chose; all else
@@ -141,6 +145,24 @@ class Amplification:
         from interp.analysis.findings import findings  # they know this class
 
         return findings(self)
+
+    def find(self, token: str | int) -> pd.DataFrame:
+        """Return what every head does to a token, the head that amplifies it most first: rows of `tokens`.
+
+            result.find(" the")  # with its space; " The", "the" and "The" are other tokens
+            result.find(262)  # by its index
+
+        A head whose bias favours no token at all has a first one too: read `bias_score_contrast` (nats) with its interval.
+
+        Args:
+            token: its text, exactly as in the column `token_string`, or its `token_index`.
+
+        Raises:
+            InterpError: the token does not occur in the text.
+        """
+        from interp.analysis.measurements.tokens import find_token  # it knows this class
+
+        return find_token(self.tokens, token)
 
     def static(
         self, model: HookedSymmetryBrokenTransformer, direction: Direction | None = None
@@ -263,6 +285,6 @@ class Amplification:
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "replicates_beyond", "bias_samples", "bias_draws", "static_tokens",
     "static_positions", "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
-    "components",
+    "components", "top_passages",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""
