@@ -72,12 +72,17 @@ def _inside(texts: Sequence[str], cut: int) -> bool:
     if not before or not after:
         return False
     if _in_words(after[0]):  # "well-known", "5.30" and "doesn't" go on after their middle
-        return _in_words(before[-1]) or before in ("'", "’", "-", ".", ",")
-    return after[0] in "'’" and _in_words(after[1:2]) and _in_words(before[-1])
+        return _in_words(before[-1]) or before in MIDDLES
+    further = after[1:] or "".join(texts[cut + 1 : cut + 2])
+    return after[0] in MIDDLES and _in_words(further[:1]) and _in_words(before[-1])
 
 
 def _in_words(letter: str) -> bool:
     return bool(letter) and (unicodedata.category(letter)[0] in "LMN" or PIECES.match(letter) is not None)
+
+
+MIDDLES = ("'", "’", "-", ".", ",")
+"""What stands inside of words and numbers, between two letters or digits."""
 
 
 class _Spelling:

@@ -80,15 +80,15 @@ def find_token(tokens: pd.DataFrame, token: str | int) -> pd.DataFrame:
     Raises:
         InterpError: the token does not occur.
     """
-    names = tokens["token_string"].astype("category").cat.categories
-    rows = tokens.loc[tokens["token_index" if isinstance(token, int) else "token_string"] == token]
+    column = "token_string" if isinstance(token, str) else "token_index"
+    rows = tokens.loc[tokens[column] == token]
     if rows.empty:
-        counted = f"{tokens['token_index'].nunique():,} tokens were counted"
-        if isinstance(token, int):
-            raise InterpError(f"The token {token} does not occur in the text; {counted}. Give the index or text of one.")
-        spaced = [name for name in (f" {token}", token.strip()) if name in names]
-        hint = f" Did you mean {spaced[0]!r}?" if spaced else nearest(token, names)
-        raise InterpError(f"No token {token!r} occurs in the text, where {counted}; spaces and case matter.{hint}")
+        known = list(tokens[column].unique())
+        spaced = [name for name in (f" {token}", str(token).strip()) if name in known]
+        hint = f"; did you mean {spaced[0]!r}?" if spaced else nearest(str(token), map(str, known))
+        raise InterpError(
+            f"The token {token!r} does not occur in the text; {len(known):,} tokens do, with their spaces and case{hint}"
+        )
     order = ["bias_score_contrast", "layer", "head", "token_index"]
     return rows.sort_values(order, ascending=[False, True, True, True]).reset_index(drop=True)
 

@@ -1,12 +1,13 @@
 """The panels of the page, in the order of a reader's questions."""
 
-from interp.report.panels import classes, compare, effect, explained, heads, passages, position, tokens, uses
+from interp.report.panels import classes, compare, effect, explained, heads, passages, position, tokens, uses, writes
 from interp.report.panels.panel import Panel
 
 PANELS = (
     Panel("heads", figures=heads.figures, wide=False),
     Panel("classes", figures=classes.figures, wide=False),
     Panel("tokens", payload=tokens.payload),
+    Panel("writes", payload=writes.payload),
     Panel("explained", "variance", payload=explained.payload, figures=explained.figures, available=explained.available),
     Panel("position", payload=position.payload, figures=position.figures),
     Panel("passages", "text", payload=passages.payload),
