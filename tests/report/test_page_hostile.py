@@ -32,14 +32,25 @@ def with_strings(result, strings):
         "nulls": result.nulls.replace({"token_class": classes}),
         "adjusted": result.adjusted.replace({"token_class": classes}),
         **{name: _renamed(getattr(result, name), tokens, classes) for name in ("tokens", "passages")},
+        "further": {"top_passages": _spoken(result.tables["top_passages"], strings, classes),
+                    "writes": _renamed(result.tables["writes"], tokens, {})},
     }
     return dataclasses.replace(result, **tables, run=result.run | {"model": strings[1], "corpus": strings[2]})
+
+
+def _spoken(table, strings, classes):
+    """Hostile before, in and after the token, and in the title of the document."""
+    table = table.replace({"token_class": classes})
+    columns = ("before", "token_string", "after", "title")
+    each = {name: [strings[(row + at) % len(strings)] for row in range(len(table))] for at, name in enumerate(columns)}
+    return table.assign(**{name: pd.Series(texts, table.index, dtype=object) for name, texts in each.items()})
 
 
 def _renamed(table, tokens, classes):
     strings = [tokens.get(text, text) for text in table["token_string"]]
     kept = pd.Series(strings, table.index, dtype=object)  # strings of pandas hold no halves of surrogate pairs
-    return table.assign(token_string=kept, pos=table["pos"].replace(classes))
+    table = table.assign(token_string=kept)
+    return table.assign(pos=table["pos"].replace(classes)) if classes else table
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,8 @@ function moveWord(key) {
 }
 
 const sentences = [
-  "Colour is the bias score of a token minus the head's mean; its class stands under it.",
+  "Colour is the bias score of a token minus the head's mean. Under the tokens of the chosen class stands its name; point at a",
+  "passage, or go into it with the keys, for all classes.",
   "Passages of the corpus ranked by their strongest token, from every decile of strength, not only the best.",
   "Hover or focus a token for its attention.",
 ];
@@ -189,7 +190,7 @@ function drawTop() {
   byId("top-sub").textContent = [
     "The tokens of the class with the highest and the lowest bias scores of this head, one of a context, over the whole corpus:",
     "score − mean in nats, then the text. Along any direction some tokens come first, so the ends alone do not show that the",
-    "class matters; the findings do.",
+    "class matters; the findings do. Where they all stand at the same positions, it may be the position.",
     ...(pairs < total
       ? [`For ${count(pairs)} of ${count(total)} pairs of a head and a class; top_passages.parquet has all and more of each.`]
       : []),

@@ -98,15 +98,14 @@ function meant() {
 function foundRow(token, head) {
   const at = tokens.token.subarray(starts[head], starts[head + 1]).indexOf(token);
   if (at < 0 && token >= frequent) return null;
-  const { ci_low = NaN, ci_high = NaN, ...own } = at < 0 ? {} : numbersAt(tokens.values, starts[head] + at);
   return {
     ...headColumns(head),
     token_index: tokens.token_index[token],
     token_string: tokens.strings[token],
     count: tokens.count[token],
-    ...(token < frequent ? columnsAt(tokens.found, token, head) : own),
-    ci_low,
-    ci_high,
+    ...{ bias_score_contrast: NaN, ci_low: NaN, ci_high: NaN },
+    ...(token < frequent ? columnsAt(tokens.found, token, head) : {}),
+    ...(at < 0 ? {} : numbersAt(tokens.values, starts[head] + at)),
   };
 }
 
@@ -117,6 +116,8 @@ function foundRows() {
     .filter((row) => row && Number.isFinite(row.bias_score_contrast))
     .sort((a, b) => b.bias_score_contrast - a.bias_score_contrast);
 }
+
+const between = ({ ci_low, ci_high }) => (Number.isFinite(ci_low) ? interval(ci_low, ci_high) : "–");
 
 function drawFound(rows) {
   const [token, ...others] = meant();
@@ -142,14 +143,16 @@ function drawFound(rows) {
       const score = make("td", { className: "number", textContent: signed(row.bias_score_contrast) });
       Object.assign(score.style, paint(row.bias_score_contrast));
       const choose = linkButton(labelOf(row), () => change({ head: headByLabel.get(labelOf(row)) }));
-      return [choose, score, make("td", { className: "number", textContent: interval(row.ci_low, row.ci_high) })];
+      return [choose, score, make("td", { className: "number", textContent: between(row) })];
     }),
   );
 }
 
 byId("find-sub").textContent = [
-  `The ${plural(frequent, "most frequent token")} of ${count(eligible)} in all ${plural(nHeads, "head")};`,
-  "of other tokens, the heads at whose ends they stand, and intervals only there: result.find(token) has all.",
+  frequent < eligible
+    ? `The ${count(frequent)} most frequent of ${count(eligible)} tokens in all ${plural(nHeads, "head")}; of the others, only heads ` +
+      "that have them among their most amplified or suppressed, and intervals only of these. result.find(token) has all."
+    : `All ${count(eligible)} tokens that occur at least ${minimum} times, in all ${plural(nHeads, "head")}.`,
   "Some head comes first for every token, along directions that mean nothing too.",
 ].join(" ");
 panel({

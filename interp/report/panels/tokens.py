@@ -11,6 +11,7 @@ from interp.report.panels.panel import View, one_each
 MINIMUM = 5  # a token must occur this often: the rarest tokens have the wildest means
 ROWS = 16_000  # rows the page can afford over all heads
 FOUND = 72_000  # numbers it can afford to say what every head does to the most frequent tokens
+FOUND_WHOLE = 100_000  # and to say it of all of them, with intervals
 VALUES = {"bias_score_contrast": "f2", "ci_low": "f2", "ci_high": "f2"}
 
 
@@ -18,7 +19,7 @@ def payload(view: View) -> dict[str, Any] | None:
     """Return the most amplified and most suppressed tokens of every head, sorted by head, and how much was cut away.
 
     `strings`, `classes`, `token_index` and `count` are of the tokens that occur in it, the most frequent first; the first
-    of them are in `found`, a block [token, head] of what every head does to them.
+    of them are in `found`, a block [token, head] of what every head does to them, without intervals where these are too many.
 
     Raises:
         InterpError: a column is missing, or a token's count differs between heads.
@@ -32,8 +33,10 @@ def payload(view: View) -> dict[str, Any] | None:
     eligible = view.numbered(tokens.loc[(tokens["count"] >= minimum) & tokens["bias_score_contrast"].notna()])
     rows = _ends(eligible, each)
     once = eligible.drop_duplicates("token_index").sort_values(["count", "token_index"], ascending=[False, True])
-    frequent = once["token_index"].head(max(FOUND // n_heads, 50)).to_list()
+    whole = len(once) * n_heads * len(VALUES) <= FOUND_WHOLE
+    frequent = once["token_index"].head(len(once) if whole else max(FOUND // n_heads, 50)).to_list()
     vocabulary = once.loc[once["token_index"].isin({*frequent, *rows["token_index"]})]
+    found = eligible.loc[eligible["token_index"].isin(frequent)]
     one_each(rows, "count", "token_index", "The count of a token")
     kind = "i2" if len(vocabulary) < 1 << 15 else "i4"
     axes = {"token_index": frequent, "head_number": view.head_numbers}
@@ -48,7 +51,7 @@ def payload(view: View) -> dict[str, Any] | None:
         "rows": pack(np.bincount(rows["head_number"], minlength=n_heads), "i4"),
         "token": pack(codes_of(rows, "token_index", vocabulary["token_index"].to_list()), kind),
         "values": columns(rows, VALUES),
-        "found": block(eligible.loc[eligible["token_index"].isin(frequent)], axes, ["bias_score_contrast"]),
+        "found": block(found, axes, VALUES if whole else ["bias_score_contrast"]),
     }
 
 

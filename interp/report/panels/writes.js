@@ -12,27 +12,32 @@ const PARTS = [
   { of: "b_V", title: "Its b_V writes everywhere", ends: ["raised", "lowered"], what: "logits; compare within a layer" },
 ];
 
+const ENDS = ["top", "bottom"];
+const [, parts, ends, each] = writes.shape;
+
 function writtenRows() {
-  const { head_number, of, end, rank, token_index: token, value } = writes.rows;
-  const rows = [];
-  for (let at = head_number.indexOf(state.head); at >= 0 && head_number[at] === state.head; at++)
-    rows.push({
+  const first = state.head * parts * ends * each;
+  const places = Array.from({ length: parts * ends * each }, (_, place) => place);
+  return places.flatMap((place) => {
+    const token = writes.token[first + place];
+    if (token < 0) return [];
+    return {
       ...headColumns(state.head),
-      of: PARTS[of[at]].of,
-      end: ["top", "bottom"][end[at]],
-      rank: rank[at],
-      token_index: writes.token_index[token[at]],
-      token_string: writes.strings[token[at]],
-      count: writes.count[token[at]],
-      value: exact(value[at], value.digits),
-    });
-  return rows;
+      of: PARTS[Math.floor(place / (ends * each))].of,
+      end: ENDS[Math.floor(place / each) % ends],
+      rank: place % each,
+      token_index: writes.token_index[token],
+      token_string: writes.strings[token],
+      count: writes.count[token],
+      ...numbersAt(writes.values, first + place),
+    };
+  });
 }
 
 function writtenList(rows, name) {
-  const items = rows.flatMap((row) => [
+  const items = rows.map((row) =>
     make("li", {}, make("bdi", { className: "token", textContent: visible(row.token_string) }), ` ${signed(row.value)}`),
-  ]);
+  );
   return make("div", {}, make("h4", { textContent: name }), make("ol", { className: "written" }, ...items));
 }
 
@@ -41,12 +46,12 @@ panel({
   watch: ["head"],
   rows: writtenRows,
   draw(rows) {
-    const parts = PARTS.map(({ of, title, ends, what }) => {
+    const shown = PARTS.map(({ of, title, ends, what }) => {
       const own = rows.filter((row) => row.of === of);
-      const lists = ends.map((name, at) => writtenList(own.filter((row) => row.end === ["top", "bottom"][at]), name));
+      const lists = ends.map((name, at) => writtenList(own.filter((row) => row.end === ENDS[at]), name));
       const body = own.length ? make("div", { className: "pair" }, ...lists) : make("p", { textContent: "No such bias." });
       return make("div", {}, make("h3", { textContent: title }), make("p", { className: "fine", textContent: what }), body);
     });
-    byId("writes").replaceChildren(...parts);
+    byId("writes").replaceChildren(...shown);
   },
 });

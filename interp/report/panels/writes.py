@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+
 from interp.report.metrics import require
-from interp.report.panels.packing import columns, readable
+from interp.report.panels.packing import block, codes_of, columns, pack, readable, spread
 from interp.report.panels.panel import View
 
 PARTS = ("b_Q", "OV", "b_V")
@@ -12,7 +14,7 @@ ROWS = 9_000  # rows the page can afford over all heads
 
 
 def payload(view: View) -> dict[str, Any] | None:
-    """Return the lists of `Amplification.writes`, sorted by head, as long as the page can afford.
+    """Return the lists of `Amplification.writes` as blocks [head, of, end, rank], as long as the page can afford.
 
     Raises:
         InterpError: a column is missing.
@@ -21,15 +23,14 @@ def payload(view: View) -> dict[str, Any] | None:
     if table is None or table.empty:
         return None
     require(table, ["layer", "head", "of", "end", "rank", "token_index", "token_string", "count", "value"], "writes")
-    each = max(ROWS // (len(view.head_numbers) * len(PARTS) * len(ENDS)), 3)
-    rows = view.numbered(table).query("head_number >= 0 and rank < @each")
-    rows = rows.sort_values(["head_number", "of", "end", "rank"], kind="stable")
+    each = min(max(ROWS // (len(view.head_numbers) * len(PARTS) * len(ENDS)), 3), int(table["rank"].max()) + 1)
+    rows = view.numbered(table.loc[table["rank"] < each])
     once = rows.drop_duplicates("token_index")
+    rows = rows.assign(token=codes_of(rows, "token_index", once["token_index"].to_list()))
+    axes = {"head_number": view.head_numbers, "of": PARTS, "end": ENDS, "rank": range(each)}
     return {
         "strings": readable(once["token_string"]),
         **columns(once, {"token_index": "i4", "count": "i4"}),
-        "rows": columns(
-            rows, {"head_number": "i2", "rank": "i2", "value": "f2"},
-            {"of": PARTS, "end": ENDS, "token_index": once["token_index"].to_list()},
-        ),
-    }  # fmt: skip
+        **block(rows, axes, ["value"]),
+        "token": pack(np.nan_to_num(spread(rows, axes, "token"), nan=-1), "i2" if len(once) < 1 << 15 else "i4"),
+    }
