@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from interp.data.corpora.corpus import Corpus, Document
+from interp.data.corpora.corpus import Corpus, Document, encodable
 from interp.data.tokenizer import text_encoder
 from interp.errors import InterpError
 
@@ -153,7 +153,7 @@ def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_t
     waiting, titles = 0, {}
     for document in documents:
         schemes = list(document.classes)
-        titles[document.index] = document.document.name
+        titles[document.index] = encodable(document.document.name)
         numbers = np.full_like(document.tokens, document.index)
         pending.append(np.stack([document.tokens, numbers, *document.classes.values()]))
         waiting += len(document.tokens)
@@ -163,7 +163,7 @@ def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_t
             for start in range(0, whole, n_ctx * batch_size):
                 yield _contexts(stream[:, start : start + n_ctx * batch_size], schemes, n_ctx, pad_token, titles)
             pending, waiting = [stream[:, whole:].copy()], waiting - whole
-            titles = {document.index: document.document.name}  # of the last one some may wait, of no other
+            titles = {document.index: titles[document.index]}  # of the last one some may wait, of no other
     if waiting:
         yield _contexts(np.concatenate(pending, axis=1), schemes, n_ctx, pad_token, titles)
 

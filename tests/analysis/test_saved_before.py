@@ -79,7 +79,8 @@ def test_its_numbers_are_those_that_are_measured_today(before, now):
     [shift] = {
         place
         for place in range(len(before.passages))
-        if before.passages["token_index"].tolist()[place : place + len(now.passages)] == now.passages["token_index"].tolist()
+        if before.passages["token_index"].tolist()[place : place + len(now.passages)]
+        == now.passages["token_index"].tolist()
     }  # the passage is the same, less what was cut away so that it begins and ends with a word
     assert len(now.passages) > 20
     for name in ("passages", "passage_scores"):

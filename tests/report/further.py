@@ -63,7 +63,9 @@ def top_passages(heads: pd.DataFrame, vocabulary: pd.DataFrame, seed: int = 5) -
     """Three tokens at either end of every class that occurs, the strongest first; each text at the ends of several heads."""
     random, index = np.random.default_rng(seed), ["layer", "head", "scheme", "token_class"]
     table = heads.loc[heads["n_tokens"] > 0, index]
-    places = pd.DataFrame({"end": np.repeat(["top", "bottom"], 3), "rank": [0, 1, 2] * 2, "bias_score": [4, 3, 2, -4, -3, -2]})
+    places = pd.DataFrame(
+        {"end": np.repeat(["top", "bottom"], 3), "rank": [0, 1, 2] * 2, "bias_score": [4, 3, 2, -4, -3, -2]}
+    )
     table = table.merge(places, how="cross")
     texts = 4000
     strings = vocabulary["token_string"].to_numpy()
@@ -78,8 +80,16 @@ def top_passages(heads: pd.DataFrame, vocabulary: pd.DataFrame, seed: int = 5) -
 
 def writes(layers: int, heads: int, vocabulary: pd.DataFrame, seed: int = 6) -> pd.DataFrame:
     """Ten tokens at either end of what every head looks for and writes."""
-    axes = {"layer": range(layers), "head": range(heads), "of": ("b_Q", "OV", "b_V"), "end": ("top", "bottom"), "rank": range(10)}
+    axes = {
+        "layer": range(layers),
+        "head": range(heads),
+        "of": ("b_Q", "OV", "b_V"),
+        "end": ("top", "bottom"),
+        "rank": range(10),
+    }
     table = pd.MultiIndex.from_product(axes.values(), names=axes.keys()).to_frame(index=False)
-    rows = vocabulary.iloc[np.random.default_rng(seed).integers(len(vocabulary), size=len(table))].reset_index(drop=True)
+    rows = vocabulary.iloc[np.random.default_rng(seed).integers(len(vocabulary), size=len(table))].reset_index(
+        drop=True
+    )
     sign = np.where(table["end"] == "top", 1, -1)
     return table.assign(**rows[["token_index", "token_string", "count"]], value=sign * (1 - 0.09 * table["rank"]))

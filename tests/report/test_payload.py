@@ -98,8 +98,10 @@ def test_top_passages_refer_to_texts_that_stand_once_and_pairs_that_change_most_
     table, top = result.tables["top_passages"], payload(View.of(result))["panels"]["passages"]["top"]
     rows = pd.DataFrame({name: unpacked(packed) for name, packed in top["rows"].items()})
     assert top["total"] == len(table[["layer", "head", "scheme", "token_class"]].drop_duplicates())
-    assert len(set(zip(*top["strings"].values(), unpacked(top["pos"]), unpacked(top["document"]), strict=True))) == len(
-        top["strings"]["before"]
+    texts = {name: [top["shared"][name][code] for code in unpacked(top[name])] for name in ("title", "token_string")}
+    texts |= {name: top[name] for name in ("before", "after")}
+    assert len(set(zip(*texts.values(), unpacked(top["pos"]), unpacked(top["document"]), strict=True))) == len(
+        top["before"]
     )
     schemes = list(View.of(result).schemes)
     looked_at = 0
@@ -108,10 +110,7 @@ def test_top_passages_refer_to_texts_that_stand_once_and_pairs_that_change_most_
         own = table[(table["layer"] * 6 + table["head"] == row.head_number) & (table["scheme"] == scheme)]
         own = own[own["token_class"] == View.of(result).schemes[scheme][row.place]]
         [expected] = own[(own["end"] == ["top", "bottom"][row.end]) & (own["rank"] == row.rank)].to_dict("records")
-        assert {name: texts[row.passage] for name, texts in top["strings"].items()} == {
-            name: expected[name] for name in ("before", "token_string", "after")
-        }
-        assert top["titles"][unpacked(top["title"])[row.passage]] == expected["title"]
+        assert {name: own[row.passage] for name, own in texts.items()} == {name: expected[name] for name in texts}
         assert row.bias_score_contrast == pytest.approx(expected["bias_score_contrast"], rel=1e-3)
         looked_at += 1
     assert looked_at == 200
@@ -141,7 +140,12 @@ def test_lists_of_what_heads_write_unpack_to_the_table(result, page):
     values = unpacked(writes["values"]["value"]).reshape(writes["shape"])
     tokens = unpacked(writes["token"]).reshape(writes["shape"])
     for row in result.tables["writes"].sample(100, random_state=1).itertuples():
-        place = (row.layer * 6 + row.head, ["b_Q", "OV", "b_V"].index(row.of), ["top", "bottom"].index(row.end), row.rank)
+        place = (
+            row.layer * 6 + row.head,
+            ["b_Q", "OV", "b_V"].index(row.of),
+            ["top", "bottom"].index(row.end),
+            row.rank,
+        )
         assert values[place] == pytest.approx(row.value, rel=1e-3)
         assert writes["strings"][tokens[place]] == row.token_string
         assert unpacked(writes["count"])[tokens[place]] == row.count

@@ -156,7 +156,10 @@ class TopPassages(Measurement):
     """
 
     def __init__(self, context: Context) -> None:
-        self.context, shape = context, (2, *context.per_class, TOP)  # ends: the largest, and the negative of the smallest
+        self.context, shape = (
+            context,
+            (2, *context.per_class, TOP),
+        )  # ends: the largest, and the negative of the smallest
         self.values = torch.full(shape, -torch.inf, device=context.device)
         self.places = torch.full(shape, NOWHERE, device=context.device)  # number of the context * n_ctx + position
         self.around: dict[int, Around] = {}  # by place
@@ -176,7 +179,9 @@ class TopPassages(Measurement):
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Take the first and the last of each class and context, and keep the best of all contexts so far."""
         scores = view.scores.half().float()
-        both = torch.stack([scores, -scores]).nan_to_num(nan=-torch.inf, posinf=65504, neginf=-65504)  # [end, head, token]
+        both = torch.stack([scores, -scores]).nan_to_num(
+            nan=-torch.inf, posinf=65504, neginf=-65504
+        )  # [end, head, token]
         both = both.repeat(1, 1, len(self.groups))
         groups = self.groups.flatten().expand_as(both)
         number = len(self.values[0, 0, 0]) * self.n_rows
@@ -249,7 +254,9 @@ class TopPassages(Measurement):
         known, which = np.unique(place, return_inverse=True)
         text = _written(context.reader.tokenizer, [self.around[one] for one in known.tolist()])
         means = found.heads["bias_score_mean"] - found.heads["bias_score_contrast"]
-        mean = means.groupby([found.heads["layer"], found.heads["head"]]).mean().to_numpy().reshape(context.per_class[:2])
+        mean = (
+            means.groupby([found.heads["layer"], found.heads["head"]]).mean().to_numpy().reshape(context.per_class[:2])
+        )
         table = pd.DataFrame({
             "layer": layer, "head": head, "scheme": schemes[number], "token_class": labels[number],
             "end": np.array(["top", "bottom"])[end], "rank": rank, "bias_score": score,

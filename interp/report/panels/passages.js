@@ -201,20 +201,20 @@ function drawTop() {
 function topItem(at, paint, named) {
   const { passage, bias_score_contrast: scores, place } = top.rows;
   const one = passage[at];
-  const [before, token, after] = ["before", "token_string", "after"].map((part) => top.strings[part][one]);
+  const [title, token] = ["title", "token_string"].map((part) => top.shared[part][top[part][one]]);
   const score = make("b", { textContent: signed(scores[at]) });
   const word = make("bdi", { className: "token", textContent: visible(token) });
   Object.assign(word.style, paint(scores[at]));
   const where = [
     ...(named ? [visible(classesOf()[place[at]])] : []),
-    titleOf(top.titles[top.title[one]], top.document[one]),
+    titleOf(title, top.document[one]),
     `position ${top.pos[one]}`,
   ].join(" · ");
   return make(
     "li",
     {},
     score,
-    make("span", { className: "context" }, shownText(before, -1), word, shownText(after, 1)),
+    make("span", { className: "context" }, shownText(top.before[one], -1), word, shownText(top.after[one], 1)),
     make("small", { textContent: where }),
   );
 }

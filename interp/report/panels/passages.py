@@ -12,6 +12,7 @@ from interp.report.panels.panel import View
 
 NUMBERS = 200_000  # numbers the page can afford over all heads
 TOP_BYTES = 170_000  # for the passages that heads score highest and lowest: about 2,500 of them
+LONGEST = 160  # letters of a passage on either side of its token
 ENDS = ("top", "bottom")
 FEWEST = 10  # passages shown however many heads there are
 
@@ -59,27 +60,33 @@ def _top(view: View) -> dict[str, Any] | None:
     table = view.result.tables.get("top_passages")
     if table is None or table.empty:
         return None
-    pair, text = ["layer", "head", "scheme", "token_class"], ["document", "title", "pos", "before", "token_string", "after"]
+    pair, text = (
+        ["layer", "head", "scheme", "token_class"],
+        ["document", "title", "pos", "before", "token_string", "after"],
+    )
     require(table, [*pair, "end", "rank", "bias_score_contrast", *text], "top_passages")
-    strength = view.heads.assign(rare=view.heads["n_tokens"] < FEW_TOKENS, strength=-view.heads["log2_amplification"].abs())
-    table = table.assign(**{name: table[name].astype(str) for name in ("scheme", "token_class")})
+    strength = view.heads.assign(
+        rare=view.heads["n_tokens"] < FEW_TOKENS, strength=-view.heads["log2_amplification"].abs()
+    )
+    strings = ("scheme", "token_class", "title", "before", "token_string", "after")
+    table = table.assign(**{name: readable(table[name]) for name in strings})
+    table = table.assign(before=table["before"].str[-LONGEST:], after=table["after"].str[:LONGEST])
     rows = view.numbered(table).merge(strength[[*pair, "rare", "strength"]], on=pair)
     rows = rows.sort_values(["rank", "rare", "strength", *pair, "end"], kind="stable")
     passage = rows.groupby(["document", "pos", "token_index", "before", "after"], sort=False).ngroup()
-    lengths = rows["before"].str.len() + rows["after"].str.len() + rows["token_string"].str.len()
-    size = np.where(passage.duplicated(), 0, lengths + 25) + 14  # bytes: a row, and a passage that is new
+    lengths = rows["before"].str.len() + rows["after"].str.len()
+    size = np.where(passage.duplicated(), 0, lengths + 22) + 19  # bytes: a row, and a passage that is new
     rows = rows.assign(passage=passage).loc[size.cumsum() <= TOP_BYTES]
     once = rows.drop_duplicates("passage")
-    titles = list(dict.fromkeys(once["title"]))
+    shared = {name: list(dict.fromkeys(once[name])) for name in ("title", "token_string")}
     places = {(scheme, name): at for scheme, known in view.schemes.items() for at, name in enumerate(known)}
     known = [places[key] for key in zip(rows["scheme"], rows["token_class"], strict=True)]
     rows = rows.assign(place=known).sort_values(["head_number", "scheme", "place", "end", "rank"], kind="stable")
     return {
         "pairs": len(rows[pair].drop_duplicates()),
         "total": len(table[pair].drop_duplicates()),
-        "titles": readable(titles),
-        "strings": {name: readable(once[name]) for name in ("before", "token_string", "after")},
-        **columns(once, {"document": "i4", "pos": "i4"}, {"title": titles}),
+        "shared": shared,
+        **columns(once, {"document": "i4", "pos": "i4"}, shared, ["before", "after"]),
         "rows": columns(
             rows,
             {"head_number": "i2", "place": "i2", "passage": "i2", "rank": "i2", "bias_score_contrast": "f2"},

@@ -47,7 +47,11 @@ def test_a_token_that_does_not_occur_is_named_with_the_nearest_that_does(case):
     renamed = result.tokens.assign(token_string=[f" word{index}" for index in result.tokens["token_index"]])
     result.tokens["token_string"] = renamed["token_string"]
     index = renamed["token_index"].iloc[0]
-    for asked, hint in ((f"word{index}", f"did you mean ' word{index}'?"), (" wrd", "did you mean ' word"), (10**6, "do, with")):
+    for asked, hint in (
+        (f"word{index}", f"did you mean ' word{index}'?"),
+        (" wrd", "did you mean ' word"),
+        (10**6, "do, with"),
+    ):
         with pytest.raises(InterpError, match="does not occur in the text; [0-9]+ tokens do") as refused:
             result.find(asked)
         assert hint in str(refused.value)

@@ -40,9 +40,7 @@ def plain_top(model, documents, layer, head, scheme):
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_layers": 1, "n_heads": 4, "d_model": 16, "n_ctx": 9}], ids=str)
-def test_the_most_extreme_tokens_of_a_class_are_those_of_a_plain_sort(
-    make_model, make_documents, make_scheme, changes
-):
+def test_the_most_extreme_tokens_of_a_class_are_those_of_a_plain_sort(make_model, make_documents, make_scheme, changes):
     model, schemes = make_model(**changes), [make_scheme("s", 4), make_scheme("t", 2)]
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
     top = measure(model, documents, schemes, replace(LITTLE, batch_size=3)).tables["top_passages"]
@@ -80,11 +78,14 @@ def test_equal_scores_keep_the_first_in_the_corpus_whatever_the_batches_and_thei
     random = np.random.default_rng(3)
     tokens, labels = random.integers(model.cfg.d_vocab, size=12), random.integers(2, size=12)
     documents = [
-        TaggedDocument(index, Document(f"copy {index}", "text"), tokens, np.zeros((12, 2), dtype=np.int64), {"s": labels})
+        TaggedDocument(
+            index, Document(f"copy {index}", "text"), tokens, np.zeros((12, 2), dtype=np.int64), {"s": labels}
+        )
         for index in range(9)
     ]
     tables = [
-        measure(model, documents, [scheme], replace(LITTLE, batch_size=size)).tables["top_passages"] for size in (1, 4, 9)
+        measure(model, documents, [scheme], replace(LITTLE, batch_size=size)).tables["top_passages"]
+        for size in (1, 4, 9)
     ]
     for table in tables:
         assert (table["document"] == table["rank"]).all()
@@ -111,7 +112,7 @@ def test_what_is_kept_survives_the_way_to_disk(make_model, make_documents, make_
     again = TopPassages(found.context)
     again.restore(kept.state())
     assert again.around == kept.around
-    assert any(around.title.startswith("ש") for around in again.around.values())
+    assert any(around.title == 'ש"</script>\N{REPLACEMENT CHARACTER}' for around in again.around.values())
     assert again.values.tolist() == kept.values.tolist() and again.places.tolist() == kept.places.tolist()
 
 
@@ -137,7 +138,11 @@ TEXT = "In 1905 Albert Einstein published four well-known papers, and it doesn't
 def text_documents(tokenizer):
     tokens = text_encoder(tokenizer)([TEXT * 3])[0]
     scheme = {"s": (np.arange(len(tokens)) % 3).astype(np.int64)}
-    return [TaggedDocument(0, Document("Einstein", TEXT * 3), tokens.astype(np.int64), np.zeros((len(tokens), 2), int), scheme)]
+    return [
+        TaggedDocument(
+            0, Document("Einstein", TEXT * 3), tokens.astype(np.int64), np.zeros((len(tokens), 2), int), scheme
+        )
+    ]
 
 
 def cut_words(text):

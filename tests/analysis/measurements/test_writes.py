@@ -36,7 +36,9 @@ def by_hand(model, layer, head, pool, k):
         cosines[token] = key @ bias_q / np.linalg.norm(key) / np.linalg.norm(bias_q)
     sought = sorted(pool, key=lambda token: -cosines[token])[:k]
     seen = weights["W_E"][sought].mean(0) - weights["W_E"][pool].mean(0)
-    seen = (seen - seen.mean() if model.cfg.normalization_type == "LN" else seen) * model.blocks[layer].ln1.w.detach().numpy()
+    seen = (seen - seen.mean() if model.cfg.normalization_type == "LN" else seen) * model.blocks[
+        layer
+    ].ln1.w.detach().numpy()
     model.float()
     return {
         "b_Q": cosines,
