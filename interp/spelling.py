@@ -43,7 +43,7 @@ def token_texts(tokenizer: PreTrainedTokenizerFast, tokens: Iterable[int]) -> li
 
 
 def spaced_texts(tokenizer: PreTrainedTokenizerFast, tokens: Iterable[int]) -> list[str]:
-    """Return `token_texts` with the space that a SentencePiece token begins with, which its decoder leaves out of one alone."""
+    """Return `token_texts` with the space that SentencePiece tokens begin with, which decoders leave out of one alone."""
     tokens = [int(token) for token in tokens]
     names = tokenizer.convert_ids_to_tokens(tokens)
     texts = zip(token_texts(tokenizer, tokens), names, strict=True)

@@ -82,8 +82,8 @@ class Amplification:
             components: of a run with `components`, the columns of `heads` from `model` to `alignment` and `bias_score_sd` as
                 they are with the mean of each component of the mixture in force, and `component`
                 (`measurements.bias_draws`).
-            top_passages: where each head's bias scores are largest ("top") and smallest ("bottom") among the tokens of a class:
-                one row per (layer, head, scheme, class, end, rank), rank 0 the most extreme, at most one token of a
+            top_passages: where each head's bias scores are largest ("top") and smallest ("bottom") among the tokens of a
+                class: one row per (layer, head, scheme, class, end, rank), rank 0 the most extreme, at most one token of a
                 context: `bias_score`, in half precision, `bias_score_contrast` to the head's mean, `document, title, pos` in
                 the context, `token_index, token_string`, and the text `before` and `after` it, from a word to a word.
             writes: what each head looks for and what it writes, from the weights alone (the method `writes`).
@@ -200,15 +200,15 @@ class Amplification:
     def writes(self, model: HookedSymmetryBrokenTransformer, direction: Direction | None = None) -> pd.DataFrame:
         """Return what each head looks for and what it writes, from the weights alone; no forward pass is run.
 
-        One row per (layer, head, of, end, rank), rank 0 the most extreme: `token_index, token_string, count` and the `value`,
-        of up to 10 tokens at either end ("top", "bottom"), of those that occur at least 10 times. `of` is
+        One row per (layer, head, of, end, rank), rank 0 the most extreme: `token_index, token_string, count` and `value`, of
+        up to 10 tokens at either end ("top", "bottom"), of those that occur at least 10 times. `of` is
 
         - "b_Q": what the head's bias points at, the cosine of W_E W_K and b_Q;
-        - "OV": what the head then writes, the logits of the tokens that it raises ("top") and lowers most where it attends to
-          the top ones of "b_Q" instead of to frequent tokens at large;
+        - "OV": what the head then writes, the logits of the tokens that it raises ("top") and lowers most where it attends
+          to the top ones of "b_Q" instead of to frequent tokens at large;
         - "b_V": the logits that b_V moves most, everywhere alike.
 
-        Logits are on the direct path, less their mean over the vocabulary, at a norm of scale 1: within a layer they compare,
+        Logits are on the direct path, less their mean over the vocabulary, at a norm of scale 1: they compare in a layer,
         their size in text does not follow. Heads without such a bias have no rows. Whatever a direction, some tokens come
         first: the lists say what the weights point at, not that it matters.
 

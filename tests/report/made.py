@@ -120,8 +120,9 @@ def _passages(
 ) -> pd.DataFrame:
     chosen = vocabulary.iloc[random.choice(len(HOSTILE) + len(WORDS), passages * places)].reset_index(drop=True)
     where = {"passage": np.repeat(np.arange(passages), places), "place": np.tile(np.arange(places), passages)}
-    return chosen[["token_index", "token_string", *schemes]].assign(**where, document=where["passage"] // 2,
-                                                              title=[f"Title {n // 2}" for n in where["passage"]])  # fmt: skip
+    return chosen[["token_index", "token_string", *schemes]].assign(
+        **where, document=where["passage"] // 2, title=[f"Title {n // 2}" for n in where["passage"]]
+    )
 
 
 def _scores(

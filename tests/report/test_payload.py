@@ -88,8 +88,8 @@ def test_every_head_is_found_for_the_most_frequent_tokens_and_all_tokens_where_t
         assert (np.diff(counts) <= 0).all() and counts[0] == counted["count"].iloc[0]
         contrast = unpacked(found["values"]["bias_score_contrast"]).reshape(found["shape"])
         for token, head in ((0, 0), (found["shape"][0] - 1, heads - 1)):
-            layer, number = divmod(head, result.run["n_heads"])
-            row = result.find(tokens["strings"][token]).query("layer == @layer and head == @number")
+            row = result.find(int(unpacked(tokens["token_index"])[token]))
+            row = row[row["layer"] * result.run["n_heads"] + row["head"] == head]
             assert contrast[token, head] == pytest.approx(row["bias_score_contrast"].item(), rel=1e-3)
 
 

@@ -211,8 +211,8 @@ def writes_table(
     layer and before the unembedding are at the scale 1:
 
     - "b_Q": cos(e_t W_K, b_Q), the static alignment; its k largest tokens are the set T.
-    - "OV": N(N1(mean over T of e_t - mean over all of e_t) W_V W_O) W_U, what the head adds to the logits where it attends to
-      T and not to tokens at large, known up to one positive factor of the layer.
+    - "OV": N(N1(mean over T of e_t - mean over all of e_t) W_V W_O) W_U, what the head adds to the logits where it attends
+      to T and not to tokens at large, known up to one positive factor of the layer.
     - "b_V": N(b_V W_O) W_U, what b_V adds to them everywhere, likewise.
 
     Logits are less their mean over the vocabulary. The circuits are those of Elhage et al., "A Mathematical Framework for

@@ -1,4 +1,4 @@
-"""Real text: what heads score highest and lowest of a class, and a sample of passages with what the bias does at each token."""
+"""Real text: what heads score highest and lowest of a class, and sample passages with what the bias does at each token."""
 
 from typing import Any
 

@@ -19,7 +19,7 @@ def payload(view: View) -> dict[str, Any] | None:
     """Return the most amplified and most suppressed tokens of every head, sorted by head, and how much was cut away.
 
     `strings`, `classes`, `token_index` and `count` are of the tokens that occur in it, the most frequent first; the first
-    of them are in `found`, a block [token, head] of what every head does to them, without intervals where these are too many.
+    of them are in `found`, a block [token, head] of what every head does to them, with intervals where there is room.
 
     Raises:
         InterpError: a column is missing, or a token's count differs between heads.

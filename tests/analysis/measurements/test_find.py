@@ -52,6 +52,6 @@ def test_a_token_that_does_not_occur_is_named_with_the_nearest_that_does(case):
         (" wrd", "did you mean ' word"),
         (10**6, "do, with"),
     ):
-        with pytest.raises(InterpError, match="does not occur in the text; [0-9]+ tokens do") as refused:
+        with pytest.raises(InterpError, match=r"does not occur in the text; [0-9]+ tokens do") as refused:
             result.find(asked)
         assert hint in str(refused.value)

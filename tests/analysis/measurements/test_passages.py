@@ -1,4 +1,4 @@
-"""Passages: the most extreme tokens of every head and class against a plain sort, and text that begins and ends with words."""
+"""Passages: the most extreme tokens of every head and class against a plain sort, and text that begins with words."""
 
 from dataclasses import replace
 
@@ -49,7 +49,8 @@ def test_the_most_extreme_tokens_of_a_class_are_those_of_a_plain_sort(make_model
     looked_at = 0
     for layer, head, scheme in [(0, 0, schemes[0]), (model.cfg.n_layers - 1, 2, schemes[1])]:
         for name, end, expected in plain_top(model, documents, layer, head, scheme):
-            rows = top.query("layer == @layer and head == @head and token_class == @name and end == @end")
+            own = top[(top["layer"] == layer) & (top["head"] == head)]
+            rows = own[(own["token_class"] == name) & (own["end"] == end)]
             assert rows["rank"].tolist() == list(range(len(expected)))
             np.testing.assert_allclose(rows["bias_score"], [score for score, _, _ in expected], rtol=2e-3, atol=1e-6)
             places = [row * n_ctx + pos for _, row, pos in expected]

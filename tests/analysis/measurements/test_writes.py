@@ -56,7 +56,7 @@ def test_lists_are_the_ends_of_the_formula_over_frequent_tokens(make_model, chan
     assert list(table) == list(WRITES)
     for layer, head in ((0, 1), (model.cfg.n_layers - 1, model.cfg.n_heads - 1)):
         for of, expected in by_hand(model, layer, head, pool, 5).items():
-            rows = table.query("layer == @layer and head == @head and of == @of")
+            rows = table[(table["layer"] == layer) & (table["head"] == head) & (table["of"] == of)]
             ranked = sorted(expected, key=lambda token: expected[token])
             for end, tokens in (("top", ranked[::-1][:5]), ("bottom", ranked[:5])):
                 own = rows[rows["end"] == end]
