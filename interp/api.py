@@ -16,7 +16,7 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.comparison import SHIFTED, Comparison, compare_results
-from interp.analysis.direction import OWN
+from interp.analysis.direction import OWN, Held
 from interp.analysis.findings import FEW_TOKENS
 from interp.analysis.fitted import FIT_TOKENS, ONE_CLASS, beginnings
 from interp.analysis.interventions.measure import intervene
@@ -24,6 +24,7 @@ from interp.analysis.interventions.measure_uses import measure_uses
 from interp.analysis.interventions.result import Interventions
 from interp.analysis.interventions.uses import Uses
 from interp.analysis.readers.open import ModelLike, open_reader, tokenizer_of
+from interp.analysis.readers.own import OwnReader
 from interp.analysis.readers.reader import Reader, mean_query
 from interp.analysis.result import FEW_DOCUMENTS, Amplification
 from interp.analysis.resume import ResumeFile
@@ -140,6 +141,8 @@ def amplification(
             *([HELD_OUT] if asked.held_out else []),
         ],
     })  # fmt: skip
+    if isinstance(reader, OwnReader) and not isinstance(asked.direction, Held):
+        return result.with_tables({"writes": result.writes(reader.model, asked.direction)})
     return result
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
@@ -39,6 +40,49 @@ def token_texts(tokenizer: PreTrainedTokenizerFast, tokens: Iterable[int]) -> li
         if (found := spelled.bytes_of(tokens[place])) is not None:
             texts[place] = found.decode("utf-8", "surrogateescape")
     return texts
+
+
+def spaced_texts(tokenizer: PreTrainedTokenizerFast, tokens: Iterable[int]) -> list[str]:
+    """Return `token_texts` with the space that SentencePiece tokens begin with, which decoders leave out of one alone."""
+    tokens = [int(token) for token in tokens]
+    names = tokenizer.convert_ids_to_tokens(tokens)
+    texts = zip(token_texts(tokenizer, tokens), names, strict=True)
+    return [f" {text}" if str(name).startswith("▁") and not text.startswith(" ") else text for text, name in texts]
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Return the text that tokens spell together, from their `token_texts`; pieces that stay no character become U+FFFD."""
+    return "".join(texts).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def at_words(texts: Sequence[str], first: int, last: int, focus: int) -> tuple[int, int]:
+    """Return the widest first:last inside these two that holds the token `focus` and cuts no word of `texts`.
+
+    An end stays where it is if there is no such cut, as in scripts that put no spaces. What comes before and after the texts
+    is taken for more of a word; "" stands for a border that ends words.
+    """
+    start = next((cut for cut in range(first, focus + 1) if not _inside(texts, cut)), first)
+    return start, next((cut for cut in range(last, focus, -1) if not _inside(texts, cut)), last)
+
+
+def _inside(texts: Sequence[str], cut: int) -> bool:
+    """Whether a cut before the token `cut` is inside of a word, or of a character of several tokens."""
+    before = texts[cut - 1] if cut else "x"
+    after = texts[cut] if cut < len(texts) else "x"
+    if not before or not after:
+        return False
+    if _in_words(after[0]):  # "well-known", "5.30" and "doesn't" go on after their middle
+        return _in_words(before[-1]) or before in MIDDLES
+    further = after[1:] or "".join(texts[cut + 1 : cut + 2])
+    return after[0] in MIDDLES and _in_words(further[:1]) and _in_words(before[-1])
+
+
+def _in_words(letter: str) -> bool:
+    return bool(letter) and (unicodedata.category(letter)[0] in "LMN" or PIECES.match(letter) is not None)
+
+
+MIDDLES = ("'", "’", "-", ".", ",")
+"""What stands inside of words and numbers, between two letters or digits."""
 
 
 class _Spelling:

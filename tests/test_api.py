@@ -177,6 +177,8 @@ def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_ar
         "replicates_beyond",
         "nulls",
         "explained",
+        "top_passages",
+        "writes",
     }
     for more, names in (
         (["--static", "--values"], {"static_positions", "static_agreement", "value_components"}),

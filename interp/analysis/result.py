@@ -61,8 +61,8 @@ class Amplification:
             `alignment`, the mean cosine of its keys and b_Q.
         positions: one row per (layer, head, pos): `n_tokens, bias_score_mean, bias_score_sd`, and the mean's 95% interval
             over documents, `ci_low, ci_high`, on the position's `effective_documents`.
-        passages: one row per token of the sample passages: `passage, document, place, token_index, token_string`, and
-            one column per scheme with the class of this token.
+        passages: one row per token of the sample passages: `passage, document`, the document's `title`, `place, token_index,
+            token_string`, and one column per scheme with the class of this token. They begin and end with a word.
         passage_scores: one row per (layer, head, passage, place): `bias_score` and the mean `attention` and
             `attention_unbiased` that the token receives from itself and the later tokens of its context.
         nulls: one row per (null, statistic, layer, head, scheme, class), see `interp.analysis.nulls.table`: the `value`, the
@@ -83,6 +83,11 @@ class Amplification:
             components: of a run with `components`, the columns of `heads` from `model` to `alignment` and `bias_score_sd` as
                 they are with the mean of each component of the mixture in force, and `component`
                 (`measurements.bias_draws`).
+            top_passages: where each head's bias scores are largest ("top") and smallest ("bottom") among the tokens of a
+                class: one row per (layer, head, scheme, class, end, rank), rank 0 the most extreme, at most one token of a
+                context: `bias_score`, in half precision, `bias_score_contrast` to the head's mean, `document, title, pos` in
+                the context, `token_index, token_string`, and the text `before` and `after` it, from a word to a word.
+            writes: what each head looks for and what it writes, from the weights alone (the method `writes`).
             explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
                 position, token type and class, alone and beyond each other (`measurements.explained`).
             patterns: attention from query to key in a few of the passages, one row per (layer, head, passage, query, key):
@@ -159,6 +164,25 @@ class Amplification:
 
         return findings(self)
 
+    def find(self, token: str | int) -> pd.DataFrame:
+        """Return what every head does to a token, the head that amplifies it most first: rows of `tokens`.
+
+            result.find(" the")  # with its space; " The", "the" and "The" are other tokens
+            result.find(262)  # by its index
+
+        Some head comes first for every token, along directions that mean nothing too: read `bias_score_contrast` (nats) with
+        its interval, which is over occurrences, not over documents.
+
+        Args:
+            token: its text, exactly as in the column `token_string`, or its `token_index`.
+
+        Raises:
+            InterpError: the token does not occur in the text.
+        """
+        from interp.analysis.measurements.tokens import find_token  # it knows this class
+
+        return find_token(self.tokens, token)
+
     def static(
         self, model: HookedSymmetryBrokenTransformer, direction: Direction | None = None
     ) -> dict[str, pd.DataFrame]:
@@ -187,10 +211,41 @@ class Amplification:
         """
         from interp.analysis.measurements.static_alignment import static_tables
 
-        along: Any = self.run["direction"] if direction is None else direction
+        along = self._direction(direction)
+        return static_tables(model, self.tokens, self.run["schemes"], bias=self.run["bias"], direction=along)
+
+    def writes(self, model: HookedSymmetryBrokenTransformer, direction: Direction | None = None) -> pd.DataFrame:
+        """Return what each head looks for and what it writes, from the weights alone; no forward pass is run.
+
+        One row per (layer, head, of, end, rank), rank 0 the most extreme: `token_index, token_string, count` and `value`, of
+        up to 10 tokens at either end ("top", "bottom"), of those that occur at least 10 times. `of` is
+
+        - "b_Q": what the head's bias points at, the cosine of W_E W_K and b_Q;
+        - "OV": what the head then writes, the logits of the tokens that it raises ("top") and lowers most where it attends
+          to the top ones of "b_Q" instead of to frequent tokens at large;
+        - "b_V": the logits that b_V moves most, everywhere alike.
+
+        Logits are on the direct path, less their mean over the vocabulary, at a norm of scale 1: they compare in a layer,
+        their size in text does not follow. Heads without such a bias have no rows. Whatever a direction, some tokens come
+        first: the lists say what the weights point at, not that it matters.
+
+        Args:
+            model: the model that was measured.
+            direction: that of the run; needs to be given where it is another model's or a vector.
+
+        Raises:
+            InterpError: a direction from elsewhere that is not given.
+        """
+        from interp.analysis.measurements.static_alignment import writes_table
+
+        return writes_table(model, self.tokens, bias=self.run["bias"], direction=self._direction(direction))
+
+    def _direction(self, given: Direction | None) -> Any:
+        """The direction of the run, in the words of `query_shifts`."""
+        along: Any = self.run["direction"] if given is None else given
         if isinstance(along, str) and along not in ("bias", "effective", "folded"):
             raise InterpError(f"The run looked along {along}, which is not this model's; give it as direction=.")
-        return static_tables(model, self.tokens, self.run["schemes"], bias=self.run["bias"], direction=along)
+        return along
 
     def values(
         self, model: HookedSymmetryBrokenTransformer, documents: Iterable[TaggedDocument], schemes: Sequence[Scheme]
@@ -280,6 +335,6 @@ class Amplification:
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "replicates_beyond", "bias_samples", "bias_draws", "static_tokens",
     "static_positions", "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
-    "components", "patterns",
+    "components", "patterns", "top_passages", "writes",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64, Shaped
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from interp.data.corpora.corpus import Corpus, Document
+from interp.data.corpora.corpus import Corpus, Document, encodable
 from interp.data.tokenizer import text_encoder
 from interp.errors import InterpError
 
@@ -134,6 +134,7 @@ class Contexts:
     classes: dict[str, Int64[Tensor, "batch pos"]]  # by scheme name; empty for untagged documents
     documents: Int64[Tensor, "batch pos"]  # `TaggedDocument.index` of each token
     mask: Bool[Tensor, "batch pos"]
+    titles: Mapping[int, str] = field(default_factory=dict)  # names of the documents, by `TaggedDocument.index`
 
 
 def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_token: int) -> Iterator[Contexts]:
@@ -149,9 +150,10 @@ def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_t
         raise InterpError(f"Rows of {n_ctx} tokens in batches of {batch_size} cannot be cut; both must be at least 1.")
     schemes: list[str] = []
     pending: list[np.ndarray] = []  # [2 + scheme, pos] each: tokens, document index, classes
-    waiting = 0
+    waiting, titles = 0, {}
     for document in documents:
         schemes = list(document.classes)
+        titles[document.index] = encodable(document.document.name)
         numbers = np.full_like(document.tokens, document.index)
         pending.append(np.stack([document.tokens, numbers, *document.classes.values()]))
         waiting += len(document.tokens)
@@ -159,13 +161,20 @@ def pack(documents: Iterable[TaggedDocument], n_ctx: int, batch_size: int, pad_t
             stream = np.concatenate(pending, axis=1)
             whole = waiting - waiting % (n_ctx * batch_size)
             for start in range(0, whole, n_ctx * batch_size):
-                yield _contexts(stream[:, start : start + n_ctx * batch_size], schemes, n_ctx, pad_token)
+                yield _contexts(stream[:, start : start + n_ctx * batch_size], schemes, n_ctx, pad_token, titles)
             pending, waiting = [stream[:, whole:].copy()], waiting - whole
+            titles = {document.index: titles[document.index]}  # of the last one some may wait, of no other
     if waiting:
-        yield _contexts(np.concatenate(pending, axis=1), schemes, n_ctx, pad_token)
+        yield _contexts(np.concatenate(pending, axis=1), schemes, n_ctx, pad_token, titles)
 
 
-def _contexts(stream: Int64[np.ndarray, "columns pos"], schemes: Sequence[str], n_ctx: int, pad_token: int) -> Contexts:
+def _contexts(
+    stream: Int64[np.ndarray, "columns pos"],
+    schemes: Sequence[str],
+    n_ctx: int,
+    pad_token: int,
+    titles: Mapping[int, str],
+) -> Contexts:
     """Cut a piece of the stream into rows, and pad what is missing of the last."""
     n_tokens = stream.shape[1]
     missing = -n_tokens % n_ctx
@@ -174,7 +183,7 @@ def _contexts(stream: Int64[np.ndarray, "columns pos"], schemes: Sequence[str], 
     columns = torch.from_numpy(np.concatenate([stream, padding], axis=1)).unflatten(1, (-1, n_ctx))
     mask = (torch.arange(n_tokens + missing) < n_tokens).unflatten(0, (-1, n_ctx))
     classes = {name: columns[2 + row] for row, name in enumerate(schemes)}
-    return Contexts(columns[0], classes, columns[1], mask)
+    return Contexts(columns[0], classes, columns[1], mask, titles)
 
 
 def token_stream(tokenizer: PreTrainedTokenizerFast, corpus: Corpus) -> Shaped[np.ndarray, " tokens"]:

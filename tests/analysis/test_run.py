@@ -117,6 +117,9 @@ def test_token_and_position_tables_equal_a_plain_groupby(make_model, make_docume
 
 def test_passage_scores_equal_the_reference_patterns(make_model, make_documents, make_scheme, monkeypatch):
     monkeypatch.setattr("interp.analysis.measurements.passages.LENGTH", 8)
+    monkeypatch.setattr(
+        "interp.analysis.measurements.passages.at_words", lambda texts, first, last, focus: (first, last)
+    )
     model, scheme = make_model(), make_scheme("s", 4)
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
     result = measure(model, documents, [scheme], Settings(passages=3))

@@ -72,9 +72,21 @@ def test_every_table_that_was_not_empty_is_there_and_its_run_is_told(before):
 
 
 def test_its_numbers_are_those_that_are_measured_today(before, now):
-    assert set(now.tables) == set(before.tables) - {"selectivity"} | {"explained", "replicates_beyond", "patterns"}
-    for name in set(before.tables) - {"selectivity"}:
+    later = {"explained", "replicates_beyond", "top_passages", "patterns", "writes"}
+    assert set(now.tables) == set(before.tables) - {"selectivity"} | later
+    for name in set(before.tables) - {"selectivity", "passages", "passage_scores"}:
         assert_alike(before.tables[name], now.tables[name])
+    [shift] = {
+        place
+        for place in range(len(before.passages))
+        if before.passages["token_index"].tolist()[place : place + len(now.passages)]
+        == now.passages["token_index"].tolist()
+    }  # the passage is the same, less what was cut away so that it begins and ends with a word
+    assert len(now.passages) > 20
+    for name in ("passages", "passage_scores"):
+        table = before.tables[name].assign(place=before.tables[name]["place"] - shift)
+        table = table[table["place"].isin(now.passages["place"])].reset_index(drop=True)
+        assert_alike(table, now.tables[name])
     for name in INTERVENED:
         assert_alike(getattr(before.interventions, name), getattr(now.interventions, name))
     for name in ("n_tokens", "n_documents", "schemes", "corpus_sha256", "tokenizer_sha256", "direction", "warnings"):

@@ -57,3 +57,39 @@ def positions(layers: int, heads: int, length: int = 48, seed: int = 3) -> pd.Da
         model="tiny-bqbv", n_tokens=4000 - 50 * table["pos"], bias_score_mean=mean, bias_score_sd=1.0,
         ci_low=mean - half, ci_high=mean + half,
     )  # fmt: skip
+
+
+def top_passages(heads: pd.DataFrame, vocabulary: pd.DataFrame, seed: int = 5) -> pd.DataFrame:
+    """Three tokens at either end of every class that occurs, the strongest first; each text at the ends of several heads."""
+    random, index = np.random.default_rng(seed), ["layer", "head", "scheme", "token_class"]
+    table = heads.loc[heads["n_tokens"] > 0, index]
+    places = pd.DataFrame(
+        {"end": np.repeat(["top", "bottom"], 3), "rank": [0, 1, 2] * 2, "bias_score": [4, 3, 2, -4, -3, -2]}
+    )
+    table = table.merge(places, how="cross")
+    texts = 4000
+    strings = vocabulary["token_string"].to_numpy()
+    spoken = ["".join(random.choice(strings, 8)) for _ in range(2 * texts)]
+    which, token = random.integers(texts, size=len(table)), random.integers(len(strings), size=texts)
+    return table.assign(
+        bias_score_contrast=table["bias_score"] - 0.5, document=which // 100, title=[f"Article {n // 100}" for n in which],
+        pos=which % 100, token_index=vocabulary["token_index"].to_numpy()[token[which]], token_string=strings[token[which]],
+        before=[spoken[n] for n in which], after=[spoken[texts + n] for n in which],
+    )  # fmt: skip
+
+
+def writes(layers: int, heads: int, vocabulary: pd.DataFrame, seed: int = 6) -> pd.DataFrame:
+    """Ten tokens at either end of what every head looks for and writes."""
+    axes = {
+        "layer": range(layers),
+        "head": range(heads),
+        "of": ("b_Q", "OV", "b_V"),
+        "end": ("top", "bottom"),
+        "rank": range(10),
+    }
+    table = pd.MultiIndex.from_product(axes.values(), names=axes.keys()).to_frame(index=False)
+    rows = vocabulary.iloc[np.random.default_rng(seed).integers(len(vocabulary), size=len(table))].reset_index(
+        drop=True
+    )
+    sign = np.where(table["end"] == "top", 1, -1)
+    return table.assign(**rows[["token_index", "token_string", "count"]], value=sign * (1 - 0.09 * table["rank"]))

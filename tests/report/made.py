@@ -47,6 +47,10 @@ def make_result(
         },
         nulls=further.nulls(table),
         adjusted=further.adjusted(table),
+        further={
+            "top_passages": further.top_passages(table, vocabulary),
+            "writes": further.writes(layers, heads, vocabulary),
+        },
     )  # fmt: skip
 
 
@@ -116,7 +120,9 @@ def _passages(
 ) -> pd.DataFrame:
     chosen = vocabulary.iloc[random.choice(len(HOSTILE) + len(WORDS), passages * places)].reset_index(drop=True)
     where = {"passage": np.repeat(np.arange(passages), places), "place": np.tile(np.arange(places), passages)}
-    return chosen[["token_index", "token_string", *schemes]].assign(**where, document=where["passage"] // 2)
+    return chosen[["token_index", "token_string", *schemes]].assign(
+        **where, document=where["passage"] // 2, title=[f"Title {n // 2}" for n in where["passage"]]
+    )
 
 
 def _scores(

@@ -32,14 +32,27 @@ def with_strings(result, strings):
         "nulls": result.nulls.replace({"token_class": classes}),
         "adjusted": result.adjusted.replace({"token_class": classes}),
         **{name: _renamed(getattr(result, name), tokens, classes) for name in ("tokens", "passages")},
+        "further": {
+            "top_passages": _spoken(result.tables["top_passages"], strings, classes),
+            "writes": _renamed(result.tables["writes"], tokens, {}),
+        },
     }
     return dataclasses.replace(result, **tables, run=result.run | {"model": strings[1], "corpus": strings[2]})
+
+
+def _spoken(table, strings, classes):
+    """Hostile before, in and after the token, and in the title of the document."""
+    table = table.replace({"token_class": classes})
+    columns = ("before", "token_string", "after", "title")
+    each = {name: [strings[(row + at) % len(strings)] for row in range(len(table))] for at, name in enumerate(columns)}
+    return table.assign(**{name: pd.Series(texts, table.index, dtype=object) for name, texts in each.items()})
 
 
 def _renamed(table, tokens, classes):
     strings = [tokens.get(text, text) for text in table["token_string"]]
     kept = pd.Series(strings, table.index, dtype=object)  # strings of pandas hold no halves of surrogate pairs
-    return table.assign(token_string=kept, pos=table["pos"].replace(classes))
+    table = table.assign(token_string=kept)
+    return table.assign(pos=table["pos"].replace(classes)) if classes else table
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +88,22 @@ def test_every_string_is_seen_in_its_cell_with_what_cannot_be_seen_spelled_out(p
     shown = pages[0].locator("#panel-tokens .token").all_text_contents()
     assert {DANGEROUS[0], DANGEROUS[3], "\\u0000\\u0007\\u001b[31m\\u007f", "\\u202eright to left\\u2066"} <= set(shown)
     assert "w" * 64 + "… (10,000 characters)" in shown
+    texts = " ".join(pages[0].locator("#panel-passages .top").all_text_contents())
+    assert all(
+        text in texts for text in (DANGEROUS[0], "\\u0000\\u0007\\u001b[31m\\u007f", "\\u202eright to left\\u2066")
+    )
+    written = pages[0].locator("#writes .token").all_text_contents()
+    assert set(DANGEROUS) & set(written)
     assert pages[0].evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_hostile_token_is_found_in_all_heads(pages):
+    pages[0].fill("#find", "onerror")
+    settle(pages[0])
+    assert DANGEROUS[0] in pages[0].locator("#find-said").inner_text()
+    assert pages[0].locator("#found tbody tr").count() == 12
+    pages[0].fill("#find", "")
+    settle(pages[0])
 
 
 def test_the_files_taken_away_hold_the_strings_as_they_were(pages):

@@ -61,18 +61,94 @@ def test_row_order_of_the_tables_does_not_matter(result, page):
 def test_the_token_cut_keeps_both_ends_of_every_head(make):
     result = make(12, 12)
     tokens = payload(View.of(result))["panels"]["tokens"]
-    head, contrast = unpacked(tokens["head"]), unpacked(tokens["values"]["bias_score_contrast"])
+    head = np.repeat(np.arange(144), unpacked(tokens["rows"]))
+    contrast = unpacked(tokens["values"]["bias_score_contrast"])
     table = result.tokens.query("layer == 3 and head == 4 and count >= 5").bias_score_contrast
     assert tokens["each"] == 55
     assert (np.bincount(head) <= 110).all()
-    np.testing.assert_allclose(np.sort(contrast[head == 40])[-55:], np.sort(table)[-55:], rtol=1e-6)
-    np.testing.assert_allclose(np.sort(contrast[head == 40])[:55], np.sort(table)[:55], rtol=1e-6)
+    np.testing.assert_allclose(np.sort(contrast[head == 40])[-55:], np.sort(table)[-55:], rtol=1e-3)
+    np.testing.assert_allclose(np.sort(contrast[head == 40])[:55], np.sort(table)[:55], rtol=1e-3)
 
 
 def test_a_large_model_gets_fewer_passages_and_the_page_knows_how_many_there_were(make):
     passages = payload(View.of(make(9, 14)))["panels"]["passages"]
-    assert len(set(unpacked(passages["passage"]))) == 17
+    assert len(set(unpacked(passages["passage"]))) == 13
     assert passages["total"] == 20
+
+
+def test_every_head_is_found_for_the_most_frequent_tokens_and_all_tokens_where_they_are_few(make):
+    for result, frequent in ((make(12, 12), 500), (make(48, 25, classes=3, passages=1), 60), (make(2, 3), None)):
+        tokens = payload(View.of(result))["panels"]["tokens"]
+        found = tokens["found"]
+        heads = result.heads[["layer", "head"]].drop_duplicates().shape[0]
+        counted = result.tokens.query("layer == 0 and head == 0 and count >= 5").sort_values("count", ascending=False)
+        assert found["shape"] == [min(frequent or len(counted), len(counted)), heads]
+        assert ("ci_low" in found["values"]) == (frequent is None)
+        counts = unpacked(tokens["count"])
+        assert (np.diff(counts) <= 0).all() and counts[0] == counted["count"].iloc[0]
+        contrast = unpacked(found["values"]["bias_score_contrast"]).reshape(found["shape"])
+        for token, head in ((0, 0), (found["shape"][0] - 1, heads - 1)):
+            row = result.find(int(unpacked(tokens["token_index"])[token]))
+            row = row[row["layer"] * result.run["n_heads"] + row["head"] == head]
+            assert contrast[token, head] == pytest.approx(row["bias_score_contrast"].item(), rel=1e-3)
+
+
+def test_top_passages_refer_to_texts_that_stand_once_and_pairs_that_change_most_come_first(make):
+    result = make(6, 6)
+    table, top = result.tables["top_passages"], payload(View.of(result))["panels"]["passages"]["top"]
+    rows = pd.DataFrame({name: unpacked(packed) for name, packed in top["rows"].items()})
+    assert top["total"] == len(table[["layer", "head", "scheme", "token_class"]].drop_duplicates())
+    texts = {name: [top["shared"][name][code] for code in unpacked(top[name])] for name in ("title", "token_string")}
+    texts |= {name: top[name] for name in ("before", "after")}
+    assert len(set(zip(*texts.values(), unpacked(top["pos"]), unpacked(top["document"]), strict=True))) == len(
+        top["before"]
+    )
+    schemes = list(View.of(result).schemes)
+    looked_at = 0
+    for row in rows.sample(200, random_state=0).itertuples():
+        scheme = schemes[row.scheme]
+        own = table[(table["layer"] * 6 + table["head"] == row.head_number) & (table["scheme"] == scheme)]
+        own = own[own["token_class"] == View.of(result).schemes[scheme][row.place]]
+        [expected] = own[(own["end"] == ["top", "bottom"][row.end]) & (own["rank"] == row.rank)].to_dict("records")
+        assert {name: own[row.passage] for name, own in texts.items()} == {name: expected[name] for name in texts}
+        assert row.bias_score_contrast == pytest.approx(expected["bias_score_contrast"], rel=1e-3)
+        looked_at += 1
+    assert looked_at == 200
+
+
+def test_what_cannot_be_afforded_of_top_passages_is_of_the_weakest_pairs(make):
+    result = make(12, 12)
+    view = View.of(result)
+    top = payload(view)["panels"]["passages"]["top"]
+    assert len(json.dumps(top)) < 300_000
+    assert 100 < top["pairs"] < top["total"]
+    rows = {name: unpacked(packed) for name, packed in top["rows"].items()}
+    shown = set(zip(*(rows[name].tolist() for name in ("head_number", "scheme", "place")), strict=True))
+    heads = result.heads.query("n_tokens >= 100").copy()
+    heads["key"] = list(zip(
+        heads["layer"] * 12 + heads["head"], heads["scheme"].map(list(view.schemes).index),
+        [view.schemes[scheme].index(name) for scheme, name in zip(heads["scheme"], heads["token_class"], strict=True)],
+        strict=True,
+    ))  # fmt: skip
+    inside = heads["key"].isin(shown)
+    strength = heads["log2_amplification"].abs()
+    assert strength[inside].min() >= strength[~inside].max()
+
+
+def test_lists_of_what_heads_write_unpack_to_the_table(result, page):
+    writes = page["panels"]["writes"]
+    values = unpacked(writes["values"]["value"]).reshape(writes["shape"])
+    tokens = unpacked(writes["token"]).reshape(writes["shape"])
+    for row in result.tables["writes"].sample(100, random_state=1).itertuples():
+        place = (
+            row.layer * 6 + row.head,
+            ["b_Q", "OV", "b_V"].index(row.of),
+            ["top", "bottom"].index(row.end),
+            row.rank,
+        )
+        assert values[place] == pytest.approx(row.value, rel=1e-3)
+        assert writes["strings"][tokens[place]] == row.token_string
+        assert unpacked(writes["count"])[tokens[place]] == row.count
 
 
 def test_passage_scores_are_relative_to_the_mean_of_their_head(result, page):

@@ -1,22 +1,29 @@
-"""Real text to look at: a fixed random sample of contexts, with every head's bias score and attention per token."""
+"""Real text to look at: a random sample of contexts, and the passages that every head scores highest and lowest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.analysis.readers.reader import SeenLayer
 from interp.data.contexts import Contexts
-from interp.spelling import token_strings
+from interp.spelling import at_words, joined, spaced_texts, token_strings
 
-LENGTH = 40  # tokens shown of a passage
+LENGTH = 40  # tokens shown of a passage, less what is cut away so that it begins and ends with a word
 LONGEST_CONTEXT = 160  # tokens run per passage: enough later queries to look back, and little work for long contexts
+TOP = 3  # passages kept of each head, class and end
+BEFORE, AFTER = 12, 9  # tokens that are kept around the one that is scored
+BORDER, UNKNOWN = -1, -2  # where the document does not go on, and where it does but the context does not
+NOWHERE = 1 << 62
 
 
 class Passages(Measurement):
@@ -32,7 +39,9 @@ class Passages(Measurement):
         for row in contexts.mask.all(1).nonzero().flatten().tolist() if self.size else ():
             number, own = batch.first_row + row, slice(row, row + 1)
             classes = {name: contexts.classes[name][own] for name in batch.numbering.names}
-            one = Contexts(contexts.tokens[own], classes, contexts.documents[own], contexts.mask[own])
+            documents = contexts.documents[own]
+            titles = {index: contexts.titles.get(index, "") for index in documents.unique().tolist()}
+            one = Contexts(contexts.tokens[own], classes, documents, contexts.mask[own], titles)
             self._keep([(np.random.default_rng([self.seed, number]).random(), number + 1, one)])
 
     def merge(self, other: Passages) -> None:
@@ -47,6 +56,7 @@ class Passages(Measurement):
         kept, contexts = self._in_order(), self.contexts()
         keys, numbers = [key for key, _, _ in kept], [number for _, number, _ in kept]
         found = {"keys": torch.tensor(keys, dtype=torch.float64), "numbers": torch.tensor(numbers, dtype=torch.int64)}
+        found["titles"] = _packed([sorted(one.titles.items()) for one in contexts])
         if kept:
             found |= {name: torch.cat([getattr(one, name) for one in contexts]) for name in ("tokens", "documents")}
             for name in contexts[0].classes:
@@ -56,11 +66,12 @@ class Passages(Measurement):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take the place of the sample whose state it was."""
         self.kept = []
+        titles = _unpacked(state["titles"])
         for row, (key, number) in enumerate(zip(state["keys"].tolist(), state["numbers"].tolist(), strict=True)):
             one = {name: tensor[row : row + 1] for name, tensor in state.items()}
             classes = {name.removeprefix("classes."): one[name] for name in one if name.startswith("classes.")}
             mask = torch.ones_like(one["tokens"], dtype=torch.bool)
-            self._keep([(key, number, Contexts(one["tokens"], classes, one["documents"], mask))])
+            self._keep([(key, number, Contexts(one["tokens"], classes, one["documents"], mask, dict(titles[row])))])
 
     def contexts(self) -> list[Contexts]:
         """Return the contexts kept, in the order of the corpus."""
@@ -70,17 +81,18 @@ class Passages(Measurement):
         return sorted(self.kept, key=lambda item: item[1])
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
-        """Return the tables `passages` and `passage_scores`, of the middle `LENGTH` tokens of each context kept.
+        """Return the tables `passages` and `passage_scores`, of up to `LENGTH` tokens of the middle of each context kept.
 
-        Attention of a token is the mean over the queries that can see it. The contexts are run once more.
+        They begin and end with a word. Attention of a token is the mean over the queries that can see it. The contexts are
+        run once more.
         """
         context, names = found.context, found.context.classes.names
         tokens, scores = [], []
         for number, sampled in enumerate(self.contexts()):
-            window = passage_of(sampled)
+            window = passage_of(context, sampled)
             tokens.append(_described(context, sampled, number, window))
             scores.append(_scored(context, sampled, number, window))
-        named = ["passage", "document", "place", "token_index", "token_string", *names]
+        named = ["passage", "document", "title", "place", "token_index", "token_string", *names]
         scored = ["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
         return {
             "passages": pd.concat(tokens or [pd.DataFrame(columns=named)], ignore_index=True),
@@ -88,11 +100,13 @@ class Passages(Measurement):
         }
 
 
-def passage_of(sampled: Contexts) -> range:
-    """Return the positions of a context that are its passage: a quarter of what is run of it stands before."""
+def passage_of(context: Context, sampled: Contexts) -> range:
+    """Return the positions of a context that are its passage, from a word to a word; a quarter of what is run stands before."""
     length = min(sampled.tokens.shape[1], LONGEST_CONTEXT)
     start = min(length // 4, max(0, length - LENGTH))
-    return range(start, min(start + LENGTH, length))
+    end = min(start + LENGTH, length)
+    around = spaced_texts(context.reader.tokenizer, sampled.tokens[0, : end + 1].tolist())
+    return range(*at_words(around, start, end, (start + end) // 2))
 
 
 def beginning(context: Context, sampled: Contexts, length: int) -> Batch:
@@ -108,9 +122,10 @@ def _described(context: Context, sampled: Contexts, number: int, window: range) 
     names = context.classes.names
     classes = {s: [names[s][c] for c in sampled.classes[s][0, inside].tolist()] for s in names}
     strings = token_strings(context.reader.tokenizer, ids.tolist())
+    documents = sampled.documents[0, inside].tolist()
     return pd.DataFrame({
-        "passage": number, "document": sampled.documents[0, inside].tolist(), "place": range(len(window)),
-        "token_index": ids.tolist(), "token_string": strings, **classes,
+        "passage": number, "document": documents, "title": [sampled.titles[index] for index in documents],
+        "place": range(len(window)), "token_index": ids.tolist(), "token_string": strings, **classes,
     })  # fmt: skip
 
 
@@ -131,3 +146,159 @@ def _scored(context: Context, sampled: Contexts, number: int, window: range) -> 
     )
     columns = dict(zip(("bias_score", "attention", "attention_unbiased"), values, strict=True))
     return pd.DataFrame(columns, index=places).reset_index()
+
+
+class Around(NamedTuple):
+    """A token of the corpus and what stands around it, at fixed places: `BEFORE` tokens, itself, `AFTER` tokens."""
+
+    tokens: list[int]
+    document: int
+    title: str
+
+
+class TopPassages(Measurement):
+    """Keep, per head, class and end, the tokens of the class with the largest (smallest) bias scores, one of each context.
+
+    Scores are rounded to half precision, so that equal tokens in equal places tie in whatever batch they stand; of equal
+    ones the first in the corpus is kept. So what is kept depends on the corpus, not on batches, processes or interruptions.
+    Memory: n_layers * n_heads * n_classes * `TOP` * 24 bytes, and the text around each token kept, once.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context, shape = (
+            context,
+            (2, *context.per_class, TOP),
+        )  # ends: the largest, and the negative of the smallest
+        self.values = torch.full(shape, -torch.inf, device=context.device)
+        self.places = torch.full(shape, NOWHERE, device=context.device)  # number of the context * n_ctx + position
+        self.around: dict[int, Around] = {}  # by place
+
+    @classmethod
+    def wanted(cls, context: Context) -> TopPassages | None:
+        """Only where text is kept at all."""
+        return cls(context) if context.settings.passages else None
+
+    def start(self, batch: Batch) -> None:
+        """Number the tokens by context and class, once for all layers."""
+        self.n_rows = len(batch.mask)
+        rows = torch.arange(self.n_rows, device=batch.mask.device)[:, None].expand_as(batch.mask)[batch.mask]
+        self.here = (batch.first_row + rows) * self.context.reader.n_ctx + batch.places
+        self.groups = batch.classes * self.n_rows + rows  # [scheme, token]
+
+    def layer(self, view: LayerView, batch: Batch) -> None:
+        """Take the first and the last of each class and context, and keep the best of all contexts so far."""
+        scores = view.scores.half().float()
+        both = torch.stack([scores, -scores]).nan_to_num(
+            nan=-torch.inf, posinf=65504, neginf=-65504
+        )  # [end, head, token]
+        both = both.repeat(1, 1, len(self.groups))
+        groups = self.groups.flatten().expand_as(both)
+        number = len(self.values[0, 0, 0]) * self.n_rows
+        best = both.new_full((*both.shape[:2], number), -torch.inf).scatter_reduce(2, groups, both, "amax")
+        here = torch.where(both == best.gather(2, groups), self.here.repeat(len(self.groups)), NOWHERE)
+        first = here.new_full(best.shape, NOWHERE).scatter_reduce(2, groups, here, "amin")
+        self._offer(view.layer, *(each.unflatten(2, (-1, self.n_rows)) for each in (best, first)))
+        if view.layer == self.context.layers - 1:
+            self._read(batch)
+
+    def merge(self, other: TopPassages) -> None:
+        """Keep the best of both, which are of different contexts of one corpus."""
+        for layer in range(self.context.layers):
+            self._offer(layer, other.values[:, layer], other.places[:, layer])
+        self.around = self._used({**self.around, **other.around})
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what is kept as tensors, by name."""
+        known = sorted(self.around.items())
+        tokens = [around.tokens for _, around in known]
+        return {
+            "values": self.values.cpu(), "places": self.places.cpu(),
+            "known": torch.tensor([(place, around.document) for place, around in known]).long().view(-1, 2),
+            "tokens": torch.tensor(tokens).long().view(-1, BEFORE + 1 + AFTER),
+            "titles": _packed([around.title for _, around in known]),
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Become what gave the state."""
+        self.values.copy_(state["values"])
+        self.places.copy_(state["places"])
+        known = zip(state["known"].tolist(), state["tokens"].tolist(), _unpacked(state["titles"]), strict=True)
+        self.around = {place: Around(tokens, document, title) for (place, document), tokens, title in known}
+
+    def _offer(self, layer: int, values: Tensor, places: Tensor) -> None:
+        """Keep the largest of what is kept and of more values [end, head_index, token_class, any]; ties by place."""
+        places, order = torch.cat([self.places[:, layer], places], -1).sort(-1)
+        values = torch.cat([self.values[:, layer], values], -1).gather(-1, order)
+        values, order = values.sort(dim=-1, descending=True, stable=True)
+        self.values[:, layer], self.places[:, layer] = values[..., :TOP], places.gather(-1, order)[..., :TOP]
+
+    def _used(self, around: dict[int, Around]) -> dict[int, Around]:
+        places = set(self.places.unique().tolist()) - {NOWHERE}
+        return {place: around[place] for place in places}
+
+    def _read(self, batch: Batch) -> None:
+        """Keep the text around the tokens of this batch that have come in, and forget that of those that have gone."""
+        new = set(self.places.unique().tolist()) - self.around.keys() - {NOWHERE}
+        contexts, n_ctx = batch.source, self.context.reader.n_ctx
+        rows = [tensor.numpy() for tensor in (contexts.tokens, contexts.documents, contexts.mask)]
+        for place in new:
+            row, pos = place // n_ctx - batch.first_row, place % n_ctx
+            tokens, documents, mask = (each[row] for each in rows)
+            own, at = (documents == documents[pos]) & mask, np.arange(pos - BEFORE, pos + AFTER + 1)
+            inside = (at >= 0) & (at < len(tokens))
+            there = np.where(inside, own[at.clip(0, len(tokens) - 1)], False)
+            around = np.where(there, tokens[at.clip(0, len(tokens) - 1)], np.where(inside, BORDER, UNKNOWN))
+            index = int(documents[pos])
+            self.around[place] = Around(around.tolist(), index, contexts.titles.get(index, ""))
+        self.around = self._used(self.around)
+
+    def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
+        """Return the table `top_passages`; nothing of heads without a direction."""
+        context, (schemes, labels) = found.context, found.context.classes.labels()
+        values, places = as_numpy(self.values), as_numpy(self.places)
+        with_direction = as_numpy(context.shifts.vector.any(-1))[..., None, None]
+        end, layer, head, number, rank = np.nonzero(np.isfinite(values) & with_direction)
+        score = values[end, layer, head, number, rank] * np.where(end == 0, 1, -1)
+        place = places[end, layer, head, number, rank]
+        known, which = np.unique(place, return_inverse=True)
+        text = _written(context.reader.tokenizer, [self.around[one] for one in known.tolist()])
+        means = found.heads["bias_score_mean"] - found.heads["bias_score_contrast"]
+        mean = (
+            means.groupby([found.heads["layer"], found.heads["head"]]).mean().to_numpy().reshape(context.per_class[:2])
+        )
+        table = pd.DataFrame({
+            "layer": layer, "head": head, "scheme": schemes[number], "token_class": labels[number],
+            "end": np.array(["top", "bottom"])[end], "rank": rank, "bias_score": score,
+            "bias_score_contrast": score - mean[layer, head], "pos": place % context.reader.n_ctx,
+        })  # fmt: skip
+        table = pd.concat([table, text.iloc[which].reset_index(drop=True)], axis=1)
+        order = np.lexsort((rank, end, number, head, layer))
+        return {"top_passages": table.iloc[order].reset_index(drop=True)}
+
+
+def _written(tokenizer: PreTrainedTokenizerFast, around: Sequence[Around]) -> pd.DataFrame:
+    """What stands before and after each token, from a word to a word."""
+    ids = np.array([one.tokens for one in around], dtype=np.int64).reshape(-1, BEFORE + 1 + AFTER)
+    known = np.unique(ids[ids >= 0])
+    texts = dict(zip(known.tolist(), spaced_texts(tokenizer, known.tolist()), strict=True)) | {BORDER: "", UNKNOWN: "x"}
+    rows = []
+    for row in ids.tolist():
+        spelled = [texts[token] for token in row]
+        there = [place for place, token in enumerate(row) if token >= 0]
+        first, last = at_words(spelled, there[0], there[-1] + 1, BEFORE)
+        rows.append((joined(spelled[first:BEFORE]), joined(spelled[BEFORE + 1 : last])))
+    before, after = zip(*rows, strict=True) if rows else ((), ())
+    return pd.DataFrame({
+        "document": [one.document for one in around], "title": [one.title for one in around],
+        "token_index": ids[:, BEFORE], "before": before,
+        "token_string": token_strings(tokenizer, ids[:, BEFORE].tolist()), "after": after,
+    })  # fmt: skip
+
+
+def _packed(value: object) -> Tensor:
+    """Anything that JSON holds as a tensor of bytes; surrogates are written as escapes."""
+    return torch.from_numpy(np.frombuffer(json.dumps(value).encode("ascii"), dtype=np.uint8).copy())
+
+
+def _unpacked(packed: Tensor) -> list:
+    return json.loads(packed.numpy().tobytes())

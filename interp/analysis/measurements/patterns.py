@@ -111,7 +111,7 @@ class Patterns(Measurement):
 
 
 def _patterns(context: Context, sampled: Contexts, passage: int) -> pd.DataFrame:
-    places = passage_of(sampled)[:LENGTH]
+    places = passage_of(context, sampled)[:LENGTH]
     batch = beginning(context, sampled, places.stop)
     layers: list[Tensor] = []  # each [2, head_index, query, key]
 

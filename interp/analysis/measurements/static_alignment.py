@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from interp.analysis.direction import Direction, PerHead, query_shifts
+from interp.analysis.measurement import as_numpy
 from interp.analysis.measurements.top_tokens import (
     EXTREMES,
     MIN_COUNT,
@@ -31,6 +32,7 @@ from interp.analysis.measurements.top_tokens import (
 )
 from interp.errors import InterpError
 from interp.model.bias import BiasSource
+from interp.model.norm import Norm
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.spelling import token_strings
 
@@ -187,3 +189,81 @@ def static_tables(
         "static_agreement": agreement(with_static_alignment(in_context, found), min_count),
         "static_enrichment": _enrichment(alignment, tokens, count, schemes, k, min_count),
     })  # fmt: skip
+
+
+WRITES = ("layer", "head", "of", "end", "rank", "token_index", "token_string", "count", "value")
+WRITTEN = 10  # tokens listed at either end
+
+
+@torch.no_grad()
+def writes_table(
+    model: HookedSymmetryBrokenTransformer,
+    tokens: pd.DataFrame,
+    *,
+    bias: BiasSource = "mean",
+    direction: Direction = "bias",
+    k: int = WRITTEN,
+    min_count: int = MIN_COUNT,
+) -> pd.DataFrame:
+    """Return the table `writes`: what each head looks for and what it writes, from the weights alone.
+
+    With e_t = W_E[t], over the tokens t that occur `min_count` times, and N1, N the linear maps that the norms before the
+    layer and before the unembedding are at the scale 1:
+
+    - "b_Q": cos(e_t W_K, b_Q), the static alignment; its k largest tokens are the set T.
+    - "OV": N(N1(mean over T of e_t - mean over all of e_t) W_V W_O) W_U, what the head adds to the logits where it attends
+      to T and not to tokens at large, known up to one positive factor of the layer.
+    - "b_V": N(b_V W_O) W_U, what b_V adds to them everywhere, likewise.
+
+    Logits are less their mean over the vocabulary. The circuits are those of Elhage et al., "A Mathematical Framework for
+    Transformer Circuits", 2021. Fewer than k tokens are listed where fewer than 2 k are that frequent. The columns are told
+    by `Amplification.writes`.
+
+    Raises:
+        InterpError: as `query_shifts`.
+    """
+    with model.bias(bias="mean" if bias == "sample" else bias):
+        vector, value_bias = query_shifts(model, direction).vector, model.bias_OV
+    count = token_counts(tokens, model.cfg.d_vocab)
+    pool = torch.from_numpy(np.flatnonzero(count >= min_count)).to(model.W_E.device)
+    k = min(k, len(pool) // 2)
+    if not k:
+        return pd.DataFrame(columns=list(WRITES))
+    embedded = model.W_E[pool].to(vector)
+    alignment = _cosines(embedded, model.key_maps, vector)
+    sought = embedded[_order(alignment)[..., :k]].mean(2) - embedded.mean(0)  # [layer, head_index, d_model]
+    layers = zip(model.blocks, sought, model.W_V, model.W_O, strict=True)
+    written = torch.stack([
+        torch.einsum("hm,hmd,hdn->hn", norm.linearize(1.0)(seen), W_V.to(seen), W_O.to(seen))
+        for block, seen, W_V, W_O in layers if isinstance(norm := block.get_submodule("ln1"), Norm)
+    ])  # fmt: skip
+    silent = alignment.isnan().all(-1, keepdim=True), (value_bias == 0).all(-1, keepdim=True)
+    unembedded = (model.W_U[:, pool] - model.W_U.mean(1, keepdim=True)).to(vector)
+    logits = [
+        (model.ln_final.linearize(1.0)(each.to(vector)) @ unembedded).masked_fill(of, torch.nan)
+        for each, of in zip((written, value_bias), silent, strict=True)
+    ]
+    numbers = dict(zip(("b_Q", "OV", "b_V"), (alignment, *logits), strict=True))
+    frames = [_ends(values, k).assign(of=name) for name, values in numbers.items()]
+    table = pd.concat(frames, ignore_index=True)
+    index = as_numpy(pool)[table["token_index"]]
+    known = np.unique(index)
+    strings = dict(zip(known.tolist(), token_strings(model.need_tokenizer(), known.tolist()), strict=True))
+    table = table.assign(token_index=index, token_string=[strings[one] for one in index.tolist()], count=count[index])
+    return table.sort_values(["layer", "head"], kind="stable", ignore_index=True).loc[:, list(WRITES)]
+
+
+def _order(values: Float[Tensor, "layer head_index token"]) -> Tensor:
+    """The largest first, ties as they stand."""
+    return values.nan_to_num(nan=-torch.inf).argsort(dim=-1, descending=True, stable=True)
+
+
+def _ends(values: Float[Tensor, "layer head_index token"], k: int) -> pd.DataFrame:
+    """The k largest and the k smallest of every head that has any, and which they are."""
+    frames = []
+    for end, sign in (("top", 1), ("bottom", -1)):
+        which = _order(sign * values)[..., :k]
+        layer, head, rank = np.indices(which.shape).reshape(3, -1)
+        columns = {"layer": layer, "head": head, "end": end, "rank": rank, "token_index": as_numpy(which).ravel()}
+        frames.append(pd.DataFrame({**columns, "value": as_numpy(values.gather(-1, which)).ravel().astype(np.float64)}))
+    return pd.concat(frames, ignore_index=True).dropna(subset="value")

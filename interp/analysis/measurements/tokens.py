@@ -14,6 +14,7 @@ from interp.analysis.accumulators import TypeSums, variance
 from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
 from interp.analysis.significance import Z95
+from interp.errors import InterpError, nearest
 from interp.spelling import token_strings
 
 
@@ -71,6 +72,25 @@ class Tokens(Measurement):
             },
             **{name: value.ravel() for name, value in zip(names, values, strict=True)},
         })}  # fmt: skip
+
+
+def find_token(tokens: pd.DataFrame, token: str | int) -> pd.DataFrame:
+    """Return the rows of one token of a table `tokens`, the head that amplifies it most first; ties by layer and head.
+
+    Raises:
+        InterpError: the token does not occur.
+    """
+    column = "token_string" if isinstance(token, str) else "token_index"
+    rows = tokens.loc[tokens[column] == token]
+    if rows.empty:
+        known = list(tokens[column].unique())
+        spaced = [name for name in (f" {token}", str(token).strip()) if name in known]
+        hint = f"; did you mean {spaced[0]!r}?" if spaced else nearest(str(token), map(str, known))
+        raise InterpError(
+            f"The token {token!r} does not occur in the text; {len(known):,} tokens do, with their spaces and case{hint}"
+        )
+    order = ["bias_score_contrast", "layer", "head", "token_index"]
+    return rows.sort_values(order, ascending=[False, True, True, True]).reset_index(drop=True)
 
 
 def _with_interval(count: Tensor, total: Tensor, squares: Tensor) -> np.ndarray:

@@ -1,6 +1,8 @@
 """The panels of the page, in the order of a reader's questions."""
 
-from interp.report.panels import classes, compare, effect, explained, heads, passages, pattern, position, tokens, uses
+from interp.report.panels import (
+    classes, compare, effect, explained, heads, passages, pattern, position, tokens, uses, writes,
+)  # fmt: skip
 from interp.report.panels.panel import Panel
 
 PANELS = (
@@ -11,6 +13,7 @@ PANELS = (
     Panel("position", payload=position.payload, figures=position.figures),
     Panel("passages", "text", payload=passages.payload),
     Panel("pattern", payload=pattern.payload, figures=pattern.figures, available=pattern.available),
+    Panel("writes", payload=writes.payload),
     Panel("uses", payload=uses.payload, figures=uses.figures, available=uses.available),
     Panel("effect", payload=effect.payload, figures=effect.figures),
     Panel("compare", payload=compare.payload, figures=compare.figures, available=compare.available),

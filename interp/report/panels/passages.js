@@ -6,6 +6,7 @@ const box = byId("passages");
 const passages = [];
 const words = [];
 let current = 0;
+const titleOf = (title, document) => (title ? visible(title) : `document ${document}`);
 
 for (let at = 0; at < size; at++) {
   if (text.passage[at] !== text.passage[at - 1]) {
@@ -20,6 +21,7 @@ for (let at = 0; at < size; at++) {
 }
 passages.forEach((passage, i) => {
   passage.document = text.document[i];
+  passage.title = titleOf(text.titles[i], passage.document);
   passage.box = make("article", { className: "passage-box" }, passage.label, passage.body);
 });
 
@@ -49,7 +51,7 @@ function drawPassages() {
     passage.label.textContent = [
       placeOf(passage, ranked),
       `strongest token ${signed(contrast(passage.peak))} nats`,
-      `document ${passage.document}`,
+      passage.title,
     ].join(" · ");
     for (let at = passage.first; at <= passage.last && !passage.box.hidden; at++)
       paintWord(words[at], contrast(at), strong, paint);
@@ -136,7 +138,8 @@ function moveWord(key) {
 }
 
 const sentences = [
-  "Colour is the bias score of a token minus the head's mean; its class stands under it.",
+  "Colour is the bias score of a token minus the head's mean. Under the tokens of the chosen class stands its name; point at a",
+  "passage, or go into it with the keys, for all classes.",
   "Passages of the corpus ranked by their strongest token, from every decile of strength, not only the best.",
   "Hover or focus a token for its attention.",
 ];
@@ -156,6 +159,77 @@ for (const kind of ["focusin", "pointerover"]) {
     if (word) point(Number(word.dataset.at));
   });
 }
+// Where this head scores tokens of the class highest and lowest in the whole corpus, each token once more in its text.
+const top = text.top;
+const ENDS = { highest: 0, lowest: 1 };
+const MOST = 5; // of each end, where no class is chosen
+
+function topRows(end) {
+  const { head_number, scheme, place, end: ends, bias_score_contrast } = top.rows;
+  const shown = data.schemes.findIndex(({ name }) => name === state.scheme);
+  const klass = chosenClass();
+  const rows = [];
+  for (let at = head_number.indexOf(state.head); head_number[at] === state.head; at++)
+    if (scheme[at] === shown && ends[at] === end && (klass < 0 || place[at] === klass)) rows.push(at);
+  const sign = end === ENDS.highest ? -1 : 1;
+  return rows.sort((a, b) => sign * (bias_score_contrast[a] - bias_score_contrast[b])).slice(0, klass < 0 ? MOST : rows.length);
+}
+
+function drawTop() {
+  const klass = chosenClass();
+  const paint = painter(metrics.bias_score_contrast, limitOf());
+  const name = klass < 0 ? "a token" : visible(classesOf()[klass]);
+  let number = 0;
+  for (const [end, code] of Object.entries(ENDS)) {
+    const items = topRows(code).map((at) => topItem(at, paint, klass < 0));
+    number += items.length;
+    byId(`${end}-title`).textContent = `Scores ${name} ${end}`;
+    byId(end).replaceChildren(...items);
+  }
+  const { pairs, total } = top;
+  byId("top-sub").textContent = [
+    "The tokens of the class with the highest and the lowest bias scores of this head, one of a context, over the whole corpus:",
+    "score − mean in nats, then the text. Along any direction some tokens come first, so the ends alone do not show that the",
+    "class matters; the findings do. Where they all stand at the same positions, it may be the position.",
+    ...(pairs < total
+      ? [`For ${count(pairs)} of ${count(total)} pairs of a head and a class; top_passages.parquet has all and more of each.`]
+      : []),
+    ...(number ? [] : ["Nothing is here of this pair."]),
+  ].join(" ");
+}
+
+function topItem(at, paint, named) {
+  const { passage, bias_score_contrast: scores, place } = top.rows;
+  const one = passage[at];
+  const [title, token] = ["title", "token_string"].map((part) => top.shared[part][top[part][one]]);
+  const score = make("b", { textContent: signed(scores[at]) });
+  const word = make("bdi", { className: "token", textContent: visible(token) });
+  Object.assign(word.style, paint(scores[at]));
+  const where = [
+    ...(named ? [visible(classesOf()[place[at]])] : []),
+    titleOf(title, top.document[one]),
+    `position ${top.pos[one]}`,
+  ].join(" · ");
+  return make(
+    "li",
+    {},
+    score,
+    make("span", { className: "context" }, shownText(top.before[one], -1), word, shownText(top.after[one], 1)),
+    make("small", { textContent: where }),
+  );
+}
+
+// What stands beside a token, whole words of it; long tokens are cut on the far side.
+function shownText(words, side) {
+  const cut = words.length > LONGEST ? [...words].slice(...(side < 0 ? [-LONGEST] : [0, LONGEST])).join("") : words;
+  return make("bdi", { textContent: visible(cut) });
+}
+
+if (top) {
+  watch(["head", "scheme", "class", "palette", "theme"], afterPaint(drawTop));
+  drawTop();
+}
+
 panel({
   name: "passages",
   state: { allPassages: { first: false, input: "all-passages" } },
