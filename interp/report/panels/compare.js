@@ -1,6 +1,7 @@
 // Compare: A, B and B − A of one class on one colour scale, heads by change, and classes over all heads.
 
 const compared = data.panels.compare;
+const sides = compared.names.map((name) => name.split(/[\\/]/).pop()).join("-vs-");
 const SIDES = ["log2_amplification_a", "log2_amplification_b", "difference"];
 const comparable = () => compared.heads[state.scheme];
 
@@ -134,11 +135,12 @@ function differenceRows() {
 function differenceChart(rows) {
   const { data: [trace] } = look("differences"); // prettier-ignore
   const columns = { name: "difference", low: "ci_low", high: "ci_high", title: "B − A", unit: "" };
-  return {
+  const chart = {
     data: [dots(trace, rows, columns, paintBox().accent, 0)],
     layout: classLayout("differences", rows, "B − A"),
     subject: state.statistic,
   };
+  return bound(chart, rows, endsOf(columns), { include: [0] });
 }
 
 const statistics = [...new Set(compared.classes.statistic)];
@@ -148,6 +150,7 @@ const grids = panel({
   name: "compared",
   watch: WATCHED,
   rows: comparedRows,
+  named: () => ({ model: sides, class: classesOf()[comparedClass()], metric: "log2_amplification" }),
   draw: drawCompared,
   chart: comparedChart,
   picture: comparedPicture,
@@ -160,6 +163,7 @@ panel({
   state: { statistic: { first: "mean_absolute", input: "statistic", among: () => statistics } },
   watch: WATCHED,
   rows: differenceRows,
+  named: () => ({ model: sides, class: OVERVIEW, metric: state.statistic }),
   draw(rows) {
     byId("differences-words").textContent = rows.length
       ? `Interval over ${[...new Set(rows.map((row) => row.interval_over))].join("; ")}.`

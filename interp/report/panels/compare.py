@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from interp.analysis.findings import rankable
 from interp.page.look import Theme, layout
-from interp.report.look import colorscale
+from interp.report.look import colorscale, ranked
 from interp.report.metrics import AMPLIFICATION, escaped, require, rows_of_class, rows_of_scheme, signed
 from interp.report.panels.heads import axis, hatch, plane
 from interp.report.panels.packing import block, columns
@@ -87,7 +87,7 @@ def class_differences(
     columns = ["difference", "ci_low", "ci_high"]
     require(classes, ["scheme", "token_class", "n_tokens", "statistic", *columns], "comparison's classes")
     rows = rows_of_scheme(classes, scheme)
-    rows = rows.loc[rows["statistic"] == statistic].sort_values("difference", na_position="first")
+    rows = ranked(rows.loc[rows["statistic"] == statistic], "difference")
     title = f"{escaped(scheme)} · {statistic.replace('_', ' ')} over all heads"
     return dot_chart([dots(rows, columns, "B − A", "after", theme)], rows, title, "B − A", theme)
 
