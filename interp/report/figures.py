@@ -12,7 +12,7 @@ figure draws those it finds. Every function takes `theme` ("light" or "dark"); t
 
 from interp.report.metrics import with_evidence
 from interp.report.panels.classes import class_bars, token_bars
-from interp.report.panels.compare import class_differences, comparison_grids
+from interp.report.panels.compare import class_differences, class_distributions, comparison_grids
 from interp.report.panels.effect import attention_change, loss_change
 from interp.report.panels.explained import explained_chart
 from interp.report.panels.heads import head_grid
@@ -20,6 +20,6 @@ from interp.report.panels.position import adjusted_contrasts, position_profile
 from interp.report.panels.uses import uses_chart
 
 __all__ = [
-    "adjusted_contrasts", "attention_change", "class_bars", "class_differences", "comparison_grids", "explained_chart",
-    "head_grid", "loss_change", "position_profile", "token_bars", "uses_chart", "with_evidence",
+    "adjusted_contrasts", "attention_change", "class_bars", "class_differences", "class_distributions", "comparison_grids",
+    "explained_chart", "head_grid", "loss_change", "position_profile", "token_bars", "uses_chart", "with_evidence",
 ]  # fmt: skip

@@ -12,5 +12,12 @@ PANELS = (
     Panel("passages", "text", payload=passages.payload),
     Panel("uses", payload=uses.payload, figures=uses.figures, available=uses.available),
     Panel("effect", payload=effect.payload, figures=effect.figures),
-    Panel("compare", payload=compare.payload, figures=compare.figures, available=compare.available),
+    Panel(
+        "compare",
+        "comparison",
+        payload=compare.payload,
+        figures=compare.figures,
+        available=compare.available,
+        leads=True,
+    ),
 )

@@ -39,8 +39,17 @@ def dots(rows: pd.DataFrame, columns: Sequence[str], name: str, kind: Kind, them
     )  # fmt: skip
 
 
-def dot_chart(traces: list[go.Scatter], rows: pd.DataFrame, title: str, axis: str, theme: Theme) -> go.Figure:
+def dot_chart(traces: list[Any], rows: pd.DataFrame, title: str, axis: str, theme: Theme) -> go.Figure:
     """Return the figure of `dots`, a named line per row of `rows` with its n, and a line at 0; titles are escaped."""
+    x = [np.asarray(trace.x, float) for trace in traces]
+    ends = [(at, at - trace.error_x.arrayminus, at + trace.error_x.array) for at, trace in zip(x, traces, strict=True)]
+    return class_chart(traces, np.concatenate(ends), rows, title, axis, theme)
+
+
+def class_chart(
+    traces: list[Any], ends: np.ndarray, rows: pd.DataFrame, title: str, axis: str, theme: Theme
+) -> go.Figure:
+    """Return a figure with a named line per row, from the lowest up; `ends` are all numbers drawn of each (`bound`)."""
     names = [f"{escaped(str(name))} · n = {n:,}" for name, n in zip(rows["token_class"], rows["n_tokens"], strict=True)]
     more: dict[str, Any] = {
         "xaxis": number_axis(axis, theme),
@@ -51,9 +60,7 @@ def dot_chart(traces: list[go.Scatter], rows: pd.DataFrame, title: str, axis: st
         "showlegend": True,
     }  # fmt: skip
     figure = go.Figure(traces, layout(title, theme, 140 + 24 * len(names), **more))
-    x = [np.asarray(trace.x, float) for trace in traces]
-    ends = [(at, at - trace.error_x.arrayminus, at + trace.error_x.array) for at, trace in zip(x, traces, strict=True)]
-    return bound(figure, np.concatenate(ends), rows, theme, include=(0.0,))
+    return bound(figure, ends, rows, theme, include=(0.0,))
 
 
 Removed = Literal["position", "frequency"]
