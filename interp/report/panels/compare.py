@@ -218,7 +218,7 @@ def answer(found: Comparison, scheme: str) -> str:
     more, less, n = int((known["ci_low"] > 0).sum()), int((known["ci_high"] < 0).sum()), len(known)
     if not more + less:
         return (
-            f"Over all heads there is no evidence that the bias changes attention more in {a} or in {b}: for all {n} classes "
+            f"Over all heads there is no evidence that the bias changes attention more in {a} or {b}: for all {n} classes "
             f"of {scheme} the interval of the difference holds 0."
         )
     unsure = f"; for {n - more - less} the interval holds 0" if n > more + less else ""
@@ -288,7 +288,8 @@ def head(found: Comparison, facts: Callable[[Mapping[str, Any]], list[tuple[str,
     return {
         "names": names_of(found.run), "schemes": schemes, "losses": losses_told(found.run), "notes": found.run["notes"],
         "instead": found.run.get("instead", ""),
-        "controls": any("(" in row["a"] for scheme in schemes for row in scheme["rows"]),
+        "readings": [note for note in found.run["notes"] if "direction from elsewhere" in note],
+        "controls": any("(" in row["a"] + row["b"] for scheme in schemes for row in scheme["rows"]),
         "facts": [(label, a if a == b else f"A: {a}; B: {b}") for label, (a, b) in both.items()],
     }  # fmt: skip
 
