@@ -81,7 +81,7 @@ def test_the_axis_is_chosen_for_all_panels_at_once(page):
 
 def test_runs_of_unlike_length_end_together_and_a_logarithmic_axis_keeps_every_panel_and_range(page):
     page.locator("input[value=share]").check()
-    last = "id => document.getElementById(id).data.filter((t) => t.mode === 'lines').map((t) => Math.max(...t.x))"
+    last = "id => document.getElementById(id)._fullData.filter((t) => t.mode === 'lines').map((t) => Math.max(...t.x))"
     assert page.evaluate(last, "rate") == [100, 100, 100]
     page.locator("input[value=step]").check()
     page.locator("#log").check()
