@@ -3,6 +3,7 @@
 python -m interp.amplify                                         the bundled checkpoint, held-out Wikipedia
 python -m interp.amplify tiny-bq --schemes pos,function --open
 python -m interp.amplify tiny-bq tiny-bqbv                        both, and their difference on the same documents
+python -m interp.amplify tiny-symmetric tiny-bq --direction tiny-bq   one has no b_Q: both along that of the other
 python -m interp.amplify runs/mine --corpus my_text/ --max-tokens 200000 -o reports/mine
 """
 
@@ -18,7 +19,7 @@ import typer
 from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, help_of
 from interp.errors import InterpError, few
 from interp.files import read_json
-from interp.options import argument, command_from, console, option, say_files
+from interp.options import argument, command_from, console, option, say, say_files
 
 if TYPE_CHECKING:
     from interp.analysis.readers.reader import Reader
@@ -155,10 +156,14 @@ def _compare(a: Path, b: Path) -> None:
     from interp.analysis.result import Amplification
     from interp.api import compare, summary
     from interp.report.dashboard import write_dashboard
+    from interp.report.panels.compare import answer
 
     found, folder = compare(a, b), b.parent / f"{a.name}-vs-{b.name}"
     say_files(found.save(folder))
     console.print(summary(found))
+    say(answer(found, str(found.classes["scheme"].iloc[0])))
+    if command := found.run.get("instead"):
+        say(f"Better: {command}")
     typer.echo(write_dashboard(Amplification.load(a), folder / "report.html", found).resolve().as_uri())
 
 

@@ -49,6 +49,9 @@ def test_the_command_compares_two_checkpoints_on_the_same_documents(places, tmp_
         assert f"one-vs-two/{name}" in outcome.stderr.replace("\n", "")
     told = " ".join(outcome.stderr.split())
     assert "3 documents" in told and "over 6 heads" in told and "do not correspond" in told
+    assert "Better:" not in told  # both have a b_Q
+    html = (tmp_path / "one-vs-two" / "report.html").read_text(encoding="utf-8")
+    assert "compared</h1>" in html and "alone</h2>" in html
 
 
 def test_the_summary_shows_the_classes_that_differ_most_and_rare_ones_last():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Float64
 from scipy import stats
 
+from interp.analysis.findings import vector_of
 from interp.analysis.measurements.shares import KEY, replicate_values
 from interp.analysis.result import Amplification
 from interp.analysis.saving import load_tables, save_tables
@@ -50,7 +52,8 @@ class Comparison:
             "_beyond" are of the part of A that is beyond position, and "root_mean_square_shifted" is what labels give that
             are shifted along the documents and mean nothing, the control of "root_mean_square"; it has no interval.
         run: `a` and `b`, the runs compared, with everything in them; `shared`, what both have in common; `notes`, the
-            sentences a reader must know, that heads do not correspond among them.
+            sentences a reader must know, that heads do not correspond among them; `losses` of "a" and "b" where they were
+            measured; `instead`, the command that reads both along one b_Q, where only one of them has one in force.
     """
 
     heads: pd.DataFrame
@@ -284,6 +287,9 @@ def compare_results(a: Amplification, b: Amplification) -> Comparison:
     split = all("replicates_beyond" in side.tables for side in (a, b))
     beyond = paired(a, b, "_beyond") if split else None
     run = {"a": a.run, "b": b.run, "shared": {name: a.run.get(name) for name in SHARED}, "notes": _notes(a.run, b.run)}
+    run["losses"] = {side: found for side, of in (("a", a), ("b", b)) if (found := _loss_of(of))}
+    if command := _instead(a, b):
+        run["instead"] = command
     shifted = [found for side in (a, b) if (found := _squares_of_shifts(side, len(pair.classes))) is not None]
     classes = classes_table(a.heads, b.heads, pair, beyond, shifted)
     return Comparison(_heads_table(a.heads, b.heads, pair, beyond), classes, run)
@@ -317,6 +323,38 @@ def differences(pair: Pair) -> dict[str, Float[np.ndarray, "head token_class"]]:
     effective = pair.effective_documents[None]
     low, high = interval_over_documents(difference, sd, effective)
     return {"difference": difference, "ci_low": low, "ci_high": high, "p": p_over_documents(difference, sd, effective)}
+
+
+def _instead(a: Amplification, b: Amplification) -> str:
+    """The command that reads both along the b_Q of the one that has one in force; "" where none or both have."""
+    still = [bool((side.heads["log2_amplification"].fillna(0) == 0).all()) for side in (a, b)]
+    if still[0] == still[1] or any(side.run.get("direction", "bias") != "bias" for side in (a, b)):
+        return ""
+    names = [str(side.run.get("checkpoint", side.run["model"])) for side in (a, b)]
+    return shlex.join(["python", "-m", "interp.amplify", *names, "--direction", names[still.index(False)]])
+
+
+def _loss_of(result: Amplification) -> dict[str, Any]:
+    """Return what running a model again says of its loss over all tokens, in nats; nothing where that was not done.
+
+    `n_tokens`; `loss_unchanged`; its `difference` without the `vector`, with `ci_low, ci_high`, and without its `control`.
+    """
+    if (made := result.interventions) is not None and len(made.loss) and made.run.get("part", "q") == "q":
+        rows = made.loss.query("scheme == 'overall' and intervention == 'all' and scale == 0")
+        removed, control = (rows.loc[rows["direction"] == kind] for kind in ("bias", "random"))
+        vector, kind = vector_of(made.run), "a random change of the same size"
+    elif (uses := result.uses) is not None and len(uses.loss):
+        rows = uses.loss.query("predicted_scheme == 'overall'")
+        removed, control = (rows.loc[rows["keeps"] == kind] for kind in ("nothing", "control"))
+        vector, kind = vector_of(uses.run), "directions of equal spread"
+    else:
+        return {}
+    if removed.empty:
+        return {}
+    row = {name: float(removed[name].iloc[0]) for name in ("loss_unchanged", "difference", "ci_low", "ci_high")}
+    row["control"] = float(control["difference"].mean()) if len(control) else np.nan
+    known = {name: value if np.isfinite(value) else None for name, value in row.items()}  # JSON has no NaN
+    return {"n_tokens": int(removed["n_tokens"].iloc[0]), "vector": vector, "control_kind": kind, **known}
 
 
 def _notes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

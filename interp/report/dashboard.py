@@ -21,8 +21,9 @@ from interp.report import panels
 from interp.report.findings import facts, findings, how_made, opening, overview
 from interp.report.look import GREY, PALETTES, PLAIN
 from interp.report.metrics import metrics_of
+from interp.report.panels import compare
 from interp.report.panels.packing import look, script_json
-from interp.report.panels.panel import View
+from interp.report.panels.panel import Panel, View
 
 TEMPLATES = Path(__file__).parent / "templates"
 # In the order of their use: they share one module scope, so a page has one state and no globals. The scripts of the
@@ -33,7 +34,7 @@ SCRIPTS = ("data", "colours", "state", "chart", "panel", "controls", "page")
 def write_dashboard(result: Amplification, path: str | Path, comparison: Comparison | None = None) -> Path:
     """Write the page of `result` to `path` and return the path; a reader never sees half a page.
 
-    With a `comparison`, whose A is `result`, the page also shows A, B and their difference.
+    With a `comparison`, whose A is `result`, the page is about A, B and their difference; A alone comes after.
 
     Raises:
         InterpError: the result lacks something the page needs, or the place cannot be written.
@@ -48,7 +49,7 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
         InterpError: a table lacks a column, repeats a row, or the run record does not say what was read.
     """
     view = View.of(result, comparison)
-    shown = [panel for panel in panels.PANELS if panel.available(view)]
+    shown = shown_of(view)
     data = payload(view)
     return document.render(
         [TEMPLATES, *dict.fromkeys(panel.folder for panel in shown)],
@@ -64,6 +65,7 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
         overview=overview(view.heads, next(iter(view.schemes))),
         few=FEW,
         view=view,
+        compared=compare.head(comparison, facts) if comparison is not None else None,
         metrics=data["metrics"],
         panels=shown,
         payloads=data["panels"],
@@ -72,9 +74,14 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
     )
 
 
+def shown_of(view: View) -> list[Panel]:
+    """Return the panels that have something to show, in the order of the page."""
+    return sorted((panel for panel in panels.PANELS if panel.available(view)), key=lambda panel: not panel.leads)
+
+
 def payload(view: View) -> dict[str, Any]:
     """Return everything the page's scripts read: what all panels share, and under `panels` what each has of its own."""
-    shown = [panel for panel in panels.PANELS if panel.available(view)]
+    shown = shown_of(view)
     return {
         "model": str(view.result.run["model"]),
         "opening": opening(view.result, view.heads),

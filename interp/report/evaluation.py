@@ -11,52 +11,69 @@ import plotly.graph_objects as go
 from rich.markup import escape
 from rich.table import Column, Table
 
+from interp.analysis.findings import FEW_TOKENS
 from interp.page.document import panels_of, render, write_page
 from interp.page.look import colour_of, layout
+from interp.report.look import bound
 from interp.report.metrics import escaped
 from interp.report.panels.packing import codes_of
 
 METRICS = {  # title, unit, how a number is printed
+    "rank": ("Rank of the first token, median", "rank", ",.0f"),
+    "first_token_loss": ("Loss of the first token", "nats", ".2f"),
+    "completion_loss": ("Loss of the whole answer", "nats per token", ".2f"),
     "final_answer": ("Arithmetic: the answer that the model comes to is right", "share of problems", ".1%"),
     "top1": ("Top-1: the first token of the answer is the likeliest", "share of items", ".1%"),
     "top5": ("Top-5: it is among the five likeliest", "share of items", ".1%"),
     "exact": ("Exact: every token of the answer is the likeliest", "share of items", ".1%"),
-    "rank": ("Rank of the first token, median", "rank", ",.0f"),
-    "first_token_loss": ("Loss of the first token", "nats", ".2f"),
-    "completion_loss": ("Loss of the whole answer", "nats per token", ".2f"),
     "accuracy": ("Comparisons: the better continuation is preferred", "share of items", ".1%"),
     "ratio": ("Comparisons: perplexity of the worse over that of the better", "ratio, geometric mean", ".3f"),
 }
+LEADING = {"rank": "median rank", "final_answer": "right answers", "top1": "top-1", "accuracy": "comparisons right"}
+"""Of these the head of the page has the mean over families (of ranks the median), beside chance."""
 
 TEMPLATES = Path(__file__).parent / "templates"
 NARROW = 34
 """Letters of a title in a line: those that a screen of 390 pixels has room for."""
+MIDDLE = "#8a93a1"  # a grey to be seen on light and dark
 LINE = 22
 """Pixels of a line of a title."""
 
 
 def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
-    """Draw one metric of every family that has it, with chance."""
+    """Draw one metric of every family that has it, with chance; beside an accuracy chance stands as a number too."""
     own = families.dropna(subset=metric)
     names = list(dict.fromkeys(own["family"]))
     title, unit, _ = METRICS[metric]
     figure = _dots(own, "family", names, (metric, f"{metric}_low", f"{metric}_high"), f"{metric}_chance")
     figure.update_layout(title_text=title).update_xaxes(title_text=unit)
     if unit.startswith("share"):
-        figure.update_xaxes(rangemode="tozero")
+        chances = own.drop_duplicates("family")[f"{metric}_chance"]
+        labels = [
+            f"{escaped(str(name))}<br>chance {_chance(of, '.1%')}" for name, of in zip(names, chances, strict=True)
+        ]
+        figure.update_xaxes(rangemode="tozero").update_yaxes(ticktext=labels)
+        figure.update_layout(height=max(figure.layout.height, 110 + 34 * len(names)))
     return figure.update_xaxes(type="log", dtick=1) if metric == "rank" else figure
 
 
 def class_figure(classes: pd.DataFrame, scheme: str) -> go.Figure:
-    """Draw the held-out loss of every token class of a scheme; those that no token is in say n = 0."""
+    """Draw the held-out loss of every token class of a scheme; those that no token is in say n = 0.
+
+    Classes with few tokens stand last and do not set the axis (`interp.report.look.bound`).
+    """
     own = classes.query("scheme == @scheme")
+    own = own.iloc[np.argsort(own["n_tokens"].to_numpy() < FEW_TOKENS, kind="stable")]
     occurring, names = own.query("n_tokens > 0"), list(dict.fromkeys(own["token_class"]))
     figure = _dots(occurring, "token_class", names, ("loss", "low", "high"), None)
     found = set(occurring["token_class"])
     labels = [escaped(str(name)) + ("" if name in found else " · n = 0") for name in names]
     figure.update_yaxes(ticktext=labels)
     title = f"Held-out loss by class of the predicted token, scheme {escaped(scheme)}"
-    return figure.update_layout(title_text=title).update_xaxes(title_text="nats per token")
+    figure.update_layout(title_text=title).update_xaxes(title_text="nats per token")
+    places = codes_of(occurring, "token_class", names)
+    bound(figure, occurring[["loss", "low", "high"]].to_numpy(float).T, occurring, "light", places=places)
+    return figure.update_traces(marker_color=MIDDLE, selector={"name": "goes on beyond the axis"})
 
 
 def position_figure(positions: pd.DataFrame) -> go.Figure:
@@ -96,7 +113,7 @@ def _dots(
         ends = codes_of(once, rows, names)[:, None] + [-0.42, 0.42, np.nan]
         figure.add_scatter(
             x=np.repeat(once[chance].to_numpy(float), 3), y=ends.ravel(), mode="lines", name="chance", hoverinfo="skip",
-            legendgroup="chance", line={"color": "#8a93a1", "width": 2},
+            legendgroup="chance", line={"color": MIDDLE, "width": 2},
         )  # fmt: skip
     labels = [escaped(str(name)) for name in names]
     axis = {"tickvals": list(range(len(names))), "ticktext": labels, "range": [len(names) - 0.5, -0.5]}
@@ -118,18 +135,20 @@ def evaluation_page(tables: Mapping[str, pd.DataFrame], runs: Sequence[Mapping[s
     panels = panels_of(figures(tables))
     asked = "Arithmetic" if runs[0]["items"] == "arithmetic" else "Puzzles"
     heading = f"{asked} and held-out loss" if losses else asked
+    titles, leads = leading(tables["families"])
     html = render(
-        TEMPLATES, "evaluation.html", runs=runs, heading=heading, losses=losses, colour_of=colour_of, panels=panels
-    )
+        TEMPLATES, "evaluation.html", runs=runs, heading=heading, losses=losses, colour_of=colour_of, panels=panels,
+        titles=titles, leads=leads,
+    )  # fmt: skip
     return write_page(html, path)
 
 
 def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
     """Return every picture that has something to show, by name."""
     families = tables["families"]
-    drawn = {name: puzzle_figure(families, name) for name in _metrics_of(families)}
-    if "positions" in tables:
-        drawn["position"] = position_figure(tables["positions"])
+    drawn = {"position": position_figure(tables["positions"])} if "positions" in tables else {}
+    drawn |= {name: puzzle_figure(families, name) for name in _metrics_of(families)}
+    if "classes" in tables:
         for scheme in tables["classes"]["scheme"].unique():
             drawn[f"class-{scheme}"] = class_figure(tables["classes"], str(scheme))
     for figure in drawn.values():
@@ -140,6 +159,24 @@ def figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
         title = {"text": "<br>".join(lines), "x": 0.01, "xanchor": "left", "y": 1 - LINE / height, "yanchor": "top"}
         figure.update_layout(title=title, height=height, margin_t=own["margin"]["t"] + room)
     return drawn
+
+
+def leading(families: pd.DataFrame) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the titles of `LEADING` that a table has, and each model's numbers over families beside chance."""
+    known = [name for name in _metrics_of(families) if name in LEADING]
+    cells = {}
+    for model, own in families.groupby("model", sort=False):
+        cells[str(model)] = []
+        for name in known:
+            over = own[[name, f"{name}_chance"]].agg("median" if name == "rank" else "mean")
+            form = METRICS[name][2]
+            cells[str(model)].append(f"{format(over[name], form)} (chance {_chance(over[f'{name}_chance'], form)})")
+    return [LEADING[name] for name in known], cells
+
+
+def _chance(guess: float, form: str) -> str:
+    """Return chance as text: one in many thousands is not 0."""
+    return f"{100 * guess:.1g}%" if form == ".1%" and 0 < guess < 0.001 else format(guess, form)
 
 
 def screen_tables(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
@@ -174,7 +211,7 @@ def _metric_table(families: pd.DataFrame, metric: str) -> Table:
         cells = [_cell(rows[model], metric, form) if model in rows else "" for model in models]
         first = next(iter(rows.values()))
         guess = first[f"{metric}_chance"]
-        chance = f"{guess:.2g}" if form == ".1%" and guess < 0.001 else format(guess, form)
+        chance = _chance(guess, form)
         constant = [format(first["constant"], ".1%")] if metric == "top1" else []
         table.add_row(escape(str(family)), str(first["n"]), *cells, chance, *constant)
     return table

@@ -16,7 +16,7 @@ letters and the template of a paper:
 from interp.page.look import paper
 from interp.report.metrics import with_evidence
 from interp.report.panels.classes import class_bars, token_bars
-from interp.report.panels.compare import class_differences, comparison_grids
+from interp.report.panels.compare import class_differences, class_distributions, comparison_grids
 from interp.report.panels.effect import attention_change, loss_change
 from interp.report.panels.explained import explained_chart
 from interp.report.panels.heads import head_grid
@@ -25,6 +25,7 @@ from interp.report.panels.position import adjusted_contrasts, position_profile
 from interp.report.panels.uses import uses_chart
 
 __all__ = [
-    "adjusted_contrasts", "attention_change", "attention_pattern", "class_bars", "class_differences", "comparison_grids",
-    "explained_chart", "head_grid", "loss_change", "paper", "position_profile", "token_bars", "uses_chart", "with_evidence",
+    "adjusted_contrasts", "attention_change", "attention_pattern", "class_bars", "class_differences", "class_distributions",
+    "comparison_grids", "explained_chart", "head_grid", "loss_change", "paper", "position_profile", "token_bars",
+    "uses_chart", "with_evidence",
 ]  # fmt: skip

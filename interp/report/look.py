@@ -1,12 +1,13 @@
 """Colours: diverging ones round "no effect", a colour-blind-safe alternative, and the range they span."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from interp.analysis.findings import rankable
+from interp.analysis.findings import FEW_TOKENS, rankable
 from interp.page.look import PAGE, Theme
 from interp.report.metrics import Metric
 
@@ -51,6 +52,55 @@ def colours_of(
     places = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low), 0, 1)
     sampled = sample_colorscale(colorscale(metric, palette, theme), places.tolist())
     return [str(colour) if np.isfinite(value) else GREY for colour, value in zip(sampled, values, strict=True)]
+
+
+def ranked(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return rows from the lowest line of a chart to the top one: those with few tokens lowest, then by `column`."""
+    values = np.nan_to_num(rows[column].to_numpy(float), nan=-np.inf)
+    return rows.iloc[np.lexsort((values, rows["n_tokens"].to_numpy() >= FEW_TOKENS))]
+
+
+def bound(
+    figure: go.Figure, ends: np.ndarray, rows: pd.DataFrame, theme: Theme, include: tuple[float, ...] = (),
+    axis: Literal["x", "y"] = "x", places: np.ndarray | None = None,
+) -> go.Figure:  # fmt: skip
+    """Let the rows with enough tokens set an axis, so that a class of one token does not flatten the others.
+
+    What goes on beyond the axis ends in a mark there, and the title of the horizontal axis says so. Where no row has enough
+    tokens all count. `bound` of chart.js does the same on the page.
+
+    Args:
+        figure: a line a row; changed in place, and returned.
+        ends: [number, row], all numbers that are drawn of each row.
+        rows: with `n_tokens`.
+        theme: "light" or "dark".
+        include: what the axis shows in any case.
+        axis: which one is bounded.
+        places: of the rows on the other axis; by default their numbers.
+    """
+    enough = rows["n_tokens"].to_numpy() >= FEW_TOKENS
+    reached = np.append(ends[:, enough] if enough.any() else ends, include)
+    reached = reached[np.isfinite(reached)]
+    if not len(reached):
+        return figure
+    least, most = float(reached.min()), float(reached.max())
+    room = 0.06 * (most - least) or 1.0
+    low, high = least - room, most + room
+    figure.update_layout({f"{axis}axis": {"range": [low, high]}})
+    with np.errstate(invalid="ignore"):
+        beyond = [np.flatnonzero((ends < low).any(0)), np.flatnonzero((ends > high).any(0))]
+    if not len(cut := np.concatenate(beyond)):
+        return figure
+    at = (np.arange(len(rows)) if places is None else places)[cut]
+    edge = np.repeat([low, high], [len(found) for found in beyond])
+    names = ("triangle-left", "triangle-right") if axis == "x" else ("triangle-down", "triangle-up")
+    figure.add_scatter(
+        x=edge if axis == "x" else at, y=at if axis == "x" else edge, mode="markers", cliponaxis=False, hoverinfo="skip",
+        showlegend=False, name="goes on beyond the axis",
+        marker={"symbol": np.repeat(names, [len(found) for found in beyond]), "size": 9, "color": PAGE["soft"][theme]},
+    )  # fmt: skip
+    said = f"{'◂ ▸' if axis == 'x' else '▴ ▾'} goes on beyond the axis (n < {FEW_TOKENS})"
+    return figure.update_xaxes(title_text=f"{figure.layout.xaxis.title.text}<br>{said}")
 
 
 def class_axis(names: list[str]) -> dict[str, Any]:

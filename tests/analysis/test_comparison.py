@@ -14,6 +14,8 @@ from interp.analysis.comparison import (
     newcombe,
     stronger,
 )
+from interp.analysis.interventions.result import Interventions
+from interp.analysis.interventions.uses import Uses
 from interp.analysis.measurements.shares import replicate_values
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
@@ -155,6 +157,43 @@ def test_labels_that_mean_nothing_stand_beside_the_root_mean_square(twins):
         assert len(nulls) == 6 and table.loc[("s1", "root_mean_square_shifted"), f"value_{side}"] == pytest.approx(rms)
     without = [replace(each, nulls=each.nulls.iloc[:0]) for each in twins]
     assert "root_mean_square_shifted" not in set(compare_results(*without).classes["statistic"])
+
+
+def test_where_only_one_side_has_a_bias_the_command_along_it_is_suggested(make_model, twins, documents, scheme):
+    still = make_model(seed=1, q=BiasConfig(), v=BiasConfig())
+    none = measure(still, documents, [scheme], Settings(replicates=REPLICATES, seed=3, nulls=4))
+    assert (none.heads["log2_amplification"].dropna() == 0).all()
+    names = none.run | {"checkpoint": "my runs/none"}, twins[0].run | {"checkpoint": "twin"}
+    a, b = replace(none, run=names[0]), replace(twins[0], run=names[1])
+    command = "python -m interp.amplify 'my runs/none' twin --direction twin"
+    assert compare_results(a, b).run["instead"] == command
+    assert compare_results(b, a).run["instead"] == "python -m interp.amplify twin 'my runs/none' --direction twin"
+    along = replace(a, run=a.run | {"direction": "effective"})
+    for pair in ((a, a), (b, b), tuple(twins), (along, b)):  # the controls: nothing to suggest
+        assert "instead" not in compare_results(*pair).run
+
+
+def test_losses_come_from_the_rerun_of_all_tokens_without_the_bias(twins):
+    rows = {"scheme": "overall", "n_tokens": 50, "loss_unchanged": 4.0, "ci_low": np.nan, "ci_high": 0.3}
+    loss = pd.DataFrame([
+        {**rows, "intervention": where, "scale": scale, "direction": direction, "difference": difference}
+        for where, scale, direction, difference in (
+            ("L0", 0.0, "bias", 9.0), ("all", 2.0, "bias", 8.0), ("all", 0.0, "bias", 0.2), ("all", 0.0, "random", 0.0),
+            ("all", 0.0, "random", 0.1),
+        )
+    ])  # fmt: skip
+    empty = pd.DataFrame()
+    made = replace(twins[0], interventions=Interventions(empty, loss, empty, empty, {"part": "q"}))
+    used = loss.iloc[2:].assign(predicted_scheme="overall", keeps=["nothing", "control", "control"])
+    uses = replace(twins[1], uses=Uses(used, {}))
+    found = compare_results(made, uses).run["losses"]
+    expected = {"n_tokens": 50, "vector": "b_Q", "loss_unchanged": 4.0, "difference": 0.2, "ci_low": None, "ci_high": 0.3,
+                "control": pytest.approx(0.05)}  # fmt: skip
+    assert {key: found["a"][key] for key in expected} == expected == {key: found["b"][key] for key in expected}
+    assert found["a"]["control_kind"] != found["b"]["control_kind"]
+    assert compare_results(*twins).run["losses"] == {}
+    value_bias = replace(made, interventions=replace(made.interventions, run={"part": "v"}))
+    assert compare_results(value_bias, uses).run["losses"].keys() == {"b"}
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (4, 7), (12, 3)])

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from typer.testing import CliRunner
 
 from interp.evals.__main__ import app
 from interp.evals.puzzles import evaluate, generate
 from interp.files import owning
 from interp.model.checkpoint import save_checkpoint
-from interp.report.evaluation import class_figure, position_figure, puzzle_figure
+from interp.report.evaluation import class_figure, leading, position_figure, puzzle_figure
 
 NAMES = ("first", "<b>second")
 TEXTS = "The quick brown fox doesn't jump over 13 lazy dogs; it sleeps. " * 4
@@ -115,13 +116,37 @@ def test_figures_show_the_values_intervals_and_chance_of_the_tables(written):
     np.testing.assert_allclose(trace.x + trace.error_x.array, own["top5_high"])
     np.testing.assert_allclose(trace.x - trace.error_x.arrayminus, own["top5_low"])
     np.testing.assert_allclose(np.unique(chance.x), own["top5_chance"].unique())
-    assert figure.data[1].name == "&lt;b&gt;second" and list(figure.layout.yaxis.ticktext) == own["family"].tolist()
+    assert figure.data[1].name == "&lt;b&gt;second" and [
+        label.split("<br>")[0] for label in figure.layout.yaxis.ticktext
+    ] == own["family"].tolist()  # fmt: skip
+    assert all("<br>chance " in label for label in figure.layout.yaxis.ticktext)
     losses = class_figure(classes, "surface").data[1]
     shown = classes[(classes["model"] == NAMES[1]) & (classes["n_tokens"] > 0)]
+    shown = shown.iloc[np.argsort(shown["n_tokens"] < 100, kind="stable")]  # rare classes last
     np.testing.assert_allclose(losses.x, shown["loss"])
     line = position_figure(positions).data[0]
     np.testing.assert_allclose(line.y, positions.query("model == 'first' and n_tokens > 0")["loss"])
     assert line.x[0] == 1
+
+
+def test_a_rare_class_stands_last_and_does_not_set_the_axis_of_the_held_out_loss():
+    rows = {"model": "m", "scheme": "s", "token_class": ["rare", "a", "b"], "n_tokens": [1, 100, 4000]}
+    classes = pd.DataFrame({**rows, "loss": [40.0, 3.0, 5.0], "low": [np.nan, 2.5, 4.9], "high": [np.nan, 3.5, 5.1]})
+    figure = class_figure(classes, "s")
+    low, high = figure.layout.xaxis.range
+    assert 2 < low < 2.5 and 5.1 < high < 6
+    assert list(figure.layout.yaxis.ticktext) == ["a", "b", "rare"] and list(figure.data[-1].y) == [2]
+    assert "beyond" not in str(class_figure(classes.assign(n_tokens=100), "s").layout.xaxis.title.text)
+
+
+def test_the_head_has_means_over_families_and_the_median_of_ranks_beside_chance():
+    families = pd.DataFrame({
+        "model": ["m"] * 3, "family": ["a", "b", "c"], "rank": [4.0, 1000.0, 10.0], "rank_chance": [4096.5] * 3,
+        "top1": [0.5, 0.1, 0.0], "top1_chance": [1 / 8192] * 3, "accuracy": [np.nan] * 3, "accuracy_chance": [np.nan] * 3,
+    })  # fmt: skip
+    titles, cells = leading(families)
+    assert titles == ["median rank", "top-1"]
+    assert cells == {"m": ["10 (chance 4,096)", "20.0% (chance 0.01%)"]}
 
 
 @pytest.mark.browser
@@ -133,8 +158,14 @@ def test_the_page_draws_every_panel_and_asks_for_nothing_outside(written, chromi
     tab.goto((written[0] / "evals.html").as_uri())
     tab.locator("#class-surface .plot-container").wait_for()
     charts = tab.locator(".chart").evaluate_all("charts => charts.map((chart) => chart.id)")
-    shares, others = ["top1", "top5", "exact", "rank"], ["first_token_loss", "completion_loss", "accuracy", "ratio"]
-    assert charts == [*shares, *others, "position", "class-surface"]
+    losses, shares = ["position", "rank", "first_token_loss", "completion_loss"], ["top1", "top5", "exact", "accuracy"]
+    assert charts == [*losses, *shares, "ratio", "class-surface"]
+    heads = tab.locator("thead th").all_text_contents()
+    assert heads[:5] == ["model", "held-out loss, nats per token", "median rank", "top-1", "comparisons right"]
+    cells = tab.locator("tbody tr").first.locator("td").all_text_contents()
+    assert all("(chance " in cell for cell in cells[1:4]) and cells[3].endswith("(chance 50.0%)")
+    found = Axe().run(tab).response
+    assert not [v["id"] for v in found["violations"] if v["impact"] in ("serious", "critical")]
     assert tab.locator(".chart .main-svg").count() >= len(charts)
     assert tab.locator("table bdi").all_text_contents() == list(NAMES)
     assert not wrong

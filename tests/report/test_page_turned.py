@@ -73,13 +73,54 @@ def test_the_ways_of_the_amplification_add_up(turned):
     assert direct == pytest.approx(position + beyond, abs=0.011)
 
 
+def test_the_page_of_two_models_leads_with_their_comparison(turned):
+    assert turned.title() == "tiny-bqbv and tiny-bq compared"
+    assert turned.locator("h1").inner_text() == "tiny-bqbv and tiny-bq compared"
+    head = turned.locator("#panel-about")
+    assert turned.locator(".findings:visible .answer").inner_text() == (
+        "Over all heads, the bias changes attention more in tiny-bq than in tiny-bqbv for 15 of 15 classes of pos, less for "
+        "none. Clearest for NOUN: 1.00 doublings in tiny-bqbv, 1.50 in tiny-bq, difference "
+        "+0.50 [+0.25, +0.75]."
+    )
+    assert "tiny-bqbv 4.500, tiny-bq 4.250, difference −0.250 (it has no interval here" in head.inner_text()
+    assert "Without b_Q the loss of tiny-bqbv changes by +0.100 [+0.080, +0.120]" in head.inner_text()
+    assert "tiny-bq has no b_Q to take away." in head.inner_text()
+    sections = turned.locator("main > .panel").evaluate_all("all => all.map((one) => one.id)")
+    assert sections[0] == "panel-compare" and sections[1] == "panel-heads"
+    assert turned.locator("main > h2").inner_text() == "tiny-bqbv alone"
+    charts = turned.locator("#panel-compare .chart").evaluate_all("all => all.map((one) => one.id)")
+    assert charts == ["differences", "distributions", "compared"]
+    top = "id => document.getElementById(id).getBoundingClientRect().top + scrollY"
+    assert turned.evaluate(top, "panel-compare") < 900  # on the first screen, or just below it
+    assert turned.evaluate(top, "panel-heads") > turned.evaluate(top, "compared")
+
+
+def test_the_first_screen_links_to_classes_and_follows_the_scheme(turned):
+    turned.locator(".findings:visible a", has_text="ADP").click()
+    settle(turned)
+    assert turned.locator("#compared-title").inner_text() == "class ADP"
+    turned.select_option("#scheme", "function")
+    assert "classes of function" in turned.locator(".findings:visible .answer").inner_text()
+
+
+def test_the_distribution_over_heads_has_a_box_per_class_and_model(turned):
+    assert turned.locator("#distributions .boxes").count() == 2
+    boxes = turned.evaluate(
+        "document.getElementById('distributions').data.slice(0, 2).map((t) => [t.q1[0], t.median[0]])"
+    )
+    assert boxes == [[1.25, 1.5], [1.75, 2.0]]
+    rows = rows_of(downloaded(turned, "distributions", "CSV")[1])
+    assert len(rows) == 2 * 20 and {row["model"] for row in rows} == {"tiny-bqbv", "tiny-bq"}
+    assert {row["maximum"] for row in rows if row["side"] == "B"} == {"2.5"}
+
+
 def test_heads_are_sorted_by_change_and_can_be_chosen(turned):
     rows = turned.locator("#compared-table tbody tr")
     assert rows.count() == 12
     assert "−3.00" in rows.first.inner_text()
     rows.first.locator("button").click()
     assert "head=L0H1" in hash_of(turned)
-    assert turned.locator("#compared-title").inner_text() == "Class NOUN"
+    assert turned.locator("#compared-title").inner_text() == "class NOUN"
 
 
 def test_three_grids_share_one_colour_scale(turned):
@@ -90,11 +131,11 @@ def test_three_grids_share_one_colour_scale(turned):
     records = rows_of(downloaded(turned, "compared", "CSV")[1])
     row = next(row for row in records if (row["layer"], row["head"]) == ("1", "0"))
     assert float(row["difference"]) == pytest.approx(-1.31, abs=2e-3)
-    assert "do not correspond" in turned.locator("#panel-compare .warning").inner_text()
+    assert "do not correspond" in turned.locator("#panel-about .findings:visible .warning").inner_text()
 
 
 def test_classes_are_compared_over_all_heads_by_a_statistic_of_choice(turned):
-    assert turned.locator("#statistic").input_value() == "mean_absolute"
+    assert turned.locator("#statistic").input_value() == "root_mean_square"
     turned.select_option("#statistic", "mean")
     settle(turned)
     assert "statistic=mean" in hash_of(turned)
@@ -103,7 +144,7 @@ def test_classes_are_compared_over_all_heads_by_a_statistic_of_choice(turned):
 
 
 def test_keys_reach_both_panels(turned):
-    for key, panel in (("6", "effect"), ("7", "compare")):
+    for key, panel in (("7", "effect"), ("1", "compare")):
         turned.keyboard.press(key)
         assert turned.evaluate("document.activeElement.id") == f"panel-{panel}"
 

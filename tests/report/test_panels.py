@@ -81,7 +81,7 @@ def test_a_panel_of_a_test_file_is_drawn_linked_to_and_taken_away(spread, contex
     assert page.locator("#spread-table tbody tr").all_inner_texts() == ["K\t+2.00", "Q\t+2.50"]
     assert page.locator("[data-panel=spread] [data-kind=csv]").inner_text() == "CSV · 2 rows"
     name, text = downloaded(page, "spread", "CSV")
-    assert name == "tiny-bqbv-spread-L1H2-pos.csv"
+    assert name == "tiny-bqbv-spread-L1H2-pos-every-class-log2_amplification.csv"
     assert rows_of(text)[1] == {"layer": "1", "head": "2", "name": "Q", "spread": "1.25"}
     assert json.loads(downloaded(page, "spread", "JSON")[1])[0]["spread"] == 1
     assert b"<svg" in downloaded(page, "spread", "SVG")[1]

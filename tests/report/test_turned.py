@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from interp.errors import InterpError
-from interp.report.figures import attention_change, class_differences, comparison_grids, loss_change
+from interp.report.dashboard import render
+from interp.report.figures import (
+    attention_change,
+    class_differences,
+    class_distributions,
+    comparison_grids,
+    loss_change,
+)
 from interp.report.panels import compare, effect
 from interp.report.panels.panel import View
 from tests.report.turned import comparison, interventions
@@ -96,6 +103,69 @@ def test_classes_differ_with_their_interval(small):
     [trace] = class_differences(comparison(small.heads).classes, "pos").data
     assert list(trace.x) == [0.5] * 5
     assert list(trace.error_x.array) == [0.25] * 5
+
+
+def test_a_box_holds_the_quantiles_over_heads_of_each_model(small):
+    boxes = class_distributions(comparison(small.heads).classes, "pos").data
+    assert [trace.name for trace in boxes] == ["A", "B"]
+    for box, start in zip(boxes, (1.0, 1.5), strict=True):
+        for part, quantile in (("lowerfence", 0.1), ("q1", 0.25), ("median", 0.5), ("q3", 0.75), ("upperfence", 0.9)):
+            np.testing.assert_allclose(box[part], [start + quantile] * 5)
+
+
+def changed(found, rows, **values):
+    """The comparison with other numbers in the rows of strength of some classes."""
+    classes = found.classes.copy()
+    chosen = (classes["statistic"] == "root_mean_square") & classes["token_class"].isin(rows)
+    classes.loc[chosen, list(values)] = list(values.values())
+    return dataclasses.replace(found, classes=classes)
+
+
+def test_the_answer_counts_classes_by_the_side_of_their_interval_and_names_the_clearest(small):
+    found = changed(comparison(small.heads), ["PUNCT"], difference=-0.5, ci_low=-0.6, ci_high=-0.4, value_b=0.5)
+    found = changed(found, ["ADP"], difference=0.9, ci_low=-0.1, ci_high=1.9)
+    told = compare.answer(found, "pos")
+    assert (
+        "more in tiny-bq than in tiny-bqbv for 2 of 4 classes of pos, less for 1; for 1 the interval holds 0." in told
+    )
+    assert told.endswith(
+        "Clearest for PUNCT: 1.00 doublings in tiny-bqbv, 0.50 in tiny-bq, difference −0.50 [−0.60, −0.40]."
+    )
+    names = set(found.classes["token_class"])
+    nothing = compare.answer(changed(found, names, ci_low=-0.5, ci_high=0.5), "pos")
+    assert "no evidence" in nothing and nothing.endswith(
+        "for all 4 classes of pos the interval of the difference holds 0."
+    )
+    unknown = compare.answer(changed(found, names, ci_low=np.nan, ci_high=np.nan), "pos")
+    assert unknown.startswith("Nothing can be said of differences")
+
+
+def test_rare_classes_and_first_tokens_are_no_answer(small):
+    found = comparison(small.heads)
+    rare = dataclasses.replace(found, classes=found.classes.assign(n_tokens=99))
+    assert compare.strongest(rare, "pos").empty
+    sink = found.classes.replace({"token_class": {"NOUN": "bos"}})
+    assert "bos" not in set(compare.strongest(dataclasses.replace(found, classes=sink), "pos")["token_class"])
+
+
+def test_losses_of_other_numbers_of_tokens_have_no_difference(small):
+    run = comparison(small.heads).run
+    run["losses"]["b"]["n_tokens"] = 7
+    first, *_ = compare.losses_told(run)
+    assert first == "Loss in nats per token, on 5,000 tokens: tiny-bqbv 4.500, tiny-bq 4.250."
+    assert compare.losses_told(run | {"losses": {}}) == []
+
+
+def test_where_one_model_has_no_bias_the_page_suggests_the_direction_of_the_other(small):
+    found = comparison(small.heads)
+    command = "python -m interp.amplify tiny-bqbv tiny-bq --direction tiny-bq"
+    found = dataclasses.replace(found, classes=found.classes.assign(value_a=0.0), run=found.run | {"instead": command})
+    assert compare.answer(found, "pos").startswith(
+        "tiny-bqbv has no b_Q in force, so its amplification is 0 everywhere"
+    )
+    html = render(small, found)
+    assert f"<code>{command}</code>" in html and html.index(command) < html.index('id="controls"')
+    assert "Better:" not in render(small, comparison(small.heads))
 
 
 def test_a_packed_comparison_is_at_its_head_and_class(small):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from interp.analysis.comparison import NO_CORRESPONDENCE, Comparison
+from interp.analysis.comparison import NO_CORRESPONDENCE, QUANTILES, Comparison
 from interp.analysis.interventions.result import OVERALL, Interventions
 
 SCALES = (0.0, 1.0, 2.0)
@@ -78,10 +78,16 @@ def comparison(heads: pd.DataFrame, same_sizes: bool = True) -> Comparison:
     }
     table = rows.assign(log2_amplification_a=a, log2_amplification_b=b, difference=b - a, **ends, p=0.01, q=0.02)
     classes = rows.drop_duplicates(["scheme", "token_class"]).drop(columns=["layer", "head"])
+    names = ["mean", "mean_absolute", "root_mean_square", *QUANTILES]
     statistics = [
-        classes.assign(statistic=name, n_heads_a=24, n_heads_b=24, value_a=1.0, value_b=1.5, difference=0.5, ci_low=0.25,
-                       ci_high=0.75, interval_over="documents")
-        for name in ("mean", "mean_absolute")
+        classes.assign(statistic=name, n_heads_a=24, n_heads_b=24, value_a=1.0 + QUANTILES.get(name, 0), difference=0.5,
+                       value_b=1.5 + QUANTILES.get(name, 0), ci_low=0.25, ci_high=0.75, interval_over="documents")
+        for name in names
     ]  # fmt: skip
-    run = {"a": {"model": "tiny-bqbv"}, "b": {"model": "tiny-bq"}, "shared": {}, "notes": [NO_CORRESPONDENCE]}
+    read = {"corpus": "wikipedia-sample", "n_tokens": 183_402, "n_documents": 31}
+    runs = {"a": {"model": "tiny-bqbv", **read}, "b": {"model": "tiny-bq", **read, "bias": "none"}}
+    loss = {"n_tokens": 5000, "loss_unchanged": 4.5, "difference": 0.1, "ci_low": 0.08, "ci_high": 0.12, "control": 0.01,
+            "vector": "b_Q", "control_kind": "a random change of the same size"}  # fmt: skip
+    losses = {"a": loss, "b": loss | {"loss_unchanged": 4.25, "difference": 0.0, "ci_low": 0.0, "ci_high": 0.0}}
+    run = {**runs, "shared": {}, "notes": [NO_CORRESPONDENCE, "Another note."], "losses": losses}
     return Comparison(table if same_sizes else table[:0], pd.concat(statistics, ignore_index=True), run)

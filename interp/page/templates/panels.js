@@ -17,7 +17,9 @@ function drawPanel(name, { data, layout }) {
     font: { ...layout.font, color },
     hoverlabel: { bgcolor: backgroundColor, font: { color } },
   };
-  Plotly.react(name, data, { ...structuredClone(layout), ...looks }, config);
+  const filename = `${document.title}-${name}`.replace(/[^\p{L}\p{N}_.-]+/gu, "_").slice(0, 120);
+  const named = { ...config, toImageButtonOptions: { filename } };
+  Plotly.react(name, data, { ...structuredClone(layout), ...looks }, named);
 }
 
 function keepDrawn(drawAll) {

@@ -1,7 +1,17 @@
 """The panels of the page, in the order of a reader's questions."""
 
 from interp.report.panels import (
-    classes, compare, effect, explained, heads, passages, pattern, position, tokens, uses, writes,
+    classes,
+    compare,
+    effect,
+    explained,
+    heads,
+    passages,
+    pattern,
+    position,
+    tokens,
+    uses,
+    writes,
 )  # fmt: skip
 from interp.report.panels.panel import Panel
 
@@ -16,5 +26,12 @@ PANELS = (
     Panel("writes", payload=writes.payload),
     Panel("uses", payload=uses.payload, figures=uses.figures, available=uses.available),
     Panel("effect", payload=effect.payload, figures=effect.figures),
-    Panel("compare", payload=compare.payload, figures=compare.figures, available=compare.available),
+    Panel(
+        "compare",
+        "comparison",
+        payload=compare.payload,
+        figures=compare.figures,
+        available=compare.available,
+        leads=True,
+    ),
 )

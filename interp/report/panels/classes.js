@@ -69,12 +69,21 @@ function barLayout(rows) {
   const { title, unit, centre, signed } = shownMetric();
   const layout = classLayout("bars", rows, `${title} (${unit})`, "▸ ");
   layout.yaxis.ticktext = rows.map(barLabel);
-  const reach = shownRange() / 3; // a head that does little looks as if it does little
   layout.xaxis.tickformat = signed ? "" : ".0%";
-  layout.xaxis.autorangeoptions = { include: signed ? [centre - reach, centre + reach] : [0, reach] };
   Object.assign(layout.shapes[0], { x0: centre, x1: centre });
   layout.margin.t = 8;
   return Object.assign(layout, { height: 76 + 22 * rows.length });
+}
+
+function barChart(rows) {
+  const metric = shownMetric();
+  const { centre, signed } = metric;
+  const reach = shownRange() / 3; // a head that does little looks as if it does little
+  const ends = (row) => [...endsOf(metric)(row), ...(nullBand(row, metric) ?? [])];
+  const chart = { data: barTraces(rows), layout: barLayout(rows), subject: metric.title };
+  bound(chart, rows, ends, { include: signed ? [centre - reach, centre + reach] : [0, reach] });
+  if (!signed) chart.layout.xaxis.range[0] = 0;
+  return chart;
 }
 
 function drawWords(rows) {
@@ -85,7 +94,7 @@ function drawWords(rows) {
   byId("classes-sub").textContent =
     `${rows.length} classes of ${state.scheme}, each with its n: ${metric.title}` +
     (measured ? " and its 95% interval." : "; this metric has no interval.") +
-    (thin ? ` ${thin} with fewer than ${data.few} tokens.` : "");
+    (thin ? ` ${thin} with fewer than ${data.few} tokens, last; they do not set the axis.` : "");
   byId("band-key").hidden = !banded;
   byId("band-of").textContent = metric.control;
   byId("bars-hatched").textContent = hatchReason(metric);
@@ -122,10 +131,10 @@ panel({
   watch: ["head", "scheme", "class", "metric", "palette", "theme", "sort"],
   rows: () => sortedClasses().map((klass) => cell(state.head, klass)),
   draw: drawWords,
-  chart: (rows) => ({ data: barTraces(rows), layout: barLayout(rows), subject: shownMetric().title }),
+  chart: barChart,
   table,
-  click({ pointIndex }) {
-    const clicked = classesOf()[sortedClasses()[pointIndex]];
+  click({ y }) {
+    const clicked = classesOf()[sortedClasses()[y]];
     change({ class: clicked === state.class ? OVERVIEW : clicked });
   },
 });

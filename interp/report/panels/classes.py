@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 
 from interp.analysis.findings import FEW_TOKENS as FEW
 from interp.page.look import PAGE, Theme, layout, number_axis
-from interp.report.look import GREY, centre_line, class_axis, colour_range, colours_of
+from interp.report.look import GREY, bound, centre_line, class_axis, colour_range, colours_of
 from interp.report.metrics import (
     METRICS,
     Metric,
@@ -35,8 +35,9 @@ def class_bars(
 ) -> go.Figure:  # fmt: skip
     """Draw what one head does to every class of a scheme: a bar each, its 95% interval, its n and its null band.
 
-    Classes with fewer than 100 tokens are grey, classes without tokens keep their place with "n = 0". The grey band behind
-    a bar holds 95% of what its control gives (`Metric.control`); interval and band are drawn if the table has them.
+    Classes with fewer than 100 tokens are grey, stand last and do not set the axis; classes without tokens keep their place
+    with "n = 0". The grey band behind a bar holds 95% of what its control gives (`Metric.control`); interval and band are
+    drawn if the table has them.
 
     Raises:
         InterpError: a column, the head, the scheme or the metric does not exist, or a row repeats.
@@ -48,8 +49,12 @@ def class_bars(
     low, high = (rows[name] if name in rows else np.full(len(rows), np.nan) for name in (look.low, look.high))
     drawn = rows.assign(low=low, high=high, hatched=indistinct(rows, look), label=rows["token_class"])
     title = f"L{layer}H{head} · {escaped(scheme)} · {look.title} ({look.unit})"
-    band = null_bands(null_band(rows, look), look, theme)
-    return _figure([band, _bars(drawn, look, colour_range(in_scheme, look), palette, theme)], drawn, look, title, theme)
+    band, limit = null_band(rows, look), colour_range(in_scheme, look)
+    bars = _bars(drawn, look, limit, palette, theme)
+    figure = _figure([null_bands(band, look, theme), bars], drawn, look, title, theme)
+    ends = np.stack([*drawn[[metric, "low", "high"]].to_numpy(float).T, *(band or ())])
+    include = (look.centre - limit / 3, look.centre + limit / 3) if look.signed else (0.0, limit / 3)
+    return bound(figure, ends, rows, theme, include)
 
 
 def _in_order(rows: pd.DataFrame, look: Metric) -> pd.DataFrame:

@@ -1,6 +1,7 @@
-// Compare: A, B and B − A of one class on one colour scale, heads by change, and classes over all heads.
+// Compare: classes over all heads, A's distribution over heads, and A, B and B − A of one class head by head.
 
 const compared = data.panels.compare;
+const sides = compared.names.map((name) => name.split(/[\\/]/).pop()).join("-vs-");
 const SIDES = ["log2_amplification_a", "log2_amplification_b", "difference"];
 const comparable = () => compared.heads[state.scheme];
 
@@ -100,7 +101,7 @@ function drawCompared(rows) {
   ]);
   const name = visible(classesOf()[comparedClass()]);
   byId("compared-title").textContent =
-    chosenClass() >= 0 ? `Class ${name}` : `Class ${name}, whose heads differ most (choose another above)`;
+    chosenClass() >= 0 ? `class ${name}` : `class ${name}, whose heads differ most (choose another above)`;
   byId("compared-count").textContent =
     rows.length > LISTED ? `the ${LISTED} of ${count(rows.length)} that change most` : "most changed first";
 }
@@ -136,11 +137,48 @@ function differenceRows() {
 function differenceChart(rows) {
   const { data: [trace] } = look("differences"); // prettier-ignore
   const columns = { name: "difference", low: "ci_low", high: "ci_high", title: "B − A", unit: "" };
-  return {
+  const chart = {
     data: [dots(trace, rows, columns, paintBox().accent, 0)],
     layout: classLayout("differences", rows, "B − A"),
     subject: state.statistic,
   };
+  return bound(chart, rows, endsOf(columns), { include: [0] });
+}
+
+// How A is distributed over the heads of each model: a row per class and model, in the order of the differences.
+const SPREAD = ["minimum", "quantile_10", "quantile_25", "median", "quantile_75", "quantile_90", "maximum"];
+function distributionRows() {
+  const { scheme, token_class, statistic, n_tokens, value_a, value_b } = compared.classes;
+  const found = new Map();
+  scheme.forEach((name, at) => {
+    if (name !== state.scheme || !SPREAD.includes(statistic[at])) return;
+    [value_a, value_b].forEach((values, side) => {
+      const key = `${side} ${token_class[at]}`;
+      const start = { model: compared.names[side], side: "AB"[side], scheme: name, token_class: token_class[at] };
+      if (!found.has(key)) found.set(key, { ...start, n_tokens: n_tokens[at] });
+      found.get(key)[statistic[at]] = exact(values[at], values.digits);
+    });
+  });
+  return [...found.values()].sort((a, b) => byValue("median")(a, b) || (a.side < b.side ? -1 : 1));
+}
+
+function distributionChart(rows) {
+  const pairs = [0, 1].map((side) => rows.filter((row) => row.side === "AB"[side]));
+  const classes = pairs[1].sort(byValue("median"));
+  const ofA = new Map(pairs[0].map((row) => [row.token_class, row]));
+  const { soft, accent, band } = paintBox();
+  const traces = look("distributions").data.slice(0, 2);
+  traces.forEach((trace, side) => {
+    const own = side ? classes : classes.map(({ token_class }) => ofA.get(token_class));
+    const [lowerfence, q1, median, q3, upperfence] = SPREAD.slice(1, 6).map((name) => own.map((row) => known(row[name])));
+    Object.assign(trace, { lowerfence, q1, median, q3, upperfence, y: own.map((_, i) => i + (side ? 0.2 : -0.2)) });
+    Object.assign(trace, { line: { ...trace.line, color: side ? accent : soft }, fillcolor: side ? band : "rgba(0,0,0,0)" });
+    trace.name = `${"AB"[side]}: ${plain(compared.names[side])}`;
+  });
+  const ends = (row) => [row, ofA.get(row.token_class)].flatMap((one) => [one.quantile_10, one.quantile_90]);
+  const layout = classLayout("distributions", classes, "amplification A (log₂ ratio)");
+  layout.height = 100 + 30 * classes.length;
+  return bound({ data: traces, layout, subject: "A over heads" }, classes, ends, { include: [0] });
 }
 
 const statistics = [...new Set(compared.classes.statistic)];
@@ -150,6 +188,7 @@ const grids = panel({
   name: "compared",
   watch: WATCHED,
   rows: comparedRows,
+  named: () => ({ model: sides, class: classesOf()[comparedClass()], metric: "log2_amplification" }),
   draw: drawCompared,
   chart: comparedChart,
   picture: comparedPicture,
@@ -159,9 +198,10 @@ const grids = panel({
 new ResizeObserver(() => comparable() && drawChart(grids, [])).observe(byId("panel-compare"));
 panel({
   name: "differences",
-  state: { statistic: { first: "mean_absolute", input: "statistic", among: () => statistics } },
+  state: { statistic: { first: statistics.includes("root_mean_square") ? "root_mean_square" : statistics[0], input: "statistic", among: () => statistics } },
   watch: WATCHED,
   rows: differenceRows,
+  named: () => ({ model: sides, class: OVERVIEW, metric: state.statistic }),
   draw(rows) {
     byId("differences-words").textContent = rows.length
       ? `Interval over ${[...new Set(rows.map((row) => row.interval_over))].join("; ")}.`
@@ -178,3 +218,20 @@ panel({
     ]),
   ],
 });
+if (data.figures.distributions)
+  panel({
+    name: "distributions",
+    watch: ["scheme", "theme"],
+    rows: distributionRows,
+    named: () => ({ model: sides, class: OVERVIEW, metric: "log2_amplification" }),
+    chart: distributionChart,
+    table: (rows) => [
+      ["class", "model", "n", ...SPREAD.map((name) => name.replace("quantile_", "").replace(/^\d+$/, "$&%"))],
+      rows.map((row) => [
+        visible(row.token_class),
+        visible(row.model),
+        count(row.n_tokens),
+        ...SPREAD.map((name) => signed(row[name])),
+      ]),
+    ],
+  });

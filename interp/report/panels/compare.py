@@ -1,19 +1,22 @@
 """Two models or readings side by side: A, B and the difference on one colour scale, and class by class over all heads."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.analysis.comparison import SHIFTED, Comparison
 from interp.analysis.findings import rankable
-from interp.page.look import Theme, layout
-from interp.report.look import colorscale
-from interp.report.metrics import AMPLIFICATION, escaped, require, rows_of_class, rows_of_scheme, signed
+from interp.page.look import PAGE, Theme, layout
+from interp.report.look import colorscale, ranked
+from interp.report.metrics import AMPLIFICATION, escaped, number, require, rows_of_class, rows_of_scheme, signed
 from interp.report.panels.heads import axis, hatch, plane
 from interp.report.panels.packing import block, columns
 from interp.report.panels.panel import View
-from interp.report.panels.position import dot_chart, dots
+from interp.report.panels.position import class_chart, dot_chart, dots
 
 PLANES = {"log2_amplification_a": "A", "log2_amplification_b": "B", "difference": "B − A"}
 WIDE = 12  # with more heads than this a cell has no room for its number
@@ -88,9 +91,39 @@ def class_differences(
     columns = ["difference", "ci_low", "ci_high"]
     require(classes, ["scheme", "token_class", "n_tokens", "statistic", *columns], "comparison's classes")
     rows = rows_of_scheme(classes, scheme)
-    rows = rows.loc[rows["statistic"] == statistic].sort_values("difference", na_position="first")
+    rows = ranked(rows.loc[rows["statistic"] == statistic], "difference")
     title = f"{escaped(scheme)} · {statistic.replace('_', ' ')} over all heads"
     return dot_chart([dots(rows, columns, "B − A", "after", theme)], rows, title, "B − A", theme)
+
+
+def class_distributions(classes: pd.DataFrame, scheme: str, theme: Theme = "light") -> go.Figure:
+    """Draw how A is distributed over the heads of both models: a box per class and model, which needs no pairs of heads.
+
+    The line in a box is the median over heads, the box holds the middle half of them, its whiskers the middle 80%.
+
+    Args:
+        classes: the table of a `Comparison`.
+        scheme: whose classes are drawn.
+        theme: "light" or "dark".
+
+    Raises:
+        InterpError: a column or the scheme does not exist.
+    """
+    require(classes, ["scheme", "token_class", "n_tokens", "statistic", "value_a", "value_b"], "comparison's classes")
+    rows = rows_of_scheme(classes, scheme)
+    order = ranked(rows.loc[rows["statistic"] == "median"], "value_b")[["token_class", "n_tokens"]]
+    traces, ends = [], []
+    for name, side, kind, down in (("A", "value_a", "soft", 0.2), ("B", "value_b", "accent", -0.2)):
+        table = rows.pivot(index="token_class", columns="statistic", values=side).loc[order["token_class"], [*BOX]]
+        low, q1, median, q3, high = table.to_numpy(float).T
+        traces.append(go.Box(
+            y=np.arange(len(order)) + down, lowerfence=low, q1=q1, median=median, q3=q3, upperfence=high, name=name,
+            orientation="h", width=0.34, line={"width": 1.4, "color": PAGE[kind][theme]},
+            fillcolor=PAGE["band"][theme] if name == "B" else "rgba(0,0,0,0)",
+        ))  # fmt: skip
+        ends += [low, high]
+    title = f"{escaped(scheme)} · amplification over heads"
+    return class_chart(traces, np.stack(ends), order, title, "amplification A (log₂ ratio)", theme)
 
 
 def _cells(values: np.ndarray, name: str, number: str, roomy: bool) -> go.Heatmap:
@@ -104,6 +137,7 @@ def _cells(values: np.ndarray, name: str, number: str, roomy: bool) -> go.Heatma
 VALUES = ("log2_amplification_a", "ci_low_a", "ci_high_a", "log2_amplification_b", "ci_low_b", "ci_high_b", "difference",
           "ci_low", "ci_high", "q")  # fmt: skip
 
+BOX = ("quantile_10", "quantile_25", "median", "quantile_75", "quantile_90")
 STATISTICS = ("value_a", "value_b", "difference", "ci_low", "ci_high")
 
 
@@ -116,7 +150,10 @@ def figures(view: View) -> dict[str, go.Figure]:
     """Return the differences of classes, and the three grids if the heads correspond in number."""
     if (found := view.comparison) is None:
         return {}
-    drawn = {"differences": class_differences(found.classes, str(found.classes["scheme"].iloc[0]))}
+    scheme = str(found.classes["scheme"].iloc[0])
+    drawn = {"differences": class_differences(found.classes, scheme)}
+    if {*BOX} <= set(found.classes["statistic"]):
+        drawn["distributions"] = class_distributions(found.classes, scheme)
     if len(found.heads):
         row = found.heads.iloc[0]
         drawn["compared"] = comparison_grids(found.heads, str(row["scheme"]), str(row["token_class"]))
@@ -141,3 +178,123 @@ def payload(view: View) -> dict[str, Any] | None:
 def _heads(view: View, rows: pd.DataFrame, scheme: str) -> dict[str, Any]:
     axes = {"head_number": view.head_numbers, "token_class": view.schemes[scheme]}
     return {"range": comparison_range(rows), **block(view.numbered(rows), axes, VALUES)}
+
+
+def names_of(run: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what sentences call A and B: the models, with the letter where both have one name."""
+    a, b = (str(run[side]["model"]) for side in ("a", "b"))
+    return (f"{a} (A)", f"{b} (B)") if a == b else (a, b)
+
+
+def strongest(found: Comparison, scheme: str) -> pd.DataFrame:
+    """Return the classes by how surely their strength differs: by the end of the interval nearest to 0.
+
+    Strength is the root mean square of A over heads, in doublings. Only classes with enough tokens, the first token of
+    documents left out; `control_a` and `control_b` are what labels that mean nothing give, missing where not measured.
+    """
+    rows = found.classes.loc[found.classes["scheme"].astype(str) == scheme]
+    own = rows.loc[(rows["statistic"] == "root_mean_square") & rankable(rows) & rows["difference"].notna()]
+    control = rows.loc[rows["statistic"] == SHIFTED].set_index("token_class")[["value_a", "value_b"]]
+    own[["control_a", "control_b"]] = control.reindex(own["token_class"]).to_numpy(float)
+    nearest = np.maximum(own["ci_low"].to_numpy(float), -own["ci_high"].to_numpy(float))
+    order = np.lexsort((-own["difference"].abs().to_numpy(float), -np.nan_to_num(nearest, nan=-np.inf)))
+    return own.iloc[order].reset_index(drop=True)
+
+
+def answer(found: Comparison, scheme: str) -> str:
+    """Return what differs over all heads of A and B, in one or two sentences, from the paired differences of classes."""
+    (a, b), rows = names_of(found.run), strongest(found, scheme)
+    if found.run.get("instead"):
+        still, moved = (a, b) if (found.classes["value_a"].fillna(0) == 0).all() else (b, a)
+        return (
+            f"{still} has no b_Q in force, so its amplification is 0 everywhere, and every difference is only what the b_Q "
+            f"of {moved} does. To compare the two, read both along it."
+        )
+    known = rows.loc[rows["ci_low"].notna()]
+    if known.empty:
+        return (
+            f"Nothing can be said of differences between {a} and {b}: no class of {scheme} has enough tokens in enough "
+            "documents for an interval. Measure more text."
+        )
+    more, less, n = int((known["ci_low"] > 0).sum()), int((known["ci_high"] < 0).sum()), len(known)
+    if not more + less:
+        return (
+            f"Over all heads there is no evidence that the bias changes attention more in {a} or {b}: for all {n} classes "
+            f"of {scheme} the interval of the difference holds 0."
+        )
+    unsure = f"; for {n - more - less} the interval holds 0" if n > more + less else ""
+    sentence = (
+        f"Over all heads, the bias changes attention more in {b} than in {a} for {more} of {n} classes of {scheme}, less "
+        f"for {less or 'none'}{unsure}."
+    )
+    row = known.to_dict("records")[0]
+    return (
+        f"{sentence} Clearest for {row['token_class']}: {row['value_a']:.2f} doublings in {a}, {row['value_b']:.2f} in {b}, "
+        f"difference {_with_interval(row, 2)}."
+    )
+
+
+def losses_told(run: Mapping[str, Any]) -> list[str]:
+    """Return the losses of A and B, and what each loses without its bias beside its control; none where not measured."""
+    losses, names = run.get("losses", {}), names_of(run)
+    known = [(name, losses[side]) for name, side in zip(names, "ab", strict=True) if side in losses]
+    if not known:
+        return []
+    told = [f"{name} {loss['loss_unchanged']:.3f}" for name, loss in known]
+    sentence = f"Loss in nats per token, on {known[0][1]['n_tokens']:,} tokens: {', '.join(told)}"
+    if len(known) == 2 and known[0][1]["n_tokens"] == known[1][1]["n_tokens"]:
+        difference = known[1][1]["loss_unchanged"] - known[0][1]["loss_unchanged"]
+        sentence += (
+            f", difference {number(difference, 3)} (it has no interval here; interp.evals measures losses with one)"
+        )
+    return [f"{sentence}.", *(_without(name, loss) for name, loss in known)]
+
+
+def _without(name: str, loss: Mapping[str, Any]) -> str:
+    vector = loss["vector"]
+    if loss["difference"] == 0 == loss["ci_low"]:
+        return f"{name} has no {vector.removeprefix('the ')} to take away."
+    control = f"; {loss['control_kind']}: {number(loss['control'], 3)}" if loss["control"] is not None else ""
+    return f"Without {vector} the loss of {name} changes by {_with_interval(loss, 3)}{control}."
+
+
+def _with_interval(row: Mapping[Any, Any], digits: int) -> str:
+    ends = [row["ci_low"], row["ci_high"]]
+    known = all(end is not None and np.isfinite(end) for end in ends)
+    told = f"[{', '.join(number(end, digits) for end in ends)}]" if known else "(no interval)"
+    return f"{number(row['difference'], digits)} {told}"
+
+
+FIRST = 5  # classes in the head of the page
+
+
+def head(found: Comparison, facts: Callable[[Mapping[str, Any]], list[tuple[str, str]]]) -> dict[str, Any]:
+    """Return what the head of a page says of a comparison: names, answers by scheme, losses, notes and facts.
+
+    Args:
+        found: the comparison.
+        facts: of the run of one side, as label and text; what both have in common is said once.
+    """
+    schemes = []
+    for scheme in dict.fromkeys(found.classes["scheme"].astype(str)):
+        rows = strongest(found, scheme)
+        shown = [{
+            "token_class": str(row["token_class"]), "n_tokens": f"{row['n_tokens']:,}",
+            "link": f"#{urlencode({'class': row['token_class'], 'scheme': scheme})}",
+            "a": _beside(row, "a"), "b": _beside(row, "b"), "difference": _with_interval(row, 2),
+        } for row in rows.head(FIRST).to_dict("records")]  # fmt: skip
+        schemes.append({"name": scheme, "answer": answer(found, scheme), "rows": shown, "classes": len(rows)})
+    of_a, of_b = (dict(facts(found.run[side])) for side in ("a", "b"))
+    both = {label: (of_a.get(label, "none"), of_b.get(label, "none")) for label in of_a | of_b}
+    return {
+        "names": names_of(found.run), "schemes": schemes, "losses": losses_told(found.run), "notes": found.run["notes"],
+        "instead": found.run.get("instead", ""),
+        "readings": [note for note in found.run["notes"] if "direction from elsewhere" in note],
+        "controls": any("(" in row["a"] + row["b"] for scheme in schemes for row in scheme["rows"]),
+        "facts": [(label, a if a == b else f"A: {a}; B: {b}") for label, (a, b) in both.items()],
+    }  # fmt: skip
+
+
+def _beside(row: Mapping[Any, Any], side: str) -> str:
+    control = row[f"control_{side}"]
+    return f"{row[f'value_{side}']:.2f}" + (f" ({control:.2f})" if np.isfinite(control) else "")

@@ -55,11 +55,12 @@ function effectChart(kind, rows) {
   const { column, unit, title } = kinds[kind];
   const part = (end) => ({ name: `${column}${end}`, low: `ci_low${end}`, high: `ci_high${end}`, title, unit });
   const found = dots(diamond, rows, part(""), accent, -0.16);
-  return {
+  const chart = {
     data: effect.draws ? [dots(ring, rows, part("_random"), soft, 0.16), found] : [found],
     layout: classLayout("effect", rows, title),
     subject: `${interventionName()} × ${state.scale}`,
   };
+  return bound(chart, rows, endsOf(part(""), part("_random")), { include: [0] });
 }
 
 function effectTable(kind, rows) {
@@ -127,6 +128,7 @@ for (const kind of Object.keys(kinds))
     name: `effect-${kind}`,
     watch: WATCHED,
     rows: () => effectRows(kind),
+    named: () => ({ class: OVERVIEW, metric: `${kind}-${interventionName()}-x${state.scale}` }),
     chart: (rows) => effectChart(kind, rows),
     table: (rows) => effectTable(kind, rows),
   });
@@ -134,6 +136,7 @@ panel({
   name: "paths",
   watch: WATCHED,
   rows: pathRows,
+  named: () => ({ class: OVERVIEW, metric: `log2_amplification-${interventionName()}-x${state.scale}` }),
   draw(rows) {
     byId("effect-words").textContent = effectWords();
     byId("paths-part").hidden = !rows.some((row) => Number.isFinite(row.log2_amplification));

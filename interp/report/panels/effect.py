@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from interp.analysis.findings import vector_of
 from interp.errors import InterpError
 from interp.page.look import Theme
+from interp.report.look import ranked
 from interp.report.metrics import escaped, require, rows_of_head, rows_of_scheme
 from interp.report.panels.packing import block
 from interp.report.panels.panel import View
@@ -79,7 +80,7 @@ def _chart(rows: pd.DataFrame, value: str, title: str, axis: str, theme: Theme) 
     columns = [value, "ci_low", "ci_high"]
     both = mean_of_draws(rows, columns, ["direction", "token_class", "n_tokens"])
     found, control = (both.loc[both["direction"] == kind].set_index("token_class", drop=False) for kind in KINDS)
-    found = found.sort_values(value, na_position="first")
+    found = ranked(found, value)
     control = control.reindex(found.index)
     traces = [dots(control.assign(n_tokens=found["n_tokens"]), columns, KINDS["random"], "before", theme),
               dots(found, columns, KINDS["bias"], "after", theme)]  # fmt: skip

@@ -50,6 +50,7 @@ panel({
   name: "explained",
   watch: ["head", "scheme", "theme"],
   rows: explainedRows,
+  named: () => ({ class: OVERVIEW, metric: "eta2" }),
   draw(rows) {
     byId("explained-words").textContent = explainedWords(rows);
   },

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-EMPTIED = ("x", "y", "z", "base", "text", "hovertext", "customdata")
+EMPTIED = ("x", "y", "z", "base", "text", "hovertext", "customdata", "q1", "median", "q3", "lowerfence", "upperfence")
 """The parts of a trace that are numbers; what else it has is its look."""
 
 

@@ -178,6 +178,7 @@ class Panel:
             ``data.figures``, the HTML as `figures`.
         available: False leaves the whole panel out.
         wide: whether it has the width of the page.
+        leads: whether it stands before all others where it is available.
         folder: where its HTML and its script are.
     """
 
@@ -187,4 +188,5 @@ class Panel:
     figures: Callable[[View], Mapping[str, go.Figure]] = lambda view: {}
     available: Callable[[View], bool] = lambda view: True
     wide: bool = True
+    leads: bool = False
     folder: Path = FOLDER

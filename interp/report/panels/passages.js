@@ -236,6 +236,7 @@ panel({
   watch: ["head", "palette", "theme", "allPassages"],
   total: () => size,
   rows: () => words.map((_, at) => passageRow(at)),
+  named: () => ({ metric: "bias_score_contrast" }),
   draw: drawPassages,
 });
 watch(["scheme", "class"], afterPaint(drawTags));

@@ -38,15 +38,18 @@ function profileChart(rows) {
   themed(layout);
   for (const axis of [layout.xaxis, layout.yaxis]) axis.fixedrange = true;
   Object.assign(layout, { height: 300, margin: { l: 54, r: 12, t: 8, b: 44 } });
-  return { data: traces, layout, subject: "positional profile" };
+  const chart = { data: traces, layout, subject: "positional profile" };
+  const ends = (row) => [row.bias_score_mean, row.ci_low, row.ci_high];
+  return bound(chart, rows, ends, { axis: "y", place: middle, enough: (row) => isEnough(row) || row.pos === 0 });
 }
 
 const scoreOf = (row) => `${signed(row.bias_score_mean)} ${interval(row.ci_low, row.ci_high)} nats`;
 
 function profileWords(rows) {
   if (!rows.length) return "";
-  const best = rows.reduce((most, row) => (row.bias_score_mean > most.bias_score_mean ? row : most));
-  const least = rows.reduce((most, row) => (row.bias_score_mean < most.bias_score_mean ? row : most));
+  const sure = rows.some(isEnough) ? rows.filter(isEnough) : rows;
+  const best = sure.reduce((most, row) => (row.bias_score_mean > most.bias_score_mean ? row : most));
+  const least = sure.reduce((most, row) => (row.bias_score_mean < most.bias_score_mean ? row : most));
   const [high, low] = [best, least].map((row) => `${spanOf(row)} (${signed(row.bias_score_mean)} nats)`);
   return `Highest at position ${high}, lowest at ${low}.`;
 }
@@ -56,6 +59,7 @@ if (data.figures.profile)
     name: "profile",
     watch: ["head", "theme", "firstToken"],
     rows: profileRows,
+    named: () => ({ class: OVERVIEW, metric: "bias_score_mean" }),
     draw(rows) {
       byId("profile-words").textContent = profileWords(rows);
     },
@@ -75,6 +79,8 @@ const CONTRAST = "bias_score_contrast";
 const removable = ["contrast_position", "contrast_frequency"].filter((name) => metrics[name]);
 const shown = [CONTRAST, ...removable];
 const removedName = (name) => metrics[name].title.replace("contrast, ", "");
+
+const adjustedHow = () => (state.removed ? `with ${removedName(state.removed)}` : "as measured");
 
 function adjustedRows() {
   const columns = shown.flatMap((name) => [name, metrics[name].low, metrics[name].high]);
@@ -96,7 +102,9 @@ function adjustedChart(rows) {
     const named = { ...after, name: removedName(state.removed) };
     traces.push(dots(named, rows, metrics[state.removed], accent, -0.16));
   }
-  return { data: traces, layout: classLayout("adjusted", rows, "bias score contrast (nats)"), subject: "contrasts" };
+  const layout = classLayout("adjusted", rows, "bias score contrast (nats)");
+  const drawn = [CONTRAST, state.removed].filter(Boolean).map((name) => metrics[name]);
+  return bound({ data: traces, layout, subject: `contrasts ${adjustedHow()}` }, rows, endsOf(...drawn), { include: [0] });
 }
 
 // How much of the contrasts is left, in one sentence.
@@ -118,7 +126,9 @@ if (data.figures.adjusted) {
     state: { removed: { first: "", among: () => ["", ...removable] } },
     watch: ["head", "scheme", "theme", "removed", "firstToken"],
     rows: adjustedRows,
+    named: () => ({ class: OVERVIEW, metric: state.removed || CONTRAST }),
     draw(rows) {
+      byId("adjusted-how").textContent = adjustedHow();
       byId("adjusted-words").textContent = adjustedWords(rows);
     },
     chart: adjustedChart,

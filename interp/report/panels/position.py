@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from interp.analysis.findings import SINK
 from interp.page.look import PAGE, Theme, layout, number_axis
-from interp.report.look import centre_line, class_axis
+from interp.report.look import bound, centre_line, class_axis, ranked
 from interp.report.metrics import METRICS, escaped, require, rows_of_head, rows_of_scheme
 from interp.report.panels.packing import pack, spread
 from interp.report.panels.panel import View
@@ -39,8 +39,17 @@ def dots(rows: pd.DataFrame, columns: Sequence[str], name: str, kind: Kind, them
     )  # fmt: skip
 
 
-def dot_chart(traces: list[go.Scatter], rows: pd.DataFrame, title: str, axis: str, theme: Theme) -> go.Figure:
+def dot_chart(traces: list[Any], rows: pd.DataFrame, title: str, axis: str, theme: Theme) -> go.Figure:
     """Return the figure of `dots`, a named line per row of `rows` with its n, and a line at 0; titles are escaped."""
+    x = [np.asarray(trace.x, float) for trace in traces]
+    ends = [(at, at - trace.error_x.arrayminus, at + trace.error_x.array) for at, trace in zip(x, traces, strict=True)]
+    return class_chart(traces, np.concatenate(ends), rows, title, axis, theme)
+
+
+def class_chart(
+    traces: list[Any], ends: np.ndarray, rows: pd.DataFrame, title: str, axis: str, theme: Theme
+) -> go.Figure:
+    """Return a figure with a named line per row, from the lowest up; `ends` are all numbers drawn of each (`bound`)."""
     names = [f"{escaped(str(name))} · n = {n:,}" for name, n in zip(rows["token_class"], rows["n_tokens"], strict=True)]
     more: dict[str, Any] = {
         "xaxis": number_axis(axis, theme),
@@ -50,7 +59,8 @@ def dot_chart(traces: list[go.Scatter], rows: pd.DataFrame, title: str, axis: st
         "margin": {"l": 16, "r": 16, "t": 78, "b": 48},
         "showlegend": True,
     }  # fmt: skip
-    return go.Figure(traces, layout(title, theme, 140 + 24 * len(names), **more))
+    figure = go.Figure(traces, layout(title, theme, 140 + 24 * len(names), **more))
+    return bound(figure, ends, rows, theme, include=(0.0,))
 
 
 Removed = Literal["position", "frequency"]
@@ -94,7 +104,10 @@ def position_profile(
         "yaxis": number_axis("mean bias score (nats)", theme),
         "showlegend": False,
     }
-    return figure.update_layout(layout(f"L{layer}H{head} · positional profile", theme, 320, **more))
+    figure.update_layout(layout(f"L{layer}H{head} · positional profile", theme, 320, **more))
+    ends = rows[["bias_score_mean", "ci_low", "ci_high"]].to_numpy(float).T
+    sure = rows.assign(n_tokens=rows["n_tokens"].where(rows["pos"] > 0, np.inf))  # the sink has a switch of its own
+    return bound(figure, ends, sure, theme, axis="y", places=places)
 
 
 def adjusted_contrasts(
@@ -119,7 +132,7 @@ def adjusted_contrasts(
     require(heads, [column for look in looks for column in (look.name, look.low, look.high)], "heads with evidence")
     rows = rows_of_head(rows_of_scheme(heads, scheme), layer, head)
     rows = rows if first_token else rows.loc[rows["token_class"].astype(str) != SINK]
-    rows = rows.sort_values(looks[0].name, ascending=True, na_position="first")
+    rows = ranked(rows, looks[0].name)
     before, after = ((look.name, look.low, look.high) for look in looks)
     traces = [dots(rows, before, "as measured", "before", theme),
               dots(rows, after, looks[1].title.removeprefix("contrast, "), "after", theme)]  # fmt: skip

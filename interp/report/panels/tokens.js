@@ -69,6 +69,7 @@ panel({
   },
   watch: ["head", "scheme", "search", "tokenClass", "count", "palette", "theme"],
   rows: matching,
+  named: () => ({ class: state.tokenClass || OVERVIEW, metric: "bias_score_contrast" }),
   draw(rows) {
     const all = tokens.values.bias_score_contrast.subarray(starts[state.head], starts[state.head + 1]);
     const most = all.reduce((most, number) => Math.max(most, Math.abs(number)), 0) || 1;

@@ -24,11 +24,12 @@ function usesChart(rows) {
   const layout = classLayout("uses", named, "change of loss (nats)");
   layout.yaxis.ticktext = rows.map(({ keeps }) => plain(keeps)); // n is the same in every row, and stands above
   layout.margin.l = Math.ceil(Math.max(0, ...rows.map(({ keeps }) => textWidth(keeps)))) + 14;
-  return {
+  const chart = {
     data: [dots(trace, named, columns, paintBox().accent, 0)],
     layout: Object.assign(layout, { showlegend: false }),
     subject: `${state.predicted} of the predicted token`,
   };
+  return bound(chart, named, endsOf(columns), { include: [0] });
 }
 
 function usesWords(rows) {
@@ -54,6 +55,7 @@ panel({
   state: { predicted: { first: ALL, input: "predicted", among: () => [ALL, ...classesOf()], ofScheme: true } },
   watch: ["scheme", "theme", "predicted"],
   rows: usesRows,
+  named: () => ({ class: state.predicted === ALL ? OVERVIEW : state.predicted, metric: "loss" }),
   draw(rows) {
     drawPredicted();
     byId("uses-words").textContent = usesWords(rows);

@@ -4,7 +4,7 @@ const config = {
   showSendToCloud: false,
   displaylogo: false,
   responsive: true,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+  modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
 };
 
 // Where there is no value there is no dot. Lengths of error bars stay NaN: Plotly reads null as 0, and a bar of no length
@@ -51,6 +51,45 @@ function dotLabel({ token_class, n_tokens }) {
   const before = !n_tokens ? "n = " : n_tokens < data.few ? "only " : "";
   return `${visible(token_class)} · ${before}${count(n_tokens)}`;
 }
+
+// Rows with enough tokens set an axis, by all that is drawn of them, so that a class of one token does not flatten the
+// others (all rows do where none has enough). What goes on beyond the axis ends in a mark there, and the title says so.
+// `ends` returns the numbers drawn of a row, `place` where it stands on the other axis; `include` is shown in any case.
+function bound(chart, rows, ends, { include = [], axis = "x", place = (_, i) => i, enough = isEnough } = {}) {
+  const sure = rows.filter(enough);
+  const reached = [...(sure.length ? sure : rows).flatMap(ends), ...include].filter(Number.isFinite);
+  if (!reached.length) return chart;
+  const { data: traces, layout } = chart;
+  layout.xaxis.title.text = layout.xaxis.title.text.split("<br>")[0]; // of the Python figure, what it says of its head
+  const [least, most] = [Math.min(...reached), Math.max(...reached)];
+  const room = 0.06 * (most - least) || 1;
+  const range = (layout[`${axis}axis`].range = [least - room, most + room]);
+  const cut = rows.flatMap((row, i) => {
+    const own = ends(row).filter(Number.isFinite);
+    const beyond = [Math.min(...own) < range[0], Math.max(...own) > range[1]];
+    return beyond.flatMap((is, end) => (is ? [{ at: place(row, i), end: range[end], symbol: CUT[axis][end] }] : []));
+  });
+  if (rows.some((row) => row.n_tokens && !enough(row))) {
+    Object.assign(layout, { height: layout.height + 16, margin: { ...layout.margin, b: layout.margin.b + 16 } });
+  }
+  if (!cut.length) return chart;
+  const [along, across] = axis === "x" ? ["end", "at"] : ["at", "end"];
+  traces.push({
+    type: "scatter",
+    mode: "markers",
+    x: cut.map((mark) => mark[along]),
+    y: cut.map((mark) => mark[across]),
+    marker: { symbol: cut.map(({ symbol }) => symbol), size: 9, color: paintBox().soft },
+    cliponaxis: false,
+    hoverinfo: "skip",
+    showlegend: false,
+  });
+  layout.xaxis.title.text += `<br>${axis === "x" ? "◂ ▸" : "▴ ▾"} goes on beyond the axis (n < ${data.few})`;
+  return chart;
+}
+const CUT = { x: ["triangle-left", "triangle-right"], y: ["triangle-down", "triangle-up"] };
+const isEnough = (row) => row.n_tokens >= data.few;
+const endsOf = (...parts) => (row) => parts.flatMap(({ name, low, high }) => [row[name], row[low], row[high]]);
 
 const errorsOf = (rows, { name, low, high }) => ({
   array: rows.map((row) => row[high] - row[name]),

@@ -30,7 +30,7 @@ byId("help").addEventListener("click", keys["?"]);
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 document
   .querySelector(".skip")
-  .addEventListener("click", (event) => event.preventDefault() || goTo(byId("panel-heads")));
+  .addEventListener("click", (event) => event.preventDefault() || goTo(sections[1]));
 
 // Paper is white: print in the light theme, whatever the screen shows.
 const redrawAll = () => panels.forEach((one) => one.redraw());

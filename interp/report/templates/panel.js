@@ -8,6 +8,7 @@
 //   draw    (rows) draws what is no chart;
 //   chart   (rows) returns {data, layout, subject}, drawn in `#box` (by default its name), or null for none;
 //   picture returns {data, layout} to take away, by default the chart with a title;
+//   named   returns what its files are called where that is not the chosen class and metric: {class, metric, model};
 //   table   (rows) returns [heads, rows of cells] for `#name-table`, which is filled while it is open;
 //   click   (point) is called for a point of the chart; keys: key -> what it does; soon: drawn before the next paint.
 // })
@@ -37,7 +38,8 @@ function drawChart(one, rows) {
   const chart = one.chart?.(rows);
   if (!chart) return;
   const box = byId(one.box);
-  Plotly.react(box, chart.data, chart.layout, config);
+  one.config ??= { ...config, modeBarButtonsToAdd: [pictureButton(one)] };
+  Plotly.react(box, chart.data, chart.layout, one.config);
   if (!one.click || one.heard) return;
   one.heard = true;
   box.on("plotly_click", ({ points: [point] }) => one.click(point));
@@ -70,9 +72,21 @@ function csv(rows) {
     .join("");
 }
 
-function fileName(name) {
-  return [data.model.split(/[\\/]/).pop(), name, headLabel(state.head), state.scheme].join("-").replace(/[^\w.-]+/g, "_");
+// Every file says what is in it: model, panel, head, scheme, class and metric.
+function fileName({ name, named }) {
+  const shown = { model: data.model.split(/[\\/]/).pop(), class: state.class, metric: state.metric, ...named?.() };
+  const token_class = shown.class === OVERVIEW ? "every-class" : shown.class.slice(0, LONGEST);
+  const parts = [shown.model, name, headLabel(state.head), state.scheme, token_class, shown.metric];
+  return parts.join("-").replace(/[^\p{L}\p{N}_.-]+/gu, "_");
 }
+
+// In place of Plotly's own, which calls every picture "newplot" and gives it no title.
+const pictureButton = (one) => ({
+  name: "picture",
+  title: "Download plot as a PNG",
+  icon: Plotly.Icons.camera,
+  click: () => savePicture(one, "png"),
+});
 
 function save(name, type, text) {
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
@@ -81,8 +95,8 @@ function save(name, type, text) {
 }
 
 const writers = {
-  csv: ({ name, rows }) => save(`${fileName(name)}.csv`, "text/csv;charset=utf-8", csv(rows())),
-  json: ({ name, rows }) => save(`${fileName(name)}.json`, "application/json", JSON.stringify(rows(), null, 1)),
+  csv: (one) => save(`${fileName(one)}.csv`, "text/csv;charset=utf-8", csv(one.rows())),
+  json: (one) => save(`${fileName(one)}.json`, "application/json", JSON.stringify(one.rows(), null, 1)),
 };
 
 async function savePicture(one, format) {
@@ -92,7 +106,7 @@ async function savePicture(one, format) {
   const size = { width: 900, height: layout.height ?? 500 };
   await Plotly.newPlot(box, traces, { ...layout, ...size }, { staticPlot: true });
   const scale = format === "png" ? 2 : 1;
-  await Plotly.downloadImage(box, { format, ...size, scale, filename: fileName(one.box) });
+  await Plotly.downloadImage(box, { format, ...size, scale, filename: fileName(one) });
   Plotly.purge(box);
   box.remove();
 }

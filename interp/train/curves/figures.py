@@ -22,7 +22,7 @@ from interp.page.look import COLOURS, FONT, GRID, colour_of
 from interp.train.records import CURVE
 
 Histories = Mapping[str, pd.DataFrame]
-Axis = Literal["tokens", "seconds", "step"]
+Axis = Literal["tokens", "seconds", "step", "share"]
 DASHES = ("solid", "dash", "dot", "dashdot")  # for more runs than colours
 UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 LOGARITHMIC = {"type": "log", "tickformat": "", "exponentformat": "power"}
@@ -69,7 +69,7 @@ def loss_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
 def late_loss_figure(histories: Histories, x: Axis = "tokens") -> go.Figure:
     """Draw the loss in the last half of the longest run, scaled to running means and validation losses."""
     figure = loss_figure(histories, x)
-    end = max(_place(history, x, histories).max() for history in histories.values())
+    end = max(_place(history, x, histories, name).max() for name, history in histories.items())
     traces: list[Any] = list(figure.data)
     late = [np.asarray(trace.y)[np.asarray(trace.x) >= end / 2] for trace in traces if trace.opacity is None]
     shown = np.concatenate([values[np.isfinite(values)] for values in late] or [np.empty(0)])
@@ -126,8 +126,12 @@ FIGURES: dict[str, Callable[[Histories, Axis], go.Figure]] = {
 
 
 def axis_title(histories: Histories, x: Axis) -> str:
-    """Return what the horizontal axis shows; time has the unit that fits the longest run."""
-    return {"tokens": "tokens", "step": "optimizer steps", "seconds": f"time ({_unit(histories)[0]})"}[x]
+    """Return what the horizontal axis shows; time has the unit that fits the longest run.
+
+    The share of training is that of the tokens that a run has seen by now, so that each ends at 100%.
+    """
+    time, share = f"time ({_unit(histories)[0]})", "share of training (%)"
+    return {"tokens": "tokens", "step": "optimizer steps", "seconds": time, "share": share}[x]
 
 
 def running_mean(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
@@ -155,7 +159,7 @@ def _logged(histories: Histories, x: Axis, column: str) -> Iterator[tuple[int, s
     for number, (name, history) in enumerate(histories.items()):
         rows = history.loc[history[column].notna()]
         if not rows.empty:
-            yield number, name, rows[column].to_numpy(), _place(rows, x, histories)
+            yield number, name, rows[column].to_numpy(), _place(rows, x, histories, name)
 
 
 def _lines(histories: Histories, x: Axis, column: str, smooth: bool = True) -> Iterator[go.Scatter]:
@@ -198,7 +202,7 @@ def _band(histories: Histories, x: Axis, number: int, name: str, sector: str) ->
         return
     rows = rows.iloc[evenly(len(rows))]
     heads = np.array([np.ravel(charges[sector]) for charges in rows["charges"]], dtype=float)  # [row, head]
-    places, colour = _place(rows, x, histories), colour_of(number)
+    places, colour = _place(rows, x, histories, name), colour_of(number)
     edge = {"mode": "lines", "line": {"width": 0, "color": colour}, "hoverinfo": "skip", **_group(name, shown=False)}
     yield go.Scatter(x=places, y=_short(heads.min(1)), **edge)
     shade = f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},0.18)"
@@ -211,7 +215,9 @@ def _group(name: str, shown: bool) -> dict[str, Any]:
     return {"name": plain, "legendgroup": plain, "showlegend": shown}
 
 
-def _place(rows: pd.DataFrame, x: Axis, histories: Histories) -> np.ndarray:
+def _place(rows: pd.DataFrame, x: Axis, histories: Histories, name: str) -> np.ndarray:
+    if x == "share":
+        return (100 * np.asarray(rows["tokens"]) / np.max(np.asarray(histories[name]["tokens"]))).astype(np.float32)
     places = np.asarray(rows[x])
     return (places / _unit(histories)[1]).astype(np.float32) if x == "seconds" else places
 

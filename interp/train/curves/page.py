@@ -17,7 +17,7 @@ from interp.train.curves.figures import CURVE, FIGURES, Axis, Histories, axis_ti
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAUSE = 5.0  # seconds between two looks at runs that are followed
-AXES: tuple[Axis, ...] = ("tokens", "seconds", "step")
+AXES: tuple[Axis, ...] = ("tokens", "seconds", "step", "share")
 
 
 def curves_page(runs: Sequence[Path], output: Path, refresh: int = 0) -> Path:

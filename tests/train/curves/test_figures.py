@@ -10,7 +10,7 @@ from interp.page.look import COLOURS
 from interp.train.curves.figures import FIGURES, late_loss_figure, loss_figure, rate_figure, read_history, running_mean
 from tests.train.curves.histories import rows_of
 
-AXES = ("tokens", "seconds", "step")
+AXES = ("tokens", "seconds", "step", "share")
 
 
 def test_a_loss_picture_has_what_was_logged_faint_its_mean_and_the_validation_losses(run):
@@ -34,14 +34,19 @@ def test_a_loss_picture_has_what_was_logged_faint_its_mean_and_the_validation_lo
 def test_every_picture_has_the_same_points_against_tokens_time_and_steps(run, name, x):
     histories = {"long": read_history(run(steps=250)), "short": read_history(run("short", steps=40))}
     by_step, figure = FIGURES[name](histories, "step"), FIGURES[name](histories, x)
-    scale = {"tokens": lambda s: 64 * s, "seconds": lambda s: (20 + s / 2) / 60, "step": lambda s: s}[x]
+    steps = {"long": 250, "short": 40}
+    scale = {"tokens": lambda s, _: 64 * s, "seconds": lambda s, _: (20 + s / 2) / 60, "step": lambda s, _: s,
+             "share": lambda s, run: 100 * s / steps[run]}[x]  # fmt: skip
     for one, other in zip(by_step.data, figure.data, strict=True):
-        np.testing.assert_allclose(np.asarray(other.x), scale(np.asarray(one.x)), rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(other.x), scale(np.asarray(one.x), one.legendgroup), rtol=1e-6)
         np.testing.assert_array_equal(one.y, other.y)
-    assert (
-        figure.layout.xaxis.title.text
-        == {"tokens": "tokens", "seconds": "time (minutes)", "step": "optimizer steps"}[x]
-    )
+    titles = {
+        "tokens": "tokens",
+        "seconds": "time (minutes)",
+        "step": "optimizer steps",
+        "share": "share of training (%)",
+    }
+    assert figure.layout.xaxis.title.text == titles[x]
     assert bool(figure.data) == (name != "energy")
 
 

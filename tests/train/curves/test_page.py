@@ -1,6 +1,7 @@
 """The page of curves in a real browser."""
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from interp.train.curves.page import curves_page
 from tests.train.curves.histories import rows_of, write
@@ -64,12 +65,44 @@ def test_unticking_a_run_hides_it_in_every_panel(page):
 
 def test_the_axis_is_chosen_for_all_panels_at_once(page):
     titles, ends = {}, {}
-    for axis in ("seconds", "step", "tokens"):
+    for axis in ("seconds", "step", "share", "tokens"):
         page.locator(f"input[value={axis}]").check()
         titles[axis] = [page.locator(f"#{panel} .xtitle").text_content() for panel in ("loss", "late-loss", "rate")]
         ends[axis] = page.evaluate("document.getElementById('late-loss').layout.xaxis.range[0]")
-    assert titles == {"seconds": ["time (minutes)"] * 3, "step": ["optimizer steps"] * 3, "tokens": ["tokens"] * 3}
-    assert ends == {"seconds": pytest.approx(170 / 120), "step": 150, "tokens": 150 * 64}
+    names = {
+        "seconds": "time (minutes)",
+        "step": "optimizer steps",
+        "share": "share of training (%)",
+        "tokens": "tokens",
+    }
+    assert titles == {axis: [name] * 3 for axis, name in names.items()}
+    assert ends == {"seconds": pytest.approx(170 / 120), "step": 150, "share": 50, "tokens": 150 * 64}
+
+
+def test_runs_of_unlike_length_end_together_and_a_logarithmic_axis_keeps_every_panel_and_range(page):
+    page.locator("input[value=share]").check()
+    last = "id => document.getElementById(id)._fullData.filter((t) => t.mode === 'lines').map((t) => Math.max(...t.x))"
+    assert page.evaluate(last, "rate") == [100, 100, 100]
+    page.locator("input[value=step]").check()
+    page.locator("#log").check()
+    for panel in ("loss", "late-loss", "rate"):
+        assert page.evaluate(f"document.getElementById('{panel}').layout.xaxis.type") == "log"
+    start = page.evaluate("document.getElementById('late-loss').layout.xaxis.range[0]")
+    assert start == pytest.approx(2.17609, abs=1e-4)  # the logarithm of 150
+    assert page.evaluate(last, "rate") == [300, 250, 5]
+    page.locator("#log").uncheck()
+    page.locator("input[value=tokens]").check()
+    assert page.evaluate("document.getElementById('loss').layout.xaxis.type") == "linear"
+
+
+def test_axe_finds_no_serious_violation(page):
+    found = Axe().run(page).response
+    assert not [v["id"] for v in found["violations"] if v["impact"] in ("serious", "critical")]
+
+
+def test_a_picture_is_called_after_the_page_and_its_panel(page):
+    options = page.evaluate("document.getElementById('late-loss')._context.toImageButtonOptions.filename")
+    assert options.startswith("Training_of_x_plain") and "<" not in options
 
 
 def test_hiding_a_run_keeps_the_zoom(page):

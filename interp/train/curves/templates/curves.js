@@ -14,16 +14,17 @@ function plain(text) {
 function drawCurves(name) {
   const { data, layout, places, ranges } = panels[name];
   const axis = document.querySelector("[name=axis]:checked").value;
+  const log = document.getElementById("log").checked;
   const hidden = new Set(names.filter((_, i) => !boxes[i].checked));
   const traces = data.map((trace, i) => ({
     ...trace,
     x: places[axis][i],
     visible: !hidden.has(plain(trace.legendgroup)),
   }));
-  const xaxis = { ...layout.xaxis, title: { text: titles[axis] } };
-  if (ranges[axis]) xaxis.range = ranges[axis];
+  const xaxis = { ...layout.xaxis, title: { text: titles[axis] }, type: log ? "log" : "linear" };
+  if (ranges[axis]) xaxis.range = log ? ranges[axis].map(Math.log10) : ranges[axis];
   // hiding a run keeps the zoom, another axis does not
-  drawPanel(name, { data: traces, layout: { ...layout, xaxis, uirevision: axis, showlegend: false } });
+  drawPanel(name, { data: traces, layout: { ...layout, xaxis, uirevision: `${axis} ${log}`, showlegend: false } });
 }
 
 const drawAll = () => Object.keys(panels).forEach(drawCurves);
