@@ -23,3 +23,7 @@ __all__ = [
     "adjusted_contrasts", "attention_change", "class_bars", "class_differences", "comparison_grids", "explained_chart",
     "head_grid", "loss_change", "position_profile", "token_bars", "uses_chart", "with_evidence",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

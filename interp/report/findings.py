@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 
-from interp.analysis.findings import SINK, rankable, summary, why_none
+from interp.analysis.findings import SINK, answers, rankable, summary, why_none
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.options import COMPONENT
@@ -36,6 +36,11 @@ class Finding:
     singled_out: bool
     n_tokens: str
     link: str
+
+    @property
+    def sentence(self) -> str:
+        """What it says, as one line."""
+        return f"{self.head} {self.verb} {self.token_class}: A = {self.value}, n = {self.n_tokens}"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,24 @@ def findings(result: Amplification, heads: pd.DataFrame, scheme: str) -> Finding
         sizes=sizes(result, scheme),
         has_sink=bool((rows["token_class"].astype(str) == SINK).any()),
     )
+
+
+def headlines(result: Amplification, most: int = 3) -> list[str]:
+    """Return the first sentences of the page, as a terminal prints them: facts, answers, and the strongest findings.
+
+    At most `most` findings, of the first scheme that has any; where none has, why.
+    """
+    known, heads = dict(facts(result.run)), result.heads
+    told = [f"{known['model']} on {known['corpus']}, {known['read']}", *answers(result)]
+    schemes = [findings(result, heads, str(scheme)) for scheme in dict.fromkeys(heads["scheme"])]
+    found = next((each for each in schemes if each.found), schemes[0])
+    if not found.found:
+        return [*told, f"No finding: {found.why_none}"]
+    strongest = [one.sentence for one in [*found.amplified, *found.suppressed][:most]]
+    counted = (
+        f"{found.found:,} of {found.looked_at:,} pairs of a head and a class ({found.scheme}) are findings, such as"
+    )
+    return [*told, counted, *(f"  {sentence}" for sentence in strongest)]
 
 
 def _strongest(rows: pd.DataFrame, verb: str) -> list[Finding]:
