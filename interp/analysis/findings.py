@@ -55,6 +55,15 @@ def rankable(heads: pd.DataFrame) -> np.ndarray:
     return ~few & (heads["token_class"].astype(str).to_numpy() != SINK)
 
 
+def nearest_end(low: np.ndarray, high: np.ndarray, centre: float = 0.0) -> np.ndarray:
+    """Return how far the end of an interval nearest to `centre` is from it, negative where the interval holds it.
+
+    By this, the largest first, heads and classes are ranked everywhere: a rare class has a wide interval, and does not win
+    by chance.
+    """
+    return np.maximum(low - centre, centre - high)
+
+
 def in_force(result: Measured) -> bool:
     """Whether the model itself has the bias that was looked along."""
     return result.run.get("direction", "bias") in OWN and result.run.get("bias") != "none"
@@ -89,7 +98,7 @@ def findings_of(heads: pd.DataFrame) -> pd.DataFrame:
     known = [name for name in (*COLUMNS, "chosen_amplification", "chosen_beyond") if name in heads]
     if not {"beyond_ci_low", "beyond_shifted_q"} <= set(heads):
         return pd.DataFrame(columns=[*known, "beyond_equal_spread"])
-    nearest = np.maximum(heads["beyond_ci_low"].to_numpy(float), -heads["beyond_ci_high"].to_numpy(float))
+    nearest = nearest_end(heads["beyond_ci_low"].to_numpy(float), heads["beyond_ci_high"].to_numpy(float))
     found = rankable(heads) & (nearest > 0) & (heads["beyond_shifted_q"].to_numpy(float) < ALPHA)
     order = np.argsort(-nearest[found], kind="stable")
     rows = heads.loc[found].iloc[order].reset_index(drop=True)
@@ -137,6 +146,77 @@ def vector_of(run: Mapping[str, Any]) -> str:
     return ALONG.get(run.get("direction", "bias"), "the direction")
 
 
+def reliance(result: Any) -> str:
+    """Return, in a sentence, whether the model relies on its bias: the loss without it, beside the control that was run.
+
+    The control is scores along other directions that spread as much (`uses`), else a random direction of the same size
+    (`interventions`); where neither was measured, the sentence says how to.
+    """
+    uses, made = getattr(result, "uses", None), getattr(result, "interventions", None)
+    if uses is not None and len(uses.loss):
+        return _beside_equal_spread(uses)
+    if made is not None:
+        rows = made.loss.loc[(made.loss["intervention"] == "all") & (made.loss["scheme"] == "overall")]
+        rows = rows.loc[(rows["scale"] == 0) & (rows["part"] == "q")]
+        removed, drawn = (rows.loc[rows["direction"] == name] for name in ("bias", "random"))
+        if len(removed):
+            change = _changes(removed.iloc[0], vector_of(made.run))
+            beside = "; no control was run, so that says nothing of this direction in particular."
+            if len(drawn):
+                mean, n = drawn["difference"].mean(), len(drawn)
+                beside = (
+                    f"; a change of the same size in a random direction changes it by {_nats(mean)} "
+                    f"({n} draw{'s' if n > 1 else ''}). Directions along which keys spread as much were not tried."
+                )
+            return change + beside
+    name = result.run.get("checkpoint") or result.run.get("model", "MODEL")
+    return (
+        f"This was not measured in this run: python -m interp.amplify {name} --uses measures it, in Python "
+        f'interp.uses("{name}").'
+    )
+
+
+def _beside_equal_spread(uses: Any) -> str:
+    """Return what removing the bias costs beside what removing scores of equal spread along other directions costs."""
+    removed, along = _overall(uses).loc["nothing"], vector_of(uses.run)
+    change = _changes(removed, along)
+    controls = uses.controls.loc[uses.controls["predicted_scheme"] == "overall"]
+    if not len(controls):
+        return f"{change}; no control was run, so that says nothing of {along} in particular."
+    row = controls.iloc[0]
+    mean, draws = row["control_mean"], int(row["draws"])
+    as_much = round(row["p"] * (1 + draws)) - 1  # p is (1 + draws that change the loss as much) / (1 + draws)
+    beside = (
+        f"without scores that spread as much along other directions by {_nats(mean)} on average, by as much or more in "
+        f"{as_much} of {draws} draws (p = {row['p']:.2g})."
+    )
+    if removed["ci_low"] > 0 and row["p"] < ALPHA:
+        verdict = "Yes, more than on other directions."
+    elif removed["ci_low"] > 0:
+        verdict = "It is worse without it, but not shown to be worse than without other directions."
+    else:
+        verdict = "No: it is better without it." if removed["ci_high"] < 0 else "That is not shown."
+    return f"{verdict} {change}; {beside}"
+
+
+def _overall(uses: Any) -> pd.DataFrame:
+    """Rows of `Uses.loss` about all tokens, by what the scores still know; one of several that keep a class."""
+    rows = uses.loss.loc[(uses.loss["predicted_scheme"] == "overall") & (uses.loss["draw"] == 0)]
+    return rows.drop_duplicates("keeps").set_index("keeps")
+
+
+def _changes(row: pd.Series, along: str) -> str:
+    known = row["ci_low"] == row["ci_low"]
+    interval = (
+        f" [{_nats(row['ci_low'])}, {_nats(row['ci_high'])}]" if known else " (too few documents for an interval)"
+    )
+    return f"Without {along} the loss changes by {_nats(row['difference'])} nats{interval}"
+
+
+def _nats(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
 def answers(result: Any) -> list[str]:
     """Return, in sentences, what the bias does in this model: what its score varies with, and what it is used for.
 
@@ -148,34 +228,35 @@ def answers(result: Any) -> list[str]:
     if (explained := result.further.get("explained")) is not None and not explained.empty:
         scheme, median = next(iter(overview(explained).items()))
         if median["key_spread"] == median["key_spread"]:
+            beside = {name: "" if (x := median.get(f"eta2_{name}_control")) is None or x != x else f" ({x:.0%})"
+                      for name in ("position", "class")}  # fmt: skip
+            note = " (in brackets: along directions of equal spread)" if any(beside.values()) else ""
             sentences.append(
-                f"In the median head the position of a key explains {median['eta2_position']:.0%} of its bias score, its "
-                f"token type {median['eta2_type']:.0%}, its class ({scheme}) {median['eta2_class']:.0%}; keys spread "
-                f"{median['key_spread']:.1f} times as far along {along} as along random directions."
+                f"In the median head the position of a key explains {median['eta2_position']:.0%}{beside['position']} of "
+                f"its bias score, its token type {median['eta2_type']:.0%}, its class ({scheme}) "
+                f"{median['eta2_class']:.0%}{beside['class']}{note}; keys spread {median['key_spread']:.1f} times as far "
+                f"along {along} as along random directions."
             )
     uses = getattr(result, "uses", None)
     if uses is not None and len(uses.loss):
-        rows = uses.loss.loc[(uses.loss["predicted_scheme"] == "overall") & (uses.loss["draw"] == 0)]
-        rows = rows.drop_duplicates("keeps").set_index("keeps")
-        removed = rows.loc["nothing"]
-        sentence = f"Without {vector_of(uses.run)} the loss changes by {removed['difference']:+.3f} nats"
-        if removed["ci_low"] == removed["ci_low"]:
-            sentence += f" [{removed['ci_low']:.3f}, {removed['ci_high']:.3f}]"
+        rows = _overall(uses)
+        ends = [f"restored{end}" for end in ("", "_ci_low", "_ci_high")]
         back = [
-            f"{name} {rows.loc[name, 'restored']:.0%} [{rows.loc[name, 'restored_ci_low']:.0%}, "
-            f"{rows.loc[name, 'restored_ci_high']:.0%}]"
+            "its {} {:.0%} [{:.0%}, {:.0%}]".format(name, *rows.loc[name, ends])
             for name in ("position", "class", "type")
             if name in rows.index and rows.loc[name, "restored"] == rows.loc[name, "restored"]
         ]
         if back:
-            sentence += f"; of that, a bias gives back that knows only the {', '.join(back)}"
-        sentences.append(f"{sentence}.".replace("-", "−"))
+            cost, vector = _nats(rows.loc["nothing", "difference"]), vector_of(uses.run)
+            start = f"Of the {cost} nats that removing {vector} costs, this much comes back where scores know only one thing"
+            sentences.append(f"{start} of a key: {', '.join(back)}.".replace("-", "−"))
     return sentences
 
 
 def answer(result: Any) -> str:
     """Return the one sentence to print of a result: what the loss is without the bias, else what its score varies with."""
-    return next(reversed(answers(result)), "")
+    measured = getattr(result, "uses", None) is not None or getattr(result, "interventions", None) is not None
+    return reliance(result) if measured else next(iter(answers(result)), "")
 
 
 def summary(result: Measured) -> pd.DataFrame:

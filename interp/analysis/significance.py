@@ -106,10 +106,29 @@ def p_of_projection(cosine: Values, size: int | Spread) -> Values:
     return stats.beta.sf(np.minimum(np.square(cosine), 1.0), 0.5, (size - 1) / 2)
 
 
+def reach_of_projection(size: int | Spread, level: float = 0.95) -> float | Spread:
+    """Return the |cosine| at which `p_of_projection` is 1 - `level`: it holds `level` of the random directions."""
+    return np.sqrt(stats.beta.ppf(level, 0.5, (np.asarray(size) - 1) / 2))
+
+
 def p_of_deviation(value: Values, mean: Values, sd: Values, freedom: float | Spread = np.inf) -> Values:
     """Return the two-sided p of (value - mean) / sd under Student's t (normal by default); missing where sd is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(sd > 0, 2 * stats.t.sf(np.abs(value - mean) / sd, freedom), np.nan)
+
+
+def reach_of_deviation(sd: Values, freedom: float | Spread = np.inf, level: float = 0.95) -> Values:
+    """Return the |value - mean| at which `p_of_deviation` is 1 - `level`: mean -+ it holds `level` of the null."""
+    return stats.t.ppf(0.5 + level / 2, freedom) * sd
+
+
+def reach_of_draws(sd: Values, draws: int | Int[np.ndarray, "*#shape"], level: float = 0.95) -> Values:
+    """Return how far from the mean of draws one more lies with probability `level`, under Student's t; `draws` 0: exact.
+
+    `sd` is that of the draws, so with few of them it is wide: mean -+ 1.96 sd of eight would leave out 10.7%.
+    """
+    n = np.where(np.asarray(draws) > 0, draws, np.inf)
+    return reach_of_deviation(sd * np.sqrt(1 + 1 / n), np.maximum(n - 1, 1), level)
 
 
 def p_of_rank(value: Values, draws: Float[np.ndarray, "draw *shape"], centre: float = 0.0) -> Values:

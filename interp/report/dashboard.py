@@ -13,12 +13,12 @@ from markupsafe import Markup
 
 from interp.analysis.comparison import Comparison
 from interp.analysis.findings import FEW_TOKENS as FEW
-from interp.analysis.findings import SINK, answers
+from interp.analysis.findings import SINK, answers, reliance, vector_of
 from interp.analysis.result import Amplification
 from interp.page import document
 from interp.page.look import PAGE
 from interp.report import panels
-from interp.report.findings import facts, findings, first_head, overview
+from interp.report.findings import facts, findings, how_made, opening, overview
 from interp.report.look import GREY, PALETTES, PLAIN
 from interp.report.metrics import metrics_of
 from interp.report.panels.packing import look, script_json
@@ -55,6 +55,9 @@ def render(result: Amplification, comparison: Comparison | None = None) -> str:
         "page.html",
         run=result.run,
         facts=facts(result.run),
+        made=how_made(result.run),
+        reliance=reliance(view.result),
+        vector=vector_of(result.run),
         data=Markup(script_json(data)),
         answers=answers(view.result),
         findings=[findings(view.result, view.heads, scheme) for scheme in view.schemes],
@@ -74,7 +77,7 @@ def payload(view: View) -> dict[str, Any]:
     shown = [panel for panel in panels.PANELS if panel.available(view)]
     return {
         "model": str(view.result.run["model"]),
-        "first_head": first_head(view.heads, next(iter(view.schemes))),
+        "opening": opening(view.result, view.heads),
         "few": FEW,
         "sink": SINK,
         "metrics": [{**vars(metric), "control": metric.control} for metric in metrics_of(view.heads.columns)],

@@ -1,6 +1,6 @@
 """One function per picture: a table in, a Plotly figure out, nothing else happens. Page, notebook and widget use them alike.
 
-Red is amplified and blue is suppressed, the sign is printed too, and what cannot be told from no effect is hatched.
+Red is amplified and blue is suppressed, the sign is printed too, and what is not beyond its control is hatched.
 
     head_grid(result.heads, "pos", "PUNCT").show()
     class_bars(with_evidence(result), layer=3, head=7, scheme="pos", metric="bias_score_contrast", theme="dark").show()

@@ -9,13 +9,43 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 
-from interp.analysis.findings import SINK, answers, rankable, summary, why_none
+from interp.analysis.findings import SINK, answers, rankable, reliance, summary, why_none
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.options import COMPONENT
-from interp.report.metrics import AMPLIFICATION, indistinct, number, rows_of_scheme
+from interp.report.metrics import (
+    Metric,
+    indistinct,
+    number,
+    ranking_metric,
+    rows_of_scheme,
+    strength,
+    strongest_first,
+)
 
 EACH = 5
+
+WORDS = {
+    "ADJ": "adjectives", "ADP": "prepositions", "ADV": "adverbs", "AUX": "auxiliary verbs", "CCONJ": "conjunctions (and)",
+    "DET": "determiners", "INTJ": "interjections", "NOUN": "nouns", "NUM": "numbers", "PART": "particles",
+    "PRON": "pronouns", "PROPN": "names", "PUNCT": "punctuation", "SCONJ": "conjunctions (if)", "SPACE": "blanks",
+    "SYM": "symbols", "VERB": "verbs", "X": "other", "bos": "first token",
+}  # fmt: skip
+"""What readers call spaCy's universal parts of speech; its own words for these are a linguist's."""
+
+TAGGED = ("pos", "tag", "dep", "ent")
+"""Schemes whose classes are labels of spaCy."""
+
+
+def plain_word(scheme: str, token_class: str) -> str:
+    """Return a plain word for a class, "prepositions" for ADP; "" where its name is one, or nobody knows one."""
+    if token_class == SINK or scheme == "pos":
+        return WORDS.get(token_class, "")
+    if scheme not in TAGGED:
+        return ""
+    from spacy.glossary import GLOSSARY  # late: spaCy takes a second to import
+
+    return GLOSSARY.get(token_class.removeprefix("B-").removeprefix("I-"), "")
 
 
 @dataclass(frozen=True)
@@ -23,24 +53,38 @@ class Finding:
     """One sentence and the place on the page where it can be checked.
 
     Attributes:
+        word: a plain one for the class, "" where it has none.
+        way: "up" where the class gets more attention with the bias, "down" where it gets less.
+        times: how much of the attention without the bias: "2.1×".
         value: A, with its 95% interval over documents.
         parts: what of it position alone gives, and what is beyond, with its interval; "" where A was not split.
+        q: of what is beyond position, against shifted labels; "" where it was not measured.
         singled_out: whether the contrast is beyond directions of equal spread too.
+        place: what the page shows there.
     """
 
     head: str
-    verb: str
     token_class: str
+    word: str
+    way: str
+    times: str
     value: str
     parts: str
+    q: str
     singled_out: bool
     n_tokens: str
-    link: str
+    place: dict[str, str]
+
+    @property
+    def link(self) -> str:
+        """The address of the place."""
+        return f"#{urlencode(self.place)}"
 
     @property
     def sentence(self) -> str:
         """What it says, as one line."""
-        return f"{self.head} {self.verb} {self.token_class}: A = {self.value}, n = {self.n_tokens}"
+        word, q = f", {self.word}" if self.word else "", f"; {self.q}" if self.q else ""
+        return f"{self.head} {self.token_class}{word}: {self.times} the attention, A = {self.value}{q}; n = {self.n_tokens}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +92,7 @@ class Findings:
     """The findings of one scheme, strongest first, with how many cells were looked at to find them.
 
     Attributes:
-        amplified, suppressed: at most `EACH`, one a head and sign; the largest changes where there is no finding.
+        strongest: at most `EACH`, one a head; the largest changes where there is no finding.
         why_none: in one sentence, why nothing is found; "" where something is.
         looked_at: pairs of a head and a class that could be findings.
         found: how many are.
@@ -58,8 +102,7 @@ class Findings:
     """
 
     scheme: str
-    amplified: list[Finding]
-    suppressed: list[Finding]
+    strongest: list[Finding]
     why_none: str
     looked_at: int
     found: int
@@ -83,14 +126,11 @@ def findings(result: Amplification, heads: pd.DataFrame, scheme: str) -> Finding
     why = (
         "" if len(found) else why_none(result) or f"No class of {scheme} is beyond position and beyond shifted labels."
     )
-    shown = found if len(found) else seen.loc[~indistinct(seen, AMPLIFICATION)]
-    by = "log2_amplification_beyond" if len(found) else "log2_amplification"
-    low, high = ("beyond_ci_low", "beyond_ci_high") if len(found) else ("ci_low", "ci_high")
     tested = found["beyond_equal_spread"].notna().any()
+    shown = (found if len(found) else _changed(seen)).drop_duplicates(["layer", "head"])
     return Findings(
         scheme=scheme,
-        amplified=_strongest(shown.loc[shown[by] > 0].sort_values(low, ascending=False), "amplifies"),
-        suppressed=_strongest(shown.loc[shown[by] < 0].sort_values(high), "suppresses"),
+        strongest=[_finding(row, ranking_metric(heads)) for row in shown.head(EACH).to_dict(orient="records")],
         why_none=why,
         looked_at=len(seen),
         found=len(found),
@@ -106,38 +146,69 @@ def headlines(result: Amplification, most: int = 3) -> list[str]:
     At most `most` findings, of the first scheme that has any; where none has, why.
     """
     known, heads = dict(facts(result.run)), result.heads
-    told = [f"{known['model']} on {known['corpus']}, {known['read']}", *answers(result)]
+    told = [f"{known['model']} on {known['corpus']}, {known['read']}", reliance(result), *answers(result)]
     schemes = [findings(result, heads, str(scheme)) for scheme in dict.fromkeys(heads["scheme"])]
     found = next((each for each in schemes if each.found), schemes[0])
     if not found.found:
         return [*told, f"No finding: {found.why_none}"]
-    strongest = [one.sentence for one in [*found.amplified, *found.suppressed][:most]]
+    strongest = [one.sentence for one in found.strongest[:most]]
     counted = (
         f"{found.found:,} of {found.looked_at:,} pairs of a head and a class ({found.scheme}) are findings, such as"
     )
     return [*told, counted, *(f"  {sentence}" for sentence in strongest)]
 
 
-def _strongest(rows: pd.DataFrame, verb: str) -> list[Finding]:
-    rows = rows.drop_duplicates(["layer", "head"]).head(EACH)
-    return [_finding(f"L{row['layer']}H{row['head']}", verb, row) for row in rows.to_dict(orient="records")]
+def _changed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are beyond their control with an interval that excludes no effect, strongest first."""
+    metric = ranking_metric(rows)
+    return strongest_first(rows.loc[~indistinct(rows, metric) & (strength(rows, metric) > 0)], metric)
 
 
-def _finding(head: str, verb: str, row: dict) -> Finding:
-    place = {"head": head, "class": row["token_class"], "scheme": row["scheme"], "metric": "log2_amplification"}
+def _finding(row: dict, metric: Metric) -> Finding:
+    head, scheme, token_class = f"L{row['layer']}H{row['head']}", str(row["scheme"]), str(row["token_class"])
+    ratio, q = 2.0 ** row["log2_amplification"], row.get("beyond_shifted_q", np.nan)
     return Finding(
         head=head,
-        verb=verb,
-        token_class=str(row["token_class"]),
+        token_class=token_class,
+        word=plain_word(scheme, token_class),
+        way="up" if ratio > 1 else "down",
+        times=f"{ratio:,.{2 if ratio < 2 else 1 if ratio < 10 else 0}f}×",
         value=f"{number(row['log2_amplification'])} {_interval(row, '')}",
-        parts=f"position {number(row['log2_amplification_position'])}, beyond it "
-        f"{number(row['log2_amplification_beyond'])} {_interval(row, 'beyond_')}"
+        parts=f"{number(row['log2_amplification_position'])} by position, "
+        f"{number(row['log2_amplification_beyond'])} {_interval(row, 'beyond_')} beyond it"
         if "log2_amplification_beyond" in row
         else "",
+        q="" if q != q else "q < 0.001" if q < 0.001 else f"q = {q:.3f}",
         singled_out=row.get("beyond_equal_spread") is True,
         n_tokens=f"{row['n_tokens']:,}",
-        link=f"#{urlencode(place)}",
+        place={"head": head, "class": token_class, "scheme": scheme, "metric": metric.name},
     )
+
+
+def strongest_pair(result: Amplification, heads: pd.DataFrame) -> dict[str, Any]:
+    """Return layer, head, scheme and token_class of the strongest finding of the first scheme that has one.
+
+    Without findings, of the strongest pair of the first scheme; of its first row where no class has enough tokens.
+    """
+    found, schemes = result.findings(), list(dict.fromkeys(heads["scheme"].astype(str)))
+    for scheme in schemes:
+        if len(rows := found.loc[found["scheme"].astype(str) == scheme]):
+            break
+    else:
+        rows = rows_of_scheme(heads, schemes[0])
+        metric = ranking_metric(heads)
+        known = rows.loc[rankable(rows) & rows[metric.name].notna()]
+        rows = strongest_first(known, metric) if len(known) else rows
+    row = rows.iloc[0]
+    return {"layer": int(row["layer"]), "head": int(row["head"]), "scheme": str(row["scheme"]),
+            "token_class": str(row["token_class"])}  # fmt: skip
+
+
+def opening(result: Amplification, heads: pd.DataFrame) -> dict[str, str]:
+    """Return where the page opens, as its addresses name it: the `strongest_pair`, in the metric that it is ranked by."""
+    pair = strongest_pair(result, heads)
+    return {"head": f"L{pair['layer']}H{pair['head']}", "class": pair["token_class"], "scheme": pair["scheme"],
+            "metric": ranking_metric(heads).name}  # fmt: skip
 
 
 def _interval(row: dict, stem: str) -> str:
@@ -181,7 +252,7 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     if missing := [key for key in NEEDED if key not in run]:
         raise InterpError(f"The run record lacks {', '.join(missing)}; the page must say what it shows.")
-    pairs = [
+    return _known(
         ("model", _with(run["model"], _size(run))),
         ("corpus", _with(run["corpus"], run.get("split"))),
         (
@@ -191,10 +262,22 @@ def facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("token classes by", run.get("pipeline")),
         ("bias in force", _bias(run.get("bias"))),
         ("direction", DIRECTIONS.get(str(run.get("direction")), run.get("direction"))),
+    )
+
+
+def how_made(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (label, text) pairs of what only who makes it again asks."""
+    versions = " · ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items())
+    return _known(
+        ("command", run.get("command")),
         ("seed", run.get("seed")),
         ("made on", _date(run.get("date"))),
         ("took", f"{run['wall_seconds']:.0f} s" if run.get("wall_seconds") is not None else None),
-    ]
+        ("versions", versions or None),
+    )
+
+
+def _known(*pairs: tuple[str, Any]) -> list[tuple[str, str]]:
     return [(label, str(text)) for label, text in pairs if text is not None]
 
 
@@ -231,10 +314,9 @@ class Overview:
 
 
 def overview(heads: pd.DataFrame, scheme: str) -> Overview:
-    """Return, for every head, the class with the largest |A| that can be told from no effect, or a dash."""
+    """Return, for every head, the strongest class that is beyond its control with its A, or a dash."""
     rows = rows_of_scheme(heads, scheme)
-    sure = rows.loc[rankable(rows) & ~indistinct(rows, AMPLIFICATION)]
-    strongest = _strongest_first(sure).drop_duplicates(["layer", "head"])
+    strongest = _changed(rows.loc[rankable(rows)]).drop_duplicates(["layer", "head"])
     texts = {
         (layer, head): f"{token_class} {number(value)}"
         for layer, head, token_class, value in strongest[
@@ -250,15 +332,3 @@ def overview(heads: pd.DataFrame, scheme: str) -> Overview:
             for layer in sorted(rows["layer"].unique())
         ],
     )
-
-
-def first_head(heads: pd.DataFrame, scheme: str) -> str:
-    """Return the label of the head with the largest |A| that can be told from no effect: the page opens there."""
-    rows = rows_of_scheme(heads, scheme)
-    sure = _strongest_first(rows.loc[rankable(rows) & ~indistinct(rows, AMPLIFICATION)])
-    row = (sure if len(sure) else rows).iloc[0]
-    return f"L{row['layer']}H{row['head']}"
-
-
-def _strongest_first(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.iloc[np.argsort(-np.abs(rows["log2_amplification"].to_numpy(float)), kind="stable")]

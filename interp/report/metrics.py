@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from interp.analysis.findings import nearest_end
 from interp.analysis.result import Amplification
-from interp.analysis.significance import Z95
+from interp.analysis.significance import reach_of_draws
 from interp.errors import InterpError, nearest
 
 
@@ -183,27 +184,46 @@ def rows_of_head(table: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
 
 
 def indistinct(heads: pd.DataFrame, metric: Metric) -> np.ndarray:
-    """True where a value cannot be told from no effect: hatched on the page and in figures, and never a finding.
+    """True where a value is not beyond its control: hatched on the page and in figures, and never a finding.
 
-    Its 95% interval (that of A, if the metric has none) covers no effect or is missing, or it lies in its null band, where
-    the table has one: `null_band`.
+    It lies between the ends of its null, where p >= 0.05, or has none. Without a control (`Metric.control`, if the table has
+    its ends) nothing is.
     """
-    own = metric.low in heads
-    low, high, centre = (metric.low, metric.high, metric.centre) if own else ("ci_low", "ci_high", 0.0)
-    sure = (heads[low].to_numpy(float) > centre) | (heads[high].to_numpy(float) < centre)
-    if (band := null_band(heads, metric)) is not None:
-        value = heads[metric.name].to_numpy(float)
-        sure &= ~((value >= band[0]) & (value <= band[1]))
-    return ~sure
+    if (band := null_band(heads, metric)) is None:
+        return np.zeros(len(heads), dtype=bool)
+    value = heads[metric.name].to_numpy(float)
+    return ~((value < band[0]) | (value > band[1]))
 
 
 def null_band(heads: pd.DataFrame, metric: Metric) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the ends of mean ± 1.96 sd of the metric under its null, or None if the table lacks it."""
-    mean, sd = f"{metric.name}_null_mean", f"{metric.name}_null_sd"
-    if not metric.null or mean not in heads or sd not in heads:
+    """Return the ends between which 95% of the metric's null lie, where p >= 0.05, or None if the table lacks them."""
+    low, high = (f"{metric.name}_{end}" for end in ENDS)
+    if not metric.null or low not in heads or high not in heads:
         return None
-    middle, half = heads[mean].to_numpy(float), Z95 * heads[sd].to_numpy(float)
-    return middle - half, middle + half
+    return heads[low].to_numpy(float), heads[high].to_numpy(float)
+
+
+def strength(heads: pd.DataFrame, metric: Metric) -> np.ndarray:
+    """Return by what heads and classes are ranked: `nearest_end` of the metric's 95% interval, -inf where it is missing.
+
+    A metric that has no interval at all is ranked by its distance from no effect.
+    """
+    if metric.low not in heads:
+        return np.abs(heads[metric.name].to_numpy(float) - metric.centre)
+    nearest = nearest_end(heads[metric.low].to_numpy(float), heads[metric.high].to_numpy(float), metric.centre)
+    return np.where(np.isnan(nearest), -np.inf, nearest)
+
+
+def strongest_first(heads: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """Return the rows by `strength`, what is not beyond its control last; equals by the size of the value."""
+    size = np.abs(heads[metric.name].to_numpy(float) - metric.centre)
+    return heads.iloc[np.lexsort((-size, -strength(heads, metric), indistinct(heads, metric)))]
+
+
+def ranking_metric(heads: pd.DataFrame) -> Metric:
+    """Return what findings are ranked by: A beyond position, A where it was not split."""
+    split = {"log2_amplification_beyond", "beyond_ci_low"} <= set(heads)
+    return METRICS["log2_amplification_beyond"] if split else AMPLIFICATION
 
 
 def _span(values: np.ndarray) -> str:
@@ -249,7 +269,7 @@ REMOVED = {"nothing": "contrast", "position": "contrast_position", "position and
 """What the columns of each `adjusted_for` of the result's table `adjusted` start with."""
 
 
-ENDS = ("null_mean", "null_sd")
+ENDS = ("null_low", "null_high")
 
 
 def with_evidence(result: Amplification) -> pd.DataFrame:
@@ -258,8 +278,8 @@ def with_evidence(result: Amplification) -> pd.DataFrame:
     Of `adjusted`: `contrast_low, contrast_high` (the 95% interval of `bias_score_contrast` over documents),
     `contrast_position` (the contrast between tokens at the same positions) with its `_low` and `_high`, and
     `contrast_frequency` with position and token frequency removed. Of `nulls`, for every metric
-    that has a null: `log2_amplification_null_mean`, `log2_amplification_null_sd` and so on. Columns of empty tables are left
-    out.
+    that has a null: the ends of its middle 95%, `log2_amplification_null_low`, `log2_amplification_null_high` and so on.
+    Columns of empty tables are left out.
     """
     heads = result.heads
     for name, rows in _groups(result.adjusted, "adjusted_for", REMOVED):
@@ -267,11 +287,21 @@ def with_evidence(result: Amplification) -> pd.DataFrame:
         columns = {"ci_low": f"{stem}_low", "ci_high": f"{stem}_high"}
         columns |= {} if name == "nothing" else {"bias_score_contrast": stem}
         heads = _joined(heads, rows, columns)
+    nulls = _with_ends(result.nulls)
     for metric in METRICS.values():
-        if metric.null and len(result.nulls):
-            rows = result.nulls.query("null == @metric.null and statistic == @metric.statistic")
+        if metric.null and len(nulls):
+            rows = nulls.query("null == @metric.null and statistic == @metric.statistic")
             heads = _joined(heads, rows, {end: f"{metric.name}_{end}" for end in ENDS}) if len(rows) else heads
     return heads
+
+
+def _with_ends(nulls: pd.DataFrame) -> pd.DataFrame:
+    """Add to nulls that an earlier version saved where 95% of them end, by the draws that there were."""
+    if not len(nulls) or set(ENDS) <= set(nulls):
+        return nulls
+    draws = nulls["draws"].to_numpy() if "draws" in nulls else 0
+    reach = reach_of_draws(nulls["null_sd"].to_numpy(float), draws)
+    return nulls.assign(null_low=nulls["null_mean"] - reach, null_high=nulls["null_mean"] + reach)
 
 
 def _groups(table: pd.DataFrame, column: str, names: Iterable[str]) -> list[tuple[str, pd.DataFrame]]:

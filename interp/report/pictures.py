@@ -5,12 +5,12 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from interp.analysis.findings import rankable
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.files import writing
 from interp.report.figures import class_bars, head_grid, token_bars
-from interp.report.metrics import AMPLIFICATION, indistinct, with_evidence
+from interp.report.findings import strongest_pair
+from interp.report.metrics import with_evidence
 
 OTHERWISE = "or save any chart of report.html with its own PNG button"
 
@@ -24,19 +24,16 @@ def require_kaleido() -> None:
 
 
 def write_pictures(result: Amplification, folder: Path) -> list[Path]:
-    """Write `grid.png` (the class with the strongest cell), `bars.png` and `tokens.png` (the head of that cell).
+    """Write `grid.png` (the class of the strongest finding), `bars.png` and `tokens.png` (the head of that cell).
 
     Raises:
         InterpError: kaleido or Chrome is missing, or a file cannot be written.
     """
     require_kaleido()
     heads = with_evidence(result)
-    sure = heads.loc[rankable(heads) & ~indistinct(heads, AMPLIFICATION)]
-    rows = sure if len(sure) else heads.loc[heads["n_tokens"] > 0]
-    strongest = rows.loc[rows["log2_amplification"].abs().idxmax()]
-    layer, head, scheme = int(strongest["layer"]), int(strongest["head"]), str(strongest["scheme"])
+    layer, head, scheme, token_class = strongest_pair(result, heads).values()
     figures = {
-        "grid": head_grid(heads, scheme, str(strongest["token_class"])),
+        "grid": head_grid(heads, scheme, token_class),
         "bars": class_bars(heads, layer, head, scheme),
         "tokens": token_bars(result.tokens, layer, head),
     }

@@ -9,6 +9,9 @@ from interp.analysis.significance import (
     p_of_deviation,
     p_of_projection,
     p_of_rank,
+    reach_of_deviation,
+    reach_of_draws,
+    reach_of_projection,
 )
 
 P = st.lists(st.one_of(st.floats(0, 1), st.just(np.nan)), min_size=1, max_size=30)
@@ -48,6 +51,26 @@ def test_known_values_of_normal_student_and_circle():
     angles = np.array([0.3, 1.2])  # on a circle the angle is uniform; on a sphere the cosine is (Archimedes)
     np.testing.assert_allclose(p_of_projection(np.cos(angles), 2), angles / (np.pi / 2))
     np.testing.assert_allclose(p_of_projection(np.cos(angles), 3), 1 - np.cos(angles))
+
+
+def test_reach_is_where_p_is_what_is_left_of_the_level():
+    sd, zero = np.array([0.3, 2.0]), np.zeros(2)
+    for level in (0.5, 0.95):
+        for freedom in (1, 7, np.inf):
+            np.testing.assert_allclose(
+                p_of_deviation(reach_of_deviation(sd, freedom, level), zero, sd, freedom), 1 - level
+            )
+        for size in (2, 3, 64):
+            np.testing.assert_allclose(p_of_projection(np.array([reach_of_projection(size, level)]), size), 1 - level)
+    np.testing.assert_allclose(reach_of_draws(sd, 0), 1.959964 * sd, rtol=1e-6)
+
+
+def test_eight_draws_tell_where_the_next_one_lies_and_1_96_sd_do_not():
+    draws = np.random.default_rng(0).normal(5, 2, (9, 200_000))
+    mean, sd = draws[:8].mean(0), draws[:8].std(0, ddof=1)
+    error = 3 * np.sqrt(0.05 * 0.95 / draws.shape[1])
+    assert abs((np.abs(draws[8] - mean) > reach_of_draws(sd, 8)).mean() - 0.05) < error
+    assert (np.abs(draws[8] - mean) > 1.96 * sd).mean() > 0.1
 
 
 def test_overlapping_classes_of_a_scheme_are_corrected_together():

@@ -9,7 +9,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from interp.analysis.run import measure
+from interp.analysis.settings import Settings
 from interp.report.figures import adjusted_contrasts, class_bars, head_grid, position_profile
 from interp.report.findings import findings
 from interp.report.metrics import METRICS, indistinct, metrics_of, null_band, with_evidence
@@ -39,7 +42,7 @@ def test_every_null_and_adjusted_contrast_comes_to_its_own_head_and_class(result
     found = cell_of(with_evidence(dataclasses.replace(result, **shuffled)), **WHERE)
     null = cell_of(result.nulls, **WHERE, statistic="contrast", null="equal spread")
     adjusted = cell_of(result.adjusted, **WHERE, adjusted_for="position")
-    assert found["bias_score_contrast_null_sd"] == null["null_sd"]
+    assert found["bias_score_contrast_null_high"] == pytest.approx(1.959964 * null["null_sd"])
     assert found["contrast_position"] == adjusted["bias_score_contrast"]
     assert found["contrast_position_high"] == adjusted["ci_high"]
     assert len(with_evidence(result)) == len(result.heads)
@@ -54,17 +57,32 @@ def test_metrics_without_a_column_are_not_offered(result):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_cell_is_told_from_no_effect_only_outside_its_interval_and_its_null_band(table, name):
-    metric, sure = METRICS[name], []
-    for row in table.to_dict(orient="records"):
-        low, high, centre = ("ci_low", "ci_high", 0) if not metric.low else (metric.low, metric.high, metric.centre)
-        outside = row[low] > centre or row[high] < centre
-        if metric.null:
-            mean, half = row[f"{name}_null_mean"], 1.959964 * row[f"{name}_null_sd"]
-            outside = outside and abs(row[name] - mean) > half
-        sure.append(bool(outside))
-    assert 0 < sum(sure) < len(sure)
-    assert list(~indistinct(table, metric)) == sure
+def test_a_cell_is_hatched_exactly_where_it_is_not_beyond_its_control(result, table, name):
+    metric = METRICS[name]
+    hatched = indistinct(table, metric)
+    if not metric.null:
+        assert not hatched.any()  # an interval that holds no effect is another matter
+        return
+    null = result.nulls.query("null == @metric.null and statistic == @metric.statistic")
+    p = 2 * stats.norm.sf(np.abs(table[name].to_numpy() - null["null_mean"].to_numpy()) / null["null_sd"].to_numpy())
+    np.testing.assert_array_equal(hatched, ~(p < 0.05))
+    assert 0 < hatched.sum() < len(hatched)
+
+
+@pytest.mark.parametrize("shifts", [3, 8, 60])
+def test_band_and_hatching_of_a_real_result_say_what_its_p_says(make_model, make_documents, make_scheme, shifts):
+    model, scheme = make_model(), make_scheme("s", 6)
+    documents = make_documents([scheme], model.cfg.d_vocab, [33, 7, 50, 21, 64])
+    found = measure(model, documents, [scheme], Settings(nulls=0, shifts=shifts, fit_tokens=100))
+    for changed in (found, dataclasses.replace(found, nulls=found.nulls.drop(columns=["null_low", "null_high"]))):
+        heads = with_evidence(changed)  # the second as an earlier version saved it: for shifts by their number alone
+        for name, p in {"log2_amplification": "shifted_p", "log2_amplification_beyond": "beyond_shifted_p"}.items():
+            np.testing.assert_array_equal(indistinct(heads, METRICS[name]), ~(heads[p].to_numpy() < 0.05))
+            low, high = null_band(heads, METRICS[name])
+            np.testing.assert_array_equal(heads[name].between(low, high), heads[p] >= 0.05)
+    heads = with_evidence(found)
+    for name, p in {"bias_score_contrast": "class_p", "contrast_position": "class_beyond_p"}.items():
+        np.testing.assert_array_equal(indistinct(heads, METRICS[name]), ~(heads[p].to_numpy() < 0.05))
 
 
 def test_hatched_cells_are_the_same_in_the_grid_and_in_the_bars(table):
@@ -86,9 +104,10 @@ def test_the_band_behind_a_bar_spans_the_null_of_its_class(table):
     assert figure.data[0].x[place] == pytest.approx(high[0] - low[0])
 
 
-def test_without_nulls_there_is_no_band_and_hatching_goes_by_the_interval(result):
+def test_without_nulls_there_is_no_band_and_nothing_is_hatched(result):
     figure = class_bars(result.heads, 0, 5, "pos")
     assert len(figure.data[0].x) == 0
+    assert set(figure.data[1].marker.pattern.shape) == {""}
     assert null_band(result.heads, METRICS["auroc"]) is None
 
 
@@ -143,7 +162,7 @@ def test_a_finding_must_be_beyond_position_and_beyond_shifted_labels(result):
     some = found_in(result, beyond_shifted_q=0.01, class_q=0.5, class_beyond_q=0.5)
     assert some.found > 0 == some.singled_out and not some.why_none
     assert found_in(result, beyond_shifted_q=0.01, class_beyond_q=0.01).singled_out == some.found
-    assert {each.singled_out for each in found_in(result, beyond_shifted_q=0.01, class_beyond_q=0.01).amplified} == {
+    assert {each.singled_out for each in found_in(result, beyond_shifted_q=0.01, class_beyond_q=0.01).strongest} == {
         True
     }
     for changed in (
@@ -152,7 +171,7 @@ def test_a_finding_must_be_beyond_position_and_beyond_shifted_labels(result):
     ):
         none = found_in(result, **changed)
         assert none.found == 0 and none.why_none.startswith("No pair")
-        assert none.amplified  # the largest changes, which the page calls so
+        assert bool(none.strongest) == ("beyond_ci_low" not in changed)  # the largest changes, which the page calls so
 
 
 def test_of_a_direction_that_is_not_in_force_nothing_is_found(result):
@@ -162,7 +181,11 @@ def test_of_a_direction_that_is_not_in_force_nothing_is_found(result):
 
 
 def test_parts_of_a_finding_add_up_and_stand_beside_it(result):
-    for each in found_in(result, beyond_shifted_q=0.01).amplified:
-        texts = [each.value.split()[0], *re.findall(r"(?:position|it) (\S+?)(?:,| \[)", each.parts)]
+    shown = found_in(result, beyond_shifted_q=0.01).strongest
+    assert len(shown) == 5
+    for each in shown:
+        texts = [each.value.split()[0], *re.findall(r"(?:^|, )(\S+) (?:by|\[)", each.parts)]
         value, position, beyond = (float(text.replace("\u2212", "-")) for text in texts)
         assert value == pytest.approx(position + beyond, abs=0.011)
+        assert float(each.times.rstrip("×")) == pytest.approx(2**value, abs=0.06)
+        assert each.way == ("up" if value > 0 else "down") and each.q == "q = 0.010"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
-from interp.analysis.findings import answers
+from interp.analysis.findings import answers, reliance
 from interp.analysis.interventions.uses import CONTROL, KEYS, USES_COLUMNS, Uses
 from interp.analysis.measurements.explained import NUMBERS
 from interp.errors import InterpError
@@ -17,6 +17,7 @@ from interp.report.panels import explained as panel
 from interp.report.panels.panel import View
 from tests.report.reading import ready, watched
 from tests.report.test_evidence import unpacked
+from tests.report.turned import interventions
 
 
 def made_explained(result):
@@ -82,7 +83,8 @@ def test_uses_are_dots_with_intervals_and_the_controls_one_row(full):
     [dots] = uses_chart(full.uses).data
     assert list(dots.x) == pytest.approx([0.2, 0.05, 0.18, 0.01, 0.4])
     low, high = dots.customdata[-1][:2]
-    assert (low, high) == pytest.approx((0.4 - 1.959964 * 0.1, 0.4 + 1.959964 * 0.1))
+    reach = 4.302653 * 0.1 * (1 + 1 / 3) ** 0.5  # Student's t of three draws, for one more
+    assert (low, high) == pytest.approx((0.4 - reach, 0.4 + reach))
     assert list(uses_chart(full.uses, "pos", "DET").data[0].customdata[0]) == pytest.approx([0.18, 0.22, 60])
     with pytest.raises(InterpError, match=r"no class 'DEF' of 'pos' here; did you mean 'DET'"):
         uses_chart(full.uses, "pos", "DEF")
@@ -91,10 +93,48 @@ def test_uses_are_dots_with_intervals_and_the_controls_one_row(full):
 def test_what_the_bias_does_is_said_in_two_sentences(full, result):
     explained, used = answers(full)
     medians = full.tables["explained"].query("scheme == 'pos'")[list(NUMBERS)].median()
-    assert f"position of a key explains {medians['eta2_position']:.0%} of its bias score" in explained
-    assert used.startswith("Without b_Q the loss changes by +0.200 nats [0.180, 0.220]")
-    assert "the position 75% [65%, 85%], class 10% [0%, 20%]." in used
+    position, control = medians["eta2_position"], medians["eta2_position_control"]
+    assert f"position of a key explains {position:.0%} ({control:.0%}) of its bias score" in explained
+    assert used.startswith("Of the +0.200 nats that removing b_Q costs")
+    assert used.endswith("its position 75% [65%, 85%], its class 10% [0%, 20%].")
     assert answers(result) == []
+
+
+def test_whether_the_model_relies_on_its_bias_is_told_beside_the_control_that_was_run(full, result):
+    def told(change=0.0, half=0.02, draws=range(3)):
+        """The sentence when removing b_Q costs 0.2 + `change`."""
+        loss = full.uses.loss
+        removed = loss["keeps"] == "nothing"
+        cost = loss["difference"] + change * removed
+        loss = loss.assign(difference=cost, ci_low=cost - half, ci_high=cost + half)
+        loss = loss.loc[(loss["keeps"] != CONTROL) | loss["draw"].isin(draws)]
+        return reliance(dataclasses.replace(full, uses=Uses(loss, full.uses.run)))
+
+    assert told().startswith(
+        "It is worse without it, but not shown to be worse than without other directions. Without b_Q "
+    )
+    assert "by +0.200 nats [+0.180, +0.220]; " in told() and "by +0.400 on average, " in told()
+    assert "by as much or more in 3 of 3 draws (p = 1)" in told()
+    few = told(0.9)
+    assert "in 0 of 3 draws (p = 0.25)" in few and few.startswith("It is worse")  # three draws cannot say more
+    assert told(-0.19).startswith("That is not shown. ") and "[−0.010, +0.030]" in told(-0.19)
+    assert told(-0.5).startswith("No: it is better without it.")
+    assert told(half=np.nan).startswith("That is not shown. ") and "too few documents for an interval" in told(
+        half=np.nan
+    )
+    assert "no control was run" in told(draws=())
+    many = pd.concat([
+        full.uses.loss.loc[full.uses.loss["keeps"] != CONTROL],
+        *(full.uses.loss.query("keeps == @CONTROL and draw == 0").assign(draw=draw, difference=0.01) for draw in range(20)),
+    ])  # fmt: skip
+    sure = reliance(dataclasses.replace(full, uses=Uses(many, {"controls": 20})))
+    assert sure.startswith("Yes, more than on other directions.") and "in 0 of 20 draws (p = 0.048)" in sure
+    made = reliance(dataclasses.replace(result, interventions=interventions(result.heads)))
+    assert made.startswith("Without b_Q the loss changes by +0.100 nats [+0.080, +0.120]; ")
+    assert "in a random direction changes it by +0.010 (2 draws)" in made
+    assert reliance(result).endswith(
+        'python -m interp.amplify tiny-bqbv --uses measures it, in Python interp.uses("tiny-bqbv").'
+    )
 
 
 @pytest.mark.browser

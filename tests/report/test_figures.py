@@ -24,14 +24,17 @@ def test_every_metric_is_drawn_symmetric_round_its_centre_unless_it_is_a_plain_q
     assert cells.zmin == (pytest.approx(2 * look.centre - cells.zmax) if look.signed else 0)
 
 
-def test_cells_print_their_sign_and_those_whose_interval_covers_zero_are_hatched(result):
-    cells, hatch = head_grid(result.heads, "pos", "NOUN").data
-    rows = result.heads.query("scheme == 'pos' and token_class == 'NOUN'")
+def test_cells_print_their_sign_and_those_not_beyond_their_control_are_hatched(result):
+    heads = with_evidence(result)
+    cells, hatch = head_grid(heads, "pos", "NOUN").data
+    rows = heads.query("scheme == 'pos' and token_class == 'NOUN'")
     assert cells.text[1][0] == "−1.31"
-    assert set(zip(hatch.y, hatch.x, strict=True)) == set(
-        rows[(rows.ci_low <= 0) & (rows.ci_high >= 0)][["layer", "head"]].itertuples(index=False, name=None)
-    )
-    assert "cannot be told from no effect" in hatch.name
+    low, high = (rows[f"log2_amplification_null_{end}"] for end in ("low", "high"))
+    hatched = rows.loc[rows["log2_amplification"].between(low, high), ["layer", "head"]]
+    assert 0 < len(hatched) < len(rows)
+    assert set(zip(np.floor(hatch.y), hatch.x, strict=True)) == set(hatched.itertuples(index=False, name=None))
+    assert "not beyond its control" in hatch.name
+    assert not head_grid(result.heads, "pos", "NOUN").data[1].x  # without a control
 
 
 def test_one_colour_means_one_number_for_all_classes_of_a_scheme(result):

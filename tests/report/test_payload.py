@@ -88,10 +88,12 @@ def test_passage_scores_are_relative_to_the_mean_of_their_head(result, page):
 def test_findings_exclude_zero_leave_out_the_sink_and_name_each_head_once(make):
     result = make(12, 12, passages=1)
     found = findings(result, with_evidence(result), "pos")
-    assert len({item.head for item in found.amplified}) == len(found.amplified) == 5
-    assert all("[+" in item.value for item in found.amplified)
-    assert all("[−" in item.value and ", −" in item.value for item in found.suppressed)
-    assert "bos" not in {item.token_class for item in found.amplified + found.suppressed}
+    assert len({item.head for item in found.strongest}) == len(found.strongest) == 5
+    assert {item.way for item in found.strongest} == {"up", "down"}
+    for item in found.strongest:
+        interval = item.parts.split("[")[1].split("]")[0].split(", ")  # of what is beyond position
+        assert {end[0] for end in interval} == {"+" if item.way == "up" else "−"}
+    assert "bos" not in {item.token_class for item in found.strongest}
     assert found.has_sink
 
 
@@ -109,8 +111,8 @@ def test_a_model_without_bias_has_no_findings_and_still_a_page(result):
     numbers += ["log2_amplification_position", "log2_amplification_beyond", "beyond_ci_low", "beyond_ci_high"]
     none = dataclasses.replace(result, heads=heads.assign(**dict.fromkeys(numbers, 0.0)))
     found = findings(none, with_evidence(none), "pos")
-    assert found.found == 0 and not found.amplified and not found.suppressed
-    assert "No finding in pos." in render(none)
+    assert found.found == 0 and not found.strongest
+    assert "No finding <small>pos</small>" in render(none)
 
 
 def test_a_page_can_be_made_without_tokens_and_passages(result):

@@ -74,7 +74,7 @@ def test_the_page_keeps_of_every_head_the_interventions_that_concern_it(small, m
     assert effect.payload(View.of(small)) is None
 
 
-def test_a_comparison_has_one_colour_scale_and_hatches_what_covers_zero(small):
+def test_a_comparison_has_one_colour_scale_and_rings_where_an_interval_holds_zero(small):
     found = comparison(small.heads)
     figure = comparison_grids(found.heads, "pos", "NOUN")
     cells = [trace for trace in figure.data if trace.type == "heatmap"]
@@ -82,8 +82,9 @@ def test_a_comparison_has_one_colour_scale_and_hatches_what_covers_zero(small):
     assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
     np.testing.assert_allclose(cells[1].z - cells[0].z, cells[2].z)
     assert cells[2].z[0][1] == pytest.approx(-3)
-    hatches = [trace for trace in figure.data if trace.type == "scatter"]
-    for trace, side in zip(hatches, ("_a", "_b", ""), strict=True):
+    rings = [trace for trace in figure.data if trace.type == "scatter"]
+    assert {trace.marker.symbol for trace in rings} == {"circle-open"}  # hatching means another thing
+    for trace, side in zip(rings, ("_a", "_b", ""), strict=True):
         rows = found.heads[(found.heads.scheme == "pos") & (found.heads.token_class == "NOUN")]
         covered = rows[(rows[f"ci_low{side}"] <= 0) & (rows[f"ci_high{side}"] >= 0)]
         assert set(zip(trace.y, trace.x, strict=True)) == set(

@@ -164,4 +164,4 @@ def overview(explained: pd.DataFrame) -> dict[str, dict[str, float]]:
     of its own column, so they are not parts of one head's score.
     """
     schemes = explained.groupby("scheme", sort=False, observed=True)
-    return {str(scheme): rows.loc[:, list(NUMBERS)].median().to_dict() for scheme, rows in schemes}
+    return {str(scheme): rows.reindex(columns=list(NUMBERS)).median().to_dict() for scheme, rows in schemes}

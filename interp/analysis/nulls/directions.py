@@ -23,7 +23,13 @@ from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.nulls.equal_spread import EqualSpread
 from interp.analysis.nulls.table import Null, amplified, value_of
-from interp.analysis.significance import p_of_deviation, p_of_projection, p_of_rank
+from interp.analysis.significance import (
+    p_of_deviation,
+    p_of_projection,
+    p_of_rank,
+    reach_of_deviation,
+    reach_of_projection,
+)
 
 BINS = 128  # of the histograms
 
@@ -102,7 +108,8 @@ def _linear(statistic: str, vector: Tensor, directions: Tensor, of_class: Tensor
     draws = torch.einsum("lhrd,lhcd->rlhc", directions, of_class).cpu().numpy()
     sd = (longest / size**0.5 / scale).cpu().numpy()
     p_rank = p_of_rank(value.cpu().numpy(), draws)
-    return Null("direction", statistic, np.where(np.isnan(sd), np.nan, 0.0), sd, p, p_rank, 0)
+    reach = sd * size**0.5 * reach_of_projection(size)
+    return Null("direction", statistic, np.where(np.isnan(sd), np.nan, 0.0), sd, p, p_rank, 0, reach=reach)
 
 
 def _auroc(draws: np.ndarray, heads: pd.DataFrame, scores: GroupedMoments, spans: list[tuple[int, int]]) -> Null:
@@ -126,4 +133,6 @@ def _auroc(draws: np.ndarray, heads: pd.DataFrame, scores: GroupedMoments, spans
     p = p_of_deviation(deviation, np.zeros_like(value), spread, len(draws))
     mean = np.where(np.isnan(value), np.nan, 0.5)
     sd = np.sqrt(np.square(draws - 0.5).mean(0))
-    return Null("direction", "auroc", mean, sd, p, p_of_rank(value, draws, 0.5), len(draws), corrected=False)
+    reach = stats.norm.cdf(reach_of_deviation(spread, len(draws))) - 0.5
+    rank = p_of_rank(value, draws, 0.5)
+    return Null("direction", "auroc", mean, sd, p, rank, len(draws), corrected=False, reach=reach)

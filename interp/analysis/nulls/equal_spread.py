@@ -26,7 +26,7 @@ from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.position import Positions, adjusted_contrasts
 from interp.analysis.nulls.spread import ROUNDING, HeadVectors, Quadratic, Spread
 from interp.analysis.nulls.table import Null
-from interp.analysis.significance import p_of_projection
+from interp.analysis.significance import p_of_projection, reach_of_projection
 
 ClassVectors = Float64[np.ndarray, "layer head_index token_class d_head"]
 
@@ -142,4 +142,5 @@ def equal_spread(statistic: str, columns: str, vector: HeadVectors, offsets: Cla
         scale = vector.shape[-1] ** 0.5
         sd = np.sqrt(variance * length / rank) / scale
     mean = np.where(np.isnan(sd), np.nan, 0.0)
-    return Null("equal spread", statistic, mean, sd, p, np.full_like(p, np.nan), 0, value / scale, columns)
+    reach = sd * np.sqrt(rank) * reach_of_projection(rank)
+    return Null("equal spread", statistic, mean, sd, p, np.full_like(p, np.nan), 0, value / scale, columns, reach=reach)

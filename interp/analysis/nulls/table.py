@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from interp.analysis.attention import log2_ratio
-from interp.analysis.significance import corrected_within, p_of_deviation, p_of_rank
+from interp.analysis.significance import corrected_within, p_of_deviation, p_of_rank, reach_of_draws
 
 COLUMN_OF = {
     "contrast": "bias_score_contrast", "auroc": "auroc", "alignment": "alignment", "amplification": "log2_amplification",
@@ -19,7 +19,7 @@ COLUMN_OF = {
 
 COLUMNS = (
     "model", "layer", "head", "scheme", "token_class", "n_tokens", "statistic", "null", "value", "null_mean", "null_sd",
-    "p", "p_rank", "draws", "q",
+    "null_low", "null_high", "p", "p_rank", "draws", "q",
 )  # fmt: skip
 
 PerClass = Float64[np.ndarray, "layer head_index token_class"]
@@ -30,6 +30,8 @@ class Null(NamedTuple):
 
     `value` is needed where the statistic is no column of `heads`. Columns of `heads` hold the q, or the p and the q under
     names that begin with `columns`. A null whose p is not known far enough out to be corrected is not `corrected`: no q.
+    p is 0.05 at `null_mean` -+ `reach`, and 95% of the null lie between (`null_low, null_high` of the table); by default as
+    far as Student's t of the draws goes, or the normal law of an exact null (`reach_of_draws`).
     """
 
     null: str
@@ -42,6 +44,7 @@ class Null(NamedTuple):
     value: PerClass | None = None
     columns: str = ""
     corrected: bool = True
+    reach: PerClass | None = None
 
 
 def nulls_table(index: pd.DataFrame, heads: pd.DataFrame, found: Sequence[Null]) -> pd.DataFrame:
@@ -73,6 +76,8 @@ def _rows(index: pd.DataFrame, heads: pd.DataFrame, null: Null) -> pd.DataFrame:
     value = heads[COLUMN_OF.get(null.statistic, null.statistic)].to_numpy() if value is None else value.ravel()
     frame = index.drop(columns="n_documents").assign(statistic=null.statistic, null=null.null, value=value)
     numbers = {name: getattr(null, name).ravel() for name in ("null_mean", "null_sd", "p", "p_rank")}
+    reach = (reach_of_draws(null.null_sd, null.draws) if null.reach is None else null.reach).ravel()
+    numbers |= {"null_low": numbers["null_mean"] - reach, "null_high": numbers["null_mean"] + reach}
     numbers["p_rank"] = np.where(np.isnan(numbers["p"]), np.nan, numbers["p_rank"])  # no spread, nothing to rank
     return frame.assign(**numbers, draws=null.draws)
 

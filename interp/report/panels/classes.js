@@ -2,9 +2,13 @@
 
 function sortedClasses() {
   const { classes, n_tokens } = shownScheme();
-  const number = (klass) => value(state.head, klass) - shownMetric().centre;
+  const { centre } = shownMetric();
+  const number = (klass) => value(state.head, klass) - centre;
+  // how far the interval is on one side of no effect; 0 where it holds it
+  const side = (klass) => Math.max(rankOf(state.head, klass).strength, 0) * Math.sign(number(klass)) || 0;
   const orders = {
-    value: (a, b) => Number.isFinite(number(b)) - Number.isFinite(number(a)) || number(b) - number(a),
+    value: (a, b) =>
+      few(a) - few(b) || Number.isFinite(number(b)) - Number.isFinite(number(a)) || side(b) - side(a) || number(b) - number(a),
     n: (a, b) => n_tokens[b] - n_tokens[a],
     name: (a, b) => classes[a].localeCompare(classes[b]),
   };
@@ -37,7 +41,7 @@ function barTraces(rows) {
     row.n_tokens < data.few ? data.colours.grey : paint(row[state.metric]).backgroundColor || data.colours.grey,
   );
   Object.assign(trace.marker.pattern, {
-    shape: rows.map((row) => (indistinctRow(row, metric) ? "/" : "")),
+    shape: rows.map((row) => (indistinct(state.head, classesOf().indexOf(row.token_class)) ? "/" : "")),
     fgcolor: text,
   });
   trace.marker.line = { color: text, width: rows.map((row) => (row.token_class === state.class ? 2 : 0.5)) };
@@ -84,6 +88,7 @@ function drawWords(rows) {
     (thin ? ` ${thin} with fewer than ${data.few} tokens.` : "");
   byId("band-key").hidden = !banded;
   byId("band-of").textContent = metric.control;
+  byId("bars-hatched").textContent = hatchReason(metric);
   byId("band-none").hidden = banded || !metric.null;
 }
 

@@ -19,6 +19,7 @@ from interp.report.metrics import (
     rows_of_head,
     rows_of_scheme,
     signed,
+    strength,
 )
 from interp.report.panels.panel import View
 
@@ -43,12 +44,24 @@ def class_bars(
     look = metric_named(metric)
     require_drawable(heads, look)
     in_scheme = rows_of_scheme(heads, scheme)
-    rows = rows_of_head(in_scheme, layer, head).sort_values(metric, ascending=True, na_position="first")
+    rows = _in_order(rows_of_head(in_scheme, layer, head), look)
     low, high = (rows[name] if name in rows else np.full(len(rows), np.nan) for name in (look.low, look.high))
     drawn = rows.assign(low=low, high=high, hatched=indistinct(rows, look), label=rows["token_class"])
     title = f"L{layer}H{head} · {escaped(scheme)} · {look.title} ({look.unit})"
     band = null_bands(null_band(rows, look), look, theme)
     return _figure([band, _bars(drawn, look, colour_range(in_scheme, look), palette, theme)], drawn, look, title, theme)
+
+
+def _in_order(rows: pd.DataFrame, look: Metric) -> pd.DataFrame:
+    """Return the rows from the lowest bar to the highest: rare classes lowest, then from suppressed to amplified.
+
+    By the end of the interval nearest to no effect, as everywhere (`metrics.strength`), where it is beyond it.
+    """
+    value = rows[look.name].to_numpy(float)
+    side = np.maximum(strength(rows, look), 0) * np.sign(np.nan_to_num(value - look.centre))
+    return rows.iloc[
+        np.lexsort((np.nan_to_num(value, nan=-np.inf), side, ~np.isnan(value), rows["n_tokens"].to_numpy() >= FEW))
+    ]
 
 
 def token_bars(
@@ -67,9 +80,8 @@ def token_bars(
     rows = rows.loc[(rows["count"] >= min_count) & rows[look.name].notna()].sort_values(look.name)
     rows = pd.concat([rows.head(each), rows.iloc[each:].tail(each)])
     limit = float(np.abs(rows[look.name].to_numpy()).max(initial=0)) or 1.0
-    sure = (rows["ci_low"] > 0) | (rows["ci_high"] < 0)
     drawn = rows.rename(columns={"count": "n_tokens", "token_string": "label", "ci_low": "low", "ci_high": "high"})
-    drawn = drawn.assign(hatched=~sure)
+    drawn = drawn.assign(hatched=False)  # tokens have no control
     title = f"L{layer}H{head} · tokens · bias score minus its mean (nats)"
     return _figure([_bars(drawn, look, limit, palette, theme)], drawn, look, title, theme)
 

@@ -30,7 +30,9 @@ function comparedInOrder() {
 }
 
 const comparedRows = () =>
-  comparable() ? comparedInOrder().sort((a, b) => Math.abs(b.difference || 0) - Math.abs(a.difference || 0)) : [];
+  comparable() ? comparedInOrder().sort((a, b) => nearestEnd(b) - nearestEnd(a) || sizeOf(b) - sizeOf(a)) : [];
+const sizeOf = (row) => Math.abs(row.difference || 0);
+const nearestEnd = ({ ci_low, ci_high }) => (Number.isFinite(ci_low) ? Math.max(ci_low, -ci_high) : -Infinity);
 
 function comparedTraces() {
   const rows = comparedInOrder();
@@ -93,7 +95,7 @@ function drawCompared(rows) {
   if (!comparable()) return;
   const { log2_amplification: metric } = metrics;
   legend(byId("compared-legend"), metric, comparable().range, metric.unit, [
-    note("hatched", "hatched: 95% interval covers 0"),
+    note("ring", "ring: 95% interval holds 0"),
     make("span", { className: "key", textContent: "one scale for A, B and B − A" }),
   ]);
   const name = visible(classesOf()[comparedClass()]);

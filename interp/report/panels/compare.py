@@ -24,7 +24,7 @@ def comparison_grids(
 ) -> go.Figure:
     """Draw one class as three layer x head grids: A, B and B - A in doublings, on one colour scale.
 
-    Cells whose 95% interval covers 0 are hatched; that of the difference is paired over documents. Heads of two trainings
+    Cells whose 95% interval holds 0 have a ring; that of the difference is paired over documents. Heads of two trainings
     do not correspond (`Comparison`).
 
     Args:
@@ -51,7 +51,8 @@ def comparison_grids(
         values = plane(rows, column, layers, columns).astype(float)
         figure.add_trace(_cells(values, name, number, len(columns) <= WIDE))
         marks = {"xaxis": f"x{number}", "yaxis": f"y{number}", "showlegend": place == 0}
-        figure.add_trace(hatch(rows.loc[~sure], layers, columns).update(marks, name="hatched: 95% interval covers 0"))
+        ring = {"name": "ring: 95% interval holds 0", "marker": {"symbol": "circle-open"}}
+        figure.add_trace(hatch(rows.loc[~sure], layers, columns).update(marks | ring))
         figure.update_layout({
             f"xaxis{number}": axis("H", columns) | {"domain": [0.36 * place, 0.36 * place + 0.28], "title": {"text": name}},
             f"yaxis{number}": axis("L", layers) | {"autorange": "reversed", "anchor": f"x{number}"},

@@ -41,7 +41,7 @@ function explainedWords(rows) {
   if (!Number.isFinite(own.eta2_class)) return `${headLabel(state.head)} has no bias. In the median head ${three(medians)}.`;
   return (
     `In ${headLabel(state.head)} ${three(own)} (classes along directions of equal spread: ` +
-    `${percent(own.eta2_class_control)}, p = ${chance(own.eta2_class_p)}); its keys spread ` +
+    `${percent(own.eta2_class_control)}, ${chanceOf("p", own.eta2_class_p)}); its keys spread ` +
     `${own.key_spread.toFixed(1)} times as far as along random directions. In the median head ${three(medians)}.`
   );
 }

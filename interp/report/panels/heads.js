@@ -30,17 +30,13 @@ function buildGrid() {
 const shownClass = (head) => (chosenClass() >= 0 ? chosenClass() : strongestClass(head));
 
 function strongestClass(head) {
-  const classes = classesOf();
-  const { centre } = shownMetric();
-  let best = -1;
-  let most = -1;
-  for (let klass = 0; klass < classes.length; klass++) {
-    if (few(klass) || classes[klass] === data.sink) continue;
-    const distance = Math.abs(value(head, klass) - centre);
-    const score = distance + (indistinct(head, klass) ? 0 : 1e6); // what is sure goes first
-    if (Number.isFinite(distance) && score > most) [best, most] = [klass, score];
-  }
-  return best;
+  let best = { klass: -1 };
+  classesOf().forEach((name, klass) => {
+    if (few(klass) || name === data.sink || !Number.isFinite(value(head, klass))) return;
+    const found = { klass, ...rankOf(head, klass) };
+    if (best.klass < 0 || strongestFirst(found, best) < 0) best = found;
+  });
+  return best.klass;
 }
 
 // The class and the number that the grid shows of each head, by the number of the head.
@@ -64,7 +60,7 @@ function drawGrid() {
     text.textContent = printed(number, metric);
     Object.assign(element.style, paint(thin ? NaN : number));
     element.dataset.sign = metric.signed ? signOf(number - metric.centre) : "·";
-    element.className = klass < 0 || indistinct(head, klass) ? "hatched" : "";
+    element.className = klass >= 0 && indistinct(head, klass) ? "hatched" : "";
     if (thin) element.classList.add("few");
   }
   markHead();
@@ -76,9 +72,13 @@ function drawGrid() {
 function drawRanking(shown, metric, paint) {
   const ranked = shown
     .filter(({ number }) => Number.isFinite(number))
-    .sort((a, b) => Math.abs(b.number - metric.centre) - Math.abs(a.number - metric.centre));
+    .map((one) => ({ ...one, ...rankOf(one.head, one.klass) }))
+    .sort(strongestFirst);
   byId("ranking-title").textContent =
     ranked.length > LISTED ? `Strongest ${LISTED} of ${count(nHeads)} heads` : "Heads, strongest first";
+  byId("ranking-how").textContent =
+    (metric.low in shownScheme().values ? "by the interval’s end nearest to no effect" : "by size: no interval") +
+    (hasControl(metric) ? "; hatched last" : "");
   const items = ranked.slice(0, LISTED).map(({ head, klass, number }) => {
     const button = make(
       "button",
@@ -103,15 +103,23 @@ function spoken(head) {
   if (!found.n_tokens) return `${parts[0]}: n = 0`;
   if (state.metric !== "log2_amplification") parts.push(`${metric.title} ${withInterval(found, metric)}`);
   const q = found[metric.q];
-  const against = Number.isFinite(q) ? ` (q = ${chance(q)} against ${metric.control})` : "";
-  const way = found[state.metric] > metric.centre ? "amplified" : "suppressed";
-  const side = indistinct(head, klass) ? "cannot be told from no effect" : way;
-  parts.push(`A = ${signed(found.log2_amplification)} ${interval(found.ci_low, found.ci_high)}`, `${side}${against}`);
+  const against = Number.isFinite(q) ? ` (${chanceOf("q", q)} against ${metric.control})` : "";
+  parts.push(`A = ${signed(found.log2_amplification)} ${interval(found.ci_low, found.ci_high)}`, `${sideOf(head, klass, found)}${against}`);
   parts.push(
     `share ${percent(found.share_unbiased)} → ${percent(found.share)}`,
     `n = ${count(found.n_tokens)} in ${plural(found.n_documents, "document")}`,
   );
   return parts.join(" · ");
+}
+
+// Whether a value is amplified or suppressed, or what keeps one from saying so.
+function sideOf(head, klass, found) {
+  const metric = shownMetric();
+  if (indistinct(head, klass)) return "not beyond its control";
+  const own = metric.low in found;
+  const [low, high, centre] = own ? [metric.low, metric.high, metric.centre] : ["ci_low", "ci_high", 0];
+  if (found[low] <= centre && found[high] >= centre) return own ? "interval holds no effect" : "interval of A holds 0";
+  return found[state.metric] > metric.centre ? "amplified" : "suppressed";
 }
 
 function drawWords(metric) {
@@ -120,19 +128,14 @@ function drawWords(metric) {
   const subject =
     klass < 0
       ? `Each head's strongest class (at least ${data.few} tokens, ${data.sink} left out) by ${metric.title}.`
-      : `Class ${visible(state.class)}: n = ${count(n_tokens[klass])} in ${plural(n_documents[klass], "document")}.`;
+      : `Class ${classWords(klass)}: n = ${count(n_tokens[klass])} in ${plural(n_documents[klass], "document")}.`;
   byId("heads-sub").textContent = `${subject} ${metric.meaning}`;
   legend(byId("grid-legend"), metric, shownRange(), metric.signed ? metric.unit : "", [
-    note("hatched", `hatched: ${hatchReason(metric)}`),
+    ...(hasControl(metric) ? [note("hatched", hatchReason(metric))] : []),
     note("few", `grey: n < ${data.few}`),
     make("span", { className: "key", textContent: "same colours for every head and class of this scheme" }),
+    ...(hasControl(metric) ? [] : [make("span", { className: "key", textContent: "nothing is hatched: this metric has no control here" })]),
   ]);
-}
-
-function hatchReason(metric) {
-  const { values } = shownScheme();
-  const whose = metric.low in values ? "95% interval covers no effect" : "95% interval of A covers 0";
-  return `${metric.name}_null_sd` in values ? `${whose}, or within 95% of ${metric.control}` : whose;
 }
 
 // The chosen head is outlined; one cell of the grid is in the tab order.
@@ -207,7 +210,7 @@ function picture() {
     zmax: metric.centre + limit,
     hovertext: null,
   });
-  const covered = shown.filter(({ head, klass }) => klass < 0 || indistinct(head, klass));
+  const covered = shown.filter(({ head, klass }) => klass >= 0 && indistinct(head, klass));
   Object.assign(hatchTrace, gridPlaces(covered.map(({ head }) => head)));
   const subject = chosenClass() < 0 ? "strongest class" : plain(state.class);
   const { text, panel: ground } = paintBox();

@@ -31,7 +31,7 @@ def head_grid(
     heads: pd.DataFrame, scheme: str, token_class: str, metric: str = "log2_amplification", palette: str = "red-blue",
     theme: Theme = "light",
 ) -> go.Figure:  # fmt: skip
-    """Draw one class as a layer x head grid; what cannot be told from no effect is hatched (`tables.indistinct`).
+    """Draw one class as a layer x head grid; what is not beyond its control is hatched (`metrics.indistinct`).
 
     Raises:
         InterpError: a column, the scheme, the class or the metric does not exist, or a row repeats.
@@ -96,7 +96,7 @@ def hatch(rows: pd.DataFrame, layers: list, columns: list) -> go.Scatter:
         x=[columns.index(head) for head in rows["head"]],
         y=[layers.index(layer) for layer in rows["layer"]],
         mode="markers",
-        name="hatched: cannot be told from no effect",
+        name="hatched: not beyond its control",
         marker={"symbol": "line-ne-open", "size": 16, "color": "rgb(110,110,110)", "line": {"width": 1.4}},
         hoverinfo="skip",
         showlegend=True,

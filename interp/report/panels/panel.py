@@ -15,15 +15,25 @@ import plotly.graph_objects as go
 from interp.analysis.comparison import Comparison
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
+from interp.report.findings import plain_word
 from interp.report.look import colour_range
-from interp.report.metrics import KEYS, METRICS, metrics_of, require, require_one_model, rows_of_scheme, with_evidence
-from interp.report.panels.packing import block, codes_of
+from interp.report.metrics import (
+    KEYS,
+    METRICS,
+    indistinct,
+    metrics_of,
+    require,
+    require_one_model,
+    rows_of_scheme,
+    with_evidence,
+)
+from interp.report.panels.packing import block, codes_of, pack, spread
 
 FOLDER = Path(__file__).parent
 NEEDED = ("log2_amplification", "ci_low", "ci_high", "bias_score_contrast", "hedges_g", "auroc", "alignment", "share",
           "share_unbiased", "bias_score_mean")  # fmt: skip
 
-FURTHER = ("_low", "_high", "_null_mean", "_null_sd")
+FURTHER = ("_low", "_high")
 """How columns of intervals and nulls end. They are in half precision: three digits are more than their errors are worth."""
 
 CELLS = 20_000  # pairs of head and class whose first columns the page can afford in single precision
@@ -124,6 +134,8 @@ class View:
             "ranges": {metric.name: colour_range(rows, metric) for metric in metrics_of(rows.columns)},
             "shape": first["shape"],
             "values": first["values"] | further["values"],
+            "words": [plain_word(name, token_class) for token_class in counts.index],
+            "hatched": pack(np.nan_to_num(spread(rows.assign(hatched=_hatched(rows)), axes, "hatched")), "i4"),
         }
 
 
@@ -142,14 +154,15 @@ def one_each(table: pd.DataFrame, column: str, group: str, name: str) -> pd.Seri
 
 
 def _further(heads: pd.DataFrame) -> list[str]:
-    """Return the columns of metrics, intervals and nulls that only some results have.
-
-    The mean of a null is left out where it is everywhere the value that means "no effect", as the page takes it to be.
-    """
-    centres = {f"{metric.name}_null_mean": metric.centre for metric in METRICS.values()}
+    """Return the columns of metrics, intervals and nulls that only some results have."""
     known = {*METRICS, *(metric.q for metric in METRICS.values())} - set(NEEDED)
-    found = [name for name in heads if name not in NEEDED and (name in known or str(name).endswith(FURTHER))]
-    return [name for name in found if name not in centres or set(heads[name][heads[name].notna()]) - {centres[name]}]
+    return [name for name in heads if name not in NEEDED and (name in known or str(name).endswith(FURTHER))]
+
+
+def _hatched(rows: pd.DataFrame) -> np.ndarray:
+    """Return a number for each row, of which bit i is set where it is `indistinct` in the i-th metric that there is."""
+    marks = [indistinct(rows, metric) for metric in metrics_of(rows.columns)]
+    return np.sum([mark.astype(int) << bit for bit, mark in enumerate(marks)], axis=0)
 
 
 @dataclass(frozen=True)

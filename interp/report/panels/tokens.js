@@ -65,7 +65,7 @@ panel({
   name: "tokens",
   state: {
     search: { first: "", input: "search" },
-    tokenClass: { first: "", input: "token-class", among: () => ["", ...classesOf()] },
+    tokenClass: { first: "", input: "token-class", among: () => ["", ...classesOf()], ofScheme: true },
     count: { first: 10, input: "count", least: 1 },
   },
   watch: ["head", "scheme", "search", "tokenClass", "count", "palette", "theme"],

@@ -51,7 +51,7 @@ function drawPredicted() {
 
 panel({
   name: "uses",
-  state: { predicted: { first: ALL, input: "predicted", among: () => [ALL, ...classesOf()] } },
+  state: { predicted: { first: ALL, input: "predicted", among: () => [ALL, ...classesOf()], ofScheme: true } },
   watch: ["scheme", "theme", "predicted"],
   rows: usesRows,
   draw(rows) {

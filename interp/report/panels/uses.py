@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from interp.analysis.findings import vector_of
 from interp.analysis.interventions.result import OVERALL
 from interp.analysis.interventions.uses import CONTROL, NOTHING, Uses
-from interp.analysis.significance import Z95
+from interp.analysis.significance import reach_of_draws
 from interp.errors import InterpError, nearest
 from interp.page.look import Theme
 from interp.report.metrics import escaped
@@ -32,7 +32,7 @@ def labelled(uses: Uses) -> pd.DataFrame:
     own = rows.assign(label=("only " + named).where(~named.str.startswith("all but"), named))
     own.loc[own["keeps"] == NOTHING, "label"] = f"{vector_of(uses.run).removeprefix('the ')} removed"
     drawn = uses.controls
-    half = Z95 * drawn["control_sd"]
+    half = reach_of_draws(drawn["control_sd"].to_numpy(), drawn["draws"].to_numpy())
     mean = drawn["control_mean"]
     control = drawn.assign(label=OF_CONTROLS, difference=mean, ci_low=mean - half, ci_high=mean + half)
     return pd.concat([own, control], ignore_index=True) if len(control) else own

@@ -27,14 +27,25 @@ function listenToControls() {
   }
 }
 
+// What is scrolled to stands below the bar of choices, however many lines it has.
+new ResizeObserver(([{ target }]) =>
+  document.documentElement.style.setProperty("--bar", `${target.offsetHeight}px`),
+).observe(byId("controls"));
+
 const drawTheme = () => (document.documentElement.dataset.theme = state.theme);
 
 function drawClassChoice() {
   const { classes, n_tokens } = shownScheme();
   options(byId("class"), [
     [OVERVIEW, "strongest of each head"],
-    ...classes.map((name, i) => [name, `${visible(name)} (n = ${count(n_tokens[i])})`]),
+    ...classes.map((_, klass) => [classes[klass], `${classWords(klass)} · ${count(n_tokens[klass])}`]),
   ]);
+}
+
+// "ADP, prepositions"
+function classWords(klass) {
+  const { classes, words } = shownScheme();
+  return [visible(classes[klass]), ...(words[klass] ? [words[klass]] : [])].join(", ");
 }
 
 const nextTheme = () => change({ theme: { auto: "light", light: "dark", dark: "auto" }[state.theme] });

@@ -67,30 +67,34 @@ function cell(head, klass) {
 // The same in the shown metric alone.
 const value = (head, klass) => shownScheme().values[state.metric][head * classesOf().length + klass];
 
-// The ends of mean ± 1.96 sd of the metric under its null, if that was measured.
+// The ends between which 95% of the metric's null lie, where p >= 0.05, if that was measured.
 function nullBand(row, metric) {
-  const middle = row[`${metric.name}_null_mean`] ?? metric.centre;
-  const half = 1.96 * row[`${metric.name}_null_sd`];
-  return metric.null && Number.isFinite(half) ? [middle - half, middle + half] : null;
+  const ends = ["low", "high"].map((end) => row[`${metric.name}_null_${end}`]);
+  return metric.null && ends.every(Number.isFinite) ? ends : null;
 }
 
-// Cannot be told from no effect, and so is hatched: `indistinct` of interp/report/metrics.py says the same.
-function indistinctRow(row, metric) {
-  const own = metric.low in row;
-  const [low, high, centre] = own ? [metric.low, metric.high, metric.centre] : ["ci_low", "ci_high", 0];
-  const ends = nullBand(row, metric);
-  const inside = ends && row[metric.name] >= ends[0] && row[metric.name] <= ends[1];
-  return !(row[low] > centre || row[high] < centre) || Boolean(inside);
-}
-
-const hatched = {}; // per scheme and metric one mark per head and class, because the grid asks for all of them
+// Not beyond its control, and so hatched: the marks of `indistinct` in interp/report/metrics.py.
 function indistinct(head, klass) {
-  const each = classesOf().length;
-  const marks = (hatched[`${state.scheme} ${state.metric}`] ??= Uint8Array.from({ length: nHeads * each }, (_, at) =>
-    indistinctRow(cell(Math.floor(at / each), at % each), shownMetric()),
-  ));
-  return Boolean(marks[head * each + klass]);
+  const bit = data.metrics.indexOf(shownMetric());
+  return Boolean((shownScheme().hatched[head * classesOf().length + klass] >> bit) & 1);
 }
+
+const hasControl = (metric) => `${metric.name}_null_low` in shownScheme().values;
+const hatchReason = (metric) => `hatched: not beyond its control, ${metric.control} (p ≥ 0.05)`;
+
+// By what heads and classes are ranked: the distance from no effect of the end of the interval nearest to it, negative if
+// the interval holds it; of a metric without interval the distance of the value. What is not beyond its control goes last.
+// `strongest_first` of interp/report/metrics.py says the same.
+function rankOf(head, klass) {
+  const { values } = shownScheme();
+  const { name, low, high, centre } = shownMetric();
+  const at = head * classesOf().length + klass;
+  const size = Math.abs(values[name][at] - centre);
+  const nearest = low in values ? Math.max(values[low][at] - centre, centre - values[high][at]) : size;
+  return { size, hatched: indistinct(head, klass), strength: Number.isNaN(nearest) ? -Infinity : nearest };
+}
+
+const strongestFirst = (a, b) => a.hatched - b.hatched || b.strength - a.strength || b.size - a.size;
 
 const few = (klass) => shownScheme().n_tokens[klass] < data.few;
 
@@ -118,6 +122,7 @@ const thousands = new Intl.NumberFormat("en");
 const count = (number) => thousands.format(number);
 const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 const chance = (q) => (Number.isFinite(q) ? (q < 0.001 ? "< 0.001" : q.toFixed(3)) : "–");
+const chanceOf = (name, q) => `${name} ${q < 0.001 ? "" : "= "}${chance(q)}`;
 
 function withInterval(row, metric) {
   const number = printed(row[metric.name], metric);

@@ -48,5 +48,5 @@ drawTheme();
 drawClassChoice();
 drawControls();
 listenToControls();
-redrawAll();
 restore();
+redrawAll();

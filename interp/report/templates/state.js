@@ -3,7 +3,8 @@
 const OVERVIEW = "*"; // in place of a class: each head's strongest class
 
 // What there is to choose: `first` is the choice at first, `among` returns what may be chosen, `least` is the least number,
-// `input` is the element that shows and changes it. An address says it in words: `said` and `read`.
+// `input` is the element that shows and changes it. An address says it in words: `said` and `read`. What is `ofScheme` comes
+// back when the reader comes back to the scheme that it was chosen in.
 const fields = {};
 const initial = {};
 const state = {};
@@ -16,13 +17,13 @@ function remember(choices) {
 
 remember({
   head: {
-    first: headByLabel.get(data.first_head) ?? 0,
+    first: headByLabel.get(data.opening.head) ?? 0,
     input: "head",
     among: () => headNumbers,
     said: headLabel,
     read: (text) => headByLabel.get(text),
   },
-  class: { first: OVERVIEW, input: "class", among: () => [OVERVIEW, ...classesOf()] },
+  class: { first: OVERVIEW, input: "class", among: () => [OVERVIEW, ...classesOf()], ofScheme: true },
   scheme: { first: data.schemes[0].name, input: "scheme", among: () => Object.keys(schemes) },
   metric: { first: "log2_amplification", input: "metric", among: () => Object.keys(metrics) },
   palette: { first: "red-blue", among: () => Object.keys(data.colours.palettes) },
@@ -58,10 +59,17 @@ function drawNext() {
 
 const markWaiting = () => (document.documentElement.dataset.waiting = waiting.size);
 
+const chosenIn = {}; // of each scheme, what was chosen in it
+
 // Change some of the state, then redraw the panels that look at what changed.
 function change(part) {
   const before = { ...state };
   Object.assign(state, part);
+  if (state.scheme !== before.scheme) {
+    const own = Object.keys(fields).filter((key) => fields[key].ofScheme);
+    chosenIn[before.scheme] = Object.fromEntries(own.map((key) => [key, before[key]]));
+    Object.assign(state, chosenIn[state.scheme], part);
+  }
   repair();
   const changed = new Set(Object.keys(state).filter((key) => state[key] !== before[key]));
   if (!changed.size) return;
@@ -104,11 +112,13 @@ function mirror() {
   }
 }
 
-// Read the address; what it does not name is as at first, so that a link always shows the same view.
+// Read the address; what it does not name is as at first, so that a link always shows the same view. One that names no view
+// shows where the page opens. Then the address says what is shown, so that Back finds both as they were.
 function restore() {
-  const asked = new Map(new URLSearchParams(location.hash.slice(1)));
-  if (!["head", "class", "scheme", "metric"].some((key) => asked.has(key))) return;
+  const named = new Map(new URLSearchParams(location.hash.slice(1)));
+  const asked = [...named.keys()].some((key) => Object.hasOwn(fields, key)) ? named : new Map(Object.entries(data.opening));
   const wanted = (key) => (asked.has(key) ? readAs(key, asked.get(key)) : initial[key]);
   change(Object.fromEntries(Object.keys(fields).map((key) => [key, wanted(key)])));
+  mirror();
 }
 addEventListener("hashchange", restore);

@@ -40,6 +40,23 @@ def test_null_values_are_those_of_the_heads_table_and_q_stands_in_both(make_mode
         assert result.heads[column].between(0, 1).all()
 
 
+@pytest.mark.parametrize("draws", [4, 8, 64])
+def test_a_value_lies_within_its_null_exactly_where_p_is_at_least_a_twentieth(
+    make_model, make_documents, make_scheme, draws
+):
+    model, schemes = make_model(), [make_scheme("a", 6), make_scheme("b", 5)]
+    documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
+    settings = Settings(nulls=draws, amplified_nulls=draws, shifts=draws)
+    nulls = measure(model, documents, schemes, settings).nulls.dropna(subset=["p"])
+    within = nulls["value"].between(nulls["null_low"], nulls["null_high"])
+    np.testing.assert_array_equal(within, nulls["p"] >= 0.05)
+    for null, rows in within.groupby([nulls["null"], nulls["statistic"]]):
+        assert rows.any() or null[0] == "direction", null
+    if draws == 8:  # the law of a direction is not normal, nor is the spread of eight draws known
+        normal = (nulls["value"] - nulls["null_mean"]).abs() <= 1.96 * nulls["null_sd"]
+        assert (normal != within).any()
+
+
 def test_amplified_draws_equal_measurements_along_them(make_model, make_documents, make_scheme):
     model, schemes = make_model(), [make_scheme("a", 3), make_scheme("b", 2)]
     documents = make_documents(schemes, model.cfg.d_vocab, LENGTHS)
