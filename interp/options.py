@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 from rich.console import Console
 
-from interp import __version__
+import interp
 from interp.errors import InterpError, nearest
 
 Config = TypeVar("Config")
@@ -299,7 +299,7 @@ def _choices(hint: Any) -> str | None:
 
 def _tell_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"interp {__version__}")
+        typer.echo(f"interp {interp.__version__}")
         raise typer.Exit
 
 

@@ -81,8 +81,10 @@ class Uses(Summarized):
                 f"{row['draws']} other directions along which scores spread as much: without those the loss changes by "
                 f"{row['control_mean']:+.3f} nats on average (p = {row['p']:.2g})"
             )
+        empty = pd.DataFrame()
+        measured = SimpleNamespace(heads=empty, nulls=empty, further={}, run=self.run, uses=self, interventions=None)
         return {
-            **model_and_text(self.run), "answer": answer(SimpleNamespace(run=self.run, further={}, uses=self)),
+            **model_and_text(self.run), "answer": answer(measured),
             "controls": controls or "none", "next": ".loss, .controls, .save(folder)",
         }  # fmt: skip
 
