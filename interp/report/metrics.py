@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from interp.analysis.findings import nearest_end
+from interp.analysis.findings import ALPHA, nearest_end
 from interp.analysis.result import Amplification
 from interp.analysis.significance import reach_of_draws
 from interp.errors import InterpError, nearest
@@ -186,9 +186,11 @@ def rows_of_head(table: pd.DataFrame, layer: int, head: int) -> pd.DataFrame:
 def indistinct(heads: pd.DataFrame, metric: Metric) -> np.ndarray:
     """True where a value is not beyond its control: hatched on the page and in figures, and never a finding.
 
-    It lies between the ends of its null, where p >= 0.05, or has none. Without a control (`Metric.control`, if the table has
-    its ends) nothing is.
+    Its p against that (`shifted_p` for A) is at least 0.05 or missing, so it lies in the band of its null. Nothing is where
+    the table has neither p nor band.
     """
+    if (p := metric.q.removesuffix("_q") + "_p") in heads:
+        return ~(heads[p].to_numpy(float) < ALPHA)
     if (band := null_band(heads, metric)) is None:
         return np.zeros(len(heads), dtype=bool)
     value = heads[metric.name].to_numpy(float)

@@ -80,6 +80,11 @@ def test_band_and_hatching_of_a_real_result_say_what_its_p_says(make_model, make
             np.testing.assert_array_equal(indistinct(heads, METRICS[name]), ~(heads[p].to_numpy() < 0.05))
             low, high = null_band(heads, METRICS[name])
             np.testing.assert_array_equal(heads[name].between(low, high), heads[p] >= 0.05)
+            alone = head_grid(found.heads, "s", "s1", name).data[1]  # the heads table has p without a band
+            rows = found.heads.query("token_class == 's1'")
+            assert len(alone.x) == (~(rows[p] < 0.05)).sum()
+            banded = indistinct(heads.drop(columns=p), METRICS[name])
+            np.testing.assert_array_equal(banded, indistinct(heads, METRICS[name]))
     heads = with_evidence(found)
     for name, p in {"bias_score_contrast": "class_p", "contrast_position": "class_beyond_p"}.items():
         np.testing.assert_array_equal(indistinct(heads, METRICS[name]), ~(heads[p].to_numpy() < 0.05))

@@ -38,7 +38,7 @@ def test_amplified_and_suppressed_are_told_by_sign_hatching_and_words(open_page)
     assert 0 < hatched.count() < 144
     head = hatched.first.get_attribute("data-head")
     page.locator(f"#grid [data-head='{head}']").hover()
-    assert "cannot be told from no effect" in page.locator("#readout").inner_text()
+    assert "not beyond its control" in page.locator("#readout").inner_text()
     legend = page.locator("#grid-legend").inner_text()
     assert "suppressed" in legend and "amplified" in legend and "hatched" in legend
 

@@ -41,8 +41,8 @@ def test_a_permalink_to_what_does_not_exist_falls_back_to_what_does(fresh_page):
 def test_a_finding_leads_to_its_head_and_class(open_page):
     page = open_page()
     finding = page.locator(".findings:visible a").first
-    head, _, token_class = finding.inner_text().split(":")[0].split(" ")
+    head, token_class = finding.inner_text().split(",")[0].split(" ")
     finding.click()
     page.wait_for_function(f"location.hash.includes('class={token_class}')")
     assert page.locator("#classes-title").inner_text() == f"What does {head} favour?"
-    assert page.locator("#readout").inner_text().startswith(f"{head}, {token_class} · A = ")
+    assert page.locator("#readout").inner_text().startswith(f"{head}, {token_class} · A beyond position ")
