@@ -19,10 +19,11 @@ import typer
 from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, help_of
 from interp.errors import InterpError, few
 from interp.files import read_json
-from interp.options import argument, command_from, console, option, say, say_files
+from interp.options import argument, command_from, console, option, say, say_further_files, say_sentence
 
 if TYPE_CHECKING:
     from interp.analysis.readers.reader import Reader
+    from interp.analysis.result import Amplification
     from interp.model.distributed import World
 
 
@@ -143,8 +144,8 @@ def run(config: AmplifyConfig) -> None:
                 page, files = report(config, checkpoint, world)
             if not world.first:
                 continue
-            say_files(files)
             typer.echo(page.resolve().as_uri())
+            say_further_files(page.parent, [file for file in files if file != page])
             pages.append(page)
             if config.open:
                 webbrowser.open(page.resolve().as_uri())
@@ -159,12 +160,13 @@ def _compare(a: Path, b: Path) -> None:
     from interp.report.panels.compare import answer
 
     found, folder = compare(a, b), b.parent / f"{a.name}-vs-{b.name}"
-    say_files(found.save(folder))
+    files = found.save(folder)
     console.print(summary(found))
     say(answer(found, str(found.classes["scheme"].iloc[0])))
     if command := found.run.get("instead"):
         say(f"Better: {command}")
     typer.echo(write_dashboard(Amplification.load(a), folder / "report.html", found).resolve().as_uri())
+    say_further_files(folder, files)
 
 
 def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, list[Path]]:
@@ -219,6 +221,7 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     result.run.update(checkpoint=checkpoint, weights_sha256=digest, command=command_line("interp.amplify"))
     files = result.save(folder)
     result.to_html(page)
+    _tell(result)
     if config.png:
         from interp.report.pictures import write_pictures
 
@@ -226,6 +229,16 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     world.gathered("written")
     remove_partial(folder / "partial")
     return page, [page, *files]
+
+
+def _tell(result: Amplification) -> None:
+    """Print what the page begins with: its notes, its answers and at most three findings."""
+    from interp.report.findings import headlines  # late, so that --help does not import pandas
+
+    for warning in result.run["warnings"]:
+        say_sentence(f"note: {warning}")
+    for sentence in headlines(result):
+        say_sentence(sentence)
 
 
 def _changed_runs(
@@ -292,7 +305,21 @@ A killed run goes on when the same command is given again. torchrun --nproc-per-
 documents among N processes. With several checkpoints: a report each, and a folder A-vs-B of paired differences on the
 same documents.
 """
-command = command_from(AmplifyConfig, run, HELP)
+PANELS = {
+    "Text and model": (
+        "corpus", "schemes", "split", "text_field", "pipeline", "max_tokens", "batch_size", "bias", "direction", "context",
+        "border", "seed", "passages",
+    ),
+    "Intervals and controls": (
+        "replicates", "nulls", "amplified_nulls", "shifts", "fit_tokens", "by_type", "bias_samples", "components",
+        "held_out", "adjust_frequency", "static", "values",
+    ),
+    "The model run again": ("interventions", "intervention_scales", "intervention_tokens", "uses"),
+    "Machine and output": ("output", "workers", "device", "dtype", "replace", "png", "open", "quiet"),
+}  # fmt: skip
+"""Options that stand together in the help."""
+
+command = command_from(AmplifyConfig, run, HELP, panels=PANELS)
 app = typer.Typer(add_completion=False)
 app.command()(command)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
@@ -33,7 +34,7 @@ from interp.analysis.settings import InterventionSettings, Reading, Rerun, Setti
 from interp.data.classes.built_in import build_schemes, deciles, refuse_untagged
 from interp.data.classes.scheme import Scheme
 from interp.data.classes.spans import Labeller
-from interp.data.contexts import Dealer, TaggedDocument
+from interp.data.contexts import Dealer, TaggedDocument, told_of_length
 from interp.data.corpora.corpus import Corpus, CorpusLike, open_for_measuring, other_split
 from interp.data.spacy_pipelines import Pipeline, fingerprint, is_loaded, pipeline_label, pipeline_meta
 from interp.data.tagging.documents import encode, tag_documents
@@ -125,7 +126,8 @@ def amplification(
     dealer = Dealer(reader.n_ctx, asked.max_tokens, world.rank, world.size, kept.done if kept else None)
     tenths = deciles(text.tokenizer, text.corpus) if asked.adjust_frequency else None
     sample = encode(text.tokenizer, text.corpus)
-    with progress_bar(progress and world.first, reader.name, text.corpus, asked.max_tokens) as on_tokens:
+    first = "tagging, fitting" if asked.fit_tokens else "tagging"
+    with progress_bar(progress and world.first, reader.name, text.corpus, asked.max_tokens, first) as on_tokens:
         result = measure(
             reader, text.documents(workers, dealer), text.schemes, asked, sample=sample, deciles=tenths, resume=kept,
             world=world,
@@ -137,7 +139,7 @@ def amplification(
         "wall_seconds": round(time.perf_counter() - started, 2),
         "warnings": [
             *few_documents(result.run["n_documents"]), *reader.told(asked.bias, result.run["direction"]),
-            *_too_long(result.run["n_tokens"], asked.max_tokens),
+            *told_of_length(result.run["n_tokens"], asked.max_tokens),
             *([HELD_OUT] if asked.held_out else []),
         ],
     })  # fmt: skip
@@ -180,24 +182,20 @@ def few_documents(number: int) -> list[str]:
     return [f"Only {few}: intervals over documents are wide, and say little about other texts."]
 
 
-def _too_long(n_tokens: int, max_tokens: int | None) -> list[str]:
-    if max_tokens is None or n_tokens <= max_tokens:
-        return []
-    return [f"The first document has {n_tokens:,} tokens, more than max_tokens {max_tokens:,}; it is measured whole."]
-
-
 @contextmanager
-def progress_bar(shown: bool, name: str, corpus: Corpus | None = None, max_tokens: int | None = None) -> Iterator[Any]:
+def progress_bar(
+    shown: bool, name: str, corpus: Corpus | None = None, max_tokens: int | None = None, first: str = "tagging, fitting"
+) -> Iterator[Any]:
     """Show tokens, their rate and the time left on stderr; yields the function that is told of tokens done.
 
     How many there will be is guessed from the size of the corpus, where that is known without reading it: about four
-    characters a token at first.
+    characters a token at first. Before there are any, it shows what is done `first`.
     """
     rate = TextColumn("{task.completed:,.0f} tokens {task.fields[rate]}")
-    bar = Progress(TextColumn(name), BarColumn(), rate, TimeRemainingColumn(), console=console, disable=not shown)
+    bar = Progress(TextColumn(name), BarColumn(20), rate, TimeRemainingColumn(), console=console, disable=not shown)
     characters = corpus.characters if corpus is not None and shown else None
     guesses = [guess for guess in (max_tokens, characters and characters // 4) if guess]
-    task, started = bar.add_task(name, total=min(guesses, default=None), rate="(preparing)"), time.perf_counter()
+    task, started = bar.add_task(name, total=min(guesses, default=None), rate=f"({first})"), time.perf_counter()
 
     def on_tokens(tokens: int) -> None:
         done = bar.tasks[0].completed + tokens
@@ -356,13 +354,16 @@ def summary(comparison: Comparison) -> Table:
         f"{comparison.run['shared']['n_documents']} documents",
         caption="The classes that differ most. In brackets: labels shifted along the documents, which mean nothing. "
         "Heads of two trainings do not correspond.",
-    )
-    for name in ("scheme", "class", "tokens", "A", "B", "B - A", "95% interval"):
-        table.add_column(name, justify="left" if name in ("scheme", "class") else "right", no_wrap=True)
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for name in ("scheme", "class"):
+        table.add_column(name, overflow="fold")
+    for name in ("tokens", "A", "B", "B - A", "95% interval"):
+        table.add_column(name, justify="right", no_wrap=True)
     order = np.lexsort((-classes["difference"].abs(), classes["n_tokens"] < FEW_TOKENS))
     for row in classes.iloc[order[:ROWS]].to_dict("records"):
         known = row["ci_low"] == row["ci_low"]  # not for a class that only one document has
-        interval = escaped(f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]") if known else "unknown"
+        interval = escaped(f"[{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]") if known else "unknown"
         control = shifted.loc[(row["scheme"], row["token_class"])]
         sides = [
             f"{row[side]:.2f} ({control[side]:.2f})" if control[side] == control[side] else f"{row[side]:.2f}"

@@ -20,7 +20,12 @@ class InterpError(Exception):
     exit_status = 1  # of the command that it ends
 
     def __str__(self) -> str:
-        return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], super().__str__())
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    """Return a text with newlines, terminal codes and halves of characters as Python writes them."""
+    return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -145,6 +145,8 @@ def read_json(path: Path, expected: str = "a mapping", remedy: str = "") -> dict
     end = f"; {remedy}." if remedy else "."
     try:
         values = parse_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InterpError(f"There is no {path}{end}") from error
     except (OSError, ValueError) as error:
         raise InterpError(f"{path} cannot be read as JSON ({error}){end}") from error
     if not isinstance(values, dict):

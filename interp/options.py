@@ -14,19 +14,21 @@ command = command_from(Config, run, HELP)    # for `app.command()` of the module
 import inspect
 import os
 import signal
+import textwrap
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, field, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, TypeVar, get_type_hints
+from types import FrameType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console
 
+import interp
 from interp.errors import InterpError, nearest
 
 Config = TypeVar("Config")
@@ -42,6 +44,8 @@ BIAS = (
     "component K (from 0); mean is that of all."
 )
 """Help of the option `bias`."""
+CHOICES = 18
+"""Letters of a list of choices in a line of the help, so that no word of it is cut where a terminal has 80 columns."""
 
 
 def option(default: Any, text: str, *flags: str, panel: str | None = None) -> Any:
@@ -97,19 +101,24 @@ def command_from(
     run: Callable[[Config], None],
     text: str,
     complete: Callable[[dict[str, Any], set[str]], dict[str, Any]] | None = None,
+    panels: Mapping[str, Iterable[str]] | None = None,
 ) -> Callable[..., None]:
     """Return a function for `typer.Typer.command`, with one option per field of the dataclass, that calls ``run(config)``.
 
     Fields come from `option` and `argument`, inherited ones first; one that is neither is no option and keeps its default.
     With `complete`, which is given all values and the names of those that were typed and returns the values to use, the
-    command also takes ``--config FILE`` (YAML, TOML or JSON); what is typed goes before what the file says.
+    command also takes ``--config FILE`` (YAML, TOML or JSON); what is typed goes before what the file says. Every command
+    takes ``--version``. `panels` names fields that stand together in the help, where they do not say so
+    themselves. A paragraph of the text that begins with a line "\\b" keeps its lines, the others are wrapped anew.
     """
     hints = get_type_hints(config_class)
     known = [f for f in fields(config_class) if "help" in f.metadata]  # type: ignore[arg-type]
-    parameters = [_parameter(f, hints[f.name]) for f in known]
+    place = {name: panel for panel, names in (panels or {}).items() for name in names}
+    parameters = [_parameter(f, hints[f.name], f.metadata.get("panel") or place.get(f.name)) for f in known]
     call = inspect.Parameter("call", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
-    def command(call, config=None, **values) -> None:  # type: ignore[no-untyped-def] # the signature below has the types
+    # the signature below has the types
+    def command(call, config=None, version=False, **values) -> None:  # type: ignore[no-untyped-def]
         if call.invoked_subcommand:
             return
         with one_line_errors():
@@ -121,9 +130,22 @@ def command_from(
             run(config_class(**values))
 
     file = [_CONFIG_FILE] if complete else []
-    command.__signature__ = inspect.Signature([call, *parameters, *file])  # type: ignore[attr-defined]
-    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))  # it is wrapped anew
+    command.__signature__ = inspect.Signature([call, *parameters, *file, _VERSION])  # type: ignore[attr-defined]
+    paragraphs = text.split("\n\n")
+    command.__doc__ = "\n\n".join(one if one.startswith("\b") else " ".join(one.split()) for one in paragraphs)
     return command
+
+
+def commands(text: str, add_completion: bool = False) -> typer.Typer:
+    """Return an app for several commands, which tells its help when it is given none, and takes ``--version``."""
+    app = typer.Typer(add_completion=add_completion, no_args_is_help=True, help=text)
+
+    def callback(version=False) -> None:  # type: ignore[no-untyped-def]
+        """Do nothing: the option does."""
+
+    callback.__signature__ = inspect.Signature([_VERSION])  # type: ignore[attr-defined]
+    app.callback()(callback)
+    return app
 
 
 class Terminated(KeyboardInterrupt):
@@ -199,10 +221,22 @@ def say(text: str) -> None:
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
+def say_sentence(text: str) -> None:
+    """Print a sentence on stderr, between words broken to the width of a terminal; elsewhere it is one line."""
+    console.print(text, soft_wrap=not console.is_terminal, highlight=False, markup=False)
+
+
 def say_files(files: Iterable[Path]) -> None:
     """Print on stderr which files were written, with their sizes."""
     for file in files:
         say(f"{file.stat().st_size / 1e6:8.2f} MB  {file}")
+
+
+def say_further_files(folder: Path, files: Iterable[Path]) -> None:
+    """Print on stderr, on one line, how many files were written to a folder, and their size."""
+    sizes = [file.stat().st_size for file in files]
+    told = "1 more file" if len(sizes) == 1 else f"{len(sizes)} more files"
+    say(f"{told} in {folder}, {sum(sizes) / 1e6:.1f} MB")
 
 
 def escaped(text: str) -> str:
@@ -236,13 +270,13 @@ def _say_once(text: str) -> None:
             store.set(f"said {text}", "") if first else store.wait([f"said {text}"], limit)
 
 
-def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:
+def _parameter(option: Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:
     flags = option.metadata.get("flags") or ("--" + option.name.replace("_", "-"),)
-    text, panel = option.metadata["help"], option.metadata.get("panel")
+    text = option.metadata["help"]
     if option.metadata.get("argument"):
         kind = typer.Argument(help=text)
     else:
-        kind = typer.Option(*flags, help=text, rich_help_panel=panel)
+        kind = typer.Option(*flags, help=text, rich_help_panel=panel, metavar=_choices(hint))
     default = option.default if option.default_factory is MISSING else option.default_factory()
     default = inspect.Parameter.empty if default is MISSING else default  # an argument that must be given
     return inspect.Parameter(
@@ -250,11 +284,38 @@ def _parameter(option: Field[Any], hint: Any) -> inspect.Parameter:
     )
 
 
+def _choices(hint: Any) -> str | None:
+    """Return the values of a Literal, broken after a bar where the line would be long; None for any other type."""
+    inner = (
+        [kind for kind in get_args(hint) if kind is not type(None)]
+        if get_origin(hint) in (Union, UnionType)
+        else [hint]
+    )
+    if get_origin(inner[0]) is not Literal:
+        return None
+    words = "| ".join(map(str, get_args(inner[0])))
+    return "\n".join(line.replace("| ", "|") for line in textwrap.wrap(f"<{words}>", CHOICES, break_on_hyphens=False))
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"interp {interp.__version__}")
+        raise typer.Exit
+
+
+_VERSION = inspect.Parameter(
+    "version", inspect.Parameter.KEYWORD_ONLY, default=False,
+    annotation=Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_tell_version)
+    ],
+)  # fmt: skip
+
+
 def _settings_from(call, path):  # type: ignore[no-untyped-def] # typer tells context and value apart by their order
     """Make the settings of a file the defaults of a command; dashes and underscores are the same."""
     with one_line_errors():
         values = {str(name).replace("-", "_"): value for name, value in (read_mapping(path) if path else {}).items()}
-        known = [parameter.name for parameter in call.command.params]
+        known = [parameter.name for parameter in call.command.params if parameter.name not in ("config", "version")]
         for name in values.keys() - set(known):
             raise InterpError(f"{path} has the setting {name!r}, which there is not{nearest(name, known)}")
         lists = {name: ",".join(map(str, value)) for name, value in values.items() if isinstance(value, list)}

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Float64
 from scipy import stats
 
-from interp.analysis.findings import vector_of
+from interp.analysis.findings import FEW_TOKENS, vector_of
 from interp.analysis.measurements.shares import KEY, replicate_values
 from interp.analysis.result import Amplification
 from interp.analysis.saving import load_tables, save_tables
@@ -24,6 +24,7 @@ from interp.analysis.significance import (
     replicate_deviation,
 )
 from interp.errors import InterpError, few
+from interp.provenance import Summarized, interval, model_and_text
 
 NO_CORRESPONDENCE = (
     "Heads of two trainings do not correspond: head L3H7 of one model has nothing to do with L3H7 of another that began "
@@ -32,8 +33,8 @@ NO_CORRESPONDENCE = (
 )
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Summarized):
     """Differences between two results A and B over the same documents; every difference is B - A.
 
     Both runs draw the same bootstrap weights for a document, so the differences of their replicates are paired: what the
@@ -73,6 +74,30 @@ class Comparison:
         """
         tables, run = load_tables(folder, ("heads", "classes"), "Comparison.save")
         return cls(**tables, run=run)
+
+    def _summary(self) -> dict[str, str]:
+        a, b = self.run["a"], self.run["b"]
+        heads = "single ones are not compared: the models have other sizes"
+        if len(self.heads):
+            differ = int((self.heads["q"] < SURVIVES).sum())
+            heads = f"{differ:,} of {len(self.heads):,} pairs of a head and a class differ (q < {SURVIVES})"
+        known = self.classes.loc[
+            (self.classes["statistic"] == "root_mean_square") & (self.classes["n_tokens"] >= FEW_TOKENS)
+        ]
+        nearest = np.maximum(known["ci_low"].to_numpy(float), -known["ci_high"].to_numpy(float))
+        answer = ""
+        for row in known.iloc[np.argsort(-nearest, kind="stable")].head(1).to_dict("records"):
+            answer = (
+                f"Of all classes {row['scheme']} {row['token_class']} differs most surely: over heads A is "
+                f"{row['value_a']:.2f} and {row['value_b']:.2f} (root mean square), B - A "
+                f"{row['difference']:+.2f}{interval(row['ci_low'], row['ci_high'], '+.2f')}."
+            )
+        return {
+            "A": model_and_text(a)["model"], "B": model_and_text(b)["model"],
+            "text": model_and_text({"corpus": a.get("corpus"), **self.run["shared"]})["text"],
+            "answer": answer, "heads": f"{heads}; heads of two trainings do not correspond",
+            "next": ".classes, .heads, .run['notes'], .save(folder)",
+        }  # fmt: skip
 
 
 SHARED = {

@@ -253,6 +253,12 @@ def answers(result: Any) -> list[str]:
     return sentences
 
 
+def answer(result: Any) -> str:
+    """Return the one sentence to print of a result: what the loss is without the bias, else what its score varies with."""
+    measured = getattr(result, "uses", None) is not None or getattr(result, "interventions", None) is not None
+    return reliance(result) if measured else next(iter(answers(result)), "")
+
+
 def summary(result: Measured) -> pd.DataFrame:
     """Return one row per scheme with how large amplification is over all pairs that are rankable, beside its controls.
 

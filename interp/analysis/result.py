@@ -17,6 +17,7 @@ from interp.analysis.interventions.uses import FOLDER as USES_FOLDER
 from interp.analysis.interventions.uses import Uses
 from interp.analysis.saving import load_tables, save_tables
 from interp.errors import InterpError, nearest
+from interp.provenance import Summarized, model_and_text
 
 if TYPE_CHECKING:
     from interp.analysis.direction import Direction
@@ -39,8 +40,8 @@ LATER_TABLES = ("nulls", "adjusted")
 """Tables that folders of earlier versions lack, or that a run was not asked for; empty then."""
 
 
-@dataclass(frozen=True)
-class Amplification:
+@dataclass(frozen=True, repr=False)
+class Amplification(Summarized):
     """Direct amplification of token classes by attention heads (definitions: `interp.analysis.attention`).
 
     Attributes:
@@ -316,6 +317,19 @@ class Amplification:
             if (Path(folder) / inner / "run.json").is_file()
         }
         return replace(cls.of(tables, run), **found)
+
+    def _summary(self) -> dict[str, str]:
+        from interp.analysis.findings import answer, rankable, why_none  # they know this class
+
+        found, pairs = self.findings(), int(rankable(self.heads).sum())
+        counted = f"{len(found):,} of {pairs:,} pairs of a head and a class"
+        for row in found.head(1).to_dict("records"):
+            counted += f", strongest L{row['layer']}H{row['head']} {row['token_class']}: "
+            counted += f"A = {row['log2_amplification']:+.2f}"
+        return {
+            **model_and_text(self.run), "answer": answer(self), "findings": counted if len(found) else str(why_none(self)),
+            "next": '.findings(), .heads, .tables, .to_html("report.html")',
+        }  # fmt: skip
 
     def __post_init__(self) -> None:
         missing = [column for column in HEAD_COLUMNS if column not in self.heads]

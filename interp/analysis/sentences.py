@@ -26,8 +26,9 @@ from interp.data.contexts import Contexts
 from interp.data.corpora.corpus import open_corpus
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline, is_loaded
 from interp.data.tagging.documents import encode, tag_documents
-from interp.errors import InterpError, nearest
+from interp.errors import InterpError, nearest, shown
 from interp.model.bias import BiasSource
+from interp.provenance import Summarized
 from interp.spelling import token_strings
 
 PATTERN_NUMBERS = 2**25
@@ -41,8 +42,8 @@ SHARES = {"attention": "share", "attention_unchanged": "share_unchanged", "atten
 SCORES = ("bias_score", "bias_score_contrast", "attention", "attention_unchanged", "attention_unbiased")
 
 
-@dataclass(frozen=True)
-class Sentence:
+@dataclass(frozen=True, repr=False)
+class Sentence(Summarized):
     """A text read by a model as it is ("unchanged"), and read again with its biases scaled.
 
     Attributes:
@@ -134,6 +135,16 @@ class Sentence:
         """Return the mean loss per token with the scaled biases and of the unchanged model, nats."""
         changed, unchanged = (np.nanmean(self.tokens[name].to_numpy(float)) for name in ("loss", "loss_unchanged"))
         return float(changed), float(unchanged)
+
+    def _summary(self) -> dict[str, str]:
+        run, (changed, unchanged) = self.run, self.loss()
+        layers, heads = (1 + int(self.scores[name].max()) for name in ("layer", "head"))
+        return {
+            "model": f"{run['model']}, {layers} layers of {heads} heads, along {run['direction']}",
+            "text": f"{shown(run['text'])}, {len(self.tokens):,} tokens; classes: {', '.join(self.schemes)}",
+            "answer": f"The loss is {unchanged:.3f} nats per token, {changed:.3f} with biases times {run['scale']}.",
+            "next": ".tokens, .of_head(layer, head), .shares(scheme), .predictions",
+        }  # fmt: skip
 
 
 Schemes = Sequence[str | Path | Scheme | Labeller]

@@ -7,7 +7,7 @@ import typer
 
 from interp.data.shards.config import PrepareConfig
 from interp.errors import InterpError
-from interp.options import argument, command_from, say
+from interp.options import argument, command_from, commands, say
 
 
 @dataclass
@@ -55,7 +55,7 @@ VERIFY = """Check headers, checksums and token ids of a folder that `prepare` ma
 \b
 verify shards/wikipedia
 """
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Turn corpora into token shards, and verify them.")
+app = commands("Turn corpora into token shards, and verify them.")
 app.command("prepare")(command_from(PrepareConfig, run_prepare, PREPARE))
 app.command("verify")(command_from(VerifyConfig, run_verify, VERIFY))
 

@@ -68,6 +68,13 @@ def take_tokens(documents: Iterable[Tokenized], max_tokens: int | None) -> Itera
         yield document
 
 
+def told_of_length(n_tokens: int, max_tokens: int | None) -> list[str]:
+    """Return the warning that `take_tokens` deserves where its first document had more than `max_tokens`."""
+    if max_tokens is None or n_tokens <= max_tokens:
+        return []
+    return [f"The first document has {n_tokens:,} tokens, more than max_tokens {max_tokens:,}; it is measured whole."]
+
+
 @dataclass
 class Dealer:
     """Deals block b to process b modulo `world`; every process reads and tokenizes all documents, and keeps its own.

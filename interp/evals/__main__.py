@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from interp.errors import InterpError
 from interp.files import owning, writing
@@ -70,7 +70,10 @@ class EvaluateConfig:
     )
     text_field: str = option("text", "Column that holds the text, of a corpus that has columns.")
     schemes: str = option("function,surface", "Classes whose loss is shown, separated by commas.")
-    max_tokens: int | None = option(None, "Stop before the document that would exceed this number of tokens.")
+    max_tokens: int | None = option(
+        None, "Stop before the document that would exceed this number of tokens; the first one is measured whole, with a "
+        "warning.",
+    )  # fmt: skip
     bias: str = option("mean", f"{BIAS} What is not the mean is warned of.")
     batch_size: int = option(32, "Texts per forward pass.")
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
@@ -182,7 +185,7 @@ def _evaluated(
             items = [one for one in asked if isinstance(one, Item)]
             with _progress(config, f"{checkpoint}: puzzles", sum(len(one.continuations) for one in items)) as done:
                 answers = evaluate(model, items, batch_size=config.batch_size, on_scored=done)
-        tables = {"families": answers.families, "items": answers.items}
+        tables, told = {"families": answers.families, "items": answers.items}, list(answers.run["warnings"])
         if config.corpus != NO_CORPUS:
             schemes = [name.strip() for name in config.schemes.split(",") if name.strip()]
             with _progress(config, f"{checkpoint}: held-out loss", config.max_tokens) as done:
@@ -191,10 +194,12 @@ def _evaluated(
                     max_tokens=config.max_tokens, batch_size=config.batch_size, on_tokens=done,
                 )  # fmt: skip
             tables |= {"overall": loss.overall, "positions": loss.positions, "classes": loss.classes}
-    for warning in answers.run["warnings"]:
+            told += loss.run["warnings"]
+    for warning in told:
         console.print(f"[yellow]warning:[/] {escaped(f'{checkpoint}: {warning}')}", soft_wrap=True, highlight=False)
     return tables, {
-        **answers.run, "seed": None if config.items else config.seed, "n_ctx": model.cfg.n_ctx, "bias": config.bias,
+        **answers.run, "warnings": told, "seed": None if config.items else config.seed, "n_ctx": model.cfg.n_ctx,
+        "bias": config.bias,
         "items": "arithmetic" if config.arithmetic else str(config.items or "generated"),
         "corpus": config.corpus, "split": config.split,
         "weights_sha256": file_sha256(find_checkpoint(checkpoint) / "model.safetensors"),
@@ -258,8 +263,20 @@ class _Commands(TyperGroup):
         return super().parse_args(ctx, args if named else ["checkpoints", *args])
 
 
+class _Unnamed(TyperCommand):
+    """A command whose help does not name it, as nobody types its name."""
+
+    class context_class(TyperCommand.context_class):  # noqa: N801 - as the library calls it
+        """A context with the path of the commands above it."""
+
+        @property
+        def command_path(self) -> str:
+            """Path without the command's own name."""
+            return self.parent.command_path if self.parent else super().command_path
+
+
 app = typer.Typer(add_completion=False, cls=_Commands, help="Put puzzles or arithmetic to checkpoints.")
-app.command("checkpoints")(command_from(EvaluateConfig, run, HELP))
+app.command("checkpoints", cls=_Unnamed)(command_from(EvaluateConfig, run, HELP))
 app.command("arithmetic")(command_from(ArithmeticConfig, write, ARITHMETIC))
 
 if __name__ == "__main__":

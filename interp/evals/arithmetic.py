@@ -17,6 +17,7 @@ from interp.errors import InterpError, nearest
 from interp.evals.puzzles.scoring import share, told_of_biases
 from interp.files import writing
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.provenance import Summarized
 from interp.vocabulary import border_id
 
 TEST_EVERY = 8  # one in so many problems is for tests, by its checksum
@@ -54,8 +55,8 @@ class Problem:
         return {"prompt": self.prompt, "completion": self.completion, "type": self.type, "answer": self.answer}
 
 
-@dataclass(frozen=True)
-class ArithmeticResult:
+@dataclass(frozen=True, repr=False)
+class ArithmeticResult(Summarized):
     """What a model made of arithmetic.
 
     `items` has a row per problem: family (its type), prompt, expected, written (all that the model wrote), answer (what it
@@ -68,6 +69,14 @@ class ArithmeticResult:
     items: pd.DataFrame
     families: pd.DataFrame
     run: dict[str, Any]
+
+    def _summary(self) -> dict[str, str]:
+        right, chance = self.items["final_answer"].mean(), self.items["chance"].mean()
+        return {
+            "model": str(self.run.get("model", "unknown")),
+            "asked": f"{len(self.items):,} problems of {self.items['family'].nunique():,} types",
+            "answer": f"{right:.1%} of the answers are right, by guessing {chance:.1%}.", "next": ".families, .items",
+        }  # fmt: skip
 
 
 def generate(

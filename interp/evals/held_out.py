@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.significance import interval_over_documents
 from interp.data.classes.built_in import Scheme, build_schemes, refuse_untagged
-from interp.data.contexts import Contexts, pack, take_tokens
+from interp.data.contexts import Contexts, pack, take_tokens, told_of_length
 from interp.data.corpora.corpus import Corpus, CorpusLike, Split, open_corpus, open_for_measuring
 from interp.data.examples import TokenizedExamples
 from interp.data.shards.open import TokenShards, is_shards, open_shards
@@ -25,6 +25,7 @@ from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline
 from interp.data.tagging.documents import tag_documents
 from interp.errors import InterpError
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.provenance import Summarized, interval, model_and_text
 from interp.vocabulary import border_id, vocabulary_size
 
 PIECE = 1 << 20  # tokens of shards read at a time
@@ -83,8 +84,8 @@ def _rows(examples: TokenizedExamples, batch_size: int) -> list[Rows]:
     return [examples.rows(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
 
 
-@dataclass(frozen=True)
-class HeldOutLoss:
+@dataclass(frozen=True, repr=False)
+class HeldOutLoss(Summarized):
     """Mean cross-entropy of the next token in nats, with 95% intervals over documents.
 
     Every table has loss, low, high, n_tokens, n_documents and effective_documents, the documents of equal length that would
@@ -99,6 +100,14 @@ class HeldOutLoss:
     classes: pd.DataFrame
     documents: pd.DataFrame
     run: dict[str, Any]
+
+    def _summary(self) -> dict[str, str]:
+        row = self.overall.iloc[0]
+        return {
+            **model_and_text(self.run | {name: int(row[name]) for name in ("n_tokens", "n_documents")}),
+            "answer": f"The loss is {row['loss']:.4f} nats per token{interval(row['low'], row['high'], '.4f')}.",
+            "next": ".overall, .positions, .classes",
+        }
 
 
 def held_out_loss(
@@ -139,11 +148,16 @@ def held_out_loss(
     documents = take_tokens(tag_documents(tokenizer, opened, built, pipeline, workers), max_tokens)
     cells = _Cells(model.cfg.n_ctx, built)
     ratios = DocumentRatios(cells.size)
+    n_tokens = 0
     with model.evaluating():
         for contexts in pack(documents, model.cfg.n_ctx, batch_size, border_id(tokenizer)):
             _add(model, contexts, cells, ratios)
-            on_tokens(int(contexts.mask.sum()))
-    return _result(ratios, cells, {"corpus": opened.name, "split": opened.split, "max_tokens": max_tokens})
+            read = int(contexts.mask.sum())
+            n_tokens += read
+            on_tokens(read)
+    run = {"model": model.cfg.model_name, "corpus": opened.name, "split": opened.split, "max_tokens": max_tokens,
+           "warnings": told_of_length(n_tokens, max_tokens)}  # fmt: skip
+    return _result(ratios, cells, run)
 
 
 def open_held_out(

@@ -39,6 +39,10 @@ def run(config: ReplicateConfig) -> None:
         Interrupted: a signal came.
     """
     root = config.output
+    if config.report and not (root / PLAN).is_file():
+        raise InterpError(
+            f"There is no {root / PLAN}, so nothing to report on; give the folder of a replication with -o."
+        )
     with owning(root, WAIT):
         plan = plan_of(config)
         jobs = jobs_of(plan, config.until)

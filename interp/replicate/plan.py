@@ -11,6 +11,7 @@ from typing import Any
 from interp.errors import InterpError, nearest
 from interp.files import writing
 from interp.options import check_border, read_mapping
+from interp.provenance import Summarized
 from interp.replicate.config import ReplicateConfig
 from interp.train.config import TrainConfig
 
@@ -76,8 +77,8 @@ class Measuring:
     controls: int = 8  # directions of equal spread beside it
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Summarized):
     """A replication; see `interp/replicate/scales/tiny.yaml` for each field.
 
     Raises:
@@ -115,6 +116,14 @@ class Plan:
                 raise InterpError(told)
         for cell in self.cells():  # values that do not go together are refused now, not after hours
             TrainConfig(**self.training(cell))
+
+    def _summary(self) -> dict[str, str]:
+        return {
+            "about": self.about, "corpus": self.corpus,
+            "runs": f"{len(self.cells()):,}: {', '.join(self.optimizers)}; {', '.join(self.variants)}; seeds "
+            f"{', '.join(map(str, self.seeds))}; {len(self.ablations)} ablations",
+            "next": ".cells(), .trials(), .text()",
+        }  # fmt: skip
 
     def cells(self) -> list[Cell]:
         """Return all runs, in the order in which they are trained: seed by seed, the matrix before the ablations."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -185,7 +186,9 @@ def screen_tables(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
     for metric in _metrics_of(families):
         yield _metric_table(families.dropna(subset=metric), metric)
     if "overall" in tables:
-        table = Table("model", "loss", "95% interval", "tokens", "documents", title="Held-out loss, nats per token")
+        names = [Column("model", overflow="fold")]
+        names += [Column(name, justify="right") for name in ("loss", "95% interval", "tokens", "documents")]
+        table = Table(*names, title="Held-out loss, nats per token", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for row in tables["overall"].to_dict("records"):
             interval = f"{row['low']:.4f} to {row['high']:.4f}"
             counts = f"{row['n_tokens']:,}", f"{row['n_documents']:,}"
@@ -199,24 +202,23 @@ def _metrics_of(families: pd.DataFrame) -> list[str]:
 
 
 def _metric_table(families: pd.DataFrame, metric: str) -> Table:
-    title, _, form = METRICS[metric]
-    models = list(dict.fromkeys(families["model"]))
-    columns = [Column(escape(str(name)), overflow="fold", min_width=14) for name in ("family", *models)]
-    table = Table(columns[0], "n", *columns[1:], title=title)
-    table.add_column("chance", justify="right")
-    if metric == "top1":
-        table.add_column("best constant answer", justify="right")
+    title, unit, form = METRICS[metric]
+    texts = [Column(name, overflow="fold") for name in ("family", "model")]
+    numbers = [
+        "n",
+        unit.split(",")[0].split(" of ")[0],
+        "95% interval",
+        "chance",
+        *(["constant"] if metric == "top1" else []),
+    ]
+    caption = "constant: always the most frequent answer" if metric == "top1" else None
+    columns = [Column(name, justify="right", no_wrap=True) for name in numbers]
+    table = Table(*texts, *columns, title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for family, own in families.groupby("family", sort=False):
-        rows: dict[Any, Any] = {row["model"]: row for row in own.to_dict("records")}
-        cells = [_cell(rows[model], metric, form) if model in rows else "" for model in models]
-        first = next(iter(rows.values()))
-        guess = first[f"{metric}_chance"]
-        chance = _chance(guess, form)
-        constant = [format(first["constant"], ".1%")] if metric == "top1" else []
-        table.add_row(escape(str(family)), str(first["n"]), *cells, chance, *constant)
+        for place, row in enumerate(own.to_dict("records")):
+            value, low, high = (format(row[f"{metric}{end}"], form) for end in ("", "_low", "_high"))
+            chance = _chance(row[f"{metric}_chance"], form)
+            constant = [format(row["constant"], ".1%")] if metric == "top1" else []
+            named = ("" if place else escape(str(family)), escape(str(row["model"])))
+            table.add_row(*named, str(row["n"]), value, f"{low} to {high}", chance, *constant)
     return table
-
-
-def _cell(row: Mapping[Any, Any], metric: str, form: str) -> str:
-    value, low, high = (format(row[f"{metric}{end}"], form) for end in ("", "_low", "_high"))
-    return f"{value} [dim]{low} to {high}[/]"

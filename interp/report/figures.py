@@ -29,3 +29,7 @@ __all__ = [
     "comparison_grids", "explained_chart", "head_grid", "loss_change", "paper", "position_profile", "token_bars",
     "uses_chart", "with_evidence",
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import numpy as np
 import pandas as pd
 
-from interp.analysis.findings import SINK, rankable, summary, why_none
+from interp.analysis.findings import SINK, answers, rankable, reliance, summary, why_none
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.options import COMPONENT
@@ -80,6 +80,12 @@ class Finding:
         """The address of the place."""
         return f"#{urlencode(self.place)}"
 
+    @property
+    def sentence(self) -> str:
+        """What it says, as one line."""
+        word, q = f", {self.word}" if self.word else "", f"; {self.q}" if self.q else ""
+        return f"{self.head} {self.token_class}{word}: {self.times} the attention, A = {self.value}{q}; n = {self.n_tokens}"
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -132,6 +138,24 @@ def findings(result: Amplification, heads: pd.DataFrame, scheme: str) -> Finding
         sizes=sizes(result, scheme),
         has_sink=bool((rows["token_class"].astype(str) == SINK).any()),
     )
+
+
+def headlines(result: Amplification, most: int = 3) -> list[str]:
+    """Return the first sentences of the page, as a terminal prints them: facts, answers, and the strongest findings.
+
+    At most `most` findings, of the first scheme that has any; where none has, why.
+    """
+    known, heads = dict(facts(result.run)), result.heads
+    told = [f"{known['model']} on {known['corpus']}, {known['read']}", reliance(result), *answers(result)]
+    schemes = [findings(result, heads, str(scheme)) for scheme in dict.fromkeys(heads["scheme"])]
+    found = next((each for each in schemes if each.found), schemes[0])
+    if not found.found:
+        return [*told, f"No finding: {found.why_none}"]
+    strongest = [one.sentence for one in found.strongest[:most]]
+    counted = (
+        f"{found.found:,} of {found.looked_at:,} pairs of a head and a class ({found.scheme}) are findings, such as"
+    )
+    return [*told, counted, *(f"  {sentence}" for sentence in strongest)]
 
 
 def _changed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -10,17 +10,18 @@ torchrun --nproc-per-node 8 -m interp.train --preset gpt2-124m --corpus shards/ 
 python -m interp.train --init tiny-symmetric --variant bq --steps 400 -o runs/broken
 python -m interp.train --init openai-community/gpt2 --variant bq --corpus my_text/ -o runs/gpt2-bq
 python -m interp.train --preset gpt2-124m --preset-settings paper-gelu --optimizer ecd --corpus shards/ -o runs/paper
-python -m interp.train plot runs/mine runs/tiny-bqbv
+python -m interp.train plot runs/mine tiny-bq
 python -m interp.train plot runs/mine --follow --open
 """
 
 import webbrowser
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from interp.options import command_from, console, escaped, one_line_errors
+from interp.options import argument, command_from, console, option, say_files
 from interp.train.config import LENGTHS, TrainConfig
 
 HELP = """Train a transformer with unlearned query and value biases, and leave a checkpoint folder.
@@ -50,45 +51,49 @@ def complete(values: dict[str, Any], given: set[str]) -> dict[str, Any]:
     return {**values, **{name: value for name, value in stored.items() if name in values and name not in kept}}
 
 
-def plot(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of training runs or checkpoints.", metavar="RUN", show_default=False)
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("curves.html"),
-    open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    follow: Annotated[
-        bool,
-        typer.Option("--follow", help="Write the page again whenever a curve grows, until the runs end or Ctrl-C."),
-    ] = False,
-) -> None:
-    """Draw loss, learning rate, gradient norm, energy, Noether charges and speed of runs side by side.
+@dataclass
+class PlotConfig:
+    """Which runs to draw, and where."""
 
-    A run that still goes is drawn as far as it has got; --follow draws it again as it goes on, and a browser shows that by
-    itself.
-    """
+    runs: list[str] = argument("Folders of training runs or checkpoints, or names of bundled ones.")
+    output: Path | None = option(
+        None, "The page to write (default: curves.html in the first run's folder; here, if all are names).",
+        "-o", "--output",
+    )  # fmt: skip
+    open: bool = option(False, "Open the page in a browser.")
+    follow: bool = option(False, "Write the page again whenever a curve grows, until the runs end or Ctrl-C.")
+
+
+def plot(config: PlotConfig) -> None:
+    """Write the page of some runs."""
     from interp.train.curves import page as curves  # late: imports pandas and Plotly
 
-    told: list[Path] = []
+    runs = [curves.find_run(name) for name in config.runs]
+    output, told = config.output or curves.place_of_page(config.runs), list[Path]()
 
     def written(page: Path) -> None:
         if not told:
-            console.print(f"{page.stat().st_size / 1e6:.2f} MB  {escaped(str(page))}", soft_wrap=True, highlight=False)
+            say_files([page])
             typer.echo(page.resolve().as_uri())
-            if open:
+            if config.open:
                 webbrowser.open(page.resolve().as_uri())
         told.append(page)
 
-    with one_line_errors():
-        if follow:
-            curves.follow(runs, output, written)
-            console.print(f"written {len(told):,} times; followed no more", highlight=False)
-        else:
-            written(curves.curves_page(runs, output))
+    if config.follow:
+        curves.follow(runs, output, written)
+        console.print(f"written {len(told):,} times; followed no more", highlight=False)
+    else:
+        written(curves.curves_page(runs, output))
 
 
+PLOT = """Draw loss, learning rate, gradient norm, energy, Noether charges and speed of runs side by side.
+
+A run that still goes is drawn as far as it has got; --follow draws it again as it goes on, and a browser shows that by
+itself.
+"""
 app = typer.Typer(add_completion=False)
 app.callback(invoke_without_command=True)(command_from(TrainConfig, run, HELP, complete))
-app.command("plot")(plot)
+app.command("plot")(command_from(PlotConfig, plot, PLOT))
 
 if __name__ == "__main__":
     app()

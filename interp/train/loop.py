@@ -193,9 +193,10 @@ def progress_line(run: Run, row: Row) -> str:
 def _progress_bar(run: Run) -> Iterator[Any]:
     """A function that shows a row as progress, on one line, cut where the terminal is narrow."""
     line = TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    first = f"{run.progress.step:,}/{run.steps:,}, the first step is under way"
     bars = Progress(BarColumn(10), line, console=console, disable=not run.world.first)
     with bars:
-        task = bars.add_task("train", total=run.steps, completed=run.progress.step, line="")
+        task = bars.add_task("train", total=run.steps, completed=run.progress.step, line=first)
         yield lambda row: bars.update(task, completed=row["step"], line=progress_line(run, row))
 
 

@@ -146,6 +146,8 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
         _go_on(run, *newest)
     elif world.first:
         checkpoints.clear(config.output)  # late, so that bad input costs an old run nothing
+        if config.resume:
+            run.say(f"{config.output} has no state to go on from: the run begins")
     _describe(run)
     return run
 

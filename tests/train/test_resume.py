@@ -78,8 +78,9 @@ def test_a_state_that_carries_code_is_not_run(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_resume_without_a_state_begins_and_with_other_settings_is_refused(config, tmp_path):
+def test_resume_without_a_state_begins_and_with_other_settings_is_refused(config, tmp_path, capsys):
     folder = train(config(steps=2, evaluate_every=2, resume=True))
+    assert "has no state to go on from: the run begins" in " ".join(capsys.readouterr().err.split())
     for changes, message in (({"lr": 0.1}, "lr was 0.003, now 0.1"), ({"variant": "bv"}, "variant was bq, now bv")):
         with pytest.raises(InterpError, match=message):
             train(config(steps=2, evaluate_every=2, resume=True, **changes))

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from interp.analysis.saving import load_tables, save_tables
+from interp.provenance import Summarized, interval, model_and_text
 
 TABLES = ("attention", "loss", "predictions", "paths")
 CSV = ("loss", "predictions", "paths")
@@ -36,9 +37,12 @@ PATH_COLUMNS = (
 OVERALL = "overall"
 """The scheme, and its one class, of the rows that are about all tokens together."""
 
+BIASES = {"q": "b_Q", "v": "b_V", "qv": "b_Q and b_V"}
+"""What sentences call the parts that are changed."""
 
-@dataclass(frozen=True)
-class Interventions:
+
+@dataclass(frozen=True, repr=False)
+class Interventions(Summarized):
     """What changes when the biases are scaled and the model is run again.
 
     Each row of `attention`, `loss` and `predictions` begins with its intervention: `intervention` is where ("all", "L3",
@@ -91,6 +95,25 @@ class Interventions:
         """
         tables, run = load_tables(folder, TABLES, "Interventions.save")
         return cls(**tables, run=run)
+
+    def _summary(self) -> dict[str, str]:
+        rows = self.loss.loc[self.loss["scheme"] == OVERALL]
+        answer = "No bias is in force where the model was to be changed, so nothing changes."
+        for row in rows.loc[rows["direction"] == "bias"].head(1).to_dict("records"):
+            same = (rows[["intervention", "part", "scale"]] == [row["intervention"], row["part"], row["scale"]]).all(
+                axis=1
+            )
+            drawn = rows.loc[same & (rows["direction"] == "random"), "difference"]
+            where = "all layers" if row["intervention"] == "all" else row["intervention"]
+            answer = (
+                f"With {BIASES[row['part']]} times {row['scale']:g} in {where} the loss changes by {row['difference']:+.3f} "
+                f"nats{interval(row['ci_low'], row['ci_high'], '+.3f')}"
+            )
+            answer += f", with as large a change in a random direction by {drawn.mean():+.3f}." if len(drawn) else "."
+        return {
+            **model_and_text(self.run), "answer": answer, "changed": ", ".join(self.run.get("interventions", ())),
+            "next": ".loss, .attention, .predictions, .paths, .save(folder)",
+        }  # fmt: skip
 
 
 def discard(folder: Path, tables: Sequence[str] = TABLES, csv: Sequence[str] = CSV) -> None:

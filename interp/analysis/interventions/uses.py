@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from interp.analysis.interventions.result import discard
 from interp.analysis.saving import load_tables, save_tables
 from interp.analysis.significance import p_of_rank
+from interp.provenance import Summarized, model_and_text
 
 FOLDER = "uses"
 """The folder inside an amplification's folder that holds it."""
@@ -27,8 +29,8 @@ NOTHING = "nothing"
 TABLES = ("loss", "replicates")
 
 
-@dataclass(frozen=True)
-class Uses:
+@dataclass(frozen=True, repr=False)
+class Uses(Summarized):
     """What the loss is when all heads' bias scores are replaced by a part of themselves.
 
     Attributes:
@@ -75,6 +77,22 @@ class Uses:
         sd = values.std(0, ddof=1) if draws > 1 else np.full(len(removed), np.nan)
         p = p_of_rank(removed["difference"].to_numpy(), values)
         return found.assign(control_mean=values.mean(0), control_sd=sd, draws=draws, p=p)
+
+    def _summary(self) -> dict[str, str]:
+        from interp.analysis.findings import answer  # late: only who prints needs it
+
+        controls = ""
+        for row in self.controls.loc[self.controls["predicted_scheme"] == "overall"].to_dict("records"):
+            controls = (
+                f"{row['draws']} other directions along which scores spread as much: without those the loss changes by "
+                f"{row['control_mean']:+.3f} nats on average (p = {row['p']:.2g})"
+            )
+        empty = pd.DataFrame()
+        measured = SimpleNamespace(heads=empty, nulls=empty, further={}, run=self.run, uses=self, interventions=None)
+        return {
+            **model_and_text(self.run), "answer": answer(measured),
+            "controls": controls or "none", "next": ".loss, .controls, .save(folder)",
+        }  # fmt: skip
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write `loss` as Parquet, CSV and JSON, `replicates` as Parquet, and `run.json`; return the files.

@@ -101,7 +101,7 @@ class Passages(Measurement):
 
 
 def passage_of(context: Context, sampled: Contexts) -> range:
-    """Return the positions of a context that are its passage, from a word to a word; a quarter of what is run stands before."""
+    """Return the positions of a context that are its passage, from a word to a word; a quarter of what is run is before."""
     length = min(sampled.tokens.shape[1], LONGEST_CONTEXT)
     start = min(length // 4, max(0, length - LENGTH))
     end = min(start + LENGTH, length)

@@ -48,9 +48,11 @@ class Manifest:
         """Read the manifest of a folder.
 
         Raises:
-            InterpError: unreadable, not a manifest of token shards, or of a newer format.
+            InterpError: missing, unreadable, not a manifest of token shards, or of a newer format.
         """
         path = folder / MANIFEST
+        if not path.is_file():
+            raise InterpError(f"There is no {path}; give a folder that `python -m interp.data prepare` made.")
         values = read_json(path, "a manifest of token shards", "prepare the shards again with --overwrite")
         if values.pop("kind", None) != KIND:
             raise InterpError(f"{path} is not a manifest of token shards (no kind {KIND!r}); give another folder.")

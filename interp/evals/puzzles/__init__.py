@@ -5,3 +5,7 @@ from interp.evals.puzzles.items import Item, read_items
 from interp.evals.puzzles.scoring import PuzzleResult, evaluate
 
 __all__ = ["FAMILIES", "SETS", "Item", "PuzzleResult", "evaluate", "generate", "read_items"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,6 +17,7 @@ from interp.evals.held_out import DocumentRatios
 from interp.evals.puzzles.generate import generate
 from interp.evals.puzzles.items import Item
 from interp.model.transformer import HookedSymmetryBrokenTransformer
+from interp.provenance import Summarized
 from interp.spelling import token_strings
 from interp.vocabulary import border_id
 
@@ -27,8 +28,8 @@ NOT_THE_MEAN = (
 )
 
 
-@dataclass(frozen=True)
-class PuzzleResult:
+@dataclass(frozen=True, repr=False)
+class PuzzleResult(Summarized):
     """What a model made of puzzles.
 
     `items` has a row per item: family, number, kind, prompt, expected, worse, distance, group, n_prompt_tokens, n_tokens,
@@ -40,6 +41,18 @@ class PuzzleResult:
     items: pd.DataFrame
     families: pd.DataFrame
     run: dict[str, Any]
+
+    def _summary(self) -> dict[str, str]:
+        told = [
+            f"{name} {own[metric].mean():.1%} (chance {own[f'{metric}_chance'].mean():.2%})"
+            for metric, name in (("top1", "first token right"), ("accuracy", "better continuation preferred"))
+            if len(own := self.families.dropna(subset=metric))
+        ]
+        return {
+            "model": str(self.run.get("model", "unknown")),
+            "asked": f"{len(self.items):,} items of {len(self.families):,} families",
+            "answer": f"Means over families: {', '.join(told)}.", "next": ".families, .items",
+        }  # fmt: skip
 
 
 def evaluate(

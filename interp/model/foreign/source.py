@@ -78,7 +78,7 @@ def open_source(name: str | Path) -> Source:
 
 
 def _from_folder(folder: Path, where: str) -> Source:
-    config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json", remedy="give the folder of a model, which has one")
     if isinstance(config.get("model"), dict):
         raise InterpError(f"{where} is a checkpoint of this package already; it needs no conversion.")
     tensors: dict[str, Any] = {}

@@ -45,7 +45,9 @@ def read_history(run: Path) -> pd.DataFrame:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:
-        raise InterpError(f"There is no {path}; give the folder of a training run or of a checkpoint.") from error
+        raise InterpError(
+            f"There is no {path}; give the folder of a training run or of a checkpoint, or a bundled name."
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise InterpError(f"{path} cannot be read as text ({error}); a {CURVE} is expected.") from error
     if not _whole(lines[-1]):  # nothing, if the last line ends in a newline

@@ -20,6 +20,21 @@ PAUSE = 5.0  # seconds between two looks at runs that are followed
 AXES: tuple[Axis, ...] = ("tokens", "seconds", "step", "share")
 
 
+def find_run(name: str | Path) -> Path:
+    """Return a run's folder or file as it is, and the folder of a bundled checkpoint where nothing here has its name."""
+    if Path(name).exists() or len(Path(name).parts) > 1:
+        return Path(name)
+    from interp.model.checkpoint import BUNDLED  # late: it imports torch, and most runs are folders
+
+    return BUNDLED / name if (BUNDLED / name).is_dir() else Path(name)
+
+
+def place_of_page(names: Sequence[str | Path]) -> Path:
+    """Return where the page goes if nobody says: into the first folder among these; here, if all are bundled names."""
+    here = [Path(name) for name in names if Path(name).exists()]
+    return next((run if run.is_dir() else run.parent for run in here), Path()) / "curves.html"
+
+
 def curves_page(runs: Sequence[Path], output: Path, refresh: int = 0) -> Path:
     """Write the page of `runs` to `output` and return it; a reader never sees half a page.
 

@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from interp.train.__main__ import plot
-from interp.train.curves.page import names_of
+from interp.options import command_from
+from interp.train.__main__ import PlotConfig, plot
+from interp.train.curves.page import find_run, names_of
 
 app = typer.Typer()
-app.command()(plot)
+app.command()(command_from(PlotConfig, plot, "Draw."))
 
 
 @pytest.mark.parametrize(
@@ -49,8 +51,8 @@ def test_the_command_refuses_a_run_without_history_in_one_line_and_writes_nothin
 
 def test_help_loads_neither_torch_nor_plotly_nor_pandas():
     code = (
-        "import sys, typer; from typer.testing import CliRunner; from interp.train.__main__ import plot; "
-        "app = typer.Typer(); app.command()(plot); result = CliRunner().invoke(app, ['--help']); "
+        "import sys; from typer.testing import CliRunner; from interp.train.__main__ import app; "
+        "result = CliRunner().invoke(app, ['plot', '--help']); "
         "assert '--output' in result.stdout; "
         "print([m for m in ('torch', 'plotly', 'pandas', 'jinja2') if m in sys.modules])"
     )
@@ -58,3 +60,25 @@ def test_help_loads_neither_torch_nor_plotly_nor_pandas():
         [sys.executable, "-c", code], capture_output=True, text=True, env={"COLUMNS": "200", "PATH": ""}
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_bundled_checkpoint_is_found_by_its_name_and_what_is_here_goes_before_it(run, monkeypatch):
+    monkeypatch.chdir(run().parent)
+    assert (find_run("tiny-bq") / "training.jsonl").is_file()
+    assert find_run("run") == Path("run") and find_run("tiny-bqq") == Path("tiny-bqq")
+    Path("tiny-bq").mkdir()
+    assert find_run("tiny-bq") == Path("tiny-bq")
+
+
+def test_the_page_lies_in_the_first_run_s_folder_and_here_where_all_are_names(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, other = run(), run("b")
+    for words, page in (
+        (["tiny-bq", str(folder), str(other)], folder / "curves.html"),
+        ([str(other / "training.jsonl")], other / "curves.html"),
+        (["tiny-bq"], tmp_path / "curves.html"),
+    ):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.strip() == page.as_uri() and page.stat().st_size > 0
+        page.unlink()
