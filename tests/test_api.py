@@ -177,6 +177,7 @@ def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_ar
         "replicates_beyond",
         "nulls",
         "explained",
+        "head_scores",
     }
     for more, names in (
         (["--static", "--values"], {"static_positions", "static_agreement", "value_components"}),

@@ -84,6 +84,8 @@ class Amplification:
                 (`measurements.bias_draws`).
             explained: what the bias scores vary with, one row per (layer, head, scheme): key spread, and eta squared of
                 position, token type and class, alone and beyond each other (`measurements.explained`).
+            head_scores: what kind of head each is, one row per (layer, head): attention to the token before, to earlier
+                occurrences of the same token, to the first; induction, entropy, distance (`measurements.head_scores`).
             chosen: of a run with `held_out`, the rows that are findings in the half of the documents that chose; all else
                 here is of the other half.
             bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
@@ -263,6 +265,6 @@ class Amplification:
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "replicates_beyond", "bias_samples", "bias_draws", "static_tokens",
     "static_positions", "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
-    "components",
+    "components", "head_scores",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

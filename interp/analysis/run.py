@@ -19,6 +19,7 @@ from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_draws import BiasDraws, Components
 from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.explained import Explained
+from interp.analysis.measurements.head_scores import HeadScores
 from interp.analysis.measurements.passages import Passages
 from interp.analysis.measurements.position import Positions
 from interp.analysis.measurements.shares import Shares
@@ -40,8 +41,8 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import tokenizer_sha256
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
-    Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelShifts, EqualSpread, Explained, BiasDraws,
-    Components,
+    Shares, BiasScores, Tokens, Positions, Passages, DirectionNull, LabelShifts, EqualSpread, Explained, HeadScores,
+    BiasDraws, Components,
 )  # fmt: skip
 """All that a pass may measure, in the order of the columns of `heads` and of the rows of `nulls`."""
 

@@ -17,9 +17,11 @@ from interp.report.panels.effect import attention_change, loss_change
 from interp.report.panels.explained import explained_chart
 from interp.report.panels.heads import head_grid
 from interp.report.panels.position import adjusted_contrasts, position_profile
+from interp.report.panels.scatter import head_scatter, head_table
 from interp.report.panels.uses import uses_chart
 
 __all__ = [
     "adjusted_contrasts", "attention_change", "class_bars", "class_differences", "comparison_grids", "explained_chart",
-    "head_grid", "loss_change", "position_profile", "token_bars", "uses_chart", "with_evidence",
+    "head_grid", "head_scatter", "head_table", "loss_change", "position_profile", "token_bars", "uses_chart",
+    "with_evidence",
 ]  # fmt: skip

@@ -47,6 +47,7 @@ def make_result(
         },
         nulls=further.nulls(table),
         adjusted=further.adjusted(table),
+        further={"head_scores": further.head_scores(layers, heads)},
     )  # fmt: skip
 
 

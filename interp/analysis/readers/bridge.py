@@ -26,13 +26,14 @@ from interp.analysis.attention import HeadVectors
 from interp.analysis.batch import Batch
 from interp.analysis.direction import PerHead, QueryShifts
 from interp.analysis.readers.directions import bridge_shifts
-from interp.analysis.readers.patterns import BridgeAttended, BridgeLayer, BridgeRan, Pattern
+from interp.analysis.readers.patterns import BridgeAttended, BridgeLayer, BridgeRan
 from interp.analysis.readers.reader import (
     ELSEWHERE,
     TOLD,
     AttentionVisitor,
     Changes,
     KeyScores,
+    Pattern,
     Ran,
     Reader,
     Visitor,

@@ -22,6 +22,7 @@ from interp.analysis.attention import (
     HeadVectors,
     OneHot,
     attended,
+    causal_pattern,
     class_shares,
     received_attention,
     received_by_document,
@@ -35,6 +36,7 @@ from interp.analysis.readers.reader import (
     AttentionVisitor,
     Changes,
     KeyScores,
+    Pattern,
     Ran,
     Reader,
     Received,
@@ -86,6 +88,11 @@ class OwnLayer(SeenLayer):
     ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
         """Two patterns, one after the other."""
         return received_attention(self.q + self.vector, self.keys), received_attention(self.q, self.keys)
+
+    def pattern(self, rows: slice, queries: slice) -> tuple[Pattern, Pattern]:
+        """Two softmaxes of scores; equal to the bit for a head without a bias."""
+        q, k = self.q[rows], self.keys[rows]
+        return causal_pattern(q + self.vector, k, queries), causal_pattern(q, k, queries)
 
     def shares_along(
         self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot

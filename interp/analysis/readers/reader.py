@@ -24,6 +24,7 @@ from interp.data.contexts import TaggedDocument, pack
 from interp.errors import InterpError
 
 KeyScores = Float[Tensor, "batch pos head_index"]
+Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
 Received = Float[Tensor, "reading_or_two document head_index batch pos"]
 
 RERUN_TOKENS = 1024
@@ -70,6 +71,13 @@ class SeenLayer(ABC):
         self,
     ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
         """Return the mean attention of each key from its own and all later queries, with the direction and without."""
+
+    @abstractmethod
+    def pattern(self, rows: slice, queries: slice) -> tuple[Pattern, Pattern]:
+        """Return the attention of some queries of some contexts, with the direction and without.
+
+        The keys are those up to the last of the queries. Rows lack to 1 what a sink takes, in models that have sinks.
+        """
 
     @abstractmethod
     def shares_along(

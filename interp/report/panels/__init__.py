@@ -1,6 +1,6 @@
 """The panels of the page, in the order of a reader's questions."""
 
-from interp.report.panels import classes, compare, effect, explained, heads, passages, position, tokens, uses
+from interp.report.panels import classes, compare, effect, explained, heads, passages, position, scatter, tokens, uses
 from interp.report.panels.panel import Panel
 
 PANELS = (
@@ -8,6 +8,7 @@ PANELS = (
     Panel("classes", figures=classes.figures, wide=False),
     Panel("tokens", payload=tokens.payload),
     Panel("explained", "variance", payload=explained.payload, figures=explained.figures, available=explained.available),
+    Panel("scatter", "heads among heads", payload=scatter.payload, figures=scatter.figures),
     Panel("position", payload=position.payload, figures=position.figures),
     Panel("passages", "text", payload=passages.payload),
     Panel("uses", payload=uses.payload, figures=uses.figures, available=uses.available),
