@@ -68,7 +68,7 @@ def head_scores(layers: int, heads: int, seed: int = 5) -> pd.DataFrame:
     for name in SCORES:
         scale = {"entropy": 4.0, "distance": 60.0}.get(name, 0.3)
         without = random.beta(1.2, 4, n) * scale
-        table[name] = without + np.where(np.arange(n), random.normal(0, 0.05 * scale, n), 0)
+        table[name] = without + np.where(np.arange(n), random.uniform(0, 0.1 * scale, n), 0)
         table[f"{name}_unbiased"], table[f"{name}_uniform"] = without, scale / 7
     table.loc[heads - 1, "previous_token"] = 0.62
     return table.assign(model="tiny-bqbv", n_queries=2044, n_same_token=1400, n_induction=200)

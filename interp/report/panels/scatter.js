@@ -70,8 +70,8 @@ const called = (name, head) =>
 function chart() {
   readClass();
   const { data: traces, layout } = look("scatter");
-  const { soft, accent, text } = paintBox();
-  const [points, ring] = traces;
+  const { soft } = paintBox();
+  const [points] = traces;
   const colour = state.colour && colouring(state.colour);
   Object.assign(points, {
     x: numbersOf(state.x).map(known),
@@ -87,9 +87,6 @@ function chart() {
     symbol: headNumbers.map((head) => (crossed(head) ? "circle-x" : "circle")),
     line: { width: 1, color: soft },
   };
-  ring.marker.color = accent;
-  ring.textfont.color = text;
-  Object.assign(ring, marked());
   for (const [axis, name] of [["x", state.x], ["y", state.y]]) {
     const { title, unit, share } = all[name];
     const line = { [`${axis}0`]: even(name), [`${axis}1`]: even(name), line: { width: 1, dash: "dot" } };
@@ -100,13 +97,21 @@ function chart() {
     Object.assign(layout[`${axis}axis`], { tickformat: share ? ".0%" : "", fixedrange: true });
   }
   themed(layout);
-  Object.assign(layout, { height: 440, margin: { l: 64, r: 18, t: 30, b: 48 } });
-  return { data: traces, layout, subject: "heads among heads" };
+  Object.assign(layout, { height: 440, margin: { l: 64, r: 30, t: 30, b: 48 } });
+  lines = layout.shapes ?? [];
+  return { data: [points], layout: { ...layout, ...marked() }, subject: "heads among heads" };
 }
 
+// A ring round the chosen head and its name. They are no trace: Plotly moves them without drawing 1,200 points again.
+let lines = []; // what even attention gives
 function marked() {
-  const at = [state.x, state.y].map((name) => known(numberOf(name, state.head)));
-  return { x: [at[0]], y: [at[1]], text: [`<b>${headLabel(state.head)}</b>`] };
+  const [x, y] = [state.x, state.y].map((name) => numberOf(name, state.head));
+  if (!Number.isFinite(x) || !Number.isFinite(y)) return { shapes: lines, annotations: [] };
+  const { accent, text } = paintBox();
+  const size = { xsizemode: "pixel", ysizemode: "pixel", x0: -11, x1: 11, y0: -11, y1: 11 };
+  const ring = { type: "circle", xanchor: x, yanchor: y, ...size, line: { width: 3, color: accent } };
+  const name = { x, y, text: `<b>${headLabel(state.head)}</b>`, showarrow: false, yshift: 20, font: { size: 13, color: text } };
+  return { shapes: [...lines, ring], annotations: [name] };
 }
 
 // Rank 1 is the largest.
@@ -118,12 +123,12 @@ function ranked(name) {
   return `${called(name, state.head)} ${worded(name, own)}${Number.isFinite(own) ? ` (${rank}${chanceLevel})` : ""}`;
 }
 
+const headWords = () => `${headLabel(state.head)}: ${[...new Set([state.x, state.y])].map(ranked).join(", ")}.`;
+
 // All that follows from which head is chosen.
 function markHead() {
-  const { x, y, text } = marked();
-  const box = byId("scatter");
-  if (box.data) Plotly.restyle(box, { x: [x], y: [y], text: [text] }, [1]);
-  byId("scatter-words").textContent = `${headLabel(state.head)}: ${[...new Set([state.x, state.y])].map(ranked).join(", ")}.`;
+  if (byId("scatter").data) Plotly.relayout("scatter", marked());
+  byId("scatter-words").textContent = headWords();
   for (const row of byId("scatter-table").querySelectorAll("[data-head]"))
     row.closest("tr").toggleAttribute("aria-current", Number(row.dataset.head) === state.head);
 }
@@ -138,7 +143,7 @@ function drawLegend() {
     parts.push(make("span", { className: "scale" }, `${all[state.colour].title} ${ends[0]}`, ramp, ends[1]));
   }
   if (state.size) parts.push(`size: ${all[state.size].title}`);
-  parts.push("crossed: hatched in the grid", "dotted: even attention", "a click chooses the head");
+  parts.push("crossed: hatched in the grid", "dotted: even attention", "rank 1: the largest", "a click chooses the head");
   byId("scatter-legend").replaceChildren(...parts.map((part) => make("span", { className: "key" }, part)));
   const meanings = [...new Set([state.x, state.y])].map((name) => `${all[name].title[0].toUpperCase()}${all[name].title.slice(1)}: ${all[name].meaning}`);
   const sample = found.heads ? [`Attention is scored over ${count(found.n_queries)} queries from the beginning of the corpus.`] : [];
@@ -151,6 +156,7 @@ function step(way) {
   order.sort((a, b) => numberOf(state.x, a) - numberOf(state.x, b) || a - b);
   const head = order[order.indexOf(state.head) + way];
   if (head !== undefined) change({ head });
+  say(headWords());
 }
 
 const columnsShown = () =>
