@@ -32,6 +32,7 @@ PANELS = (
     "classes",
     "tokens",
     "explained",
+    "scatter",
     "position",
     "passages",
     "uses",

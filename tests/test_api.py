@@ -182,6 +182,7 @@ def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_ar
         "replicates_beyond",
         "nulls",
         "explained",
+        "head_scores",
         "top_passages",
         "writes",
     }

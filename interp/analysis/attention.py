@@ -130,19 +130,21 @@ def attended(
     return together[..., :columns].transpose(1, 2)
 
 
+def causal_pattern(
+    q: HeadVectors, k: HeadVectors, queries: slice = slice(None)
+) -> Float[Tensor, "batch head_index query key_pos"]:
+    """Return the causal attention of some queries, by default of all, to the keys up to the last of them."""
+    first, last, _ = queries.indices(q.shape[1])
+    q, k = q[:, first:last].transpose(1, 2), k[:, :last].transpose(1, 2)
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(first + 1)
+    return scores.masked_fill_(future, -torch.inf).softmax(-1)
+
+
 def received_attention(q: HeadVectors, k: HeadVectors) -> Float[Tensor, "batch head_index key_pos"]:
     """Return the mean attention each key receives from the queries that can see it (itself and later ones)."""
     pattern = causal_pattern(q, k)
     return pattern.sum(2) / torch.arange(pattern.shape[-1], 0, -1, device=q.device)
-
-
-def causal_pattern(q: HeadVectors, k: HeadVectors) -> Float[Tensor, "batch head_index query_pos key_pos"]:
-    """Return the attention of each query to itself and the keys before it: softmax(q . k / sqrt(d))."""
-    q, k = q.transpose(1, 2), k.transpose(1, 2)
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    pos = scores.shape[-1]
-    future = torch.ones(pos, pos, dtype=torch.bool, device=q.device).triu(1)
-    return scores.masked_fill(future, -torch.inf).softmax(-1)
 
 
 def log2_ratio(

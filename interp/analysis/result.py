@@ -94,6 +94,8 @@ class Amplification(Summarized):
             patterns: attention from query to key in a few of the passages, one row per (layer, head, passage, query, key):
                 `attention` and `attention_unbiased`; `pattern` gives those of one head. `query` and `key` are places in the
                 passage, key -1 is all keys before it in its context (`measurements.patterns`).
+            head_scores: what kind of head each is, one row per (layer, head): attention to the token before, to earlier
+                occurrences of the same token, to the first; induction, entropy, distance (`measurements.head_scores`).
             chosen: of a run with `held_out`, the rows that are findings in the half of the documents that chose; all else
                 here is of the other half.
             bias_draws: the same figures draw by draw: the columns of `heads` without intervals, and `draw`.
@@ -349,6 +351,6 @@ class Amplification(Summarized):
 KNOWN_TABLES = frozenset({
     *TABLES, *LATER_TABLES, "selectivity", "replicates", "replicates_beyond", "bias_samples", "bias_draws", "static_tokens",
     "static_positions", "static_agreement", "static_enrichment", "value_tokens", "value_components", "explained", "chosen",
-    "components", "patterns", "top_passages", "writes",
+    "components", "head_scores", "patterns", "top_passages", "writes",
 })  # fmt: skip
 """Tables that this version or an earlier one may have written to a report's folder."""

@@ -19,6 +19,7 @@ from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_draws import BiasDraws, Components
 from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.explained import Explained
+from interp.analysis.measurements.head_scores import HeadScores
 from interp.analysis.measurements.passages import Passages, TopPassages
 from interp.analysis.measurements.patterns import Patterns
 from interp.analysis.measurements.position import Positions
@@ -42,7 +43,7 @@ from interp.vocabulary import tokenizer_sha256
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Shares, BiasScores, Tokens, Positions, Passages, TopPassages, Patterns, DirectionNull, LabelShifts, EqualSpread,
-    Explained, BiasDraws, Components,
+    Explained, HeadScores, BiasDraws, Components,
 )  # fmt: skip
 """All that a pass may measure, in the order of the columns of `heads` and of the rows of `nulls`."""
 

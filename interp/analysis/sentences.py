@@ -313,7 +313,7 @@ def _both_readings(
         found["bias_score"].append(seen.scores[0].T)
         found["attention_unbiased"].append(seen.mean_received()[1][0])
         if kept:
-            patterns.append(torch.stack([pattern[0] for pattern in seen.patterns]).cpu())
+            patterns.append(torch.stack([pattern[0] for pattern in seen.pattern()]).cpu())
 
     def see_unchanged(layer: int, attended: Attended) -> None:
         found["attention_unchanged"].append(attended.mean_received()[0])

@@ -22,12 +22,13 @@ from interp.report.panels.explained import explained_chart
 from interp.report.panels.heads import head_grid
 from interp.report.panels.pattern import attention_pattern
 from interp.report.panels.position import adjusted_contrasts, position_profile
+from interp.report.panels.scatter import head_scatter, head_table
 from interp.report.panels.uses import uses_chart
 
 __all__ = [
     "adjusted_contrasts", "attention_change", "attention_pattern", "class_bars", "class_differences", "class_distributions",
-    "comparison_grids", "explained_chart", "head_grid", "loss_change", "paper", "position_profile", "token_bars",
-    "uses_chart", "with_evidence",
+    "comparison_grids", "explained_chart", "head_grid", "head_scatter", "head_table", "loss_change", "paper",
+    "position_profile", "token_bars", "uses_chart", "with_evidence",
 ]  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from interp.analysis import run
+from interp.analysis.measurements.head_scores import HeadScores
 from interp.analysis.readers import own
 from interp.data.contexts import TaggedDocument
 from interp.data.corpora.corpus import Document
@@ -11,7 +13,7 @@ from interp.data.corpora.corpus import Document
 def plant(monkeypatch, keys):
     """Let `measure`, and the fit of means before it, see ``keys(tokens)`` as the keys of every layer, and queries of 0.
 
-    Keys are [batch, pos, head_index, d_head].
+    Keys are [batch, pos, head_index, d_head]. Head scores are left out: they run random tokens, which have no planted keys.
     """
 
     def visit_planted(model, tokens, visit):
@@ -19,6 +21,8 @@ def plant(monkeypatch, keys):
             k = keys(tokens)
             visit(layer, torch.zeros_like(k), k)
 
+    kept = tuple(kind for kind in run.MEASUREMENTS if kind is not HeadScores)
+    monkeypatch.setattr(run, "MEASUREMENTS", kept)
     monkeypatch.setattr(own, "visit_queries_and_keys", visit_planted)
 
 

@@ -72,7 +72,7 @@ def test_every_table_that_was_not_empty_is_there_and_its_run_is_told(before):
 
 
 def test_its_numbers_are_those_that_are_measured_today(before, now):
-    later = {"explained", "replicates_beyond", "top_passages", "patterns", "writes"}
+    later = {"explained", "head_scores", "replicates_beyond", "top_passages", "patterns", "writes"}
     assert set(now.tables) == set(before.tables) - {"selectivity"} | later
     for name in set(before.tables) - {"selectivity", "passages", "passage_scores"}:
         assert_alike(before.tables[name], now.tables[name])

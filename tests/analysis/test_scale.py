@@ -28,7 +28,7 @@ from tests.analysis.passes import measurement_of
 from tests.processes import run_ranks
 
 TABLES = ("heads", "tokens", "positions", "passages", "passage_scores", "nulls", "adjusted", "replicates",
-          "replicates_beyond", "explained", "top_passages", "patterns")  # fmt: skip
+          "replicates_beyond", "explained", "head_scores", "top_passages", "patterns")  # fmt: skip
 
 
 def assert_alike(one, two, **how):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from interp.analysis.measurements.head_scores import SCORES
+
 INDEX = ["model", "layer", "head", "scheme", "token_class", "n_tokens"]
 STATISTICS = [
     ("direction", "contrast"), ("equal spread", "contrast"), ("equal spread", "contrast beyond position"),
@@ -93,3 +95,16 @@ def writes(layers: int, heads: int, vocabulary: pd.DataFrame, seed: int = 6) -> 
     )
     sign = np.where(table["end"] == "top", 1, -1)
     return table.assign(**rows[["token_index", "token_string", "count"]], value=sign * (1 - 0.09 * table["rank"]))
+
+
+def head_scores(layers: int, heads: int, seed: int = 5) -> pd.DataFrame:
+    """L0's last head, which amplifies PUNCT, attends to the previous token; the bias changes nothing of the first head."""
+    random, n = np.random.default_rng(seed), layers * heads
+    table = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"]).to_frame(index=False)
+    for name in SCORES:
+        scale = {"entropy": 4.0, "distance": 60.0}.get(name, 0.3)
+        without = random.beta(1.2, 4, n) * scale
+        table[name] = without + np.where(np.arange(n), random.uniform(0, 0.1 * scale, n), 0)
+        table[f"{name}_unbiased"], table[f"{name}_uniform"] = without, scale / 7
+    table.loc[heads - 1, "previous_token"] = 0.62
+    return table.assign(model="tiny-bqbv", n_queries=2044, n_same_token=1400, n_induction=200)

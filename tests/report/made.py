@@ -48,6 +48,7 @@ def make_result(
         nulls=further.nulls(table),
         adjusted=further.adjusted(table),
         further={
+            "head_scores": further.head_scores(layers, heads),
             "top_passages": further.top_passages(table, vocabulary),
             "writes": further.writes(layers, heads, vocabulary),
         },

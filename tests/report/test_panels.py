@@ -88,7 +88,7 @@ def test_a_panel_of_a_test_file_is_drawn_linked_to_and_taken_away(spread, contex
     page.reload()
     settle(page)
     assert page.is_checked("#twice")
-    page.keyboard.press("7")
+    page.keyboard.press("8")
     assert page.evaluate("document.activeElement.id") == "panel-spread"
     page.keyboard.press("?")
     assert "effect, spread" in page.locator("#keys").inner_text()

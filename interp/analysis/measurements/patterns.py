@@ -116,7 +116,7 @@ def _patterns(context: Context, sampled: Contexts, passage: int) -> pd.DataFrame
     layers: list[Tensor] = []  # each [2, head_index, query, key]
 
     def visit(layer: int, seen: SeenLayer) -> None:
-        layers.append(torch.stack([pattern[0] for pattern in seen.patterns])[:, :, places.start :].float())
+        layers.append(torch.stack([pattern[0] for pattern in seen.pattern()])[:, :, places.start :].float())
 
     context.reader.visit(batch, context.shifts, visit)
     whole = torch.stack(layers, 1)

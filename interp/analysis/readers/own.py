@@ -30,6 +30,7 @@ from interp.analysis.attention import (
 from interp.analysis.batch import Batch, visit_queries_and_keys
 from interp.analysis.direction import PerHead, QueryShifts, query_shifts
 from interp.analysis.readers.reader import (
+    ALL,
     ELSEWHERE,
     TOLD,
     Attended,
@@ -73,11 +74,6 @@ class OwnLayer(SeenLayer):
         """The same for every query."""
         return (self.keys * self.vector).sum(-1) / self.keys.shape[-1] ** 0.5
 
-    @property
-    def patterns(self) -> tuple[Pattern, Pattern]:  # type: ignore[override] # computed only where it is looked at
-        """Of the queries with the direction and without."""
-        return causal_pattern(self.q + self.vector, self.keys), causal_pattern(self.q, self.keys)
-
     def received(
         self, readings: Float[Tensor, "reading batch pos head_index"], documents: Float[Tensor, "batch pos document"]
     ) -> Received:
@@ -93,6 +89,11 @@ class OwnLayer(SeenLayer):
     ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
         """Two patterns, one after the other."""
         return received_attention(self.q + self.vector, self.keys), received_attention(self.q, self.keys)
+
+    def pattern(self, rows: slice = ALL, queries: slice = ALL) -> tuple[Pattern, Pattern]:
+        """Two softmaxes of scores; equal to the bit for a head without a bias."""
+        q, k = self.q[rows], self.keys[rows]
+        return causal_pattern(q + self.vector, k, queries), causal_pattern(q, k, queries)
 
     def shares_along(
         self, direction: Float[Tensor, "head_index d_head"], one_hot: OneHot

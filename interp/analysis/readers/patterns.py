@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.analysis.attention import HeadVectors, OneHot
-from interp.analysis.readers.reader import Attended, KeyScores, Pattern, Ran, Received, SeenLayer
+from interp.analysis.readers.reader import ALL, Attended, KeyScores, Pattern, Ran, Received, SeenLayer
 
 ROUNDING = 1e-5
 """What a row of a pattern may lack to 1 without a sink."""
@@ -46,6 +46,11 @@ class BridgeLayer(SeenLayer):
     ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
         """Means of the columns of the patterns."""
         with_direction, without = (BridgeAttended(pattern).mean_received() for pattern in self.patterns)
+        return with_direction, without
+
+    def pattern(self, rows: slice = ALL, queries: slice = ALL) -> tuple[Pattern, Pattern]:
+        """A part of both patterns."""
+        with_direction, without = (pattern[rows, :, queries, : queries.stop] for pattern in self.patterns)
         return with_direction, without
 
     def shares_along(

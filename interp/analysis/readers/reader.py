@@ -42,6 +42,7 @@ TOLD = {
 ELSEWHERE = (
     "Read along a direction from elsewhere ({}): what such a bias would do, not what this model's own bias does."
 )
+ALL = slice(None)
 
 
 class SeenLayer(ABC):
@@ -52,12 +53,10 @@ class SeenLayer(ABC):
             `linear` there are none: behind a norm of queries the direction is no summand of scores.
         scores: bias scores of the keys in nats. Where they depend on the query too, as with rotary positions, the mean over
             the queries that see the key.
-        patterns: attention of queries to keys, with the direction and without.
     """
 
     keys: HeadVectors
     scores: KeyScores
-    patterns: tuple[Pattern, Pattern]
 
     @abstractmethod
     def received(
@@ -73,6 +72,13 @@ class SeenLayer(ABC):
         self,
     ) -> tuple[Float[Tensor, "batch head_index key_pos"], Float[Tensor, "batch head_index key_pos"]]:
         """Return the mean attention of each key from its own and all later queries, with the direction and without."""
+
+    @abstractmethod
+    def pattern(self, rows: slice = ALL, queries: slice = ALL) -> tuple[Pattern, Pattern]:
+        """Return the attention of queries to keys, by default of all of all contexts, with the direction and without.
+
+        The keys are those up to the last of the queries. Rows lack to 1 what a sink takes, in models that have sinks.
+        """
 
     @abstractmethod
     def shares_along(

@@ -1,17 +1,7 @@
 """The panels of the page, in the order of a reader's questions."""
 
 from interp.report.panels import (
-    classes,
-    compare,
-    effect,
-    explained,
-    heads,
-    passages,
-    pattern,
-    position,
-    tokens,
-    uses,
-    writes,
+    classes, compare, effect, explained, heads, passages, pattern, position, scatter, tokens, uses, writes,
 )  # fmt: skip
 from interp.report.panels.panel import Panel
 
@@ -20,6 +10,7 @@ PANELS = (
     Panel("classes", figures=classes.figures, wide=False),
     Panel("tokens", payload=tokens.payload),
     Panel("explained", "variance", payload=explained.payload, figures=explained.figures, available=explained.available),
+    Panel("scatter", "heads among heads", payload=scatter.payload, figures=scatter.figures),
     Panel("position", payload=position.payload, figures=position.figures),
     Panel("passages", "text", payload=passages.payload),
     Panel("pattern", payload=pattern.payload, figures=pattern.figures, available=pattern.available),

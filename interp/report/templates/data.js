@@ -157,12 +157,13 @@ function linkButton(textContent, onclick) {
   return make("button", { type: "button", className: "link", textContent, onclick });
 }
 
-// Cells are texts or elements; the first of a row is its name.
+// Cells and heads of columns are texts or elements; the first of a row is its name.
 function fillTable(table, heads, rows) {
   const cellOf = (content) => (content instanceof Element ? content : make("td", { textContent: content }));
   const body = rows.map(([name, ...others]) =>
     make("tr", {}, make("th", { scope: "row" }, name), ...others.map(cellOf)),
   );
-  const header = make("tr", {}, ...heads.map((textContent) => make("th", { scope: "col", textContent })));
+  const headOf = (content) => (content instanceof Element ? content : make("th", { scope: "col", textContent: content }));
+  const header = make("tr", {}, ...heads.map(headOf));
   table.replaceChildren(make("thead", {}, header), make("tbody", {}, ...body));
 }

@@ -38,7 +38,7 @@ def test_our_model_and_its_bridge_give_the_same_tables(make_model, direction):
         interp.amplification(each, TEXTS * 4, direction=direction, **ASKED) for each in (model, model.to_bridge())
     )
     assert ours.run["direction"] == theirs.run["direction"] == direction
-    for name in ("heads", "explained", "positions", "nulls"):
+    for name in ("heads", "explained", "head_scores", "positions", "nulls"):
         mine, other = (found.tables[name].select_dtypes("number").to_numpy(float) for found in (ours, theirs))
         np.testing.assert_allclose(other, mine, atol=2e-4, rtol=2e-3, err_msg=name)
     mine, other = (found.heads["log2_amplification"] for found in (ours, theirs))
