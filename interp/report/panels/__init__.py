@@ -1,8 +1,19 @@
 """The panels of the page, in the order of a reader's questions."""
 
 from interp.report.panels import (
-    classes, compare, effect, explained, heads, passages, pattern, position, scatter, tokens, uses, writes,
-)  # fmt: skip
+    classes,
+    compare,
+    effect,
+    explained,
+    heads,
+    passages,
+    pattern,
+    position,
+    scatter,
+    tokens,
+    uses,
+    writes,
+)
 from interp.report.panels.panel import Panel
 
 PANELS = (
