@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-import results  # noqa: E402 - scripts of the docs
+import broken  # noqa: E402 - scripts of the docs
+import fine_tuned  # noqa: E402
+import results  # noqa: E402
 import tree  # noqa: E402
 
 
@@ -53,6 +55,31 @@ def test_sentences_say_no_more_than_the_record_does():
     said = " ".join(results.sentences(other))
     assert "position first" not in said and "in 0 of the 2 models that have one" in said
     assert "In 0 of the 3 models removing scores" in said
+
+
+@pytest.mark.parametrize("script", [broken, fine_tuned], ids=lambda script: script.__name__)
+def test_pages_have_the_tables_and_sentences_of_their_records(script):
+    record = json.loads(script.RECORD.read_text(encoding="utf-8"))
+    assert script.PAGE.read_text(encoding="utf-8") == script.written(record), f"run python docs/{script.__name__}.py"
+
+
+def test_a_model_is_called_broken_only_where_every_seed_says_so():
+    record = json.loads(broken.RECORD.read_text(encoding="utf-8"))
+    said = " ".join(broken.sentences(record))
+    assert "above both in every seed, and no more than along any direction" in said and "not above" not in said
+    record["last"]["bq-seed1"]["key_spread"] = record["last"]["start"]["key_spread"]
+    record["last"]["bq-seed2"]["key_spread"] = 3.5
+    record["last"]["bq-seed1"]["uses"]["removed"][1] = -0.001
+    said = " ".join(broken.sentences(record))
+    assert "not above both in every seed." in said and "in 2 of 3 seeds" in said
+
+
+def test_a_difference_of_fine_tunings_is_one_only_beyond_its_interval():
+    right = {"symmetric": [50, 52, 54], "b_Q": [50, 53, 54], "b_Q, four directions": [60, 62, 65]}
+    record = {name: {str(seed): {"sums": [n, 100]} for seed, n in enumerate(of)} for name, of in right.items()}
+    one, four = fine_tuned.sentences(record)
+    assert "+0.3 points [-1.1, +1.8]" in one and one.endswith("no difference that three seeds can tell.")
+    assert "+10.3 points [+8.9, +11.8]" in four and four.endswith(": a difference.")
 
 
 @pytest.mark.slow
