@@ -79,7 +79,7 @@ class Comparison(Summarized):
         a, b = self.run["a"], self.run["b"]
         heads = "single ones are not compared: the models have other sizes"
         if len(self.heads):
-            differ = int((self.heads["q"] < SURVIVES).sum())
+            differ = int(np.sum(self.heads["q"].to_numpy() < SURVIVES))
             heads = f"{differ:,} of {len(self.heads):,} pairs of a head and a class differ (q < {SURVIVES})"
         known = self.classes.loc[
             (self.classes["statistic"] == "root_mean_square") & (self.classes["n_tokens"] >= FEW_TOKENS)

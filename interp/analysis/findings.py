@@ -206,11 +206,9 @@ def _overall(uses: Any) -> pd.DataFrame:
 
 
 def _changes(row: pd.Series, along: str) -> str:
-    known = row["ci_low"] == row["ci_low"]
-    interval = (
-        f" [{_nats(row['ci_low'])}, {_nats(row['ci_high'])}]" if known else " (too few documents for an interval)"
-    )
-    return f"Without {along} the loss changes by {_nats(row['difference'])} nats{interval}"
+    change, low, high = (float(row.loc[name]) for name in ("difference", "ci_low", "ci_high"))
+    interval = f" [{_nats(low)}, {_nats(high)}]" if low == low else " (too few documents for an interval)"
+    return f"Without {along} the loss changes by {_nats(change)} nats{interval}"
 
 
 def _nats(value: float) -> str:

@@ -138,7 +138,7 @@ class Sentence(Summarized):
 
     def _summary(self) -> dict[str, str]:
         run, (changed, unchanged) = self.run, self.loss()
-        layers, heads = (1 + int(self.scores[name].max()) for name in ("layer", "head"))
+        layers, heads = (1 + int(self.scores[name].to_numpy().max()) for name in ("layer", "head"))
         return {
             "model": f"{run['model']}, {layers} layers of {heads} heads, along {run['direction']}",
             "text": f"{shown(run['text'])}, {len(self.tokens):,} tokens; classes: {', '.join(self.schemes)}",

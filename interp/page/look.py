@@ -75,11 +75,12 @@ def paper(
         if size is not None and not 0 < size < 1000:
             raise InterpError(f"A {name} of {size} cannot be drawn; give inches for sides and points for letters, as in "
                               "paper(figure, width=3.25, font=8).")  # fmt: skip
+    given: Any = figure
     letters = font / 72 * PIXELS
-    ratio = letters / (figure.layout.font.size or FONT["size"])
+    ratio = letters / (given.layout.font.size or FONT["size"])
     # part by part, as the JSON of a whole figure has its numbers in base64
-    traces = [_scaled(trace.to_plotly_json(), ratio) for trace in figure.data]
-    drawn = go.Figure(traces, _scaled(figure.layout.to_plotly_json(), ratio, "layout"))
+    traces = [_scaled(trace.to_plotly_json(), ratio) for trace in given.data]
+    drawn: Any = go.Figure(traces, _scaled(given.layout.to_plotly_json(), ratio, "layout"))
     if not title:
         heading = 24 * ratio if drawn.layout.title.text else 0
         drawn.update_layout(title_text=None, height=(drawn.layout.height or 0) - heading or None)

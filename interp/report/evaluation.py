@@ -46,7 +46,7 @@ def puzzle_figure(families: pd.DataFrame, metric: str) -> go.Figure:
     own = families.dropna(subset=metric)
     names = list(dict.fromkeys(own["family"]))
     title, unit, _ = METRICS[metric]
-    figure = _dots(own, "family", names, (metric, f"{metric}_low", f"{metric}_high"), f"{metric}_chance")
+    figure: Any = _dots(own, "family", names, (metric, f"{metric}_low", f"{metric}_high"), f"{metric}_chance")
     figure.update_layout(title_text=title).update_xaxes(title_text=unit)
     if unit.startswith("share"):
         chances = own.drop_duplicates("family")[f"{metric}_chance"]
@@ -169,9 +169,9 @@ def leading(families: pd.DataFrame) -> tuple[list[str], dict[str, list[str]]]:
     for model, own in families.groupby("model", sort=False):
         cells[str(model)] = []
         for name in known:
-            over = own[[name, f"{name}_chance"]].agg("median" if name == "rank" else "mean")
-            form = METRICS[name][2]
-            cells[str(model)].append(f"{format(over[name], form)} (chance {_chance(over[f'{name}_chance'], form)})")
+            middle, form = np.nanmedian if name == "rank" else np.nanmean, METRICS[name][2]
+            over, chance = (float(middle(own[column].to_numpy(float))) for column in (name, f"{name}_chance"))
+            cells[str(model)].append(f"{format(over, form)} (chance {_chance(chance, form)})")
     return [LEADING[name] for name in known], cells
 
 

@@ -100,7 +100,8 @@ def bound(
         marker={"symbol": np.repeat(names, [len(found) for found in beyond]), "size": 9, "color": PAGE["soft"][theme]},
     )  # fmt: skip
     said = f"{'◂ ▸' if axis == 'x' else '▴ ▾'} goes on beyond the axis (n < {FEW_TOKENS})"
-    return figure.update_xaxes(title_text=f"{figure.layout.xaxis.title.text}<br>{said}")
+    drawn: Any = figure
+    return figure.update_xaxes(title_text=f"{drawn.layout.xaxis.title.text}<br>{said}")
 
 
 def class_axis(names: list[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ Where a sink takes part of the attention, entropy and distance are of the part t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,9 +95,11 @@ class HeadScores(Measurement):
         """
         context = found.context
         layer, head = np.indices((context.layers, context.heads)).reshape(2, -1)
-        n = dict(zip(IN_TEXT, as_numpy(self.queries), strict=True))
-        scores = dict(zip(IN_TEXT, as_numpy(self.total / self.queries[:, None, None, None]), strict=True))
-        uniform = dict(zip(IN_TEXT, as_numpy(self.uniform / self.queries), strict=True))
+        n: dict[str, Any] = dict(zip(IN_TEXT, as_numpy(self.queries), strict=True))
+        scores: dict[str, Any] = dict(
+            zip(IN_TEXT, as_numpy(self.total / self.queries[:, None, None, None]), strict=True)
+        )
+        uniform: dict[str, Any] = dict(zip(IN_TEXT, as_numpy(self.uniform / self.queries), strict=True))
         scores["induction"], uniform["induction"], n["induction"] = _induction(context)
         columns = {
             name + reading: scores[name][:, which].ravel() if which < 2 else uniform[name]

@@ -262,10 +262,9 @@ class TopPassages(Measurement):
         place = places[end, layer, head, number, rank]
         known, which = np.unique(place, return_inverse=True)
         text = _written(context.reader.tokenizer, [self.around[one] for one in known.tolist()])
-        means = found.heads["bias_score_mean"] - found.heads["bias_score_contrast"]
-        mean = (
-            means.groupby([found.heads["layer"], found.heads["head"]]).mean().to_numpy().reshape(context.per_class[:2])
-        )
+        means = (found.heads["bias_score_mean"] - found.heads["bias_score_contrast"]).to_numpy(float)
+        mean = pd.DataFrame(means.reshape(-1, context.classes.number)).mean(axis=1).to_numpy(float)
+        mean = mean.reshape(context.per_class[:2])
         table = pd.DataFrame({
             "layer": layer, "head": head, "scheme": schemes[number], "token_class": labels[number],
             "end": np.array(["top", "bottom"])[end], "rank": rank, "bias_score": score,

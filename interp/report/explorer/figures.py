@@ -131,7 +131,7 @@ def _pair(
     ]  # fmt: skip
 
 
-def _hollow(bars: go.Bar, which: np.ndarray) -> go.Bar:
+def _hollow(bars: Any, which: np.ndarray) -> go.Bar:
     """Leave only the outline of bars."""
     colour = bars.marker.color
     fill = ["rgba(0,0,0,0)" if hollow else colour for hollow in which]

@@ -58,7 +58,7 @@ def cells(figure: go.Figure, chosen: str) -> Painted:
         sample_colorscale([list(stop) for stop in heatmap.colorscale], places.ravel().tolist()),
         GREY,
     ).tolist()
-    bands = [f"{_box(_strokes(ink(colour)), 0, 100, '7px', '100%')}," if at in hatched else ""
+    bands = [f"{_box(_strokes(ink(colour)), (0, 100), '7px', '100%')}," if at in hatched else ""
              for at, colour in zip(np.ndindex(values.shape), colours, strict=True)]  # fmt: skip
     labels = [f"{layer}{head}" for layer in layers for head in heads]
     title = heatmap.colorbar.title.text
@@ -87,12 +87,12 @@ def bars(figure: go.Figure, chosen: str, theme: Theme) -> Painted:
     at = _along(np.concatenate([each[~rare].ravel() for each in (ends, intervals, bands) if len(each)]))
     styles = []
     for row, colour in enumerate(drawn.marker.color):
-        boxes = [_box(text, *at(intervals[row]), "1.6px")] if np.isfinite(intervals[row]).all() else []
-        boxes.append(_box(text, *at([base, base]), "100%"))
+        boxes = [_box(text, at(intervals[row]), "1.6px")] if np.isfinite(intervals[row]).all() else []
+        boxes.append(_box(text, at([base, base]), "100%"))
         if drawn.marker.pattern.shape[row]:
-            boxes.append(_box(_strokes(text), *at(sorted(ends[row])), "13px"))
-        boxes.append(_box(colour, *at(sorted(ends[row])), "13px"))
-        boxes += [_box(PAGE["band"][theme], *at(bands[row]), "19px")] if len(bands) else []
+            boxes.append(_box(_strokes(text), at(sorted(ends[row])), "13px"))
+        boxes.append(_box(colour, at(sorted(ends[row])), "13px"))
+        boxes += [_box(PAGE["band"][theme], at(bands[row]), "19px")] if len(bands) else []
         styles.append(f"background:{','.join(boxes)}{RING * (drawn.meta[row] == chosen)}")
     labels = [html.unescape(text) for text in layout.yaxis.ticktext]
     said = [f"{label}: {value}, 95% interval {low:.2f} to {high:.2f}"
@@ -112,8 +112,10 @@ def words(rows: pd.DataFrame, view: View, place: int, limit: float, theme: Theme
     names = rows[view.scheme].astype(str).tolist()
     styles = []
     for at, (colour, name) in enumerate(zip(token_colours(rows, limit, theme=theme), names, strict=True)):
-        line = f"{_box(PAGE['text'][theme], 0, 100, '3px', '22px')}," if name == view.token_class else ""
-        styles.append(f"background:{line}{_box(colour, 0, 100, '25px', '0')};color:{ink(colour)}{RING * (at == place)}")
+        line = f"{_box(PAGE['text'][theme], (0, 100), '3px', '22px')}," if name == view.token_class else ""
+        styles.append(
+            f"background:{line}{_box(colour, (0, 100), '25px', '0')};color:{ink(colour)}{RING * (at == place)}"
+        )
     return Painted(
         [visible(token) or "·" for token in rows["token_string"]], range(len(rows)), told(rows, view.scheme), styles,
         [visible(name) for name in names], place if names[place] == view.token_class else None,
@@ -185,8 +187,9 @@ def _along(values: np.ndarray) -> Callable[[ArrayLike], np.ndarray]:
     return lambda numbers: start + (end - start) * np.clip((np.asarray(numbers) - low) / ((high - low) or 1), 0, 1)
 
 
-def _box(colour: str, start: float, end: float, height: str, down: str = "50%") -> str:
-    """Return a background of a colour, or of a gradient, from `start` to `end` % of the width."""
+def _box(colour: str, ends: ArrayLike, height: str, down: str = "50%") -> str:
+    """Return a background of a colour, or of a gradient, from one of the `ends` to the other, % of the width."""
+    start, end = np.asarray(ends, dtype=float).tolist()
     image = colour if "gradient" in colour else f"linear-gradient({colour},{colour})"
     width = end - start
     across = 100 * start / (100 - width) if width < 100 else 0  # so CSS counts: of the room that the box leaves

@@ -111,11 +111,11 @@ def class_distributions(classes: pd.DataFrame, scheme: str, theme: Theme = "ligh
     """
     require(classes, ["scheme", "token_class", "n_tokens", "statistic", "value_a", "value_b"], "comparison's classes")
     rows = rows_of_scheme(classes, scheme)
-    order = ranked(rows.loc[rows["statistic"] == "median"], "value_b")[["token_class", "n_tokens"]]
+    order = ranked(rows.loc[rows["statistic"] == "median"], "value_b").loc[:, ["token_class", "n_tokens"]]
     traces, ends = [], []
     for name, side, kind, down in (("A", "value_a", "soft", 0.2), ("B", "value_b", "accent", -0.2)):
-        table = rows.pivot(index="token_class", columns="statistic", values=side).loc[order["token_class"], [*BOX]]
-        low, q1, median, q3, high = table.to_numpy(float).T
+        table = rows.pivot(index="token_class", columns="statistic", values=side)
+        low, q1, median, q3, high = table.loc[order["token_class"], [*BOX]].to_numpy(float).T
         traces.append(go.Box(
             y=np.arange(len(order)) + down, lowerfence=low, q1=q1, median=median, q3=q3, upperfence=high, name=name,
             orientation="h", width=0.34, line={"width": 1.4, "color": PAGE[kind][theme]},
@@ -205,7 +205,7 @@ def answer(found: Comparison, scheme: str) -> str:
     """Return what differs over all heads of A and B, in one or two sentences, from the paired differences of classes."""
     (a, b), rows = names_of(found.run), strongest(found, scheme)
     if found.run.get("instead"):
-        still, moved = (a, b) if (found.classes["value_a"].fillna(0) == 0).all() else (b, a)
+        still, moved = (a, b) if not np.nan_to_num(found.classes["value_a"].to_numpy(float)).any() else (b, a)
         return (
             f"{still} has no b_Q in force, so its amplification is 0 everywhere, and every difference is only what the b_Q "
             f"of {moved} does. To compare the two, read both along it."

@@ -35,7 +35,7 @@ def payload(view: View) -> dict[str, Any] | None:
     once = eligible.drop_duplicates("token_index").sort_values(["count", "token_index"], ascending=[False, True])
     whole = len(once) * n_heads * len(VALUES) <= FOUND_WHOLE
     frequent = once["token_index"].head(len(once) if whole else max(FOUND // n_heads, 50)).to_list()
-    vocabulary = once.loc[once["token_index"].isin({*frequent, *rows["token_index"]})]
+    vocabulary = once.loc[once["token_index"].isin([*frequent, *rows["token_index"]])]
     found = eligible.loc[eligible["token_index"].isin(frequent)]
     one_each(rows, "count", "token_index", "The count of a token")
     kind = "i2" if len(vocabulary) < 1 << 15 else "i4"

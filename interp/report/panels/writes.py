@@ -23,7 +23,9 @@ def payload(view: View) -> dict[str, Any] | None:
     if table is None or table.empty:
         return None
     require(table, ["layer", "head", "of", "end", "rank", "token_index", "token_string", "count", "value"], "writes")
-    each = min(max(ROWS // (len(view.head_numbers) * len(PARTS) * len(ENDS)), 3), int(table["rank"].max()) + 1)
+    each = min(
+        max(ROWS // (len(view.head_numbers) * len(PARTS) * len(ENDS)), 3), int(table["rank"].to_numpy().max()) + 1
+    )
     rows = view.numbered(table.loc[table["rank"] < each])
     once = rows.drop_duplicates("token_index")
     rows = rows.assign(token=codes_of(rows, "token_index", once["token_index"].to_list()))
