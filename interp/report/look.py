@@ -99,7 +99,7 @@ def bound(
         showlegend=False, name="goes on beyond the axis",
         marker={"symbol": np.repeat(names, [len(found) for found in beyond]), "size": 9, "color": PAGE["soft"][theme]},
     )  # fmt: skip
-    said = f"{'◂ ▸' if axis == 'x' else '▴ ▾'} goes on beyond the axis (n < {FEW_TOKENS})"
+    said = f"{'◂ ▸' if axis == 'x' else '▴ ▾'} goes on (n < {FEW_TOKENS})"
     drawn: Any = figure
     return figure.update_xaxes(title_text=f"{drawn.layout.xaxis.title.text}<br>{said}")
 

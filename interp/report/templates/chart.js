@@ -84,7 +84,7 @@ function bound(chart, rows, ends, { include = [], axis = "x", place = (_, i) => 
     hoverinfo: "skip",
     showlegend: false,
   });
-  layout.xaxis.title.text += `<br>${axis === "x" ? "◂ ▸" : "▴ ▾"} goes on beyond the axis (n < ${data.few})`;
+  layout.xaxis.title.text += `<br>${axis === "x" ? "◂ ▸" : "▴ ▾"} goes on (n < ${data.few})`;
   return chart;
 }
 const CUT = { x: ["triangle-left", "triangle-right"], y: ["triangle-down", "triangle-up"] };
