@@ -48,7 +48,7 @@ lock: .venv/ready
 	$(BIN)/python .ci/lock.py
 
 clean:
-	rm -rf .venv reports site
+	rm -rf .venv reports site jupyter_execute
 
 # torch first and alone: with it in place no other requirement can pull another build of it
 .venv/ready: pyproject.toml constraints.txt

@@ -46,7 +46,7 @@ def test_a_result_survives_saving_and_loading(result, tmp_path):
     assert {f.name for f in files} == {
         "heads.parquet", "heads.csv", "heads.json", "tokens.parquet", "positions.parquet", "passages.parquet",
         "passage_scores.parquet", "nulls.parquet", "adjusted.parquet", "replicates.parquet",
-        "replicates_beyond.parquet", "explained.parquet", "run.json",
+        "replicates_beyond.parquet", "explained.parquet", "head_scores.parquet", "top_passages.parquet", "run.json",
     }  # fmt: skip
     loaded = interp.Amplification.load(tmp_path / "report")
     assert {f"{name}.parquet" for name in result.tables} < {f.name for f in files} and set(loaded.tables) == set(
@@ -184,7 +184,6 @@ def test_the_command_writes_more_tables_on_request_and_removes_them_when_they_ar
         "explained",
         "head_scores",
         "top_passages",
-        "writes",
     }
     for more, names in (
         (["--static", "--values"], {"static_positions", "static_agreement", "value_components"}),

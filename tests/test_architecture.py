@@ -15,6 +15,7 @@ COMMANDS = {"api", "amplify", "convert", "__main__", "__init__"}
 SMALL = {  # files of less than 40 lines, beside __init__.py: a package's docstring, or the names it offers
     "__main__.py",  # all commands under one name
     "report/figures.py",  # what opens figures by name
+    "report/panels/writes.py",  # ends of lists that the analysis made
 }
 WIDE = {  # functions of more than 12 parameters
     "model/generation.py: generate": "public; its parameters are TransformerLens'",

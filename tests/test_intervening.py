@@ -58,11 +58,11 @@ def test_the_command_measures_interventions_beside_the_report_and_can_leave_them
     result = interp.Amplification.load(tmp_path / "out")
     found = result.interventions
     assert set(result.uses.loss["scheme"]) == {"", "surface"} and result.uses.controls["draws"].eq(20).all()
-    assert f"{tmp_path / 'out' / 'uses' / 'loss.parquet'}" in outcome.stderr
+    assert (tmp_path / "out" / "uses" / "loss.parquet").is_file()
+    assert f"more files in {tmp_path / 'out'}" in outcome.stderr
     assert set(found.loss["intervention"]) == {"L0", "L3H1"} and set(found.loss["scale"]) == {0.5}
     for name in TABLES:
         assert len(pd.read_parquet(tmp_path / "out" / "interventions" / f"{name}.parquet"))
-        assert f"{name}.parquet" in outcome.stderr
     outcome = CliRunner().invoke(app, [*words, "--interventions", "none", "--no-uses"])
     assert outcome.exit_code == 0, outcome.stderr
     result = interp.Amplification.load(tmp_path / "out")

@@ -133,7 +133,7 @@ def test_a_planted_class_effect_beside_a_planted_position_effect_is_split_within
         generator = torch.Generator().manual_seed(seed)
 
         def keys(tokens, generator=generator):
-            scores = RISE * torch.arange(LENGTH)[None, :, None] / LENGTH * torch.ones(*tokens.shape, 4)
+            scores = RISE * torch.arange(tokens.shape[1])[None, :, None] / LENGTH * torch.ones(*tokens.shape, 4)
             scores[..., :2] += NATS * torch.from_numpy(of_token)[tokens][..., None]
             return torch.randn(*tokens.shape, 4, 16, generator=generator) + scores[..., None] * one_nat
 

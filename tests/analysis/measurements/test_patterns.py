@@ -19,7 +19,7 @@ from interp.errors import InterpError
 from tests.analysis.readers.families import LAYERS, made, without_query_bias
 
 LENGTHS = [37, 90, 61, 20, 55]
-FIRST = 6  # position of the first token of a passage in its context of 24 tokens
+BEGIN, END = 6, 18  # positions in a context of 24 tokens that a passage is cut out of, from a word to a word
 QUICK = Settings(passages=5, nulls=0, shifts=0, fit_tokens=0, replicates=0)
 
 
@@ -31,7 +31,7 @@ def short(monkeypatch):
 
 @pytest.fixture
 def measured(make_documents, make_scheme):
-    """A result, and the context of each of its passages."""
+    """A result, and of each of its passages the context and the position where it begins."""
 
     def measured(reader, d_vocab, settings=QUICK):
         scheme = make_scheme("s", 4)
@@ -40,16 +40,18 @@ def measured(make_documents, make_scheme):
         rows = [contexts.tokens[0] for contexts in pack(documents, reader.n_ctx, 1, reader.border)]
         found = {}
         for number, passage in result.passages.groupby("passage"):
-            [found[number]] = [r for r in rows if r[FIRST : FIRST + 12].tolist() == passage["token_index"].tolist()]
+            ids = passage["token_index"].tolist()
+            places = [(row, first) for row in rows for first in range(BEGIN, END - len(ids) + 1)]
+            [found[number]] = [(row, at) for row, at in places if row[at : at + len(ids)].tolist() == ids]
         return result, found
 
     return measured
 
 
-def expected_of(pattern):
+def expected_of(pattern, first, length):
     """What is kept of a whole context's [query_pos, key_pos]."""
-    own = pattern[FIRST : FIRST + 7]
-    return np.concatenate([own[:, :FIRST].sum(1, keepdims=True), own[:, FIRST : FIRST + 7]], 1)
+    own = pattern[first : first + length]
+    return np.concatenate([own[:, :first].sum(1, keepdims=True), own[:, first : first + length]], 1)
 
 
 def check(result, contexts, both):
@@ -58,10 +60,12 @@ def check(result, contexts, both):
     assert len(kept) == 4 < len(contexts)
     moved = 0.0
     for number in kept:
-        for state, whole in enumerate(both(contexts[number][None])):
+        context, first = contexts[number]
+        for state, whole in enumerate(both(context[None])):
             for layer, head in np.ndindex(whole.shape[:2]):
                 found = result.pattern(layer, head, number)
-                np.testing.assert_allclose(found.shares[state], expected_of(whole[layer, head]), atol=1e-6)
+                expected = expected_of(whole[layer, head], first, len(found.tokens))
+                np.testing.assert_allclose(found.shares[state], expected, atol=1e-6)
                 moved = max(moved, np.abs(found.difference).max())
                 np.testing.assert_allclose(found.difference, found.attention - found.attention_unbiased)
     assert moved > 0.01

@@ -7,19 +7,16 @@ import time
 from contextlib import ExitStack
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from interp.errors import InterpError
 from interp.files import OWNER, is_owned, owning
 from interp.options import Terminated
-from interp.train.__main__ import plot
+from interp.train.__main__ import app
 from interp.train.curves.page import follow
 from tests import commands
 from tests.train.curves.histories import rows_of
 
-app = typer.Typer()
-app.command()(plot)
 REFRESH = '<meta http-equiv="refresh"'
 
 
@@ -63,11 +60,14 @@ def test_ctrl_c_ends_it_cleanly_and_sigterm_is_told(tmp_path, run, drive):
     folder, page = run(steps=5), tmp_path / "curves.html"
     with owning(folder):
         drive(interrupted)
-        result = CliRunner().invoke(app, [str(folder), "-o", str(page), "--follow"])
+        result = CliRunner().invoke(app, ["plot", str(folder), "-o", str(page), "--follow"])
         assert result.exit_code == 0 and result.stdout.strip() == page.as_uri()
         assert "written 1 times; followed no more" in result.stderr and REFRESH not in page.read_text()
         drive(lambda: interrupted(Terminated))
-        assert CliRunner().invoke(app, [str(folder), "-o", str(page), "--follow"]).exit_code == 128 + signal.SIGTERM
+        assert (
+            CliRunner().invoke(app, ["plot", str(folder), "-o", str(page), "--follow"]).exit_code
+            == 128 + signal.SIGTERM
+        )
 
 
 def test_a_run_that_does_not_go_is_drawn_once_and_one_that_is_not_there_is_refused(tmp_path, run, drive):
