@@ -35,6 +35,8 @@ PANELS = (
     "scatter",
     "position",
     "passages",
+    "pattern",
+    "writes",
     "uses",
     "effect",
     "compare",

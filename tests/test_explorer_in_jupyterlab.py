@@ -70,7 +70,8 @@ def only_the_explorer():
 
 def check_clicks(page):
     def chosen(name):
-        return page.locator(f".interp-{name} select").evaluate("select => select.selectedOptions[0].textContent")
+        shown = page.locator(f".interp-{name} select").evaluate("select => select.selectedOptions[0].textContent")
+        return shown.replace("\xa0", " ")  # ipywidgets keeps blanks apart so
 
     def click(group, label):
         page.locator(f".interp-{group} button", has_text=label).first.click()

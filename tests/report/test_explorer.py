@@ -14,7 +14,7 @@ from interp.errors import InterpError
 from interp.report.explorer.explorer import explore
 from interp.report.explorer.figures import attention_received
 from interp.report.explorer.painting import ROOM, _quoted, bars
-from interp.report.panels.classes import class_bars
+from interp.report.panels.classes import BARS, class_bars
 
 TEXT = "The dog <b>sleeps</b> in 1905."
 HOSTILE = "</style><b>\"x'}"
@@ -201,7 +201,7 @@ def test_heads_and_classes_show_the_numbers_and_the_hatching_of_the_figures(meas
         style, beside = _rule(panel, "heads", place)
         assert ("repeating-linear-gradient" in style) == (at in hatched)
         assert beside == cells.text[at[0]][at[1]]
-    bars = drawn["classes"].data[1]
+    [bars] = drawn["classes"].select_traces({"name": BARS})
     labels = [label for label, _ in panel.clicked["classes"].options]
     assert labels == [html.unescape(text) for text in drawn["classes"].layout.yaxis.ticktext][::-1]
     assert [_rule(panel, "classes", place)[1] for place in range(len(labels))] == list(bars.text)[::-1]
@@ -215,10 +215,11 @@ def test_a_bar_stands_from_no_effect_to_its_value_on_one_scale_for_all_classes()
     )
     table = table.assign(model="m", layer=0, head=0, scheme="s", ci_low=rows[:, 0] - 0.5, ci_high=rows[:, 0] + 0.5)
     painted = bars(class_bars(table, 0, 0, "s"), "a", "light")
-    assert list(painted.values) == ["rare", "b", "a"]
+    assert list(painted.values) == ["b", "a", "rare"]  # rare classes stand last
     start, end = ROOM
-    at = lambda value: start + (end - start) * (min(value, 1.0) + 1.5) / 2.5  # noqa: E731  # a, b: -1.5 to 1.0
-    for style, value in zip(painted.styles, [8.0, 0.5, -1.0], strict=True):
+    low, high = -1.5 - 0.06 * 2.5, 1.0 + 0.06 * 2.5  # what a and b need, and 6% on each side
+    at = lambda value: start + (end - start) * (min(value, high) - low) / (high - low)  # noqa: E731
+    for style, value in zip(painted.styles, [0.5, -1.0, 8.0], strict=True):
         boxes = [
             (float(x), float(width), height)
             for x, width, height in re.findall(r"(\S+)% 50%/max\((\S+)%,1px\) (\S+)", style)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from numpy.typing import ArrayLike
 from plotly.colors import sample_colorscale
 
 from interp.analysis.findings import FEW_TOKENS
@@ -23,6 +22,7 @@ from interp.report.explorer.figures import ink, text_legend, token_colours, told
 from interp.report.explorer.view import View
 from interp.report.look import GREY
 from interp.report.metrics import number, visible
+from interp.report.panels.classes import BARS
 
 BUTTON = ".jupyter-button.jupyter-button"  # twice, to outweigh the notebook's own
 RING = ";box-shadow:inset 0 0 0 2.5px currentColor"
@@ -48,8 +48,7 @@ class Painted:
 
 def cells(figure: go.Figure, chosen: str) -> Painted:
     """Return the cells of `head_grid`; what is hatched has a band below its number."""
-    traces, layout = _parts(figure)
-    heatmap, hatch = traces
+    layout, heatmap, hatch = _layout(figure), _trace(figure, type="heatmap"), _trace(figure, type="scatter")
     values, hatched = np.asarray(heatmap.z, float), set(zip(np.floor(hatch.y), hatch.x, strict=True))
     layers, heads = layout.yaxis.ticktext, layout.xaxis.ticktext
     places = np.clip((np.nan_to_num(values) - heatmap.zmin) / (heatmap.zmax - heatmap.zmin), 0, 1)
@@ -76,15 +75,13 @@ def cells(figure: go.Figure, chosen: str) -> Painted:
 
 
 def bars(figure: go.Figure, chosen: str, theme: Theme) -> Painted:
-    """Return the bars of `class_bars`, the highest on top, as there."""
-    traces, layout = _parts(figure)
-    band, drawn = traces
+    """Return the bars of `class_bars`, in its order and on its axis."""
+    layout, band, drawn = _layout(figure), _trace(figure, type="bar"), _trace(figure, name=BARS)  # the first is behind
     text, base = PAGE["text"][theme], drawn.base
     ends = np.column_stack([np.full(len(drawn.x), base), base + np.asarray(drawn.x, float)])
     intervals = np.asarray(drawn.customdata, float)[:, :2]
     bands = np.cumsum([band.base, band.x], axis=0, dtype=float).T  # [row, end]; none without a null
-    rare = np.asarray(drawn.customdata)[:, 2].astype(float) < FEW_TOKENS
-    at = _along(np.concatenate([each[~rare].ravel() for each in (ends, intervals, bands) if len(each)]))
+    at = _along(*layout.xaxis.range)
     styles = []
     for row, colour in enumerate(drawn.marker.color):
         boxes = [_box(text, at(intervals[row]), "1.6px")] if np.isfinite(intervals[row]).all() else []
@@ -95,7 +92,7 @@ def bars(figure: go.Figure, chosen: str, theme: Theme) -> Painted:
         boxes += [_box(PAGE["band"][theme], at(bands[row]), "19px")] if len(bands) else []
         styles.append(f"background:{','.join(boxes)}{RING * (drawn.meta[row] == chosen)}")
     labels = [html.unescape(text) for text in layout.yaxis.ticktext]
-    said = [f"{label}: {value}, 95% interval {low:.2f} to {high:.2f}"
+    said = [f"{label}: {value}" + (f", 95% interval {low:.2f} to {high:.2f}" if np.isfinite(high - low) else "")
             for label, value, (low, high) in zip(labels, drawn.text, intervals, strict=True)]  # fmt: skip
     behind = f" · behind a bar: {html.escape(band.name)}" if len(bands) else ""
     down = slice(None, None, -1)  # Plotly's rows go upwards
@@ -165,13 +162,18 @@ def frame(scope: str, layers: int, heads: int, theme: Theme) -> str:
 """
 
 
-def _parts(figure: go.Figure) -> tuple[Any, Any]:
-    """Return the traces and the layout of a figure, whose attributes Plotly makes at run time."""
-    return figure.data, figure.layout
+def _layout(figure: go.Figure) -> Any:
+    """Return the layout of a figure, whose attributes Plotly makes at run time."""
+    return figure.layout
+
+
+def _trace(figure: go.Figure, **attributes: str) -> Any:
+    """Return the first trace of a figure that has these attributes, whatever else is drawn."""
+    return next(figure.select_traces(attributes))
 
 
 def _title(figure: go.Figure) -> str:
-    return f"<b style='font-weight:600'>{_parts(figure)[1].title.text}</b>"  # escaped, as Plotly reads markup too
+    return f"<b style='font-weight:600'>{_layout(figure).title.text}</b>"  # escaped, as Plotly reads markup too
 
 
 def _plain(said: str) -> str:
@@ -179,15 +181,13 @@ def _plain(said: str) -> str:
     return html.unescape(said.replace("<br>", " · "))
 
 
-def _along(values: np.ndarray) -> Callable[[ArrayLike], np.ndarray]:
-    """Return the function from numbers to places in % of a button's width, with room for `values` and 0."""
-    known = values[np.isfinite(values)]
-    low, high = known.min(initial=0), known.max(initial=0)
+def _along(low: float, high: float) -> Callable[[Sequence[float] | np.ndarray], np.ndarray]:
+    """Return the function from numbers to places in % of a button's width, for an axis from `low` to `high`."""
     start, end = ROOM
-    return lambda numbers: start + (end - start) * np.clip((np.asarray(numbers) - low) / ((high - low) or 1), 0, 1)
+    return lambda numbers: start + (end - start) * np.clip((np.asarray(numbers) - low) / (high - low), 0, 1)
 
 
-def _box(colour: str, ends: ArrayLike, height: str, down: str = "50%") -> str:
+def _box(colour: str, ends: Sequence[float] | np.ndarray, height: str, down: str = "50%") -> str:
     """Return a background of a colour, or of a gradient, from one of the `ends` to the other, % of the width."""
     start, end = np.asarray(ends, dtype=float).tolist()
     image = colour if "gradient" in colour else f"linear-gradient({colour},{colour})"

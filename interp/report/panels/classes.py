@@ -23,6 +23,8 @@ from interp.report.metrics import (
 )
 from interp.report.panels.panel import View
 
+BARS = "measured"  # the trace of the bars, beside their bands and the marks of what goes on beyond the axis
+
 
 def figures(view: View) -> dict[str, go.Figure]:
     """Return the bars of a head."""
@@ -135,6 +137,7 @@ def _bars(rows: pd.DataFrame, look: Metric, limit: float, palette: str, theme: T
         },
         text=[signed(value, look) if n else "n = 0" for value, n in zip(values, n_tokens, strict=True)],
         textposition="none",
+        name=BARS,
         meta=[str(name) for name in rows["label"]],
         customdata=np.column_stack([low, high, n_tokens]),
         hovertemplate="%{text} [%{customdata[0]:.2f}, %{customdata[1]:.2f}]<br>n = %{customdata[2]:,}<extra></extra>",
