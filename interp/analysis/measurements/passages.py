@@ -165,10 +165,8 @@ class TopPassages(Measurement):
     """
 
     def __init__(self, context: Context) -> None:
-        self.context, shape = (
-            context,
-            (2, *context.per_class, TOP),
-        )  # ends: the largest, and the negative of the smallest
+        self.context = context
+        shape = (2, *context.per_class, TOP)  # ends: the largest, and the negative of the smallest
         self.values = torch.full(shape, -torch.inf, device=context.device)
         self.places = torch.full(shape, NOWHERE, device=context.device)  # number of the context * n_ctx + position
         self.around: dict[int, Around] = {}  # by place
@@ -188,10 +186,8 @@ class TopPassages(Measurement):
     def layer(self, view: LayerView, batch: Batch) -> None:
         """Take the first and the last of each class and context, and keep the best of all contexts so far."""
         scores = view.scores.half().float()
-        both = torch.stack([scores, -scores]).nan_to_num(
-            nan=-torch.inf, posinf=65504, neginf=-65504
-        )  # [end, head, token]
-        both = both.repeat(1, 1, len(self.groups))
+        both = torch.stack([scores, -scores])  # [end, head, token]
+        both = both.nan_to_num(nan=-torch.inf, posinf=65504, neginf=-65504).repeat(1, 1, len(self.groups))
         groups = self.groups.flatten().expand_as(both)
         number = len(self.values[0, 0, 0]) * self.n_rows
         best = both.new_full((*both.shape[:2], number), -torch.inf).scatter_reduce(2, groups, both, "amax")
