@@ -74,8 +74,14 @@ def check_clicks(page):
         return shown.replace("\xa0", " ")  # ipywidgets keeps blanks apart so
 
     def click(group, label):
+        """Click, and wait for the ring round the button: it comes after the buttons, which may get another order."""
         page.locator(f".interp-{group} button", has_text=label).first.click()
+        page.wait_for_function(ring, arg=[group, label])
 
+    ring = (
+        "([group, label]) => getComputedStyle([...document.querySelectorAll(`.interp-${group} button`)]"
+        ".find(button => button.textContent.includes(label))).boxShadow.endsWith('inset')"
+    )
     said = "([name, text]) => document.querySelector(`.interp-${name} select`).selectedOptions[0].textContent === text"
     click("heads", "L2H3")
     page.wait_for_function(said, arg=["head", "L2H3"])

@@ -205,6 +205,8 @@ def test_heads_and_classes_show_the_numbers_and_the_hatching_of_the_figures(meas
     labels = [label for label, _ in panel.clicked["classes"].options]
     assert labels == [html.unescape(text) for text in drawn["classes"].layout.yaxis.ticktext][::-1]
     assert [_rule(panel, "classes", place)[1] for place in range(len(labels))] == list(bars.text)[::-1]
+    said = panel.clicked["classes"].tooltips
+    assert sum("n = 0" in each for each in said) == 1 and not any("nan" in each for each in said)
     assert rules.count("inset 0 0 0 2.5px") == 3  # the chosen head, class and token
 
 

@@ -149,7 +149,8 @@ def test_a_size_that_is_none_is_refused_by_name(drawn, size):
 def test_a_pdf_has_the_size_that_was_asked_for_and_its_letters_are_letters(result, tmp_path, chromium):
     result.save(tmp_path / "result")
     code = (
-        "from interp.analysis.result import Amplification; from interp.report.figures import head_grid, paper, with_evidence; "
+        "from interp.analysis.result import Amplification; "
+        "from interp.report.figures import head_grid, paper, with_evidence; "
         "figure = head_grid(with_evidence(Amplification.load('result')), 'pos', 'NOUN'); "
         "paper(figure, width=3.25, height=2.5, font=8).write_image('grid.pdf')"
     )  # in a process of its own: kaleido and Playwright each want the event loop
