@@ -99,7 +99,7 @@ def bars(figure: go.Figure, chosen: str, theme: Theme) -> Painted:
     return Painted(
         labels[down], list(drawn.meta)[down], said[down], styles[down], [str(text) for text in drawn.text][down], chosen,
         _title(figure),
-        f"<div class='interp-fine'>line: 95% interval{behind} · hatched: cannot be told from no effect · grey: n &lt; "
+        f"<div class='interp-fine'>line: 95% interval{behind} · hatched: not beyond its control · grey: n &lt; "
         f"{FEW_TOKENS}, cut off where it is wider than the rest</div>",
     )  # fmt: skip
 
