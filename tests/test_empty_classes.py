@@ -8,6 +8,7 @@ from interp.evals.held_out import held_out_loss
 from interp.report.dashboard import write_dashboard
 from interp.report.evaluation import class_figure
 from interp.report.figures import class_bars
+from interp.report.panels.classes import BARS
 
 TEXTS = ["The quick brown fox sleeps, and none of them mentions it. " * 4] * 3
 FILE = """
@@ -40,7 +41,9 @@ def test_amplification_keeps_the_class_with_n_0_and_missing_values(make_model, s
     assert empty[["log2_amplification", "bias_score_contrast"]].isna().to_numpy().all()
     assert (row(result.heads, token_class="foxes")["n_tokens"] > 0).all()
     bars = class_bars(result.heads, 0, 0, "own")
-    assert "unicorns · n = 0" in bars.layout.yaxis.ticktext and "n = 0" in bars.data[-1].text
+    assert "unicorns · n = 0" in bars.layout.yaxis.ticktext
+    [bar] = [trace for trace in bars.data if trace.name == BARS]
+    assert "n = 0" in bar.text
     page = write_dashboard(result, tmp_path / "page.html").read_text(encoding="utf-8")
     assert '"unicorns"' in page
     saved = interp.Amplification.load(result.save(tmp_path / "report")[0].parent)

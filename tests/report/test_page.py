@@ -159,7 +159,7 @@ def test_a_single_head_without_tokens_passages_or_plain_class_names_has_a_page(c
     ready(page, write_dashboard(dataclasses.replace(result, heads=heads, **empty), tmp_path / "odd.html").as_uri())
     page.select_option("#class", odd)
     settle(page)
-    assert page.locator("#readout").inner_text().startswith(f"L1H0, {odd} · A = −1.31")
+    assert page.locator("#readout").inner_text().startswith(f"L1H0, {odd} · A beyond position −1.18 [")
     assert f"▸ {odd}" in page.locator("#bars .yaxislayer-above").text_content()
     page.reload()
     assert page.locator("#class").input_value() == odd

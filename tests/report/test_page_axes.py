@@ -189,6 +189,8 @@ def test_every_file_is_called_after_its_head_class_and_metric(opened):
     names = opened(f"{WHERE}&metric=auroc&removed=contrast_position").evaluate(NAMES)
     panels = {"heads", "classes", "tokens", "profile", "adjusted", "passages", "effect-loss", "paths", "differences"}
     assert {key.split(" ")[0] for key in names} >= panels
+    written = [names.pop(f"writes {kind}") for kind in ("CSV", "JSON")]  # of no scheme, class or metric
+    assert written == ["tiny-bqbv-writes-L1H0.csv", "tiny-bqbv-writes-L1H0.json"]
     for key, name in names.items():
         panel, kind = key.split(" ")
         assert re.fullmatch(rf"[\w.-]+-{panel}-L1H0-pos-(NOUN|every-class)-[\w-]+\.{kind.lower()}", name), name

@@ -9,7 +9,7 @@ import pytest
 from tests.report.reading import hash_of
 
 pytestmark = pytest.mark.browser
-PANELS = ("about", "heads", "classes", "tokens", "scatter", "position", "passages")
+PANELS = ("about", "heads", "classes", "tokens", "scatter", "position", "passages", "writes")
 
 
 def test_the_keyboard_alone_reaches_every_panel_moves_in_the_grid_and_chooses(open_page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 VIEW = "#head=L3H7&class=NOUN&scheme=pos&metric=auroc&palette=orange-purple&theme=dark&sort=n&search=the&count=50"
@@ -44,5 +45,5 @@ def test_a_finding_leads_to_its_head_and_class(open_page):
     head, token_class = finding.inner_text().split(",")[0].split(" ")
     finding.click()
     page.wait_for_function(f"location.hash.includes('class={token_class}')")
-    assert page.locator("#classes-title").inner_text() == f"What does {head} favour?"
+    expect(page.locator("#classes-title")).to_have_text(f"What does {head} favour?")  # the page hears of it later
     assert page.locator("#readout").inner_text().startswith(f"{head}, {token_class} · A beyond position ")

@@ -144,7 +144,7 @@ def test_classes_are_compared_over_all_heads_by_a_statistic_of_choice(turned):
 
 
 def test_keys_reach_both_panels(turned):
-    for key, panel in (("7", "effect"), ("1", "compare")):
+    for key, panel in (("9", "effect"), ("1", "compare")):
         turned.keyboard.press(key)
         assert turned.evaluate("document.activeElement.id") == f"panel-{panel}"
 

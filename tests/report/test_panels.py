@@ -88,10 +88,10 @@ def test_a_panel_of_a_test_file_is_drawn_linked_to_and_taken_away(spread, contex
     page.reload()
     settle(page)
     assert page.is_checked("#twice")
-    page.keyboard.press("8")
+    page.keyboard.press("9")
     assert page.evaluate("document.activeElement.id") == "panel-spread"
     page.keyboard.press("?")
-    assert "effect, spread" in page.locator("#keys").inner_text()
+    assert "8 effect, 9 spread" in page.locator("#keys").inner_text()
     assert not wrong
     page.close()
 
@@ -104,6 +104,29 @@ def test_a_panel_that_is_not_available_is_left_out_and_one_without_payload_has_n
         html = render(result)
         assert ('id="panel-spread"' in html) == section
         assert 'name: "spread"' not in html
+
+
+@pytest.mark.browser
+def test_panels_after_the_ninth_are_reached_by_the_keys_of_the_next_and_the_previous_one(
+    spread, context, make, tmp_path, monkeypatch
+):
+    (tmp_path / "tail.html").write_text('<h2 id="tail-title">The tenth</h2>')
+    tail = Panel("tail", payload=lambda view: None, folder=tmp_path)
+    monkeypatch.setattr(panels, "PANELS", (*panels.PANELS, tail))
+    page = context.new_page()
+    wrong = watched(page)
+    settle(ready(page, write_dashboard(make(2, 3, passages=2), tmp_path / "report.html").as_uri()))
+    for key, panel in (("k", "about"), ("j", "heads"), ("9", "spread"), ("j", "tail"), ("j", "tail"), ("k", "spread")):
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.id") == f"panel-{panel}"
+    page.locator("#panel-tokens button").first.focus()
+    page.keyboard.press("k")
+    assert page.evaluate("document.activeElement.id") == "panel-classes"
+    page.keyboard.press("?")
+    words = page.locator("#keys").inner_text()
+    assert "9 spread\n" in words and "also tail, which has no number" in words
+    assert not wrong
+    page.close()
 
 
 @pytest.mark.browser

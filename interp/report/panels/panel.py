@@ -135,7 +135,7 @@ class View:
             "shape": first["shape"],
             "values": first["values"] | further["values"],
             "words": [plain_word(name, token_class) for token_class in counts.index],
-            "hatched": pack(np.nan_to_num(spread(rows.assign(hatched=_hatched(rows)), axes, "hatched")), "i4"),
+            "hatched": pack(np.nan_to_num(spread(rows.assign(hatched=_hatched(rows)), axes, "hatched")), "i2"),
         }
 
 
@@ -161,7 +161,7 @@ def _further(heads: pd.DataFrame) -> list[str]:
 
 def _hatched(rows: pd.DataFrame) -> np.ndarray:
     """Return a number for each row, of which bit i is set where it is `indistinct` in the i-th metric that there is."""
-    marks = [indistinct(rows, metric) for metric in metrics_of(rows.columns)]
+    marks = [indistinct(rows, metric) for metric in metrics_of(rows.columns)]  # 15 at most fit the page's numbers
     return np.sum([mark.astype(int) << bit for bit, mark in enumerate(marks)], axis=0)
 
 

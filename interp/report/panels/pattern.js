@@ -210,6 +210,7 @@ panel({
   },
   watch: ["head", "palette", "theme", "pattern", "patternShown"],
   rows: patternRows,
+  named: () => ({ scheme: null, class: null, metric: state.patternShown, passage: `passage-${state.pattern}` }),
   draw: drawPattern,
   picture,
   table: (rows) => [

@@ -207,6 +207,7 @@ panel({
   watch: ["x", "y", "colour", "size", "by", "scheme", "class", "metric", "palette", "theme"],
   total: () => nHeads,
   rows: () => headNumbers.map(fullRow),
+  named: () => ({ metric: `${state.y}-by-${state.x}` }),
   draw() {
     drawLegend();
     markHead();

@@ -45,6 +45,7 @@ panel({
   name: "writes",
   watch: ["head"],
   rows: writtenRows,
+  named: () => ({ scheme: null, class: null, metric: null }),
   draw(rows) {
     const shown = PARTS.map(({ of, title, ends, what }) => {
       const own = rows.filter((row) => row.of === of);

@@ -2,11 +2,19 @@
 
 const sections = [byId("panel-about"), ...document.querySelectorAll("main > .panel")];
 
+// From the section that has the focus.
+function step(by) {
+  const here = sections.findIndex((section) => section.contains(document.activeElement));
+  goTo(sections[Math.min(Math.max(here + by, 0), sections.length - 1)]);
+}
+
 const keys = Object.assign(
   {
     "?": () => byId("keys").showModal(),
     "[": () => nextClass(-1),
     "]": () => nextClass(1),
+    j: () => step(1),
+    k: () => step(-1),
     t: nextTheme,
     c: copyLink,
   },
@@ -30,7 +38,7 @@ byId("help").addEventListener("click", keys["?"]);
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 document
   .querySelector(".skip")
-  .addEventListener("click", (event) => event.preventDefault() || goTo(sections[1]));
+  ?.addEventListener("click", (event) => event.preventDefault() || goTo(sections[1]));
 
 // Paper is white: print in the light theme, whatever the screen shows.
 const redrawAll = () => panels.forEach((one) => one.redraw());

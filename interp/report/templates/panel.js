@@ -8,7 +8,8 @@
 //   draw    (rows) draws what is no chart;
 //   chart   (rows) returns {data, layout, subject}, drawn in `#box` (by default its name), or null for none;
 //   picture returns {data, layout} to take away, by default the chart with a title;
-//   named   returns what its files are called where that is not the chosen class and metric: {class, metric, model};
+//   named   returns what its files are called where that is not the chosen class and metric: parts as in `fileName`, null
+//           for one on which nothing here depends;
 //   table   (rows) returns [heads, rows of cells] for `#name-table`, which is filled while it is open;
 //   click   (point) is called for a point of the chart; keys: key -> what it does; soon: drawn before the next paint.
 // })
@@ -72,12 +73,16 @@ function csv(rows) {
     .join("");
 }
 
-// Every file says what is in it: model, panel, head, scheme, class and metric.
+// Every file says what is in it: model, panel, head, scheme, class and metric, and what else a panel names.
 function fileName({ name, named }) {
-  const shown = { model: data.model.split(/[\\/]/).pop(), class: state.class, metric: state.metric, ...named?.() };
-  const token_class = shown.class === OVERVIEW ? "every-class" : shown.class.slice(0, LONGEST);
-  const parts = [shown.model, name, headLabel(state.head), state.scheme, token_class, shown.metric];
-  return parts.join("-").replace(/[^\p{L}\p{N}_.-]+/gu, "_");
+  const model = data.model.split(/[\\/]/).pop();
+  const { scheme, class: token_class, metric } = state;
+  const parts = { model, name, head: headLabel(state.head), scheme, class: token_class, metric, ...named?.() };
+  parts.class = parts.class === OVERVIEW ? "every-class" : (parts.class?.slice(0, LONGEST) ?? null);
+  return Object.values(parts)
+    .filter((part) => part !== null)
+    .join("-")
+    .replace(/[^\p{L}\p{N}_.-]+/gu, "_");
 }
 
 // In place of Plotly's own, which calls every picture "newplot" and gives it no title.
