@@ -64,7 +64,7 @@ def test_a_rare_class_sets_no_axis_stands_last_and_ends_in_a_mark(far, draw):
     figure = draw(far)
     low, high = figure.layout.xaxis.range
     assert -20 < low < 0 < high < 20
-    assert f"beyond the axis (n < {100})" in figure.layout.xaxis.title.text
+    assert f"goes on (n < {100})" in figure.layout.xaxis.title.text
     names = [name.split(" · ")[0] for name in figure.layout.yaxis.ticktext]
     counts = {
         name.split(" · ")[0]: int(name.split("n = ")[1].replace(",", "")) for name in figure.layout.yaxis.ticktext
@@ -86,7 +86,7 @@ def test_nothing_is_cut_that_has_enough_tokens(make, draw):
     figure = draw(dataclasses.replace(result, **many))
     low, high = figure.layout.xaxis.range
     assert max(-low, high) > FAR
-    assert "beyond the axis" not in figure.layout.xaxis.title.text
+    assert "goes on" not in figure.layout.xaxis.title.text
     assert all(trace.name != "goes on beyond the axis" for trace in figure.data)
 
 
@@ -130,7 +130,7 @@ def test_on_the_page_too(opened, box, name):
     page = opened(f"{WHERE}&statistic=mean")
     low, high = axis(page, box, name)
     assert -20 < low < 0 < high < 20
-    assert "beyond the axis (n < 100)" in page.locator(f"#{box} .xtitle").text_content()
+    assert "goes on (n < 100)" in page.locator(f"#{box} .xtitle").text_content()
     marks = page.evaluate(f"document.getElementById('{box}').data.at(-1)")
     assert len(marks["x"]) == 1 and set(marks["marker"]["symbol"][0].split("-")) & {"left", "right", "up"}
     if name == "x":
