@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import re
 from urllib.parse import parse_qs, urlencode
@@ -27,6 +26,7 @@ from interp.report.metrics import (
 )
 from interp.report.panels.panel import View
 from tests.report.reading import hash_of, ready, settle, watched
+from tests.report.test_evidence import unpacked
 from tests.report.test_explained_and_uses import made_explained, made_uses
 
 NOTES = ["The corpus is small: 31 documents.", "Another note, which is long. " * 9, "A third note."]
@@ -102,7 +102,7 @@ def test_the_marks_of_hatching_are_those_of_every_metric(result):
     view = View.of(result)
     rows = view.heads[view.heads["scheme"] == "function"]
     [packed] = [scheme for scheme in view.payload()["schemes"] if scheme["name"] == "function"]
-    marks = np.frombuffer(base64.b64decode(packed["hatched"]["base64"]), "<i4").reshape(24, -1)
+    marks = unpacked(packed["hatched"]).reshape(24, -1)
     for bit, metric in enumerate(metrics_of(rows.columns)):
         shown = rows.assign(hatched=indistinct(rows, metric), number=rows["layer"] * 6 + rows["head"])
         wanted = shown.pivot(index="number", columns="token_class", values="hatched")[packed["classes"]]
