@@ -45,7 +45,7 @@ def main() -> None:
     ):
         nbformat.write(explorer_notebook(), Path(folder) / "explorer.ipynb")
         chromium = playwright.chromium.launch(executable_path=browser, args=FLAGS)
-        take(chromium.new_page(viewport={"width": 1320, "height": 1300}), address)
+        take(chromium.new_page(viewport={"width": 1320, "height": 2200}), address)
         chromium.close()
 
 

@@ -21,6 +21,7 @@ SHOWN = {"attention": "with the bias", "attention_unbiased": "without the bias",
 NUMBERS = 70_000  # shares the page can afford over all heads: a byte each
 ROUNDING = 1e-3  # what a row may lack to 1 where nothing else takes attention
 STEPS = 254  # of the square root of a share in the page; one more means that it is missing
+MOST_NAMED = 16  # keys of each of several matrices side by side
 LONGEST_LABEL = 14
 
 
@@ -72,6 +73,8 @@ def attention_pattern(
     ticks = {"showgrid": False, "zeroline": False, "automargin": True}
     figure.update_xaxes(tickvals=list(range(len(keys))), ticktext=keys, tickangle=-90, **ticks)
     figure.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.5, -0.5], **ticks)
+    if len(names) > 1 and len(keys) > MOST_NAMED:  # side by side there is no room to name them; the rows do
+        figure.update_xaxes(showticklabels=False, title={"text": "key: the same tokens"})
     figure.update_yaxes(title={"text": "query"}, col=1)
     figure.update_annotations(font={"size": 12})
     more = {"margin": {"l": 16, "r": 16 + 90 * len(barred), "t": 76, "b": 16}}
