@@ -17,6 +17,7 @@ from interp.report.findings import findings
 from interp.report.metrics import with_evidence
 from interp.report.panels.packing import pack, script_json
 from interp.report.panels.panel import View
+from tests.report.test_pattern import made_patterns
 
 
 def unpacked(packed):
@@ -199,7 +200,8 @@ def test_a_page_can_be_made_without_tokens_and_passages(result):
 
 
 def test_a_page_of_twelve_by_twelve_heads_stays_within_two_megabytes_beyond_plotly(make, tmp_path):
-    path = write_dashboard(make(12, 12), tmp_path / "new" / "report.html")
+    result = make(12, 12).with_tables({"patterns": made_patterns(12, 12, [0, 3, 5, 9])})
+    path = write_dashboard(result, tmp_path / "new" / "report.html")
     beyond = path.stat().st_size - len(get_plotlyjs().encode())
     print(f"\n12 x 12 heads: {beyond / 1e6:.2f} MB beyond plotly.js")
     assert beyond <= 2_000_000

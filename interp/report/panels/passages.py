@@ -11,7 +11,7 @@ from interp.report.panels.packing import block, columns, pack, readable
 from interp.report.panels.panel import View
 
 NUMBERS = 200_000  # numbers the page can afford over all heads
-TOP_BYTES = 140_000  # for the passages that heads score highest and lowest: about 2,000 of them
+TOP_BYTES = 60_000  # for the passages that heads score highest and lowest: about 900 of them
 LONGEST = 160  # letters of a passage on either side of its token
 ENDS = ("top", "bottom")
 FEWEST = 10  # passages shown however many heads there are
