@@ -41,7 +41,7 @@ SCORES = ("previous_token", "same_token", "first_token", "induction", "entropy",
 READINGS = ("", "_unbiased", "_uniform")
 """With the direction, without it, and of even attention."""
 
-SAMPLE = 2048
+SAMPLE = 1024
 """Tokens of the corpus, from its beginning, whose attention is scored: whole contexts, at least one."""
 
 COPY, SEQUENCES = 50, 4
