@@ -14,7 +14,7 @@ import subprocess
 import sys
 from typing import Any
 
-from results import ROOT, _nats, _share, beginning, between, measured, plain
+from results import ROOT, beginning, between, measured, nats, plain, share
 
 PAGE, RECORD, PICTURE = ROOT / "docs/training.md", ROOT / "docs/broken.json", ROOT / "docs/pictures/broken.png"
 RUNS = ROOT / "runs/broken"
@@ -124,6 +124,12 @@ def _runs(record: dict[str, Any], variant: str, measure: str) -> list[float]:
     return [record["last"][f"{variant}-seed{seed}"][measure] for seed in SEEDS]
 
 
+def _beside(record: dict[str, Any], measure: str) -> tuple[dict[str, list[float]], bool]:
+    """Return a measure of all runs by variant, and whether with b_Q it is above the start and the control in every seed."""
+    runs = {variant: _runs(record, variant, measure) for variant in VARIANTS}
+    return runs, min(runs["bq"]) > max(*runs["symmetric"], record["last"]["start"][measure])
+
+
 def section(record: dict[str, Any]) -> str:
     """Return the table, and the sentences that its figures allow."""
     start, pairs = record["last"]["start"], record["last"]["start"]["pairs"]
@@ -139,24 +145,22 @@ def section(record: dict[str, Any]) -> str:
     for seed in SEEDS:
         uses = record["last"][f"bq-seed{seed}"]["uses"]
         mean, sd, draws = uses["control"]
-        given = " | ".join(_share(uses[what]) for what in ("position", "type", "class"))
-        used.append(f"| {seed} | {_nats(uses['removed'])} | {given} | {mean:+.3f} ± {sd:.3f} ({draws} draws) |")
+        given = " | ".join(share(uses[what]) for what in ("position", "type", "class"))
+        used.append(f"| {seed} | {nats(uses['removed'])} | {given} | {mean:+.3f} ± {sd:.3f} ({draws} draws) |")
     return "\n".join([*rows, "", *used, "", *sentences(record)])
 
 
 def sentences(record: dict[str, Any]) -> list[str]:
     """Return what the figures allow to say, each sentence in a line of its own."""
     start, found = record["last"]["start"], []
-    spread = {variant: _runs(record, variant, "key_spread") for variant in VARIANTS}
-    apart = min(spread["bq"]) > max(*spread["symmetric"], start["key_spread"])
+    spread, apart = _beside(record, "key_spread")
     found.append(
         f"The spread of the keys along b_Q is {start['key_spread']:.2f} before, {_range(spread['symmetric'])} after {STEPS} "
         f"steps without b_Q, and {_range(spread['bq'])} with it: "
         + ("above both in every seed" if apart else "not above both in every seed")
         + (", and no more than along any direction, which is 1." if max(spread["bq"]) <= 1 else ".")
     )
-    position = {variant: _runs(record, variant, "eta2_position") for variant in VARIANTS}
-    more = min(position["bq"]) > max(*position["symmetric"], start["eta2_position"])
+    position, more = _beside(record, "eta2_position")
     found.append(
         f"Position explains {_range(position['bq'])} of its score, {start['eta2_position']:.2f} before and "
         f"{_range(position['symmetric'])} without b_Q"
@@ -165,11 +169,13 @@ def sentences(record: dict[str, Any]) -> list[str]:
     loss = {variant: _runs(record, variant, "loss") for variant in VARIANTS}
     differences = [a - b for a, b in zip(loss["bq"], loss["symmetric"], strict=True)]
     found.append(f"The loss differs from that without b_Q by {_range(differences, '{:+.3f}')} nats.")
-    cost = [record["last"][f"bq-seed{seed}"]["uses"]["removed"] for seed in SEEDS]
+    uses = [record["last"][f"bq-seed{seed}"]["uses"] for seed in SEEDS]
+    cost, control = [each["removed"] for each in uses], [each["control"][0] for each in uses]
     needed = sum(low > 0 for _, low, _ in cost)
     found.append(
         f"Removing b_Q costs {_range([mean for mean, _, _ in cost], '{:+.3f}')} nats, an interval above 0 in {needed} of "
-        f"{len(SEEDS)} seeds; before, there is no b_Q to be used."
+        f"{len(SEEDS)} seeds; removing scores that spread as much along other directions costs "
+        f"{_range(control, '{:+.3f}')}. Before, there is no b_Q to be used."
     )
     return found
 

@@ -116,8 +116,8 @@ def section(record: dict[str, Any]) -> str:
         )
         if uses := of.get("uses"):
             mean, sd, draws = uses["control"]
-            given = " | ".join(_share(uses[what]) for what in GIVES_BACK)
-            used.append(f"| `{name}` | {_nats(uses['removed'])} | {given} | {mean:+.3f} ± {sd:.3f} ({draws} draws) |")
+            given = " | ".join(share(uses[what]) for what in GIVES_BACK)
+            used.append(f"| `{name}` | {nats(uses['removed'])} | {given} | {mean:+.3f} ± {sd:.3f} ({draws} draws) |")
     return "\n".join([*rows, "", *used, "", *sentences(record)])
 
 
@@ -171,11 +171,13 @@ def _counted(some: Any, of: Any) -> str:
     return f"all {len(of)}" if len(some) == len(of) else f"{len(some)} of the {len(of)}"
 
 
-def _nats(numbers: list[float]) -> str:
+def nats(numbers: list[float]) -> str:
+    """Return a number of nats with the ends of its interval."""
     return "{:+.3f} [{:.3f}, {:.3f}]".format(*numbers)
 
 
-def _share(numbers: list[float | None]) -> str:
+def share(numbers: list[float | None]) -> str:
+    """Return a share with the ends of its interval, a dash where it is not known."""
     if None in numbers:
         return "–"
     value, low, high = (f"{number:.0%}".replace("-", "−") for number in numbers if number is not None)

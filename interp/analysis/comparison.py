@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Float64
 from scipy import stats
 
-from interp.analysis.findings import FEW_TOKENS, vector_of
+from interp.analysis.findings import FEW_TOKENS, nearest_end, vector_of
 from interp.analysis.measurements.shares import KEY, replicate_values
 from interp.analysis.result import Amplification
 from interp.analysis.saving import load_tables, save_tables
@@ -84,7 +84,7 @@ class Comparison(Summarized):
         known = self.classes.loc[
             (self.classes["statistic"] == "root_mean_square") & (self.classes["n_tokens"] >= FEW_TOKENS)
         ]
-        nearest = np.maximum(known["ci_low"].to_numpy(float), -known["ci_high"].to_numpy(float))
+        nearest = nearest_end(known["ci_low"].to_numpy(float), known["ci_high"].to_numpy(float))
         answer = ""
         for row in known.iloc[np.argsort(-nearest, kind="stable")].head(1).to_dict("records"):
             answer = (
@@ -364,14 +364,14 @@ def _loss_of(result: Amplification) -> dict[str, Any]:
 
     `n_tokens`; `loss_unchanged`; its `difference` without the `vector`, with `ci_low, ci_high`, and without its `control`.
     """
-    if (made := result.interventions) is not None and len(made.loss) and made.run.get("part", "q") == "q":
+    if (uses := result.uses) is not None and len(uses.loss):  # first, as of the two controls this one is the fair one
+        rows = uses.loss.query("predicted_scheme == 'overall'")
+        removed, control = (rows.loc[rows["keeps"] == kind] for kind in ("nothing", "control"))
+        vector, kind = vector_of(uses.run), "without scores that spread as much along other directions"
+    elif (made := result.interventions) is not None and len(made.loss) and made.run.get("part", "q") == "q":
         rows = made.loss.query("scheme == 'overall' and intervention == 'all' and scale == 0")
         removed, control = (rows.loc[rows["direction"] == kind] for kind in ("bias", "random"))
         vector, kind = vector_of(made.run), "a random change of the same size"
-    elif (uses := result.uses) is not None and len(uses.loss):
-        rows = uses.loss.query("predicted_scheme == 'overall'")
-        removed, control = (rows.loc[rows["keeps"] == kind] for kind in ("nothing", "control"))
-        vector, kind = vector_of(uses.run), "directions of equal spread"
     else:
         return {}
     if removed.empty:

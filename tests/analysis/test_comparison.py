@@ -191,6 +191,8 @@ def test_losses_come_from_the_rerun_of_all_tokens_without_the_bias(twins):
                 "control": pytest.approx(0.05)}  # fmt: skip
     assert {key: found["a"][key] for key in expected} == expected == {key: found["b"][key] for key in expected}
     assert found["a"]["control_kind"] != found["b"]["control_kind"]
+    both = compare_results(replace(made, uses=uses.uses), uses).run["losses"]["a"]
+    assert both["control_kind"] == found["b"]["control_kind"]  # scores of equal spread, where they were tried
     assert compare_results(*twins).run["losses"] == {}
     value_bias = replace(made, interventions=replace(made.interventions, run={"part": "v"}))
     assert compare_results(value_bias, uses).run["losses"].keys() == {"b"}

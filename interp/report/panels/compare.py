@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.analysis.comparison import SHIFTED, Comparison
-from interp.analysis.findings import rankable
+from interp.analysis.findings import nearest_end, rankable
 from interp.page.look import PAGE, Theme, layout
 from interp.report.look import colorscale, ranked
 from interp.report.metrics import AMPLIFICATION, escaped, number, require, rows_of_class, rows_of_scheme, signed
@@ -196,7 +196,7 @@ def strongest(found: Comparison, scheme: str) -> pd.DataFrame:
     own = rows.loc[(rows["statistic"] == "root_mean_square") & rankable(rows) & rows["difference"].notna()]
     control = rows.loc[rows["statistic"] == SHIFTED].set_index("token_class")[["value_a", "value_b"]]
     own[["control_a", "control_b"]] = control.reindex(own["token_class"]).to_numpy(float)
-    nearest = np.maximum(own["ci_low"].to_numpy(float), -own["ci_high"].to_numpy(float))
+    nearest = nearest_end(own["ci_low"].to_numpy(float), own["ci_high"].to_numpy(float))
     order = np.lexsort((-own["difference"].abs().to_numpy(float), -np.nan_to_num(nearest, nan=-np.inf)))
     return own.iloc[order].reset_index(drop=True)
 
