@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -101,12 +100,12 @@ def check_clicks(page):
     shadows = (
         "group => [...document.querySelectorAll(`.interp-${group} button`)].map(b => getComputedStyle(b).boxShadow)"
     )
+    beside = r"getComputedStyle(document.querySelector('.interp-heads button'), '::after').content"
+    # buttons that are drawn anew have no number for a moment
+    page.wait_for_function(rf"/^\"[+−]?\d\.\d\d\"$/.test({beside})")
+    page.wait_for_function(f"({shadows})('heads')[15].endsWith('inset')")  # L2H3
     for group in ("heads", "classes", "tokens"):
         assert sum("inset" in shadow for shadow in page.evaluate(shadows, group)) <= 1
-    assert page.evaluate(shadows, "heads")[15].endswith("inset")  # L2H3
-    first = page.locator(".interp-heads button").first
-    beside = first.evaluate("button => getComputedStyle(button, '::after').content")
-    assert re.fullmatch(r'"[+−]?\d\.\d\d"', beside), beside
     widths = page.locator(".interp-heads button").evaluate_all(
         "all => new Set(all.map(b => b.getBoundingClientRect().x)).size"
     )
