@@ -106,10 +106,10 @@ def check_clicks(page):
     page.wait_for_function(f"({shadows})('heads')[15].endsWith('inset')")  # L2H3
     for group in ("heads", "classes", "tokens"):
         assert sum("inset" in shadow for shadow in page.evaluate(shadows, group)) <= 1
-    widths = page.locator(".interp-heads button").evaluate_all(
-        "all => new Set(all.map(b => b.getBoundingClientRect().x)).size"
+    columns = (
+        "new Set([...document.querySelectorAll('.interp-heads button')].map(b => b.getBoundingClientRect().x)).size"
     )
-    assert widths == 6  # heads to a row
+    page.wait_for_function(f"{columns} === 6")  # heads to a row
 
 
 def check_that_old_figures_are_dimmed(page):
