@@ -23,7 +23,7 @@ from IPython.utils.capture import capture_output
 from interp.data.corpora import corpus
 
 whole = corpus.NAMED["wikipedia-sample"]
-corpus.NAMED["wikipedia-sample"] = lambda: ((name, text[:1500]) for name, text in whole())
+corpus.NAMED["wikipedia-sample"] = lambda: ((name, text[:1000]) for name, text in whole())
 shell = InteractiveShell.instance()
 for code in json.loads(sys.argv[1]):
     with capture_output() as shown:

@@ -71,9 +71,8 @@ def test_the_tutorial_runs_from_top_to_bottom(fresh, capfd):
     assert (fresh / "reports" / "mine" / "report.html").is_file()
 
 
-@pytest.fixture(scope="module")
-def tasks(fresh):
-    """What is defined, and what each block but the last gives. The model of task 9 lies where its id leads as a path."""
+def run_tasks():
+    """Return what is defined, what each block but the last gives, and the last. The model of task 9 lies at its id."""
     names, values = {}, []
     first, *rest = [code for _, code in blocks("tasks.md")]
     run(first, names)
@@ -104,7 +103,21 @@ def test_there_are_ten_tasks_of_one_to_three_lines():
     assert len(lengths) == 10 and min(lengths) >= 1 and max(lengths) <= LONGEST
 
 
-def test_the_patterns_with_and_without_differ_by_the_bias_scores(tasks):
+@pytest.mark.browser
+def test_the_tasks_do_what_they_say(fresh, chromium):
+    """In one test, as each test process would run all of them anew."""
+    tasks = run_tasks()
+    check_that_the_patterns_with_and_without_differ_by_the_bias_scores(tasks)
+    check_that_rows_of_the_tasks_are_those_asked_for(tasks)
+    check_that_steering_changes_the_text_and_leaves_the_model_alone(tasks)
+    check_that_a_comparison_is_of_both_models(tasks)
+    check_that_a_frame_is_read_as_its_texts_are(tasks)
+    check_that_the_own_pipeline_finds_its_own_class(tasks)
+    check_that_the_qwen_is_read_along_its_own_bias(tasks)
+    check_that_a_figure_is_a_pdf(tasks)
+
+
+def check_that_the_patterns_with_and_without_differ_by_the_bias_scores(tasks):
     names = tasks[0]
     _, cache = names["model"].run_with_cache("The cat sat on the mat.")
     scores = cache["blocks.1.attn.hook_bias_scores"][0, 0]  # [key_pos]
@@ -113,7 +126,7 @@ def test_the_patterns_with_and_without_differ_by_the_bias_scores(tasks):
     assert (names["pattern"] - names["without"]).abs().max() > 0.01
 
 
-def test_rows_of_the_tasks_are_those_asked_for(tasks):
+def check_that_rows_of_the_tasks_are_those_asked_for(tasks):
     names, (_, determiners, tokens, table, *_), _ = tasks
     assert len(determiners) and set(determiners["token_class"]) == {"DET"} and determiners["beyond_ci_low"].min() > 0
     assert (
@@ -124,27 +137,27 @@ def test_rows_of_the_tasks_are_those_asked_for(tasks):
     assert table.loc[(2, 3), "DET"] == row["log2_amplification"]
 
 
-def test_steering_changes_the_text_and_leaves_the_model_alone(tasks):
+def check_that_steering_changes_the_text_and_leaves_the_model_alone(tasks):
     names = tasks[0]
     plain = names["model"].generate("The history of the", max_new_tokens=20, seed=0, verbose=False)
     assert names["continuation"].startswith("The history of the") and names["continuation"] != plain
     assert not names["model"].generate("", max_new_tokens=1, seed=0, verbose=False).startswith("The history")
 
 
-def test_a_comparison_is_of_both_models(tasks):
+def check_that_a_comparison_is_of_both_models(tasks):
     names, values, _ = tasks
     assert [names["comparison"].run[side]["model"] for side in "ab"] == ["tiny-symmetric", "tiny-bq"]
     differences = values[5].query("n_tokens >= 100")
     assert len(differences) > 5 and (differences["value_b"] > differences["value_a"]).mean() > 0.8
 
 
-def test_a_frame_is_read_as_its_texts_are(tasks):
+def check_that_a_frame_is_read_as_its_texts_are(tasks):
     names = tasks[0]
     strings = interp.amplification(names["model"], names["texts"], schemes=("surface",))
     pd.testing.assert_frame_equal(names["of_frame"].heads, strings.heads)
 
 
-def test_the_own_pipeline_finds_its_own_class(tasks):
+def check_that_the_own_pipeline_finds_its_own_class(tasks):
     names = tasks[0]
     planets = names["of_planets"].heads.query("token_class == 'PLANET'")
     assert len(planets) == 24 and planets["n_tokens"].min() >= 1
@@ -155,14 +168,13 @@ def test_the_own_pipeline_finds_its_own_class(tasks):
     assert planets["n_tokens"].iloc[0] == sum(start < one.end() and end > one.start() for (start, end), one in pairs)
 
 
-def test_the_qwen_is_read_along_its_own_bias(tasks):
+def check_that_the_qwen_is_read_along_its_own_bias(tasks):
     of_qwen = tasks[0]["of_qwen"]
     assert of_qwen.run["direction"] == "effective" and len(of_qwen.heads[["layer", "head"]].drop_duplicates()) == 4
     assert of_qwen.heads["log2_amplification"].abs().max() > 0.01
 
 
-@pytest.mark.browser
-def test_a_figure_is_a_pdf(tasks, fresh, chromium):
+def check_that_a_figure_is_a_pdf(tasks):
     names, _, code = tasks
     run(code, names)
-    assert (fresh / "heads.pdf").read_bytes().startswith(b"%PDF")
+    assert Path("heads.pdf").read_bytes().startswith(b"%PDF")

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import interp
 
@@ -20,9 +21,11 @@ needs_sphinx = pytest.mark.skipif(sys.version_info < (3, 11), reason="what makes
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
+    """The site, made as `make docs` makes it and in the same folder: what is there already is not made again."""
+    folder = ROOT / "site"
     words = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs", ".", str(folder)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    with FileLock(tmp_path_factory.getbasetemp().parent / "site.lock"):  # one test process at a time
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr.strip(), done.stderr
     return folder
 

@@ -96,7 +96,8 @@ def test_every_head_is_found_for_the_most_frequent_tokens_and_all_tokens_where_t
 
 def test_top_passages_refer_to_texts_that_stand_once_and_pairs_that_change_most_come_first(make):
     result = make(6, 6)
-    table, top = result.tables["top_passages"], payload(View.of(result))["panels"]["passages"]["top"]
+    view, table = View.of(result), result.tables["top_passages"]
+    top = payload(view)["panels"]["passages"]["top"]
     rows = pd.DataFrame({name: unpacked(packed) for name, packed in top["rows"].items()})
     assert top["total"] == len(table[["layer", "head", "scheme", "token_class"]].drop_duplicates())
     texts = {name: [top["shared"][name][code] for code in unpacked(top[name])] for name in ("title", "token_string")}
@@ -104,12 +105,12 @@ def test_top_passages_refer_to_texts_that_stand_once_and_pairs_that_change_most_
     assert len(set(zip(*texts.values(), unpacked(top["pos"]), unpacked(top["document"]), strict=True))) == len(
         top["before"]
     )
-    schemes = list(View.of(result).schemes)
+    schemes = list(view.schemes)
     looked_at = 0
     for row in rows.sample(200, random_state=0).itertuples():
         scheme = schemes[row.scheme]
         own = table[(table["layer"] * 6 + table["head"] == row.head_number) & (table["scheme"] == scheme)]
-        own = own[own["token_class"] == View.of(result).schemes[scheme][row.place]]
+        own = own[own["token_class"] == view.schemes[scheme][row.place]]
         [expected] = own[(own["end"] == ["top", "bottom"][row.end]) & (own["rank"] == row.rank)].to_dict("records")
         assert {name: own[row.passage] for name, own in texts.items()} == {name: expected[name] for name in texts}
         assert row.bias_score_contrast == pytest.approx(expected["bias_score_contrast"], rel=1e-3)
