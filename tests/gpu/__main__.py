@@ -21,7 +21,15 @@ from tests.gpu.found import Found, device_of, record, table
 HERE = Path(__file__).parent
 NONE = "There is no CUDA device that torch {version} can use here: nothing was run, and nothing is said of any GPU."
 # without the type checker of the tests, through which no compiler can look; a card's own warnings are no failures
-PYTEST = ["-q", "-m", "gpu", "-o", "addopts=--import-mode=importlib --strict-markers -p no:cacheprovider", "-W", "default"]
+PYTEST = [
+    "-q",
+    "-m",
+    "gpu",
+    "-o",
+    "addopts=--import-mode=importlib --strict-markers -p no:cacheprovider",
+    "-W",
+    "default",
+]
 
 
 class Collector:

@@ -130,7 +130,11 @@ def utilization(device, cfg, rate):
 
 def told_share(share):
     """The utilization in words."""
-    return ", no MFU: this card is not in DATA_SHEET of interp/train/measures.py" if share is None else f", MFU {share:.1%}"
+    return (
+        ", no MFU: this card is not in DATA_SHEET of interp/train/measures.py"
+        if share is None
+        else f", MFU {share:.1%}"
+    )
 
 
 def allocated(device):

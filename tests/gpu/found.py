@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 
-
 @dataclass(frozen=True)
 class Found:
     """One line: a test that passed or failed, or a figure with the aim that it held or missed."""

@@ -35,7 +35,10 @@ def test_a_failure_gives_a_status_and_a_missed_aim_is_marked_only(tmp_path, monk
         monkeypatch.setattr(bench, "rows", lambda device, found=found: [found])
         assert command.main(["--json", str(tmp_path / "gpu.json")]) == status
         kept = json.loads((tmp_path / "gpu.json").read_text())
-        assert kept["torch"] == torch.__version__ and [row["verdict"] for row in kept["rows"]] == ["pass", found.verdict]
+        assert kept["torch"] == torch.__version__ and [row["verdict"] for row in kept["rows"]] == [
+            "pass",
+            found.verdict,
+        ]
     assert "slow    1.5     <= 1.3  MISSED" in (told := capsys.readouterr().out)
     assert "2 lines, 0 failed, 1 missed their aim" in told and "2 lines, 1 failed, 0 missed their aim" in told
 
@@ -96,4 +99,8 @@ def test_utilization_is_of_the_data_sheet_and_its_aim_of_one_model_of_card(monke
 
 def test_the_table_is_in_columns():
     told = table([Found("a", "1.000", "<= 2", True), Found("a longer name", "3")])
-    assert told.splitlines()[:3] == ["name           result  aim", "a              1.000   <= 2  pass", "a longer name  3"]
+    assert told.splitlines()[:3] == [
+        "name           result  aim",
+        "a              1.000   <= 2  pass",
+        "a longer name  3",
+    ]
