@@ -25,10 +25,10 @@ from tests.gpu.runs import config_of, run_of
 from tests.train.optim import textbook
 from tests.train.optim.cases import parameters
 from tests.train.optim.test_soap import LR, soap, steps
-from tests.train.optim.test_trajectories import SHAPES, STEPS, agree, landscape
+from tests.train.optim.test_trajectories import SHAPES, agree, landscape
 from tests.train.same_run import assert_same, final
 
-N = len(SHAPES)
+N, STEPS = len(SHAPES), 50
 FAMILY = {
     "ecd": (lambda *a: textbook.ecd(*a, STEPS, [0.3] * N, [9.0] * N, [0.1] * N, -0.5, True, "tensor"),
             lambda p: ECD(p, 0.3, 9.0, -0.5, weight_decay=0.1)),
@@ -122,9 +122,11 @@ def test_one_process_as_one_of_many_learns_what_it_learns_alone(device, alone, t
     assert expected[-1] < expected[0] - 0.1
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
 @pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "soap"])  # eigenbases need the host
-def test_the_host_waits_for_nothing_in_a_step(cuda, tmp_path, optimizer):
-    run = run_of(tmp_path, cuda, optimizer=optimizer, precision="bfloat16", micro_batch_size=4, directions=3)
+def test_the_host_waits_for_nothing_in_a_step(cuda, tmp_path, optimizer, compiled):
+    settings = {"precision": "bfloat16", "micro_batch_size": 4, "directions": 3, "compile": compiled}
+    run = run_of(tmp_path, cuda, optimizer=optimizer, **settings)
     batches = Prefetcher(run.batches, run.world.device)
     for step in range(2):
         optimizer_step(run, batches.at(step))
