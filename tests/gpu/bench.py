@@ -55,7 +55,8 @@ def guarded(name, function, *arguments):
     try:
         yield from function(*arguments)
     except Exception as error:  # whatever a device may say: the other rows are still worth having
-        yield Found(name, f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}", failed=True)
+        told = (str(error).strip() or "no more is told").splitlines()[0]
+        yield Found(name, f"{type(error).__name__}: {told[:200]}", failed=True)
     gc.collect()  # models refer to themselves
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
