@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 NOTEBOOKS ?= 0
 
-.PHONY: report test test-fast docs check format bench fuzz screenshots lock clean
+.PHONY: report test test-fast docs check format bench gpu fuzz screenshots lock clean
 
 report: .venv/ready
 	$(BIN)/python -m interp.amplify -o reports/tiny-bqbv
@@ -36,6 +36,9 @@ format: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench
+
+gpu: .venv/ready
+	$(BIN)/python -m tests.gpu --json gpu.json
 
 fuzz: .venv/ready
 	$(BIN)/python -m tests.fuzz

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import broken  # noqa: E402 - scripts of the docs
 import fine_tuned  # noqa: E402
+import gpu  # noqa: E402
 import results  # noqa: E402
 import tree  # noqa: E402
 
@@ -57,7 +58,7 @@ def test_sentences_say_no_more_than_the_record_does():
     assert "In 0 of the 3 models removing scores" in said
 
 
-@pytest.mark.parametrize("script", [broken, fine_tuned], ids=lambda script: script.__name__)
+@pytest.mark.parametrize("script", [broken, fine_tuned, gpu], ids=lambda script: script.__name__)
 def test_pages_have_the_tables_and_sentences_of_their_records(script):
     record = json.loads(script.RECORD.read_text(encoding="utf-8"))
     assert script.PAGE.read_text(encoding="utf-8") == script.written(record), f"run python docs/{script.__name__}.py"
@@ -99,3 +100,19 @@ def test_the_record_is_of_the_whole_held_out_text():
     articles = open_corpus("wikipedia-sample", "validation")
     whole = len(token_stream(interp.load_model(results.AGAIN).need_tokenizer(), articles))
     assert {(of["n_documents"], of["n_tokens"]) for of in RECORD.values()} == {(len(list(articles)), whole)}
+
+
+def test_figures_of_a_card_take_the_place_of_older_ones_and_of_the_sentence_that_there_are_none(tmp_path):
+    rows = [{"name": "a | b", "result": "1.5 <x>", "aim": "<= 1", "verdict": "MISSED"}]
+    found = {"card": "B", "driver": "1", "torch": "2", "cuda": "12", "memory_gb": 80.0, "rows": rows}
+    (tmp_path / "gpu.json").write_text(json.dumps(found))
+    records = gpu.with_file([{**found, "rows": []}, {**found, "card": "A"}], tmp_path / "gpu.json")
+    assert [record["card"] for record in records] == ["A", "B"] and records[1]["rows"] == rows
+    assert "No GPU has been seen" in gpu.written([])
+    page = gpu.written(records)
+    assert "No GPU has been seen" not in page and "1 lines, 0 failed, 1 missed their aim" in page
+    assert "| a \\| b | 1.5 \\<x\\> | \\<= 1 | MISSED |" in page
+    for content in ("{}", "no", "[]", json.dumps({**found, "card": ""})):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(SystemExit, match=r"other\.json (is not what|has no card)"):
+            gpu.with_file([], tmp_path / "other.json")

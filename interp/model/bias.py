@@ -71,13 +71,13 @@ class HeadBias(nn.Module):
         Of several directions each layer, or each head of it, takes one: the noise is drawn first, and is that of a bias of
         one direction under the same generator, then the numbers of the components.
         """
-        noise = torch.randn(self.value.shape, generator=generator).to(self.value.device)
+        noise = _sent(torch.randn(self.value.shape, generator=generator), self.value.device)
         mean = self.mean
         if self.config.directions > 1:
             layers, heads = self.value.shape[:2]
             shape = layers, heads if self.config.component_per == "head" else 1
             chosen = torch.randint(self.config.directions, shape, generator=generator)
-            mean = self.components[chosen.to(self.value.device)]  # [layer, head_index or 1, d_head]
+            mean = self.components[_sent(chosen, self.value.device)]  # [layer, head_index or 1, d_head]
         self.value.copy_(mean + self.std * noise)
 
     @property
@@ -101,6 +101,12 @@ class HeadBias(nn.Module):
         if bias.shape[1] not in (1, self.n_heads):
             return bias.repeat_interleave(self.n_heads // bias.shape[1], 1)
         return bias.expand(-1, self.n_heads, -1)
+
+
+def _sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """Return what was drawn where the bias is; a GPU fetches it from pinned memory when it gets there, and nobody waits."""
+    ready = drawn.pin_memory() if device.type == "cuda" else drawn
+    return ready.to(device, non_blocking=True)
 
 
 class Change(NamedTuple):

@@ -24,23 +24,30 @@ SENT = SENT if SENT in signature(DistributedDataParallel).parameters else "broad
 
 
 def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, world: World) -> Any:
-    """Return what to call for a training step: the model, compiled if asked for, or a DistributedDataParallel around it.
+    """Return what to call for a training step: the model, compiled if asked for, and in every process a part or a copy.
 
     With "fsdp" the model is sharded in place, block by block; "auto" does so for models that need it.
     """
-    sharded = config.distribute == "fsdp" or (config.distribute == "auto" and model.cfg.n_parameters >= SHARDED)
-    if world.size > 1 and sharded:
-        mesh = init_device_mesh(world.device.type, (world.size,))
-        for part in (*model.blocks, model):
-            fully_shard(part, mesh=mesh)
-        if config.compile:
-            model.compile()
-        return model
-    called = torch.compile(model) if config.compile else model
     if world.size == 1:
-        return called
+        return torch.compile(model) if config.compile else model
+    large = config.distribute == "auto" and model.cfg.n_parameters >= SHARDED
+    return (sharded if config.distribute == "fsdp" or large else copied)(model, config, world)
+
+
+def sharded(model: HookedSymmetryBrokenTransformer, config: TrainConfig, world: World) -> Any:
+    """Return the model, of whose parameters each process holds a part from now on."""
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    for part in (*model.blocks, model):
+        fully_shard(part, mesh=mesh)
+    if config.compile:
+        model.compile()
+    return model
+
+
+def copied(model: HookedSymmetryBrokenTransformer, config: TrainConfig, world: World) -> Any:
+    """Return a DistributedDataParallel around the model, which is in every process."""
     quiet: dict[str, Any] = {SENT: False}
-    copies = DistributedDataParallel(called, **quiet)
+    copies = DistributedDataParallel(torch.compile(model) if config.compile else model, **quiet)
     world.leaving.callback(_let_go, copies)
     return copies
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from interp.model.config import ModelConfig
+from interp.model.config import ModelConfig, preset
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.train.measures import flops_per_token, peak_flops
+from interp.train.measures import DATA_SHEET, H100, flops_per_token, peak_flops, training_seconds
 
 BLOCKS = {
     "gpt2": {},
@@ -30,3 +30,12 @@ def test_the_formula_counts_what_torch_counts_for_a_step(n_layers, d_model, n_ct
 def test_the_peak_is_a_rate_that_a_product_of_half_the_size_does_not_exceed_by_much():
     peak = peak_flops(torch.device("cpu"), torch.float32)
     assert 1e8 < peak < 1e16
+
+
+def test_the_papers_run_takes_a_quarter_of_an_hour_at_45_percent_of_an_h100():
+    cfg = preset("gpt2-124m", "bqbv")
+    per_token = 6 * (12 * (12 * 768**2 + 10 * 768 + 3072) + 50304 * 768) + 12 * 12 * 768 * 512
+    assert flops_per_token(cfg) == pytest.approx(per_token, rel=0.001)
+    seconds = training_seconds(cfg, 500_000_000, 0.45 * DATA_SHEET[H100])
+    assert seconds == pytest.approx(500e6 * per_token / 0.45 / 989.4e12, rel=0.001)
+    assert 14 < seconds / 60 < 16

@@ -82,34 +82,42 @@ def sums(space: PhaseSpace) -> Sums:
     """Return |P|^2, <P, g'> per tensor and wd |theta|^2 / 2 from one reading of everything."""
     columns = []
     for block in space.blocks:
-        for theta, g, p in zip(block.positions, block.gradients, block.momenta, strict=True):
-            if block.decay:
-                pg, pt, pp, tt = products([p, g, theta], [(0, 1), (0, 2), (0, 0), (2, 2)])
-                columns.append(torch.stack([pp, pg + block.decay * pt, tt * (block.decay / 2)]))
-            else:
-                pg, pp = products([p, g], [(0, 1), (0, 0)])
-                columns.append(torch.stack([pp, pg, torch.zeros_like(pp)]))
-    square, power, decay = space.sharding.total(torch.stack(columns, dim=1))
+        if block.decay:
+            arrays = block.momenta, block.gradients, block.positions
+            pg, pt, pp, tt = products(arrays, [(0, 1), (0, 2), (0, 0), (2, 2)])
+            columns.append(torch.stack([pp, pg + block.decay * pt, tt * (block.decay / 2)]))
+        else:
+            pg, pp = products((block.momenta, block.gradients), [(0, 1), (0, 0)])
+            columns.append(torch.stack([pp, pg, torch.zeros_like(pp)]))
+    square, power, decay = space.sharding.total(torch.cat(columns, dim=1))
     return Sums(square.sum(), power, decay.sum())
 
 
 def square_momentum(space: PhaseSpace) -> Float64[Tensor, " tensor"]:
     """Return |P|^2 of each tensor."""
-    squares = [products([p], [(0, 0)])[0] for block in space.blocks for p in block.momenta]
-    return space.sharding.total(torch.stack(squares)[None])[0]
+    squares = [products((block.momenta,), [(0, 0)])[0] for block in space.blocks]
+    return space.sharding.total(torch.cat(squares)[None])[0]
 
 
-def products(arrays: Sequence[Tensor], pairs: list[tuple[int, int]]) -> Float64[Tensor, " pair"]:
-    """Return inner products of pairs of arrays; runs that fit the cache in the arrays' precision, their sum in float64.
+def products(lists: Sequence[list[Tensor]], pairs: list[tuple[int, int]]) -> Sequence[Float64[Tensor, " tensor"]]:
+    """Return inner products of pairs of arrays, of which `lists` have one for each tensor; for each pair a vector.
 
-    The first pairs should be of different arrays: reading those side by side is faster than one after the other.
+    On a CPU runs that fit the cache are multiplied in the arrays' own precision and summed in float64. The first pairs
+    should be of different arrays: reading those side by side is faster than one after the other.
     """
+    # put together once for all tensors, since a GPU is called for every operation
+    found = torch.stack([dot for arrays in zip(*lists, strict=True) for dot in _dots(arrays, pairs)])
+    return found.double().view(-1, len(pairs)).unbind(1)
+
+
+def _dots(arrays: Sequence[Tensor], pairs: list[tuple[int, int]]) -> Sequence[Scalar]:
+    """The inner products of one tensor's arrays."""
     size = CACHED if arrays[0].device.type == "cpu" else max(arrays[0].numel(), 1)
-    runs = zip(*(array.reshape(-1).split(size) for array in arrays), strict=True)
+    runs = list(zip(*(array.reshape(-1).split(size) for array in arrays), strict=True))
     if arrays[0].dtype in HALVES:
-        runs = ([array.float() for array in run] for run in runs)
+        runs = [tuple(array.float() for array in run) for run in runs]
     dots = [torch.dot(run[a], run[b]) for run in runs for a, b in pairs]
-    return torch.stack(dots).view(-1, len(pairs)).sum(0, dtype=torch.float64)
+    return dots if len(runs) == 1 else torch.stack(dots).view(-1, len(pairs)).sum(0, dtype=torch.float64).unbind(0)
 
 
 def launch(space: PhaseSpace, norm: Scalar, each: bool = False) -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.train.optim.cases import MAKERS, bowl, momentum, parameters, run
+from tests.train.optim.cases import MAKERS, bowl, every_optimizer, momentum, parameters, run
 
 
 def test_ecd_scales_its_momentum_to_norm_one_at_every_step_however_it_was_changed():
@@ -84,3 +85,32 @@ def test_ecd_moves_at_constant_speed_and_stops_at_the_first_loss_below_the_floor
         assert speed == pytest.approx(0.01, rel=0.02) if losses[-1] > 20.0 else speed == 0
         last = new
     assert 19.9 < losses[-1] == losses[-2] == losses[-3] <= 20.0 < losses[-4]
+
+
+class Calls(TorchDispatchMode):
+    """Counts operations that are no views, those over lists once for each of their tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if not function.is_view:
+            self.count += len(args[0]) if function.overloadpacket.__name__.startswith("_foreach") else 1
+        return function(*args, **(kwargs or {}))
+
+
+@every_optimizer
+def test_a_step_calls_a_gpu_at_most_six_times_for_each_tensor(make):
+    # on "meta", where arrays are not cut into runs, as on a GPU; what is called for all tensors together cancels
+    counts = []
+    for number in (10, 30):
+        params = [torch.nn.Parameter(torch.zeros(3, 4, device="meta")) for _ in range(number)]
+        optimizer, loss = make(params), torch.zeros((), device="meta")
+        for parameter in params:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step(loss)
+        with Calls() as calls:
+            optimizer.step(loss)
+        counts.append(calls.count)
+    assert 0 < (counts[1] - counts[0]) / 20 <= 6

@@ -27,15 +27,17 @@ def landscape(seed, shapes=SHAPES):
     def gradient(theta):
         return [w * t + 0.3 * np.sin(3 * t) for t, w in zip(theta, curvature, strict=True)]
 
-    weights = [torch.tensor(w) for w in curvature]
-    return start, lambda t: bumps(t, np.cos, curvature), gradient, lambda t: bumps(t, torch.cos, weights)
+    def loss(t):
+        return bumps(t, torch.cos, [torch.tensor(w, device=t[0].device) for w in curvature])
+
+    return start, lambda t: bumps(t, np.cos, curvature), gradient, loss
 
 
-def agree(make, expected, start, loss, transposed=False):
+def agree(make, expected, start, loss, transposed=False, device="cpu"):
     """Whether 100 steps of `make(parameters)` visit the same points; the last is far from the first."""
-    parameters = [torch.nn.Parameter(torch.tensor(t)) for t in start]
+    parameters = [torch.nn.Parameter(torch.tensor(t, device=device)) for t in start]
     if transposed:  # a parameter that is not contiguous takes the way of a GPU
-        parameters[0] = torch.nn.Parameter(torch.tensor(start[0].T.copy()).T)
+        parameters[0] = torch.nn.Parameter(torch.tensor(start[0].T.copy(), device=device).T)
         assert not parameters[0].is_contiguous()
     optimizer = make(parameters)
     for theta in expected:
@@ -44,7 +46,7 @@ def agree(make, expected, start, loss, transposed=False):
         value.backward()
         optimizer.step(lambda value=value: value)
         for parameter, t in zip(parameters, theta, strict=True):
-            np.testing.assert_allclose(parameter.detach().numpy(), t, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(parameter.detach().cpu().numpy(), t, rtol=0, atol=1e-10)
     assert max(np.abs(t - s).max() for t, s in zip(theta, start, strict=True)) > 0.05
     assert int(optimizer.skipped) == 0
 
