@@ -87,24 +87,19 @@ def flops_per_token(cfg: ModelConfig) -> int:
 
 
 DATA_SHEET = {
-    "NVIDIA A10": 125e12,
     "NVIDIA A100 80GB PCIe": 312e12,
     "NVIDIA A100-PCIE-40GB": 312e12,
     "NVIDIA A100-SXM4-40GB": 312e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA GeForce RTX 3090": 71e12,
-    "NVIDIA GeForce RTX 4090": 165.2e12,
     "NVIDIA H100 80GB HBM3": 989.4e12,
     "NVIDIA H100 NVL": 835e12,
     "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H200": 989.4e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA L40S": 362e12,
 }
 """Floating point operations per second in dense bfloat16 products, summed in float32, by the name that the driver gives.
 
-Source: the vendor's data sheets and, of the two GeForce, white papers; half of what they give with sparsity. A card under
-another name, or a part of one (MIG), is not known: what is not here has no figure.
+Source: the vendor's data sheets; half of what they give with sparsity. A card under another name, or a part of one (MIG),
+is not known: what is not here has no figure.
 """
 H100 = "NVIDIA H100 80GB HBM3"  # SXM
 
