@@ -5,7 +5,7 @@ python -m interp.replicate -o replications/tiny                             go o
 python -m interp.replicate --report -o replications/tiny                    what is known so far
 python -m interp.replicate --plan mine.yaml -o replications/mine
 python -m interp.replicate --scale paper --max-steps 2 --seeds 42 -o runs/check
-python -m interp.replicate --scale paper --only 'ecd-*-seed42' -o runs/paper    some runs; copy runs/ of all machines together
+python -m interp.replicate --scale paper --only 'ecd-*-seed42' -o runs/paper    some of the runs
 """
 
 from pathlib import Path
@@ -22,7 +22,10 @@ from interp.replicate.plan import PLAN, Plan, plan_of, store_plan
 from interp.replicate.workers import Workers
 from interp.train.config import TrainConfig
 
-H100 = {"float32": 67e12, "bfloat16": 989e12}  # operations a second by its data sheet (SXM, dense); float32 without TF32
+H100 = {
+    "float32": 67e12,
+    "bfloat16": 989e12,
+}  # operations a second by its data sheet (SXM, dense); float32 without TF32
 UTILIZATION = 0.4
 LONG = 600.0  # seconds
 WAIT = 60.0  # seconds for others on the folder, which hold it while they store the plan or write the results
@@ -92,8 +95,8 @@ def time_told(plan: Plan) -> str | None:
     if (seconds := operations / (UTILIZATION * peak)) < LONG:
         return None
     return (
-        f"a run takes {operations:.2g} floating point operations, {duration(seconds)} on one H100 at {UTILIZATION:.0%} of its "
-        f"{peak / 1e12:.0f} TFLOP/s in {config.precision}: computed, not measured; --only spreads runs over machines"
+        f"a run takes {operations:.2g} floating point operations, {duration(seconds)} on one H100 at {UTILIZATION:.0%} of "
+        f"its {peak / 1e12:.0f} TFLOP/s in {config.precision}: computed, not measured; --only spreads runs over machines"
     )
 
 

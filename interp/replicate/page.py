@@ -11,10 +11,11 @@ from interp.page import document
 from interp.replicate import claims, published, results
 from interp.replicate.figures import FIGURES, loss_figure
 from interp.replicate.hierarchy import share_of
-from interp.replicate.jobs import RATES, TRAINED, read_json
+from interp.replicate.jobs import RATES, read_json
 from interp.replicate.plan import MATRIX, Plan
 from interp.train.curves.figures import late_loss_figure, read_history
 from interp.train.curves.figures import loss_figure as curves_figure
+from interp.train.records import CURVE
 
 TEMPLATES = Path(__file__).parent / "templates"
 NOTHING = "–"
@@ -98,7 +99,7 @@ def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figu
     figures["loss"] = loss_figure(table, activation, results.is_comparable(plan))
     figures |= {name: draw(table, activation) for name, draw in FIGURES.items() if name not in figures}
     first = [cell for cell in plan.cells() if cell.ablation == MATRIX and cell.seed == plan.seeds[0]]
-    begun = [cell for cell in first if (root / "runs" / cell.name / TRAINED).is_file()]
+    begun = [cell for cell in first if (root / "runs" / cell.name / CURVE).is_file()]
     histories = {f"{cell.optimizer} {cell.variant}": read_history(root / "runs" / cell.name) for cell in begun}
     if histories:
         figures |= {"curves": curves_figure(histories), "late-curves": late_loss_figure(histories)}
@@ -124,7 +125,7 @@ def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
     yield "# Replication"
     yield " ".join(claims.answers(table))
     yield f"{plan.about} {' '.join(state_of(table))}"
-    yield "## Learning rates\n\n" + _rates(plan, root)
+    yield "## Learning rates\n\n" + rates(plan, root)
     for title, told, rows in tables(plan, table):
         yield f"## {title}\n\n{told}"
         yield markdown(rows)
@@ -264,7 +265,7 @@ def published_table() -> pd.DataFrame:
 
 
 def evidence(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per cell and ablation: what b_Q does to attention, beside its controls."""
+    """Return a row per cell and ablation: what b_Q does to attention, beside its controls, as far as it is measured."""
     rows = []
     for cell in results.cells_of(table):
         found = {name: results.runs_of(table, *cell[:2], name, cell[2]).estimate for name in EVIDENCE}
@@ -274,7 +275,8 @@ def evidence(table: pd.DataFrame) -> pd.DataFrame:
             own = results.by_seed(table, cell[0], cell[1], "direction", cell[2]).eq("own").any()
             shown["findings"] = f"{found['findings'].mean:.0f} of {pairs:.0f}" if own else NOTHING
         rows.append({"runs": results.cell_name(*cell), "seeds": str(found["rms_amplification"].seeds), **shown})
-    return pd.DataFrame(rows)
+    made = pd.DataFrame(rows)
+    return made.loc[:, made.ne(NOTHING).any()]
 
 
 def uses(table: pd.DataFrame) -> pd.DataFrame:
@@ -331,7 +333,8 @@ def _lr(table: pd.DataFrame, optimizer: str) -> float:
     return float(table.loc[matrix, "lr"].iloc[0])
 
 
-def _rates(plan: Plan, root: Path) -> str:
+def rates(plan: Plan, root: Path) -> str:
+    """Return the learning rates that were chosen, and what was tried."""
     rows, notes = [], []
     for name, chosen in read_json(root / RATES).items():
         tried = {float(rate): loss for rate, loss in chosen["losses"].items()}
