@@ -273,10 +273,10 @@ def attention_sentence(table: pd.DataFrame) -> str:
         "directions along which keys spread as much"
     )
     single = {
-        "above": f"it singles classes out more than that: {pairs}",
-        "below": f"it singles fewer classes out: {pairs}",
-        "unsure": f"that it singles classes out is not shown: {pairs}",
-        "unknown": f"whether it singles classes out takes more seeds: {pairs}",
+        "above": f"it singles out classes: {pairs}",
+        "below": f"it singles out fewer classes: {pairs}",
+        "unsure": f"that it singles out classes is not shown: {pairs}",
+        "unknown": f"whether it singles out classes takes more seeds: {pairs}",
     }
     return (
         f"With {NAMES.get(optimizer, optimizer)}, b_Q changes the attention that classes of tokens get by "

@@ -126,17 +126,17 @@ def uses_figure(table: pd.DataFrame, activation: str) -> go.Figure:
                     {s: x / whole.values[s] for s, x in part.values.items() if whole.values.get(s)}
                 )
         traces += _dots(name, points, COLOURS[number], shares)
-    figure = _figure("What b_Q is used for: what gives its cost back", "share of the cost", traces, line=0)
+    figure = _figure("What b_Q is used for", "share of its cost given back", traces, line=0)
     return figure.update_yaxes(tickformat=".0%").add_hline(y=1, line_width=1, line_color=GREY)
 
 
 def cost_figure(table: pd.DataFrame, activation: str) -> go.Figure:
-    """Draw what removing b_Q costs, beside removing scores that spread as much along other directions."""
+    """Draw the cost of removing b_Q, beside removing scores that spread as much along other directions."""
     traces: list[Any] = []
     for number, (metric, name) in enumerate({"uses_cost": "b_Q", "uses_control": "scores of equal spread"}.items()):
         names = table["optimizer"].unique()
         traces += _dots(name, {o: results.runs_of(table, o, "bq", metric) for o in names}, COLOURS[number + 3])
-    return _figure("Loss, without minus with", "nats per token", traces, line=0)
+    return _figure("What removing b_Q costs", "nats per token", traces, line=0)
 
 
 FIGURES: dict[str, Callable[[pd.DataFrame, str], go.Figure]] = {

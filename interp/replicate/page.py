@@ -71,8 +71,10 @@ def write_page(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
         about=plan.about,
         state=" ".join(state_of(table)),
         tables=[
-            (title, told, list(rows), rows.astype(str).to_numpy().tolist()) for title, told, rows in tables(plan, table)
+            (title, told.replace("`", ""), list(rows), rows.astype(str).to_numpy().tolist())
+            for title, told, rows in tables(plan, table)
         ],
+        first=pictures_above(table),
         panels=document.panels_of(figures_of(plan, table, root)),
     )
     return document.write_page(html, root / "report.html")
@@ -95,7 +97,7 @@ def state_of(table: pd.DataFrame) -> list[str]:
 def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figure]:
     """Return every picture by name; curves are those of the matrix's runs with the first seed."""
     activation = activation_of(plan)
-    figures = {name: FIGURES[name](table, activation) for name in ("uses", "cost")}
+    figures = {name: FIGURES[name](table, activation) for name in pictures_above(table)}
     figures["loss"] = loss_figure(table, activation, results.is_comparable(plan))
     figures |= {name: draw(table, activation) for name, draw in FIGURES.items() if name not in figures}
     first = [cell for cell in plan.cells() if cell.ablation == MATRIX and cell.seed == plan.seeds[0]]
@@ -104,6 +106,11 @@ def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figu
     if histories:
         figures |= {"curves": curves_figure(histories), "late-curves": late_loss_figure(histories)}
     return figures
+
+
+def pictures_above(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the pictures that stand above the tables: what b_Q is used for, if that is measured."""
+    return ("uses", "cost") if table["uses_cost"].notna().any() else ("breaking", "gap")
 
 
 def activation_of(plan: Plan) -> str:

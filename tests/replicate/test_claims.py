@@ -35,7 +35,7 @@ def test_without_differences_nothing_is_said_to_differ(told):
     _, (loss, attention, use), found = told()
     assert "lowers" not in loss and "raises" not in loss and loss.startswith("A bias b_Q, added to every query")
     assert "makes no difference to the loss on new text that the seeds can tell with AdamW" in loss
-    assert "which cannot be told from the 0.3" in attention and "that it singles classes out is not shown" in attention
+    assert "which cannot be told from the 0.3" in attention and "that it singles out classes is not shown" in attention
     assert "which of them it is used for first cannot be told" in use and "says nothing of b_Q" not in use
     tested = [seen for claim, seen in found.values() if claim.found.seeds > 1]
     assert len(tested) == len(found) and sum("cannot be told" in seen for seen in tested) >= len(found) - 2
@@ -54,7 +54,7 @@ def test_effects_are_told_where_they_are_and_as_large_as_they_are(told):
     lower = runs_of(table, "ecd", "bq", "validation_loss") - runs_of(table, "ecd", "symmetric", "validation_loss")
     assert f"lowers the loss on new text with ECD ({lower.estimate:+.3f}); it raises it with SOAP (+0.3" in loss
     assert "it makes no difference that the seeds can tell with AdamW" in loss
-    assert "more than the 0.3" in attention and "it singles classes out more than that" in attention
+    assert "more than the 0.3" in attention and "it singles out classes: " in attention
     assert "so it is used for position first" in use and "says nothing of b_Q" not in use
 
     def seen(name):
@@ -78,7 +78,7 @@ def test_a_use_for_classes_and_a_cost_that_says_nothing_are_told_so(told):
     own = {"class": 0.08, "position": -0.08, "rms_amplification": -0.2, "singled_out": -0.2}
     _, (_, attention, use), _ = told({("adamw", "bq", "none"): own}, {"control": 0.3})
     assert "so it is used for classes first" in use and "so the cost alone says nothing of b_Q" in use
-    assert "less than the 0.3" in attention and "it singles fewer classes out" in attention
+    assert "less than the 0.3" in attention and "it singles out fewer classes" in attention
     rest = {"cost": -0.2, "position": -0.1, "type": -0.1, "class": -0.1}
     _, (_, _, use), found = told(everywhere=rest)
     assert use.startswith("That removing b_Q costs anything with AdamW is not shown")
