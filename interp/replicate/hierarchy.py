@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf, isfinite, nan, sqrt
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -131,12 +132,18 @@ def ratio(
 
 
 def _end(beyond: Callable[[float], float], start: float, sign: float) -> float:
+    """Where `beyond` turns positive, from `start` on; infinite where it does not."""
     step = 1e-3
-    while step < 1e6 and beyond(start + sign * step) <= 0:
+    while beyond(start + sign * step) <= 0:
         step *= 2
-    if step >= 1e6:
-        return sign * inf
-    return float(optimize.brentq(beyond, start, start + sign * step, xtol=1e-9))
+        if step > 1e6:
+            return sign * inf
+    return _root(beyond, start, start + sign * step)
+
+
+def _root(function: Callable[[float], float], one: float, other: float) -> float:
+    found: Any = optimize.brentq(function, one, other, xtol=1e-9)
+    return float(found)
 
 
 def loss_replicates(
@@ -172,7 +179,7 @@ def seeds_needed(effect: float, sd: float, wanted: float = POWER) -> int:
 
 def detectable(sd: float, seeds: int, wanted: float = POWER) -> float:
     """Return the smallest effect that so many seeds find with that `power`."""
-    return sd * float(optimize.brentq(lambda ratio: power(ratio, 1, seeds) - wanted, 1e-3, 1e3)) if sd else 0.0
+    return sd * _root(lambda size: power(size, 1, seeds) - wanted, 1e-3, 1e3) if sd else 0.0
 
 
 def largest_sd(sd: float, seeds: int) -> float:
@@ -198,6 +205,11 @@ class Runs:
             min(self.documents, other.documents),
         )
 
+    def of(self, other: "Runs") -> "Runs":
+        """Return the runs of the seeds that the other has, too."""
+        values = {seed: value for seed, value in self.values.items() if seed in other.values}
+        return Runs(values, {seed: drawn for seed, drawn in self.replicates.items() if seed in values}, self.documents)
+
     @property
     def drawn(self) -> Float[np.ndarray, "seed replicate"] | None:
         """The replicates of all seeds, None where one has none."""
@@ -217,13 +229,7 @@ class Runs:
 
 def share_of(part: Runs, whole: Runs) -> Estimate:
     """Return the `ratio` of a part and the whole over the seeds that both have."""
-    seeds = part.values.keys() & whole.values.keys()
-    part, whole = (
-        Runs(
-            *({s: values[s] for s in seeds if s in values} for values in (runs.values, runs.replicates)), runs.documents
-        )
-        for runs in (part, whole)
-    )
+    part, whole = part.of(whole), whole.of(part)
     drawn = (part.drawn, whole.drawn)
     both = None if drawn[0] is None or drawn[1] is None else (drawn[0], drawn[1])
     return ratio(part.array, whole.array, both, min(part.documents, whole.documents))

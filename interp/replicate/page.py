@@ -110,7 +110,7 @@ def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figu
 
 def pictures_above(table: pd.DataFrame) -> tuple[str, ...]:
     """Return the pictures that stand above the tables: what b_Q is used for, if that is measured."""
-    return ("uses", "cost") if table["uses_cost"].notna().any() else ("breaking", "gap")
+    return ("uses", "cost") if len(table.dropna(subset=["uses_cost"])) else ("breaking", "gap")
 
 
 def activation_of(plan: Plan) -> str:

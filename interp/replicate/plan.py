@@ -187,7 +187,8 @@ def plan_of(config: ReplicateConfig) -> Plan:
             seeds = [int(part) for part in config.seeds.split(",")]
         except ValueError:
             raise InterpError(f"--seeds is {config.seeds!r}; give whole numbers with commas between them.") from None
-        plan = replace(plan, seeds=seeds, ablations=[replace(ablation, seeds=seeds) for ablation in plan.ablations])
+        ablations = [replace(ablation, seeds=seeds) for ablation in plan.ablations]
+        plan = replace(plan, seeds=seeds, further_seeds={}, ablations=ablations)
     plan = replace(plan, corpus=_found(config.corpus or plan.corpus), text_field=config.text_field or plan.text_field)
     if config.tokenizer:
         plan = replace(plan, tokenizer=_found(config.tokenizer), border=config.border)

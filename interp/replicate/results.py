@@ -63,7 +63,7 @@ def results_table(plan: Plan, root: Path) -> pd.DataFrame:
 
 def is_earlier(table: pd.DataFrame) -> pd.Series:
     """Return of each row whether an earlier version measured it, without parts and controls of amplification."""
-    return table["rms_amplification"].notna() & table["rms_beyond"].isna()
+    return pd.Series(table["rms_amplification"].notna() & table["rms_beyond"].isna())
 
 
 def save_results(table: pd.DataFrame, root: Path) -> list[Path]:
