@@ -74,9 +74,7 @@ def verdict(found: Estimate, q: float, wanted: Side, effect: float | None = None
         return f"cannot be told among so many claims: {number}, q {q:.2f}"
     if effect is None:
         return f"cannot be told: {number}"
-    return (
-        f"cannot be told: {number}; {effect:{form}} is {'possible' if found.low <= effect <= found.high else 'outside'}"
-    )
+    return f"cannot be told: {number}; {effect:{form}} is {'in' if found.low <= effect <= found.high else 'outside'} it"
 
 
 def size_needed(found: Estimate, effect: float | None = None, form: str = ".4f") -> str:

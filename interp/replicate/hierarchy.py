@@ -85,8 +85,9 @@ def estimate(
         return Estimate(centre, seeds=count)
     sd = float(np.std(values, ddof=1))
     over, variance, freedom = "seeds", sd**2 / count, count - 1.0
-    if replicates is not None and documents >= LEAST_EFFECTIVE_DOCUMENTS:
-        by_documents = _of_documents(replicates[:, np.isfinite(replicates).all(0)], documents)
+    known = np.empty((count, 0)) if replicates is None else replicates[:, np.isfinite(replicates).all(0)]
+    if known.shape[1] > 1 and documents >= LEAST_EFFECTIVE_DOCUMENTS:
+        by_documents = _of_documents(known, documents)
         over = "seeds and documents"
         if (total := variance + by_documents) > 0:
             freedom = total**2 / (variance**2 / (count - 1) + by_documents**2 / (documents - 1))

@@ -120,8 +120,8 @@ def test_a_verdict_needs_its_side_and_its_correction():
         found, 0.05, "below"
     )
     wide = Estimate(-0.5, -0.8, 0.2, 3)
-    assert verdict(wide, 0.01, "below", -0.7).endswith("; -0.7000 is possible")
-    assert verdict(wide, 0.01, "below", 0.3).endswith("; +0.3000 is outside")
+    assert verdict(wide, 0.01, "below", -0.7).endswith("; -0.7000 is in it")
+    assert verdict(wide, 0.01, "below", 0.3).endswith("; +0.3000 is outside it")
 
 
 def test_claims_are_corrected_for_their_number(made, tmp_path):

@@ -52,6 +52,7 @@ def test_without_documents_it_is_student_s_interval_over_seeds():
     for found in (estimate(values), estimate(values, np.tile(values[:, None], 10), 4.1)):
         assert (found.low, found.high) == pytest.approx(tuple(wanted.confidence_interval()))
         assert (found.p, found.over) == (pytest.approx(wanted.pvalue), "seeds")
+    assert estimate(values, np.full((3, 5), np.nan), 12) == estimate(values)
     assert estimate(values[:1]).side == "unknown" and estimate(values[:0]).seeds == 0
     assert [estimate(values + c).side for c in (-20, -2, 20)] == ["below", "unsure", "above"]
 
