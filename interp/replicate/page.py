@@ -69,7 +69,7 @@ def write_page(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
         title=root.name,
         answers=claims.answers(table),
         about=plan.about,
-        state=" ".join(state_of(table)),
+        state=" ".join(state_of(table)).replace("`", ""),
         tables=[
             (title, told.replace("`", ""), list(rows), rows.astype(str).to_numpy().tolist())
             for title, told, rows in tables(plan, table)
@@ -88,8 +88,8 @@ def state_of(table: pd.DataFrame) -> list[str]:
     if earlier := int(results.is_earlier(table).sum()):
         told.append(
             f"An earlier version measured {earlier} of them, without parts, controls and uses; its `spread` and "
-            "`significant` held classes against random directions, which says nothing of classes, and are left out. "
-            "Remove their measured.json to measure them again."
+            "`significant` held classes against random directions, which says nothing of classes, and are left out. Where "
+            "their weights are kept, remove measured.json, and they are measured again."
         )
     return told
 
@@ -330,9 +330,11 @@ def number_text(value: float | None, form: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return a table as Markdown, the first column to the left, the others to the right."""
-    lines = [list(table), ["---", *["--:"] * (table.shape[1] - 1)], *table.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Return a table as Markdown, columns of numbers to the right, the first and those of words to the left."""
+    cells = table.astype(str)
+    numbers = [bool(cells[name].str.match(r"[-+–\d]").all()) for name in cells]
+    rules = ["---", *("--:" if right else "---" for right in numbers[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [list(cells), rules, *cells.to_numpy().tolist()])
 
 
 def _lr(table: pd.DataFrame, optimizer: str) -> float:
