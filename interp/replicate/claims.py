@@ -298,18 +298,23 @@ def uses_sentence(table: pd.DataFrame) -> str:
             f"That removing b_Q costs anything with {name} is not shown ({total:+.3f} nats), so no use of it is either."
         )
     position, kind = (_share(table, optimizer, what) for what in ("position", "class"))
-    apart = {
-        True: "so it is used for position first", False: "so it is used for classes first",
-        None: "and which of them it is used for first cannot be told",
-    }[True if position.low > kind.high else False if kind.low > position.high else None]  # fmt: skip
     beside = control.estimate.mean
     more = (cost - control).estimate.side
     alone = "" if more == "above" else ", so the cost alone says nothing of b_Q"
     return (
         f"Of the {total.mean:.3f} nats that removing b_Q costs with {name} (removing as widely spread scores along other "
         f"directions: {beside:.3f}{alone}), a bias that knows only a token's position gives back {position:.0%}, one that "
-        f"knows only its class {kind:.0%}, {apart}."
+        f"knows only its class {kind:.0%}, {used_first(position, kind)}."
     )
+
+
+def used_first(position: Estimate, kind: Estimate) -> str:
+    """Return for what b_Q is used first, from the shares that position and class give back: where their intervals are apart."""
+    if position.low > kind.high:
+        return "so it is used for position first"
+    if kind.low > position.high:
+        return "so it is used for classes first"
+    return "and which of them it is used for first cannot be told"
 
 
 SENTENCES: tuple[Callable[[pd.DataFrame], str], ...] = (loss_sentence, attention_sentence, uses_sentence)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from interp.replicate.claims import answers, claims, size_needed, verdict
+from interp.replicate.claims import answers, claims, size_needed, used_first, verdict
 from interp.replicate.hierarchy import Estimate, estimate, largest_sd, seeds_needed
 from interp.replicate.results import is_earlier, results_table, runs_of
 
@@ -122,6 +122,15 @@ def test_a_verdict_needs_its_side_and_its_correction():
     wide = Estimate(-0.5, -0.8, 0.2, 3)
     assert verdict(wide, 0.01, "below", -0.7).endswith("; -0.7000 is in it")
     assert verdict(wide, 0.01, "below", 0.3).endswith("; +0.3000 is outside it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [((0.1, 0.0, 0.4), "used for position"), ((0.1, 0.0, 0.6), "cannot be told"), ((0.9, 0.7, 1), "cannot be told"),
+     ((1.2, 0.9, 1.5), "used for classes")],
+)  # fmt: skip
+def test_what_is_used_first_has_an_interval_apart(kind, said):
+    assert said in used_first(Estimate(0.7, 0.5, 0.8, 3), Estimate(*kind, 3))
 
 
 def test_claims_are_corrected_for_their_number(made, tmp_path):
