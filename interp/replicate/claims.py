@@ -309,7 +309,7 @@ def uses_sentence(table: pd.DataFrame) -> str:
 
 
 def used_first(position: Estimate, kind: Estimate) -> str:
-    """Return for what b_Q is used first, from the shares that position and class give back: where their intervals are apart."""
+    """Return for what b_Q is used first: of which the share that is given back has its interval above the other's."""
     if position.low > kind.high:
         return "so it is used for position first"
     if kind.low > position.high:
