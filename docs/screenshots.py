@@ -6,8 +6,6 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from interp.replicate.page import write_results
-from interp.replicate.plan import read_plan
 from interp.train.curves.page import curves_page
 
 REPORT = Path("reports/tiny-bqbv/report.html")
@@ -15,7 +13,6 @@ COMPARED = Path("reports/tiny-bqbv-vs-tiny-bq/report.html")
 REPORTS = "python -m interp.amplify tiny-bqbv tiny-bq -o reports"
 CURVES = Path("reports/curves.html")
 RUNS = ("tiny-symmetric", "tiny-bq", "tiny-symmetric-ecd", "tiny-bq-ecd")
-REPLICATION = Path("docs/replication/tiny/report.html")
 PICTURES = Path("docs/pictures")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 VIEWS = {  # name: (page, width, height, colour scheme)
@@ -23,7 +20,6 @@ VIEWS = {  # name: (page, width, height, colour scheme)
     "report-dark": (REPORT, 1280, 1240, "dark"),
     "report-phone": (REPORT, 390, 1200, "light"),
     "curves": (CURVES, 1280, 1500, "light"),
-    "replication": (REPLICATION, 1280, 1630, "light"),
 }
 
 
@@ -49,7 +45,6 @@ def main() -> None:
     if not REPORT.is_file() or not COMPARED.is_file() or browser is None:
         raise SystemExit(f"Two reports and a Chromium are needed; run `{REPORTS}` and install Chromium.")
     curves_page([Path("checkpoints") / name for name in RUNS], CURVES)
-    write_results(read_plan(REPLICATION.with_name("plan.yaml")), REPLICATION.parent)
     PICTURES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=FLAGS)

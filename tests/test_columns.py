@@ -18,7 +18,7 @@ from interp.evals.puzzles import evaluate, generate
 from interp.model.config import BiasConfig
 from interp.replicate.jobs import MEASURED, TRAINED
 from interp.replicate.plan import scale
-from interp.replicate.results import EVIDENCE, contrasts_table, results_table
+from interp.replicate.results import AMPLIFICATION, REPLICATES, contrasts_table, results_table
 from tests.conftest import TEXT
 
 PAGE = Path(__file__).parents[1] / "docs" / "columns.md"
@@ -54,11 +54,11 @@ def results_of_today(root):
     name = plan.cells()[0].name
     trained, measured = (json.loads((REPLICATION / "runs" / name / file).read_text()) for file in (TRAINED, MEASURED))
     trained["best_batch_validation_loss"] = 3.0
-    measured["amplification"] |= dict.fromkeys(EVIDENCE, 0.5)
+    measured["amplification"] |= dict.fromkeys(AMPLIFICATION, 0.5)
     (root / "runs" / name).mkdir(parents=True)
     for file, values in ((TRAINED, trained), (MEASURED, measured)):
         (root / "runs" / name / file).write_text(json.dumps(values))
-    return results_table(plan, root)
+    return results_table(plan, root).drop(columns=REPLICATES)
 
 
 pytestmark = pytest.mark.slow

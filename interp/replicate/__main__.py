@@ -5,6 +5,7 @@ python -m interp.replicate -o replications/tiny                             go o
 python -m interp.replicate --report -o replications/tiny                    what is known so far
 python -m interp.replicate --plan mine.yaml -o replications/mine
 python -m interp.replicate --scale paper --max-steps 2 --seeds 42 -o runs/check
+python -m interp.replicate --scale paper --only 'ecd-*-seed42' -o runs/paper    some of the runs
 """
 
 from pathlib import Path
@@ -16,10 +17,17 @@ from interp.files import owning
 from interp.options import command_from, say, stop_signal
 from interp.replicate.config import ReplicateConfig
 from interp.replicate.job import refuse_another_plan
-from interp.replicate.jobs import Job, jobs_of, refuse_other_results
-from interp.replicate.plan import PLAN, plan_of, store_plan
+from interp.replicate.jobs import Job, jobs_of, named, refuse_other_results
+from interp.replicate.plan import PLAN, Plan, plan_of, store_plan
 from interp.replicate.workers import Workers
+from interp.train.config import TrainConfig
 
+H100 = {
+    "float32": 67e12,
+    "bfloat16": 989e12,
+}  # operations a second by its data sheet (SXM, dense); float32 without TF32
+UTILIZATION = 0.4
+LONG = 600.0  # seconds
 WAIT = 60.0  # seconds for others on the folder, which hold it while they store the plan or write the results
 
 
@@ -46,11 +54,14 @@ def run(config: ReplicateConfig) -> None:
     with owning(root, WAIT):
         plan = plan_of(config)
         jobs = jobs_of(plan, config.until)
+        jobs = named(jobs, config.only) if config.only else jobs
         refuse_other_results(root, plan, jobs)
         if not config.report:  # others may be at work on the plan that is there
             refuse_another_plan(root, plan)
             store_plan(plan, root / PLAN)
     say(f"{len(jobs)} jobs, {_done(jobs, config)} of them done; {config.workers} at a time")
+    if told := time_told(plan):
+        say(told)
     workers = Workers(root, jobs, config.workers, config.threads)
     if not config.report:
         try:
@@ -69,6 +80,24 @@ def run(config: ReplicateConfig) -> None:
             f"{len(workers.failed)} of {len(jobs)} jobs failed ({few(workers.failed)}), and {left} are not done; "
             f"{root / 'logs'} tells why. Run the command again to try them again."
         )
+
+
+def time_told(plan: Plan) -> str | None:
+    """Return how long a run of the plan takes on one H100, computed; None where that is no matter."""
+    from interp.train.loop import duration
+    from interp.train.measures import flops_per_token
+    from interp.train.setup import model_config
+
+    config = TrainConfig(**plan.training(plan.cells()[0]))
+    cfg = model_config(config)
+    operations = flops_per_token(cfg) * config.total_steps(cfg.n_ctx) * config.batch_size * cfg.n_ctx
+    peak = H100[config.precision]
+    if (seconds := operations / (UTILIZATION * peak)) < LONG:
+        return None
+    return (
+        f"a run takes {operations:.2g} floating point operations, {duration(seconds)} on one H100 at {UTILIZATION:.0%} of "
+        f"its {peak / 1e12:.0f} TFLOP/s in {config.precision}: computed, not measured; --only spreads runs over machines"
+    )
 
 
 def _done(jobs: list[Job], config: ReplicateConfig) -> int:

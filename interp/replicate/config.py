@@ -29,6 +29,10 @@ class ReplicateConfig:
     border: str | None = option(None, BORDER)
     seeds: str | None = option(None, "Other seeds than the plan's, separated by commas; also of the ablations.")
     max_steps: int | None = option(None, "Only so many steps a run and little measuring, to see that all works.")
+    only: str | None = option(
+        None,
+        "Only runs of these names, patterns with commas between, as 'ecd-*-seed42': for machines that share no folder.",
+    )
     until: Kind = option("measure", "Stop after this stage.")
     report: bool = option(False, "Only write table, page and report of what is done so far.")
     workers: int = option(1, "How many jobs at a time; more machines may run the same command on the same folder.")

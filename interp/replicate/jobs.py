@@ -10,11 +10,12 @@ Everything lies in one folder and is named relative to it, so that a job is the 
 
 import json
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
 
 import interp.files as files
-from interp.errors import InterpError
+from interp.errors import InterpError, few
 from interp.files import writing
 from interp.replicate.config import Kind
 from interp.replicate.plan import Cell, Plan
@@ -62,6 +63,25 @@ def jobs_of(plan: Plan, until: Kind = "measure") -> list[Job]:
     return [job for job in jobs if kinds.index(job.kind) <= kinds.index(until)]
 
 
+def named(jobs: list[Job], patterns: str) -> list[Job]:
+    """Return the jobs without the runs whose names match none of the patterns.
+
+    Args:
+        jobs: all of them.
+        patterns: as of a shell, with commas between.
+
+    Raises:
+        InterpError: no run has such a name.
+    """
+    wanted = [pattern.strip() for pattern in patterns.split(",")]
+    runs = [job for job in jobs if job.kind in ("train", "measure")]
+    kept = [job for job in runs if any(fnmatchcase(job.folder.name, pattern) for pattern in wanted)]
+    if runs and not kept:
+        names = list(dict.fromkeys(job.folder.name for job in runs))
+        raise InterpError(f"--only {patterns} matches no run; the plan has {few(names)}.")
+    return [job for job in jobs if job in kept or job not in runs]
+
+
 def grid_of(plan: Plan, optimizer: str) -> dict[float, Job]:
     """Return the short runs that choose an optimizer's learning rate, by learning rate; none if the plan names it."""
     trials = [job for job in jobs_of(plan, "tune") if job.cell is not None and job.cell.optimizer == optimizer]
@@ -99,8 +119,12 @@ def refuse_other_results(root: Path, plan: Plan, jobs: list[Job]) -> None:
     for job in jobs:
         stored = read_json(root / job.done).get("settings", {}) if job.settings else {}
         now = settings_of(with_rate(job, root)) if stored else {}
+        usual = (
+            TrainConfig(**job.settings).block() if stored else {}
+        )  # what an earlier version wrote out, now left to it
         for name in now:
-            if name in stored and stored[name] != now[name] and (name != "lr" or now["lr"] is not None):
+            known = {now[name], usual.get(name)} if now[name] is None else {now[name]}
+            if name in stored and stored[name] not in known and (name != "lr" or now["lr"] is not None):
                 raise InterpError(
                     f"{root / job.folder} was trained with {name} {stored[name]}, the plan now says {now[name]}; use "
                     "another --output, or remove that run."

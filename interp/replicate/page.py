@@ -1,37 +1,56 @@
-"""What a replication found, as one HTML file that needs no other, as a report in Markdown, and in figures."""
+"""What a replication found, as one HTML file that needs no other, and as a report in Markdown."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.evals.puzzles.scoring import mean
 from interp.page import document
-from interp.page.look import COLOURS, FONT, GRID
-from interp.replicate import results
-from interp.replicate.jobs import RATES, TRAINED, read_json
+from interp.replicate import claims, published, results
+from interp.replicate.figures import FIGURES, loss_figure
+from interp.replicate.hierarchy import share_of
+from interp.replicate.jobs import RATES, read_json
 from interp.replicate.plan import MATRIX, Plan
 from interp.train.curves.figures import late_loss_figure, read_history
 from interp.train.curves.figures import loss_figure as curves_figure
+from interp.train.records import CURVE
 
 TEMPLATES = Path(__file__).parent / "templates"
-VARIANT_COLOURS: dict[str, str] = dict(zip(["symmetric", "bq", "bqbv", "bv"], COLOURS, strict=False))
-GREY = "#808890"
-Values = pd.Series | tuple[float, ...]
+NOTHING = "–"
 TITLES: dict[results.Kind, str] = {
     "breaking": "Symmetry breaking", "gap": "Gap to AdamW", "narrowing": "What breaking does to the gap",
     "ablation": "Ablations",
 }  # fmt: skip
-
 SAID: dict[results.Kind, str] = {
-    "breaking": "{variant} with {optimizer}, minus symmetric",
+    "breaking": "{variant} with {optimizer}{ablated}, minus symmetric",
     "gap": "{optimizer} minus adamw, {variant}",
     "narrowing": "what {variant} does to {optimizer}, minus what it does to adamw",
     "ablation": "{ablation} instead of the matrix's {variant} with {optimizer}",
 }
+EVIDENCE = {
+    "rms_amplification": ("rms A", ".2f"), "rms_position": ("by position", ".2f"), "rms_beyond": ("beyond position", ".2f"),
+    "rms_shifted": ("shifted labels", ".2f"), "findings": ("findings", ".0f"), "singled_out": ("singled out", ".1%"),
+    "key_spread": ("key spread", ".2f"), "eta2_position": ("η² position", ".2f"),
+    "eta2_position_control": ("at equal spread", ".2f"), "eta2_type": ("η² type", ".2f"), "eta2_class": ("η² class", ".3f"),
+    "eta2_class_control": ("at equal spread ", ".3f"),
+}  # fmt: skip
+EVIDENCE_TOLD = (
+    "Root mean square of A over heads and parts of speech, in doublings; of what position alone gives of it, of what is "
+    "beyond position, and of A for labels shifted along the documents, which mean nothing. Findings: pairs of head and "
+    "class whose A beyond position has an interval over documents without 0 and is beyond shifted labels; a dash where "
+    "there are too few documents, or the direction is not the model's own. Singled out: share of the pairs beyond "
+    "directions that spread the keys as much, position removed (q < 0.05); only there does the bias single a class out. "
+    "Key spread: along the direction over that along random ones, which says nothing of classes. η²: what explains the "
+    "bias score, median head, each beside the same along directions of equal spread. Runs whose mean b_Q is zero are read "
+    "along the b_Q of the matrix: what such a bias would do."
+)
+USES_TOLD = (
+    "The loss without b_Q minus that with it, in nats per token, beside the cost of removing scores that spread as much "
+    "along other directions (mean over draws), and which share of the cost a bias gives back that knows only the position, "
+    "the token type or the class. A dash where the cost cannot be told from 0: of nothing there are no shares."
+)
 
 
 def write_results(plan: Plan, root: Path) -> list[Path]:
@@ -44,314 +63,295 @@ def write_results(plan: Plan, root: Path) -> list[Path]:
 
 def write_page(plan: Plan, table: pd.DataFrame, root: Path) -> Path:
     """Write `report.html` into the replication's folder and return it."""
-    summary = results.losses(plan, table)
     html = document.render(
         TEMPLATES,
         "replication.html",
         title=root.name,
-        answers=answers(table),
+        answers=claims.answers(table),
         about=plan.about,
-        state=results.state_of(table),
-        columns=list(summary),
-        rows=summary.to_numpy().tolist(),
+        state=" ".join(state_of(table)).replace("`", ""),
+        tables=[
+            (title, told.replace("`", ""), list(rows), rows.astype(str).to_numpy().tolist())
+            for title, told, rows in tables(plan, table)
+        ],
+        first=pictures_above(table),
         panels=document.panels_of(figures_of(plan, table, root)),
     )
     return document.write_page(html, root / "report.html")
 
 
-def answers(table: pd.DataFrame) -> list[str]:
-    """Return three sentences that a newcomer understands: on the loss, on the gap to AdamW, on attention.
-
-    Only contrasts over two seeds or more count, each by its 95% t interval over seeds.
-    """
-    broken, narrowed = (_sorted(results.contrasts(table, kind)) for kind in ("breaking", "narrowing"))
-    if sum(map(len, broken.values())):
-        found = (
-            f"Breaking the symmetry lowers the loss on new text in {_of(broken, 'lower')} of optimizer and variant, raises "
-            f"it in {len(broken['higher'])}, and for {len(broken['unsure'])} the interval over seeds holds 0."
+def state_of(table: pd.DataFrame) -> list[str]:
+    """Return how far a replication is, and whether an earlier version measured it, a sentence each."""
+    states = list(table["status"])
+    known = [name for name in ("measured", "trained", "diverged", "waiting") if name in states]
+    told = [f"{len(states)} runs: {', '.join(f'{states.count(name)} {name}' for name in known)}."]
+    if earlier := int(results.is_earlier(table).sum()):
+        told.append(
+            f"An earlier version measured {earlier} of them, without parts, controls and uses; its `spread` and "
+            "`significant` held classes against random directions, which says nothing of classes, and are left out. Where "
+            "their weights are kept, remove measured.json, and they are measured again."
         )
-    else:
-        found = (
-            "Whether breaking the symmetry lowers the loss on new text is not measured yet: it takes two seeds of each."
-        )
-    if sum(map(len, narrowed.values())):
-        worse = {c.variant for c in broken["higher"] if c.optimizer == results.BASE}
-        hollow = sum(c.variant in worse for c in narrowed["lower"])
-        gap = f"It brings another optimizer closer to AdamW in {_of(narrowed, 'lower')}"
-        gap += f", in {hollow} of these with a variant that makes AdamW itself worse." if hollow else "."
-    else:
-        gap = "Whether it brings other optimizers closer to AdamW is not measured yet."
-    return [found, gap, _of_attention(table)]
-
-
-def _sorted(contrasts: list[results.Contrast]) -> dict[str, list[results.Contrast]]:
-    """Contrasts that have an interval by where it lies."""
-    found: dict[str, list[results.Contrast]] = {"lower": [], "higher": [], "unsure": []}
-    for contrast in contrasts:
-        _, low, high = contrast.interval
-        if not np.isnan(low):
-            found["lower" if high < 0 else "higher" if low > 0 else "unsure"].append(contrast)
-    return found
-
-
-def _of(contrasts: Mapping[str, list[results.Contrast]], side: str) -> str:
-    return f"{len(contrasts[side])} of {sum(map(len, contrasts.values()))} pairs"
-
-
-def _of_attention(table: pd.DataFrame) -> str:
-    rows = table.reindex(columns=[*table.columns.union(["direction"])])  # a table of an earlier version has none
-    rows = rows.loc[(rows["ablation"] == MATRIX) & rows["rms_amplification"].notna()]
-    cells = rows.groupby(["optimizer", "variant", "direction"], sort=False)["rms_amplification"].mean()
-    own, lent = (cells[cells.index.get_level_values("direction") == name] for name in ("own", "matrix"))
-    if own.empty or lent.empty:
-        return "What the bias does to attention is not measured yet in models with it and without."
-    spans = [f"{values.min():.2f} to {values.max():.2f}" for values in (own, lent)]
-    return (
-        f"In models trained with a bias, it changes the attention that classes of tokens get by {spans[0]} doublings (root "
-        f"mean square over heads and classes, from cell to cell); the same bias lent to models trained without one, by "
-        f"{spans[1]}."
-    )
+    return told
 
 
 def figures_of(plan: Plan, table: pd.DataFrame, root: Path) -> dict[str, go.Figure]:
     """Return every picture by name; curves are those of the matrix's runs with the first seed."""
-    activation = str(plan.settings.get("activation", "prelu"))
-    figures = {"loss": loss_figure(table, activation, results.is_comparable(plan))}
-    figures |= {name: draw(table, activation) for name, draw in FIGURES.items()}
+    activation = activation_of(plan)
+    figures = {name: FIGURES[name](table, activation) for name in pictures_above(table)}
+    figures["loss"] = loss_figure(table, activation, results.is_comparable(plan))
+    figures |= {name: draw(table, activation) for name, draw in FIGURES.items() if name not in figures}
     first = [cell for cell in plan.cells() if cell.ablation == MATRIX and cell.seed == plan.seeds[0]]
-    begun = [cell for cell in first if (root / "runs" / cell.name / TRAINED).is_file()]
+    begun = [cell for cell in first if (root / "runs" / cell.name / CURVE).is_file()]
     histories = {f"{cell.optimizer} {cell.variant}": read_history(root / "runs" / cell.name) for cell in begun}
     if histories:
         figures |= {"curves": curves_figure(histories), "late-curves": late_loss_figure(histories)}
     return figures
 
 
+def pictures_above(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the pictures that stand above the tables: what b_Q is used for, if that is measured."""
+    return ("uses", "cost") if len(table.dropna(subset=["uses_cost"])) else ("breaking", "gap")
+
+
+def activation_of(plan: Plan) -> str:
+    """Return the activation of the matrix."""
+    return str(plan.settings.get("activation", "prelu"))
+
+
+def tables(plan: Plan, table: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield the tables of page and report: title, what is in it, and the rows."""
+    yield "What the paper says, claim by claim", claims_told(plan, table), claims_table(plan, table)
+    yield "Held-out loss", losses_told(plan, table), losses(plan, table)
+    yield "Amplification", EVIDENCE_TOLD, evidence(table)
+    yield "What b_Q is used for", USES_TOLD, uses(table)
+    yield "Published losses, as they are", published.HOW, published_table()
+
+
 def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
     """Yield the parts of the report, a heading, paragraph or table each."""
     yield "# Replication"
-    yield f"{plan.about} {results.state_of(table)}"
-    yield "## Learning rates\n\n" + _rates(plan, root)
-    yield "## Held-out loss"
-    different = "The published models are larger and saw other text: compare differences only, "
-    other = "Published losses stand beside them, " if results.is_comparable(plan) else different
-    yield (
-        "Nats per token, means over seeds; differences between runs of the same seed with 95% t intervals. "
-        f"{other}and those were published for one seed."
-    )
-    if results.BATCH in table:
-        yield (
-            "Published losses are the lowest of single batches of 8 x 512 tokens, which lies below a mean over held-out "
-            "text: hold the loss that was measured the published way against them."
-        )
-    yield results.markdown(results.losses(plan, table))
+    yield " ".join(claims.answers(table))
+    yield f"{plan.about} {' '.join(state_of(table))}"
+    yield "## Learning rates\n\n" + rates(plan, root)
+    for title, told, rows in tables(plan, table):
+        yield f"## {title}\n\n{told}"
+        yield markdown(rows)
+    yield "## Differences of the loss\n\n" + looks_told(table)
     for kind, title in TITLES.items():
-        yield f"## {title}"
+        yield f"### {title}"
         yield "\n".join(f"- {sentence}" for sentence in verdicts(table, kind)) or "Not planned."
+    yield "## Classes among the most aligned tokens"
+    yield (
+        "log2 odds of classes among the 50 most aligned tokens, median head; A of classes, mean over heads. Frequent "
+        "tokens are the types that make up half of the text, rare ones those that make up its last fifth."
+    )
+    enrichments = [f"enrichment_{name}" for name in ("function", "frequent", "rare", "number")]
+    yield markdown(means_of(table, [*enrichments, "amplification_function", "amplification_frequent"]))
     yield "## Puzzles"
     yield "Means over families: top 1 and loss of the first token of completions, accuracy of comparisons (chance 0.5)."
     puzzles = ["puzzles_top1", "puzzles_first_token_loss", "puzzles_accuracy"]
-    yield results.markdown(results.means_of(table, puzzles, ".3f"))
-    yield results.markdown(results.differences_of(table, "breaking", puzzles))
-    yield "## Amplification"
-    yield (
-        "Root mean square of A over heads and parts of speech, in doublings; spread of the classes' mean keys along the "
-        "direction, as a ratio to random directions (1 is nothing); share of pairs of head and class beyond random "
-        "directions (q < 0.05); log2 odds of classes among the 50 most aligned tokens, median head; A of classes, mean over "
-        "heads. Frequent tokens are the types that make up half of the text, rare ones those that make up its last fifth. "
-        "Runs whose mean b_Q is zero are read along the b_Q of the matrix: what such a bias would do."
-    )
-    yield results.markdown(results.means_of(table, ["rms_amplification", "spread", "significant"]))
-    if set(results.EVIDENCE) <= set(table):  # an earlier version did not measure it
-        yield (
-            "Root mean square of what position alone gives of A, of what is beyond position, and of A for labels shifted "
-            "along the documents, which mean nothing; share of pairs of head and class beyond directions that spread the "
-            "keys as much, position removed (q < 0.05): only there does the bias single a class out. How far keys spread "
-            "along the direction, as a ratio to random ones, and what explains the bias score (eta squared), median head."
-        )
-        yield results.markdown(results.means_of(table, list(results.EVIDENCE[:4])))
-        yield results.markdown(results.means_of(table, list(results.EVIDENCE[4:])))
-    enrichments = [f"enrichment_{name}" for name in ("function", "frequent", "rare", "number")]
-    yield results.markdown(results.means_of(table, [*enrichments, "amplification_function", "amplification_frequent"]))
+    yield markdown(means_of(table, puzzles, ".3f"))
+    yield markdown(differences_of(table, "breaking", puzzles))
 
 
 def verdicts(table: pd.DataFrame, kind: results.Kind) -> Iterator[str]:
-    """Yield a sentence per contrast of the loss: the mean difference, its interval, and what that allows to say."""
-    for contrast in results.contrasts(table, kind):
-        name = SAID[kind].format(optimizer=contrast.optimizer, variant=contrast.variant, ablation=contrast.ablation)
-        seeds, (_, low, high) = len(contrast.differences), contrast.interval
-        said = "lower" if high < 0 else "higher" if low > 0 else "the interval holds 0, no evidence of a difference"
-        if not seeds:
+    """Yield a sentence per contrast of the loss: the mean difference, its interval, and what that allows to say.
+
+    A difference counts where q, corrected for the number of all differences, is below 0.05.
+    """
+    for contrast, q in results.looks(table):
+        if contrast.kind != kind:
+            continue
+        ablated = f" ({contrast.ablation})" if contrast.ablation != MATRIX else ""
+        name = SAID[kind].format(
+            optimizer=contrast.optimizer, variant=contrast.variant, ablation=contrast.ablation, ablated=ablated
+        )
+        found = contrast.estimate
+        side = "lower" if found.mean < 0 else "higher"
+        said = side if q < 0.05 else "no evidence of a difference"
+        if not found.seeds:
             yield f"{name}: not measured yet."
-        elif np.isnan(low):
-            yield f"{name}: {results.difference_text(contrast)}, one seed, no interval."
+        elif found.seeds == 1:
+            yield f"{name}: {found:+.4f}, one seed, no interval."
         else:
-            yield f"{name}: {results.difference_text(contrast)}, {seeds} seeds: {said}."
+            yield f"{name}: {found:+.4f}, {found.seeds} seeds, q {q:.2g}: {said}."
 
 
-def _rates(plan: Plan, root: Path) -> str:
+def looks_told(table: pd.DataFrame) -> str:
+    """Return how many differences of the loss are looked at, and what that does."""
+    count = sum(c.estimate.seeds > 1 for c, _ in results.looks(table))
+    return (
+        f"{count} differences of the loss were looked at, each with a 95% interval that is not corrected, so about "
+        f"{count / 20:.0f} would miss 0 by chance; q is corrected for their number (Benjamini-Hochberg), and what follows "
+        "says lower or higher where it is below 0.05."
+    )
+
+
+def interval_told(table: pd.DataFrame) -> str:
+    """Return over what the intervals of the loss are."""
+    over = {contrast.estimate.over for contrast, _ in results.looks(table) if contrast.estimate.seeds > 1}
+    both = "over seeds and documents together" if "seeds and documents" in over else "over seeds"
+    return f"95% intervals {both} (`interp.replicate.hierarchy`)"
+
+
+def claims_told(plan: Plan, table: pd.DataFrame) -> str:
+    """Return how the table of claims is to be read."""
+    tested = sum(claim.found.seeds > 1 for claim, _ in claims.claims(table, activation_of(plan)))
+    return (
+        f"Differences are taken between runs of the same seed, with {interval_told(table)}. It says yes, or the opposite, "
+        f"where the interval leaves out 0 and q, corrected for the {tested} claims that are tested here "
+        f"(Benjamini-Hochberg), is below 0.05. {claims.SIZE}"
+    )
+
+
+def claims_table(plan: Plan, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per claim of the paper."""
+    return pd.DataFrame([
+        {"claim": each.claim, "what would show it": each.shows, "published": each.published, "seen here": each.seen(q),
+         "size needed": each.needed}
+        for each, q in claims.claims(table, activation_of(plan))
+    ])  # fmt: skip
+
+
+def losses_told(plan: Plan, table: pd.DataFrame) -> str:
+    """Return what the table of losses holds, and what may be compared in it."""
+    different = "The published models are larger and saw other text: compare differences only, in sign and size. "
+    other = "Published losses stand beside them. " if results.is_comparable(plan) else different
+    alike = "the published way (the lowest of single batches)" if results.BATCH in table else ""
+    how = f"Ours stands beside what it is {alike}. " if alike else ""
+    return (
+        f"Nats per token, means over seeds; differences between runs of the same seed, with {interval_told(table)}. {other}"
+        f"{how}{published.HOW}"
+    )
+
+
+def losses(plan: Plan, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per cell of the matrix: its loss, what breaking the symmetry did to it, and the published figures.
+
+    Where single batches were measured as the release does, the lowest of them stands beside our loss, and its differences.
+    """
+    metrics = {"validation_loss": "", **({results.BATCH: ", the published way"} if results.BATCH in table else {})}
+    broken = {
+        (metric, c.optimizer, c.variant): f"{c.estimate:+.4f}"
+        for metric in metrics for c in results.contrasts(table, "breaking", metric) if c.ablation == MATRIX
+    }  # fmt: skip
+    activation, rows = activation_of(plan), []
+    for optimizer in plan.optimizers:
+        for variant in plan.variants:
+            own = {metric: results.runs_of(table, optimizer, variant, metric).estimate for metric in metrics}
+            shown = {}
+            for metric, how in metrics.items():
+                shown[f"loss{how}"] = f"{own[metric]:.4f}"
+                shown[f"minus symmetric{how}"] = broken.get((metric, optimizer, variant), NOTHING)
+            runs = [
+                run for run in published.published_losses(activation, optimizer, variant) if run.mean_v in (None, 0.5)
+            ]
+            known = published.published_differences(activation, optimizer, variant).estimate
+            rows.append({
+                "cell": results.cell_name(optimizer, variant),
+                "lr": number_text(_lr(table, optimizer), "g"),
+                "seeds": str(own["validation_loss"].seeds),
+                **shown,
+                "published loss": ", ".join(f"{run.loss:g}" for run in runs) or NOTHING,
+                "published difference": f"{known:+.4f}" if variant != "symmetric" else NOTHING,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def published_table() -> pd.DataFrame:
+    """Return a row per published run."""
+    return pd.DataFrame([
+        {
+            "run": f"{run.optimizer} {run.variant} {run.activation}",
+            "seed": NOTHING if run.seed is None else str(run.seed),
+            "mean of b_V": NOTHING if run.mean_v is None else f"{run.mean_v:g}",
+            "lowest loss of a batch": f"{run.loss:g}",
+        }
+        for run in published.RUNS
+    ])  # fmt: skip
+
+
+def evidence(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per cell and ablation: what b_Q does to attention, beside its controls, as far as it is measured."""
+    rows = []
+    for cell in results.cells_of(table):
+        found = {name: results.runs_of(table, *cell[:2], name, cell[2]).estimate for name in EVIDENCE}
+        shown = {told: f"{found[name]:{form}}" for name, (told, form) in EVIDENCE.items()}
+        pairs = results.runs_of(table, *cell[:2], "pairs", cell[2]).estimate.mean
+        if found["findings"].seeds:
+            own = results.by_seed(table, cell[0], cell[1], "direction", cell[2]).eq("own").any()
+            shown["findings"] = f"{found['findings'].mean:.0f} of {pairs:.0f}" if own else NOTHING
+        rows.append({"runs": results.cell_name(*cell), "seeds": str(found["rms_amplification"].seeds), **shown})
+    made = pd.DataFrame(rows)
+    return made.loc[:, made.ne(NOTHING).any()]
+
+
+def uses(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per cell and ablation whose b_Q was removed: the cost, its control, and what gives it back."""
+    rows = []
+    for optimizer, variant, ablation in results.cells_of(table):
+        runs = {name: results.runs_of(table, optimizer, variant, name, ablation) for name in results.USES}
+        if not runs["uses_cost"].values:
+            continue
+        shares = {name: share_of(runs[f"uses_{name}"], runs["uses_cost"]) for name in results.GIVEN_BACK}
+        rows.append({
+            "runs": results.cell_name(optimizer, variant, ablation),
+            "seeds": str(len(runs["uses_cost"].values)),
+            "cost of removing b_Q": f"{runs['uses_cost'].estimate:+.4f}",
+            "of equal spread": f"{runs['uses_control'].estimate:+.4f}",
+            **{f"{name} gives back": f"{share:.0%}" for name, share in shares.items()},
+        })  # fmt: skip
+    return pd.DataFrame(rows or [{"runs": "not measured"}])
+
+
+def differences_of(table: pd.DataFrame, kind: results.Kind, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return a row per contrast of a kind: the mean difference of each metric with its interval."""
+    found = {metric: results.contrasts(table, kind, metric) for metric in metrics}
+    first = found[metrics[0]]
+    columns = {metric: [f"{c.estimate:+.4f}" for c in own] for metric, own in found.items()}
+    runs = [results.cell_name(c.optimizer, c.variant, c.ablation) for c in first]
+    return pd.DataFrame({"runs": runs, "seeds": [len(c.differences) for c in first], **columns})
+
+
+def means_of(table: pd.DataFrame, metrics: Sequence[str], form: str = ".2f") -> pd.DataFrame:
+    """Return a row per cell and ablation: the mean of each metric over seeds with its 95% interval."""
+    rows = []
+    for cell in results.cells_of(table):
+        found = {metric: results.runs_of(table, *cell[:2], metric, cell[2]).estimate for metric in metrics}
+        seeds = str(max(each.seeds for each in found.values()))
+        shown = {metric: f"{each:{form}}" for metric, each in found.items()}
+        rows.append({"runs": results.cell_name(*cell), "seeds": seeds, **shown})
+    return pd.DataFrame(rows)
+
+
+def number_text(value: float | None, form: str) -> str:
+    """Return a number as text, a dash where there is none."""
+    return NOTHING if value is None or np.isnan(value) else format(value, form)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table as Markdown, columns of numbers to the right, the first and those of words to the left."""
+    cells = table.astype(str)
+    numbers = [bool(cells[name].str.match(r"[-+–\d]").all()) for name in cells]
+    rules = ["---", *("--:" if right else "---" for right in numbers[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [list(cells), rules, *cells.to_numpy().tolist()])
+
+
+def _lr(table: pd.DataFrame, optimizer: str) -> float:
+    matrix = (table["optimizer"] == optimizer) & (table["ablation"] == MATRIX)
+    return float(table.loc[matrix, "lr"].iloc[0])
+
+
+def rates(plan: Plan, root: Path) -> str:
+    """Return the learning rates that were chosen, and what was tried."""
     rows, notes = [], []
     for name, chosen in read_json(root / RATES).items():
         tried = {float(rate): loss for rate, loss in chosen["losses"].items()}
-        shown = [f"{rate:g}: {results.number_text(loss, '.3f')}" for rate, loss in sorted(tried.items())] or ["given"]
+        shown = [f"{rate:g}: {number_text(loss, '.3f')}" for rate, loss in sorted(tried.items())] or ["given"]
         rows.append({"optimizer": name, "chosen": f"{chosen['lr']:g}", "tried: held-out loss": ", ".join(shown)})
         if tried and chosen["lr"] in (min(tried), max(tried)):
             notes.append(f"The learning rate of {name} lies at the end of its grid: a better one may lie beyond.")
     if not rows:
         return "Not chosen yet."
     how = "By short runs of the symmetric variant." if plan.tuning else "As the plan gives them."
-    return "\n\n".join([how, results.markdown(pd.DataFrame(rows)), *notes])
-
-
-def loss_figure(table: pd.DataFrame, activation: str, comparable: bool) -> go.Figure:
-    """Draw the held-out loss of every run of the matrix, its mean over seeds and the mean's 95% t interval.
-
-    Published losses stand beside them where the scale is `comparable`: the same model, text and number of tokens. Then the
-    loss is the lowest of single batches, as published, if it was measured.
-    """
-    matrix = table.loc[table["ablation"] == MATRIX]
-    metric = results.BATCH if comparable and results.BATCH in table else "validation_loss"
-    traces: list[Any] = []
-    for variant in matrix["variant"].unique():
-        names = matrix["optimizer"].unique()
-        traces += _dots(variant, {name: results.by_seed(table, name, variant, metric) for name in names})
-        if comparable:
-            traces += _published(variant, {name: results.published_loss(activation, name, variant) for name in names})
-    title = "Lowest loss of single batches, as published" if metric == results.BATCH else "Held-out loss"
-    figure = _figure(title, "nats per token", traces)
-    shown = np.concatenate([np.asarray(trace.y, dtype=float) for trace in traces])
-    if not len(shown):
-        return figure
-    margin = 0.2 * float(np.ptp(shown)) + 0.01  # Plotly's own range goes down to zero beside error bars
-    return figure.update_yaxes(range=[float(shown.min()) - margin, float(shown.max()) + margin])
-
-
-def breaking_figure(table: pd.DataFrame, activation: str) -> go.Figure:
-    """Draw the loss of each variant minus symmetric, per seed, beside the published differences of the 124M models."""
-    found = results.contrasts(table, "breaking")
-    traces: list[Any] = []
-    for variant in dict.fromkeys(contrast.variant for contrast in found):
-        own = {contrast.optimizer: contrast.differences for contrast in found if contrast.variant == variant}
-        traces += _dots(variant, own)
-        traces += _published(variant, {name: results.published_difference(activation, name, variant) for name in own})
-    return _figure("Loss, broken minus symmetric", "nats per token", traces, line=0)
-
-
-def gap_figure(table: pd.DataFrame, activation: str) -> go.Figure:
-    """Draw the loss of each optimizer minus that of AdamW with the same variant and seed."""
-    found = results.contrasts(table, "gap")
-    traces: list[Any] = []
-    for variant in dict.fromkeys(contrast.variant for contrast in found):
-        traces += _dots(variant, {c.optimizer: c.differences for c in found if c.variant == variant})
-    return _figure("Loss, minus AdamW's", "nats per token", traces, line=0)
-
-
-def ablation_figure(table: pd.DataFrame, activation: str) -> go.Figure:
-    """Draw the loss of each ablation minus that of the matrix's run of the same optimizer, variant and seed."""
-    found = results.contrasts(table, "ablation")
-    traces: list[Any] = []
-    for number, optimizer in enumerate(dict.fromkeys(contrast.optimizer for contrast in found)):
-        own = {f"{c.ablation}<br>{c.variant}": c.differences for c in found if c.optimizer == optimizer}
-        traces += _dots(optimizer, own, COLOURS[number])
-    return _figure("Loss, ablation minus matrix", "nats per token", traces, line=0)
-
-
-def puzzle_figure(table: pd.DataFrame, activation: str) -> go.Figure:
-    """Draw the mean score over seeds of every family of puzzles in every cell: top1, or accuracy of comparisons."""
-    families = [name for name in table if name.endswith(("_top1", "_accuracy")) and not name.startswith("puzzles_")]
-    cells = table.loc[table["ablation"] == MATRIX].groupby(["optimizer", "variant"], sort=False)[families].mean()
-    names = [results.cell_name(*cell) for cell in cells.index]
-    labels = [name.replace("_top1", "").replace("_accuracy", " (chance 50%)").replace("_", " ") for name in families]
-    heat = go.Heatmap(
-        z=cells.to_numpy(), x=labels, y=names, colorscale="Blues", zmin=0, zmax=1, texttemplate="%{z:.0%}",
-        hovertemplate="%{y}<br>%{x}: %{z:.1%}<extra></extra>", showscale=False, textfont={"size": 9},
-    )  # fmt: skip
-    figure = _figure("Puzzles: share of items right", "", [heat]).update_layout(showlegend=False)
-    return figure.update_yaxes(dtick=1, autorange="reversed", tickfont_size=10).update_xaxes(tickangle=40)
-
-
-def enrichment_figure(table: pd.DataFrame, activation: str) -> go.Figure:
-    """Draw the enrichment of classes among the most aligned tokens, for runs with AdamW, beside the published range."""
-    traces: list[Any] = []
-    for number, name in enumerate(("function", "frequent", "rare", "number")):
-        traces += _dots(name, _cells(table, "adamw", f"enrichment_{name}"), COLOURS[number])
-    figure = _figure("AdamW: 50 most aligned tokens", "log2 odds, median head", traces, line=0)
-    low, high = results.ENRICHMENT
-    return figure.add_hrect(y0=low, y1=high, fillcolor=GREY, opacity=0.15, line_width=0)
-
-
-def _per_cell(metric: str, title: str, unit: str, line: float) -> Callable[[pd.DataFrame, str], go.Figure]:
-    """A function that draws a metric for every cell and ablation, with a line where nothing is."""
-
-    def draw(table: pd.DataFrame, activation: str) -> go.Figure:
-        traces: list[Any] = []
-        for number, optimizer in enumerate(table["optimizer"].unique()):
-            traces += _dots(optimizer, _cells(table, optimizer, metric), COLOURS[number])
-        return _figure(title, unit, traces, line)
-
-    return draw
-
-
-FIGURES: dict[str, Callable[[pd.DataFrame, str], go.Figure]] = {
-    "breaking": breaking_figure,
-    "gap": gap_figure,
-    "ablation": ablation_figure,
-    "puzzles": puzzle_figure,
-    "spread": _per_cell("spread", "Spread of classes along b_Q", "÷ along random directions", 1.0),
-    "amplification": _per_cell("rms_amplification", "Amplification", "root mean square, doublings", 0.0),
-    "enrichment": enrichment_figure,
-}
-
-
-def _cells(table: pd.DataFrame, optimizer: str, metric: str) -> dict[str, pd.Series]:
-    """The values of a metric by variant, and ablation if it is one."""
-    rows = table.loc[table["optimizer"] == optimizer, ["variant", "ablation"]].drop_duplicates()
-    found = {}
-    for variant, ablation in rows.itertuples(index=False, name=None):
-        place = variant if ablation == MATRIX else f"{variant}<br>{ablation}"
-        found[place] = results.by_seed(table, optimizer, variant, metric, ablation)
-    return found
-
-
-def _dots(name: str, groups: Mapping[str, Values], colour: str | None = None) -> Iterator[go.Scatter]:
-    """A point per run, and the mean of each group with its interval."""
-    colour = colour or VARIANT_COLOURS.get(name, GREY)
-    places = [str(group) for group, values in groups.items() for _ in values]
-    values = np.concatenate([np.asarray(values, dtype=float) for values in groups.values()] or [np.empty(0)])
-    common = {"legendgroup": name, "offsetgroup": name, "alignmentgroup": "all", "name": name}
-    yield go.Scatter(
-        x=places, y=values, mode="markers", marker={"color": colour, "size": 6, "opacity": 0.5}, showlegend=False,
-        hovertemplate="%{y:.4f}", **common,
-    )  # fmt: skip
-    known = {str(group): mean(np.asarray(values, dtype=float)) for group, values in groups.items() if len(values)}
-    half = [high - middle for middle, _, high in known.values()]
-    yield go.Scatter(
-        x=list(known), y=[middle for middle, _, _ in known.values()], mode="markers", **common,
-        marker={"color": colour, "size": 11, "symbol": "line-ew-open", "line": {"width": 3}},
-        error_y={"type": "data", "array": half, "color": colour, "thickness": 1.5, "width": 4},
-        hovertemplate="mean %{y:.4f} ± %{error_y.array:.4f}",
-    )  # fmt: skip
-
-
-def _published(name: str, known: Mapping[str, float | None]) -> Iterator[go.Scatter]:
-    shown = {str(place): value for place, value in known.items() if value is not None}
-    yield go.Scatter(
-        x=list(shown), y=list(shown.values()), mode="markers", name=f"{name}, published", legendgroup=name,
-        offsetgroup=name, alignmentgroup="all", hovertemplate="published %{y:.3f}",
-        marker={"symbol": "diamond-open", "size": 10, "color": VARIANT_COLOURS.get(name, GREY)},
-    )  # fmt: skip
-
-
-def _figure(title: str, unit: str, traces: list[Any], line: float | None = None) -> go.Figure:
-    layout = {
-        "title": {"text": title, "y": 0.97, "yanchor": "top"},
-        "xaxis": {"automargin": True, "gridcolor": GRID, "tickfont": {"size": 11}},
-        "yaxis": {"automargin": True, "zeroline": False, "gridcolor": GRID, "title": {"text": unit}},
-        "scattermode": "group",
-        "showlegend": True,
-        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "font": {"size": 11}},
-        "template": "none",
-        "font": FONT,
-        "margin": {"l": 16, "r": 16, "t": 74, "b": 16},
-    }
-    figure = go.Figure(traces, layout)
-    return figure if line is None else figure.add_hline(y=line, line_width=1, line_color=GREY)
+    return "\n\n".join([how, markdown(pd.DataFrame(rows)), *notes])

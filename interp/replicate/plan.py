@@ -67,10 +67,10 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Measuring:
-    """What is measured of every trained run: amplification on held-out text against random directions, and puzzles."""
+    """What is measured of every trained run: amplification on held-out text with its controls, uses of b_Q, and puzzles."""
 
     max_tokens: int = 40_000
-    nulls: int = 64
+    nulls: int = 0  # random directions of the same length, in a run's heads.parquet only: they say nothing of classes
     puzzles: int = 200  # of each family
     seed: int = 0
     uses_tokens: int = 0  # of text on which is measured what b_Q is used for; 0 does not measure it
@@ -187,7 +187,8 @@ def plan_of(config: ReplicateConfig) -> Plan:
             seeds = [int(part) for part in config.seeds.split(",")]
         except ValueError:
             raise InterpError(f"--seeds is {config.seeds!r}; give whole numbers with commas between them.") from None
-        plan = replace(plan, seeds=seeds, ablations=[replace(ablation, seeds=seeds) for ablation in plan.ablations])
+        ablations = [replace(ablation, seeds=seeds) for ablation in plan.ablations]
+        plan = replace(plan, seeds=seeds, further_seeds={}, ablations=ablations)
     plan = replace(plan, corpus=_found(config.corpus or plan.corpus), text_field=config.text_field or plan.text_field)
     if config.tokenizer:
         plan = replace(plan, tokenizer=_found(config.tokenizer), border=config.border)

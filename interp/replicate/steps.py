@@ -149,10 +149,6 @@ def summary(result: Amplification) -> dict[str, float]:
       (q < 0.05);
     - key_spread, eta2_position, eta2_type, eta2_class: of the bias score, in the median head (`measurements.explained`);
       eta2_position_control, eta2_class_control: the same along directions of equal spread;
-    - significant: share of the pairs of head and class whose contrast of bias scores random directions of the same length
-      do not reach (q < 0.05);
-    - spread: how far the classes' mean keys lie apart along the direction, as a ratio to random directions (their root
-      mean square), in the median head; 1 is what any direction has;
     - amplification_CLASS: A of function words, of the most frequent half and of the rarest fifth of tokens, and of numbers,
       the mean over heads;
     - enrichment_CLASS: how over-represented the class is among the 50 token types that a head's direction points at most,
@@ -165,7 +161,7 @@ def summary(result: Amplification) -> dict[str, float]:
         own = heads.loc[(heads["scheme"] == scheme) & heads["token_class"].isin(classes)]
         shares = own.groupby(["layer", "head"])[["share", "share_unbiased"]].sum()
         numbers[f"amplification_{name}"] = np.log2(shares["share"] / shares["share_unbiased"]).mean()
-    found = {**numbers, **_evidence(result), **_against_nulls(result.nulls), **_enrichments(result.tokens)}
+    found = {**numbers, **_evidence(result), **_enrichments(result.tokens)}
     return {name: float(value) for name, value in found.items()}
 
 
@@ -239,21 +235,6 @@ def _short(values: Any) -> list[float | None]:
 def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table for JSON, with null where there is no number."""
     return json.loads(table.to_json(orient="records", double_precision=12) or "")
-
-
-def _against_nulls(nulls: pd.DataFrame) -> dict[str, float]:
-    """Contrasts of bias scores beside those along random directions; missing where there was no null."""
-    tested = nulls.query(
-        "null == 'direction' and statistic == 'contrast' and scheme == 'pos' and token_class != 'bos' "
-        f"and n_tokens >= {FEW_TOKENS}"
-    )
-    if not len(tested):
-        return {"significant": float("nan"), "spread": float("nan")}
-    value, null = (np.square(tested[name].to_numpy(float)) for name in ("value", "null_sd"))
-    sums = pd.DataFrame({"layer": tested["layer"], "head": tested["head"], "value": value, "null": null})
-    sums = sums.pivot_table(index=["layer", "head"], aggfunc="sum")
-    ratios = np.sqrt(sums["value"].to_numpy() / sums["null"].to_numpy())
-    return {"significant": float(np.mean(tested["q"].to_numpy() < 0.05)), "spread": float(np.median(ratios))}
 
 
 def _enrichments(tokens: pd.DataFrame) -> dict[str, float]:

@@ -7,13 +7,14 @@ import pytest
 
 from interp.errors import InterpError
 from interp.files import owning
-from interp.replicate.__main__ import run
+from interp.replicate.__main__ import run, time_told
 from interp.replicate.config import ReplicateConfig
 from interp.replicate.job import TAKEN, lock_of, refuse_another_plan, run_job
 from interp.replicate.jobs import (
     RATES,
     grid_of,
     jobs_of,
+    named,
     read_json,
     refuse_other_results,
     settings_of,
@@ -39,7 +40,7 @@ def test_stages_can_be_left_out_at_the_end():
     plan = scale("tiny")
     kinds = [{job.kind for job in jobs_of(plan, until)} for until in ("prepare", "tune", "choose", "train", "measure")]
     assert [len(kind) for kind in kinds] == [1, 2, 3, 4, 5]
-    assert len(jobs_of(plan, "train")) == 1 + 20 + 1 + 60
+    assert len(jobs_of(plan, "train")) == 1 + 20 + 1 + 102
 
 
 def test_the_lowest_loss_wins_diverged_runs_never_do_and_the_lower_of_two_equals():
@@ -156,6 +157,49 @@ def test_more_seeds_extend_a_replication_other_settings_are_refused(small_plan, 
     write_json(tmp_path / RATES, {"adamw": {"lr": 0.5, "losses": {}}})
     with pytest.raises(InterpError, match=r"trained with lr 0\.01, the plan now says 0\.5"):
         refuse_other_results(tmp_path, plan, jobs_of(plan))
+
+
+def test_what_an_earlier_version_wrote_out_is_no_other_setting(small_plan, tmp_path):
+    plan = small_plan()
+    finished(plan, tmp_path)
+    path = tmp_path / "runs" / plan.cells()[0].name / "trained.json"
+    stored = read_json(path)
+    assert stored["settings"]["positional"] is None  # now left to the preset
+    for value, agrees in (("learned", True), ("rope", False)):
+        write_json(path, {**stored, "settings": {**stored["settings"], "positional": value}})
+        if agrees:
+            refuse_other_results(tmp_path, plan, jobs_of(plan))
+        else:
+            with pytest.raises(InterpError, match="was trained with positional rope"):
+                refuse_other_results(tmp_path, plan, jobs_of(plan))
+
+
+def test_machines_without_a_common_folder_take_runs_by_name():
+    jobs = jobs_of(scale("tiny"))
+    kept = named(jobs, "ecd-*-seed4, adamw-bq-rope-*")
+    assert [job for job in jobs if job.kind in ("prepare", "tune", "choose")] == [
+        j for j in kept if "ure" not in j.kind
+    ][:22]
+    runs = [job.folder.name for job in kept if job.kind == "measure"]
+    assert runs == [
+        *(f"ecd-{variant}-seed4" for variant in ("symmetric", "bq", "bqbv")), *(f"adamw-bq-rope-seed{n}" for n in range(3))
+    ]  # fmt: skip
+    assert [job.folder.name for job in kept if job.kind == "train"] == runs
+    with pytest.raises(InterpError, match=r"--only x\* matches no run; the plan has adamw-symmetric-seed0, "):
+        named(jobs, "x*")
+    assert named(jobs_of(scale("tiny"), "tune"), "x*")  # no run is asked for yet
+
+
+def test_a_long_plan_says_how_long_a_run_takes_and_that_this_is_computed():
+    told = time_told(scale("paper"))
+    weights = 12 * (4 * 768 * 768 + 2 * 768 * 3072) + 768 * 50304
+    operations = 500e6 * (6 * weights + 12 * 12 * 768 * 512)
+    hours = operations / (0.4 * 67e12) / 3600
+    assert f"{operations:.2g} floating point operations, {int(hours)} h" in told and "computed, not measured" in told
+    faster = scale("paper")
+    faster = time_told(replace(faster, settings={**faster.settings, "precision": "bfloat16"}))
+    assert "16 min" in faster and operations / (0.4 * 989e12) // 60 == 16
+    assert time_told(scale("tiny")) is None
 
 
 def test_learning_rates_from_another_grid_are_refused(small_plan, tmp_path):

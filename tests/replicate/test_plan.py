@@ -16,8 +16,10 @@ from interp.train.setup import model_config, resolved
 @pytest.mark.parametrize("name", ["tiny", "small", "paper"])
 def test_every_scale_has_the_whole_matrix_with_three_seeds_in_runs_of_different_names(name):
     cells = scale(name).cells()
+    further = scale(name).further_seeds
+    assert further == ({"adamw": [3, 4], "ecd": [3, 4]} if name == "tiny" else {})
     matrix = {(cell.optimizer, cell.variant, cell.seed) for cell in cells if cell.ablation == "none"}
-    assert len(matrix) == 4 * 3 * 3
+    assert len(matrix) == 4 * 3 * 3 + 2 * 3 * len(further)
     assert {cell[0] for cell in matrix} == {"adamw", "soap", "sgdm", "ecd"}
     assert {cell[1] for cell in matrix} == {"symmetric", "bq", "bqbv"}
     assert len({cell.name for cell in cells}) == len(cells)
@@ -29,7 +31,9 @@ def test_every_ablation_changes_the_model_of_its_run(name):
     for cell in plan.cells():
         if cell.ablation != "none":
             changed, kept = plan.training(cell), {**plan.settings, "optimizer": cell.optimizer, "variant": cell.variant}
-            assert model_config(TrainConfig(**changed)) != model_config(TrainConfig(**kept, seed=cell.seed))
+            same = model_config(TrainConfig(**changed)) == model_config(TrainConfig(**kept, seed=cell.seed))
+            assert same == cell.ablation.startswith("published-rate")  # which changes how it is trained
+            assert changed != {**kept, "seed": cell.seed}
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "paper"])
@@ -59,7 +63,7 @@ def test_the_scale_paper_has_the_paper_s_sizes_and_settings():
 def test_seeds_come_one_after_the_other_and_the_matrix_before_the_ablations():
     cells = scale("tiny").cells()
     first = next(i for i, cell in enumerate(cells) if cell.ablation != "none")
-    assert [cell.seed for cell in cells[:first]] == [0] * 12 + [1] * 12 + [2] * 12
+    assert [cell.seed for cell in cells[:first]] == [0] * 12 + [1] * 12 + [2] * 12 + [3, 3, 3, 4, 4, 4] * 2
     assert all(cell.ablation != "none" for cell in cells[first:])
 
 
