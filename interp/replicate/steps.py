@@ -1,16 +1,20 @@
 """What the jobs do: token shards, short runs that choose learning rates, the runs themselves, and measuring them."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from interp.analysis import findings as evidence
 from interp.analysis.findings import FEW_TOKENS
+from interp.analysis.fitted import LEAST_DOCUMENTS
 from interp.analysis.measurements.explained import overview
 from interp.analysis.measurements.shares import replicate_values
 from interp.analysis.measurements.top_tokens import enrichment_table
@@ -181,8 +185,9 @@ def _evidence(result: Amplification) -> dict[str, float]:
 def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, held_out: Corpus) -> dict[str, Any]:
     """Measure along the run's own mean b_Q; where it has none, along that of the matrix, as a twin for comparison."""
     own = bool(model.mean_biases()[0].any())
+    most = plan.measuring.max_tokens
     result = amplification(
-        model, held_out, SCHEMES, max_tokens=plan.measuring.max_tokens,
+        model, beginnings_of(held_out, model.need_tokenizer(), most), SCHEMES, max_tokens=most,
         direction="bias" if own else QUERY_BIAS.profile("mean", model.cfg.d_head), nulls=plan.measuring.nulls,
         seed=plan.measuring.seed, passages=1, workers=0,
     )  # fmt: skip
@@ -190,6 +195,21 @@ def _amplified(plan: Plan, job: Job, model: HookedSymmetryBrokenTransformer, hel
         result.heads.to_parquet(beside, index=False)
     found = {"amplification": _plain(pd.DataFrame([summary(result)]))[0], "replicates": rms_replicates(result)}
     return {"direction": "own" if own else "matrix", **found}
+
+
+def beginnings_of(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, tokens: int) -> Corpus:
+    """Return a corpus of the beginnings of documents, of each at most a twentieth of so many tokens.
+
+    Intervals are over documents, and a few long ones say less than many short ones.
+    """
+    most = math.ceil(tokens / LEAST_DOCUMENTS)
+
+    def texts(start: int) -> Iterator[tuple[str, str]]:
+        for document in islice(corpus, start, None):
+            ends = tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            yield document.name, document.text[: ends[:most][-1][1]] if ends else ""
+
+    return Corpus(corpus.name, texts)
 
 
 def rms_replicates(result: Amplification) -> dict[str, list[float | None]]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import interp
-from interp.replicate.steps import rms_replicates, summary
+from interp.data.corpora.corpus import open_corpus
+from interp.replicate.steps import beginnings_of, rms_replicates, summary
 
 FREQUENT = ["freq 1 (most frequent)", "freq 2", "freq 3", "freq 4", "freq 5"]
 
@@ -78,3 +79,12 @@ def test_enrichment_counts_the_most_aligned_tokens_of_every_head(result, name, s
         odds.append(np.log2(a * d / (b * c)))
     assert np.ptp(odds) > 1
     assert summary(result)[f"enrichment_{name}"] == pytest.approx(np.median(odds))
+
+
+def test_every_document_is_read_from_its_beginning_however_long_it_is(tokenizer):
+    texts = ["one two three four five six seven eight", "nine.", "ten eleven twelve thirteen fourteen"]
+    read = beginnings_of(open_corpus(texts), tokenizer, 100)
+    whole = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert max(map(len, whole)) > 5
+    for _ in range(2):  # it is read more than once
+        assert [tokenizer(each.text, add_special_tokens=False)["input_ids"] for each in read] == [t[:5] for t in whole]
