@@ -15,7 +15,7 @@ import yaml
 from interp.replicate.plan import Measuring, Tuning, store_plan
 from tests import commands
 
-MEASURING = Measuring(max_tokens=600, nulls=4, puzzles=2, uses_tokens=600, controls=2)
+MEASURING = Measuring(max_tokens=12_000, nulls=4, puzzles=2, uses_tokens=600, controls=2)
 RESULTS = ("results.csv", "contrasts.csv")
 
 
