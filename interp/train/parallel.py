@@ -3,14 +3,16 @@
 All processes build the same model and read the same corpus from disk; each computes its own part of every batch.
 """
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from interp.model.distributed import World
@@ -54,19 +56,45 @@ def _let_go(copies: DistributedDataParallel) -> None:
     del copies.reducer, copies.logger
 
 
-def whole(state: Any, world: World) -> Any:
-    """Return a nested state with every sharded tensor put together, on the CPU of the first process; all must call it.
+def whole(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Return named tensors with the sharded ones put together, one after the other, on the CPU of the first process.
 
-    The other processes, which write nothing, get None in place of a sharded tensor.
+    No other process holds more than its own parts: it sends them, and leaves these names out. All must call it.
     """
-    if isinstance(state, dict):
-        return {key: whole(value, world) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return type(state)(whole(value, world) for value in state)
-    if isinstance(state, DTensor):
-        gathered = state.full_tensor()
-        return gathered.cpu() if world.first else None
-    return state
+    parts = {name: value.to_local() for name, value in tensors.items() if isinstance(value, DTensor)}
+    shapes = world.gathered([tuple(part.shape) for part in parts.values()]) if parts else []
+    found = {name: value for name, value in tensors.items() if name not in parts}
+    for number, (name, part) in enumerate(parts.items()):
+        part = part.detach().cpu().contiguous()
+        if world.first:
+            others = [part.new_empty(shape[number]) for shape in shapes[1:]]
+            for rank, other in enumerate(others, 1):
+                if other.numel():
+                    dist.recv(other, rank)
+            found[name] = torch.cat([part, *others], sharded_dim(tensors[name]))
+        elif part.numel():
+            dist.send(part, 0)
+    return found
+
+
+def sharded_dim(tensor: Tensor) -> int:
+    """Return the dimension along which `fully_shard` divided a tensor."""
+    assert isinstance(tensor, DTensor)
+    [placement] = tensor.placements
+    return int(placement.dim)  # type: ignore[attr-defined] # of a Shard, the only kind that `distributed` makes
+
+
+def own_rows(target: DTensor) -> tuple[int, int]:
+    """Return where the rows that this process holds of a sharded tensor begin, along its sharded dimension, and end."""
+    numbers = torch.arange(target.shape[sharded_dim(target)], device=target.device)
+    rows = distribute_tensor(numbers, target.device_mesh, [Shard(0)], src_data_rank=None).to_local()
+    return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+
+
+def of_part(part: Tensor, target: DTensor) -> DTensor:
+    """Return the tensor laid out over processes as `target` is, of which this process holds `part`."""
+    part, shape, stride = part.to(target.device), target.shape, target.stride()
+    return DTensor.from_local(part, target.device_mesh, target.placements, run_check=False, shape=shape, stride=stride)
 
 
 def like(value: Tensor, target: Tensor) -> Tensor:

@@ -156,11 +156,11 @@ def _newest(config: TrainConfig, world: World, initial: Initial | None) -> tuple
     """Return the state to go on from, and its folder."""
     if not config.resume:
         return None
-    newest = checkpoints.read_newest(config.output, _teller(world))
-    if len(set(world.gathered(newest and newest[0].name))) > 1:
+    if len(set(world.gathered(tuple(folder.name for folder in checkpoints.saved_states(config.output))))) > 1:
         raise InterpError(
             f"The processes do not read the same states in {config.output}; give a folder that all share."
         )
+    newest = checkpoints.read_newest(config.output, _teller(world), world)
     if newest or (config.output / "config.json").is_file():  # killed before its first state, or another run
         stored = read_training(newest[0] if newest else config.output)
         _refuse_another_origin(stored.get(ORIGIN), initial, config.output)
@@ -193,7 +193,7 @@ def _go_on(run: Run, folder: Path, saved: dict[str, Any]) -> None:
         run.progress = Progress(**saved["reached"])
     except TypeError as error:
         raise InterpError(f"{folder} is of another version ({error}); begin anew with --overwrite.") from error
-    checkpoints.restore(saved, run.model, run.optimizer, run.world)
+    checkpoints.restore(folder, saved, run.model, run.optimizer, run.world)
     if "continues" not in saved:
         run.say(f"{folder} is of an earlier version: whether corpus and tokenizer are those it continues is not known")
     if run.progress.evaluations and not all(run.world.gathered(has_checkpoint(run.config.output))):
