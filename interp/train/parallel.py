@@ -3,7 +3,7 @@
 All processes build the same model and read the same corpus from disk; each computes its own part of every batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
@@ -15,11 +15,16 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from interp.errors import InterpError
+from interp.model.config import ModelConfig
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
 
 SHARDED = 1_000_000_000  # parameters from which on a model is sharded if nothing else is said
+WORTH = {"cpu": 5e13, "cuda": 1e16}
+"""Operations of a run from which on it is compiled if nothing else is said: some minutes of training. `docs/training.md` has
+what was measured on a CPU; the other is an estimate."""
 # Buffers are not sent: the biases are drawn alike in every process, or for each micro-batch on purpose.
 SENT = "forward_sync_buffers"  # its name from torch 2.13 on
 SENT = SENT if SENT in signature(DistributedDataParallel).parameters else "broadcast_buffers"
@@ -45,6 +50,38 @@ def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, wor
     copies = DistributedDataParallel(called, **quiet)
     world.leaving.callback(_let_go, copies)
     return copies
+
+
+def compiles(config: TrainConfig, cfg: ModelConfig, tokens: int, world: World, say: Callable[[str], None]) -> bool:
+    """Return whether a run of so many tokens compiles its steps; all processes must call it.
+
+    If the settings do not say, that takes one process, contexts of one length, and enough arithmetic (6 operations for each
+    parameter and token) to earn the time that the compiler takes: `WORTH` of the device. It does not depend on how fast the
+    machine is, so that the same command makes the same run.
+
+    Raises:
+        InterpError: it was asked for, and there is no compiler.
+    """
+    worth = 6 * cfg.n_parameters * tokens >= WORTH[world.device.type] and world.size == 1 and not config.examples
+    if not (worth if config.compile is None else config.compile):
+        return False
+    problem = next(filter(None, world.gathered(_compiler_problem(world.device))), None)
+    if problem and config.compile:
+        raise InterpError(
+            f"torch.compile does not work here ({problem}); install a C++ compiler, or give --no-compile."
+        )
+    if problem:
+        say(f"torch.compile does not work here ({problem}): the run goes on without, which is slower")
+    return not problem
+
+
+def _compiler_problem(device: torch.device) -> str | None:
+    """Why nothing can be compiled for a device, if so."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(64, device=device))
+    except Exception as error:  # of the compiler, of its search, of what it made
+        return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".: ")
+    return None
 
 
 def _let_go(copies: DistributedDataParallel) -> None:
