@@ -33,7 +33,7 @@ from interp.train.records import CURVE
 from interp.vocabulary import load_tokenizer, tokenizer_sha256
 
 STATE = "state.pt"
-PART = "state-{:05}-of-{:05}.safetensors"  # what one of the processes holds of a sharded state
+SHARD = "state-{:05}-of-{:05}.safetensors"  # what one of the processes holds of a sharded state
 PARTS = {"model": dict, "optimizer": dict, "random": list, "reached": dict}  # of every state
 
 
@@ -84,7 +84,7 @@ def capture(
 
 def save_part(part: dict[str, torch.Tensor], folder: Path, world: World) -> str:
     """Write this process' parts of a state to its own file in the folder, and return their checksum."""
-    save_file(part, folder / PART.format(world.rank + 1, world.size))
+    save_file(part, folder / SHARD.format(world.rank + 1, world.size))
     return tensors_sha256(part)
 
 
@@ -102,7 +102,7 @@ def restore(
     targets = model.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     with ExitStack() as opened:
-        files = [opened.enter_context(safe_open(path, framework="pt")) for path in _parts(folder, state)]
+        files = [opened.enter_context(safe_open(path, framework="pt")) for path in _shard_files(folder, state)]
 
         def put(value: Any, place: str, target: torch.Tensor) -> Any:
             if not torch.is_tensor(value):
@@ -132,10 +132,10 @@ def restore(
             torch.cuda.set_rng_state(state["random"][world.rank][1])
 
 
-def _parts(folder: Path, state: dict[str, Any]) -> list[Path]:
+def _shard_files(folder: Path, state: dict[str, Any]) -> list[Path]:
     """The files with the parts of a state that was sharded, in the order of the processes that wrote them."""
     count = len(state["shards"]["sha256"]) if "shards" in state else 0
-    return [folder / PART.format(number + 1, count) for number in range(count)]
+    return [folder / SHARD.format(number + 1, count) for number in range(count)]
 
 
 def _rows(files: list[Any], place: str, dim: int, start: int, end: int) -> torch.Tensor:
@@ -221,10 +221,9 @@ def _read(folder: Path, world: World) -> dict[str, Any]:
     expected = parts.pop("sha256", None)  # None: of an earlier version
     if expected is not None and expected != checksum(parts):
         raise InterpError(f"{path} is damaged: its checksum does not fit.")
-    for part, digest in list(zip(_parts(folder, parts), parts.get("shards", {}).get("sha256", []), strict=True))[
-        world.rank :: world.size
-    ]:
-        _check_part(part, digest)
+    digests = parts["shards"]["sha256"] if "shards" in parts else []
+    for file, digest in list(zip(_shard_files(folder, parts), digests, strict=True))[world.rank :: world.size]:
+        _check_shard(file, digest)
     config = read_config(folder)
     cfg, training = ModelConfig.from_dict(config["model"]), config.get("training", {})
     with torch.device("meta"):
@@ -242,7 +241,7 @@ def _read(folder: Path, world: World) -> dict[str, Any]:
     return parts
 
 
-def _check_part(path: Path, digest: str) -> None:
+def _check_shard(path: Path, digest: str) -> None:
     try:
         same = tensors_sha256(load_file(path)) == digest
     except (OSError, SafetensorError) as error:

@@ -175,8 +175,9 @@ class TrainConfig:
 
     precision: Literal["float32", "bfloat16"] = machine_("float32", "Arithmetic of matrix products (autocast).")
     compile: bool | None = machine_(
-        None, "Compile the model, and ECD's step, with torch.compile (default: for runs of one process that are long enough "
-        "to earn the minute that it takes; a run that goes on does as before).", "--compile/--no-compile"
+        None, "Compile the model, and ECD's step, with torch.compile (default: where it pays, which takes a run of one "
+        "process long enough to earn its minute of compiling, on a CPU a small model; a run that goes on does as before).",
+        "--compile/--no-compile",
     )  # fmt: skip
     device: str = machine_("auto", "auto (a GPU if there is one), cpu or cuda.")
     distribute: Literal["auto", "ddp", "fsdp"] = machine_(

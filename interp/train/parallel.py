@@ -25,6 +25,7 @@ SHARDED = 1_000_000_000  # parameters from which on a model is sharded if nothin
 WORTH = {"cpu": 5e13, "cuda": 1e16}
 """Operations of a run from which on it is compiled if nothing else is said: some minutes of training. `docs/training.md` has
 what was measured on a CPU; the other is an estimate."""
+NARROW = 256  # d_model up to which it pays on a CPU: in wider models almost all time goes into matrix products
 # Buffers are not sent: the biases are drawn alike in every process, or for each micro-batch on purpose.
 SENT = "forward_sync_buffers"  # its name from torch 2.13 on
 SENT = SENT if SENT in signature(DistributedDataParallel).parameters else "broadcast_buffers"
@@ -55,14 +56,15 @@ def distributed(model: HookedSymmetryBrokenTransformer, config: TrainConfig, wor
 def compiles(config: TrainConfig, cfg: ModelConfig, tokens: int, world: World, say: Callable[[str], None]) -> bool:
     """Return whether a run of so many tokens compiles its steps; all processes must call it.
 
-    If the settings do not say, that takes one process, contexts of one length, and enough arithmetic (6 operations for each
-    parameter and token) to earn the time that the compiler takes: `WORTH` of the device. It does not depend on how fast the
-    machine is, so that the same command makes the same run.
+    If the settings do not say, that takes one process, contexts of one length, on a CPU a model that is `NARROW`, and enough
+    arithmetic (6 operations for each parameter and token) to earn the time that the compiler takes: `WORTH` of the device.
+    It does not depend on how fast the machine is, so that the same command makes the same run.
 
     Raises:
         InterpError: it was asked for, and there is no compiler.
     """
     worth = 6 * cfg.n_parameters * tokens >= WORTH[world.device.type] and world.size == 1 and not config.examples
+    worth = worth and (world.device.type != "cpu" or cfg.d_model <= NARROW)
     if not (worth if config.compile is None else config.compile):
         return False
     problem = next(filter(None, world.gathered(_compiler_problem(world.device))), None)

@@ -33,6 +33,7 @@ def compiler(monkeypatch):
     ("settings", "tokens", "processes", "expected"),
     [
         ({}, LONG, 1, True),
+        ({"preset": "small"}, LONG, 1, False),
         ({}, 100_000, 1, False),
         ({}, LONG, 2, False),
         ({"examples": True}, LONG, 1, False),
@@ -48,7 +49,8 @@ def test_what_is_asked_for_is_done_and_else_the_length_of_the_run_decides(
     world = World(0, processes, CPU)
     monkeypatch.setattr(World, "gathered", lambda self, value: [value] * self.size)
     monkeypatch.setattr(parallel, "_compiler_problem", lambda device: None)
-    assert parallel.compiles(TrainConfig(**settings), preset("mini"), tokens, world, pytest.fail) is expected
+    config = TrainConfig(**{"preset": "mini", **settings})
+    assert parallel.compiles(config, preset(config.preset), tokens, world, pytest.fail) is expected
 
 
 def test_the_rule_counts_arithmetic_so_that_it_is_the_same_on_every_machine():

@@ -226,7 +226,7 @@ def flipped(path):
 def test_a_damaged_part_of_a_sharded_state_is_named_and_the_state_before_it_taken(tmp_path, sharded, damage):
     part, said = shutil.copytree(sharded[0], tmp_path / "run"), []
     states = checkpoints.saved_states(part)
-    damage(states[-1] / checkpoints.PART.format(2, 2))
+    damage(states[-1] / checkpoints.SHARD.format(2, 2))
     folder, state = checkpoints.read_newest(part, said.append)
     assert folder == states[-2] and state["model"]
     assert "state-00002-of-00002.safetensors" in said[0] and ("damaged" in said[0] or "cannot be read" in said[0])
