@@ -22,9 +22,9 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.train.config import TrainConfig
 
 SHARDED = 1_000_000_000  # parameters from which on a model is sharded if nothing else is said
-WORTH = {"cpu": 5e13, "cuda": 1e16}
-"""Operations of a run from which on it is compiled if nothing else is said: some minutes of training. `docs/training.md` has
-what was measured on a CPU; the other is an estimate."""
+WORTH = {"cpu": 1e14, "cuda": 1e16}
+"""Operations of a run from which on it is compiled if nothing else is said: on a CPU half an hour of one core.
+`docs/training.md` has what was measured there; the other is an estimate."""
 NARROW = 256  # d_model up to which it pays on a CPU: in wider models almost all time goes into matrix products
 # Buffers are not sent: the biases are drawn alike in every process, or for each micro-batch on purpose.
 SENT = "forward_sync_buffers"  # its name from torch 2.13 on
