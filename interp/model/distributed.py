@@ -1,11 +1,11 @@
 """This process among others: `torchrun` and `accelerate launch` tell each its number through the environment."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from interp.errors import InterpError
 from interp.files import owning
+
+T = TypeVar("T")
 
 
 def choose_device(name: str) -> torch.device:
@@ -80,6 +82,24 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def together(self, act: Callable[[], T]) -> list[T]:
+        """Return what `act` gives in every process, in the order of their ranks.
+
+        Raises:
+            InterpError: in all processes, where it was raised in one.
+        """
+        if self.size == 1:
+            return [act()]
+        value = problem = None
+        try:
+            value = act()
+        except InterpError as error:
+            problem = str(error)
+        told = self.gathered((value, problem))
+        if problems := [problem for _, problem in told if problem is not None]:
+            raise InterpError(problems[0])
+        return [value for value, _ in told]
+
     @contextmanager
     def owning(self, folder: Path) -> Iterator[None]:
         """Hold a folder that only these processes may write to; the first one does, and all are told if it cannot.
@@ -88,14 +108,7 @@ class World:
             InterpError: as `interp.files.owning` does.
         """
         with ExitStack() as held:
-            refused = None
-            if self.first:
-                try:
-                    held.enter_context(owning(folder))
-                except InterpError as error:
-                    refused = str(error)
-            if refused := self.gathered(refused)[0]:
-                raise InterpError(refused)
+            self.together(lambda: held.enter_context(owning(folder)) if self.first else None)
             yield
 
 

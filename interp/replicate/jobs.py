@@ -100,7 +100,7 @@ def with_rate(job: Job, root: Path) -> Job:
 
 def settings_of(job: Job) -> dict[str, Any]:
     """Return those settings of a training job that its result depends on."""
-    free = FREE - {"steps", "tokens", "patience", "micro_batch_size"}
+    free = FREE - {"steps", "tokens", "patience", "micro_batch_size", "compile"}
     return {name: value for name, value in TrainConfig(**job.settings).to_dict().items() if name not in free}
 
 
@@ -147,4 +147,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _training(kind: Kind, folder: Path, cell: Cell, plan: Plan, need: Path, **more: Any) -> Job:
     place = {"corpus": str(SHARDS), "output": folder}
-    return Job(kind, folder, folder / TRAINED, (need,), cell, {**plan.training(cell), **place, **more})
+    settings = {
+        "compile": False,
+        **plan.training(cell),
+        **place,
+        **more,
+    }  # all runs alike, however long: they are compared
+    return Job(kind, folder, folder / TRAINED, (need,), cell, settings)

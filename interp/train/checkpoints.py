@@ -3,29 +3,37 @@
 Batches and biases are functions of (seed, step), so model, optimizer, the random numbers of dropout and a few counters
 are the whole state, with a fingerprint of what it continues and a checksum of all. A folder appears under its name only when
 it is whole, and goes by losing its name; the newest that is undamaged is used.
+
+Of a model that is sharded, `state.pt` holds all but the sharded tensors, with their shapes and checksums, and each process
+writes its parts of them to a safetensors file of its own; going on, each reads its rows, with any number of processes. This
+is what torch.distributed.checkpoint does, whose index is a pickle that its reader runs: these files cannot carry code.
 """
 
 import hashlib
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from interp.errors import InterpError, few
 from interp.files import sweep
-from interp.model.checkpoint import FILES, read_config, read_training
+from interp.model.checkpoint import FILES, read_config, read_training, tensors_sha256
 from interp.model.config import ModelConfig
 from interp.model.distributed import World
 from interp.model.transformer import HookedSymmetryBrokenTransformer
-from interp.train.parallel import like, whole
+from interp.train.parallel import like, of_part, own_rows, sharded_dim
 from interp.train.records import CURVE
 from interp.vocabulary import load_tokenizer, tokenizer_sha256
 
 STATE = "state.pt"
+SHARD = "state-{:05}-of-{:05}.safetensors"  # what one of the processes holds of a sharded state
 PARTS = {"model": dict, "optimizer": dict, "random": list, "reached": dict}  # of every state
 
 
@@ -47,31 +55,71 @@ def stored_settings(run: Path) -> dict[str, Any]:
     return {}
 
 
-def capture(model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> dict[str, Any]:
-    """Return the state of model, optimizer and random numbers, whole in the first process; all must call it."""
+def capture(
+    model: nn.Module, optimizer: torch.optim.Optimizer, world: World
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the state of model, optimizer and random numbers, and this process' parts of what is sharded, by their places.
+
+    In the state a sharded tensor is one without numbers, on the device "meta". All must call it.
+    """
     random = [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if world.device.type == "cuda" else [])
-    return {
-        "model": whole(model.state_dict(), world),
-        "optimizer": whole(optimizer.state_dict(), world),
-        "random": world.gathered(random),
-    }
+    part, dims = dict[str, torch.Tensor](), dict[str, int]()
+
+    def described(value: Any, place: str) -> Any:
+        if isinstance(value, dict):
+            return {key: described(each, f"{place}/{key}") for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(described(each, f"{place}/{number}") for number, each in enumerate(value))
+        if not isinstance(value, DTensor):
+            return value
+        part[place] = value.to_local().detach().to("cpu", copy=True).contiguous()
+        dims[place] = sharded_dim(value)
+        return torch.empty(value.shape, dtype=value.dtype, device="meta")
+
+    parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    state = {name: described(value, name) for name, value in parts.items()}
+    state["random"] = world.gathered(random)
+    return {**state, **({"shards": {"dims": dims}} if dims else {})}, part
 
 
-def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
-    """Put a captured state back, in this process' part where the model is sharded.
+def save_part(part: dict[str, torch.Tensor], folder: Path, world: World) -> str:
+    """Write this process' parts of a state to its own file in the folder, and return their checksum."""
+    save_file(part, folder / SHARD.format(world.rank + 1, world.size))
+    return tensors_sha256(part)
+
+
+def restore(
+    folder: Path, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, world: World
+) -> None:
+    """Put back a state that lies in a folder; where the model is sharded, this process reads its own rows only.
 
     With another number of processes than before, the random numbers of dropout begin anew; nothing else changes.
 
     Raises:
         InterpError: it is of another optimizer.
     """
+    dims = state["shards"]["dims"] if "shards" in state else {}
     targets = model.state_dict()
-    model.load_state_dict({name: like(value, targets[name]) for name, value in state["model"].items()})
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    laid_out = {
-        index: {key: like(v, parameters[index]) if torch.is_tensor(v) else v for key, v in values.items()}
-        for index, values in state["optimizer"]["state"].items()
-    }
+    with ExitStack() as opened:
+        files = [opened.enter_context(safe_open(path, framework="pt")) for path in _shard_files(folder, state)]
+
+        def put(value: Any, place: str, target: torch.Tensor) -> Any:
+            if not torch.is_tensor(value):
+                return value
+            if not value.is_meta:
+                return like(value, target)
+            if isinstance(target, DTensor) and target.shape == value.shape and sharded_dim(target) == dims[place]:
+                return of_part(_rows(files, place, dims[place], *own_rows(target)), target)
+            return like(_rows(files, place, dims[place], 0, value.shape[dims[place]]), target)
+
+        model.load_state_dict(
+            {name: put(value, f"model/{name}", targets[name]) for name, value in state["model"].items()}
+        )
+        laid_out = {
+            index: {key: put(value, f"optimizer/state/{index}/{key}", parameters[index]) for key, value in own.items()}
+            for index, own in state["optimizer"]["state"].items()
+        }
     try:
         optimizer.load_state_dict({**state["optimizer"], "state": laid_out})
     except (ValueError, KeyError, TypeError) as error:
@@ -84,6 +132,25 @@ def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Opti
             torch.cuda.set_rng_state(state["random"][world.rank][1])
 
 
+def _shard_files(folder: Path, state: dict[str, Any]) -> list[Path]:
+    """The files with the parts of a state that was sharded, in the order of the processes that wrote them."""
+    count = len(state["shards"]["sha256"]) if "shards" in state else 0
+    return [folder / SHARD.format(number + 1, count) for number in range(count)]
+
+
+def _rows(files: list[Any], place: str, dim: int, start: int, end: int) -> torch.Tensor:
+    """Rows of a sharded tensor along a dimension, from the parts that have them."""
+    found, begins = [], 0
+    for file in files:
+        own = file.get_slice(place)
+        length = own.get_shape()[dim]
+        low, high = max(start - begins, 0), min(end - begins, length)
+        if low < high or not found:
+            found.append(own[(slice(None),) * dim + (slice(low, max(low, high)),)])
+        begins += length
+    return torch.cat(found, dim)
+
+
 def checksum(value: Any) -> str:
     """Return a checksum of nested dictionaries, lists, tensors and plain values: of names, types, shapes and bytes."""
     found = hashlib.sha256()
@@ -91,6 +158,8 @@ def checksum(value: Any) -> str:
     def add(value: Any) -> None:
         if isinstance(value, torch.Tensor):
             found.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            if value.is_meta:  # its numbers lie in the parts, which have checksums of their own
+                return
             found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         elif isinstance(value, (dict, list, tuple)):
             found.update(f"{len(value)} ".encode())
@@ -103,22 +172,27 @@ def checksum(value: Any) -> str:
     return found.hexdigest()
 
 
-def read_newest(run: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
-    """Return the newest state that is whole and undamaged, and its folder; None if there is no state.
+def read_newest(
+    run: Path, say: Callable[[str], None], world: World | None = None
+) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest state that is whole and undamaged for all processes, and its folder; None if there is no state.
+
+    Of what is sharded it has shapes and types; `restore` reads the numbers.
 
     Raises:
         InterpError: there are states, but all are damaged.
     """
-    problems = []
+    problems, world = [], world or World(0, 1, torch.device("cpu"))
     for folder in reversed(saved_states(run)):
+        states = list[dict[str, Any]]()
         try:
-            found = folder, _read(folder)
+            world.together(lambda folder=folder, states=states: states.append(_read(folder, world)))
         except InterpError as error:
             problems.append(f"{folder.name}: {str(error).rstrip('.')}")
         else:
             for problem in problems:
                 say(f"passed over in {run}: {problem}")
-            return found
+            return folder, states[0]
     if problems:
         raise InterpError(
             f"No saved state can be read ({'; '.join(problems)}); copy one of them again, or begin anew with --overwrite."
@@ -126,8 +200,10 @@ def read_newest(run: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, 
     return None
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path, world: World) -> dict[str, Any]:
     """Return a state if it is as it was saved: its parts, its checksum, and the model and tokenizer beside it.
+
+    Of a state in several files each process looks through its share of them.
 
     Raises:
         InterpError: what is wrong with it.
@@ -145,6 +221,9 @@ def _read(folder: Path) -> dict[str, Any]:
     expected = parts.pop("sha256", None)  # None: of an earlier version
     if expected is not None and expected != checksum(parts):
         raise InterpError(f"{path} is damaged: its checksum does not fit.")
+    digests = parts["shards"]["sha256"] if "shards" in parts else []
+    for file, digest in list(zip(_shard_files(folder, parts), digests, strict=True))[world.rank :: world.size]:
+        _check_shard(file, digest)
     config = read_config(folder)
     cfg, training = ModelConfig.from_dict(config["model"]), config.get("training", {})
     with torch.device("meta"):
@@ -160,6 +239,15 @@ def _read(folder: Path) -> dict[str, Any]:
     if known != "none" and known != tokenizer_sha256(load_tokenizer(folder / "tokenizer.json")):
         raise InterpError(f"{folder / 'tokenizer.json'} was changed: it is not that of {path}.")
     return parts
+
+
+def _check_shard(path: Path, digest: str) -> None:
+    try:
+        same = tensors_sha256(load_file(path)) == digest
+    except (OSError, SafetensorError) as error:
+        raise InterpError(f"{path} cannot be read ({error}).") from error
+    if not same:
+        raise InterpError(f"{path} is damaged: its checksum does not fit.")
 
 
 def prune(run: Path, keep: int, until: Path | None = None) -> None:

@@ -28,7 +28,7 @@ PANELS = ("Data", "Model", "Model, on or off", "Biases", "Optimizer", "Length an
 data_, model_, switch_, biases_, optimizer_, length_, machine_, record_ = (partial(option, panel=p) for p in PANELS)
 # What may differ between the two parts of a resumed run: where and how long, not what is computed.
 FREE = {"output", "resume", "overwrite", "steps", "tokens", "epochs", "patience", "save_every", "keep", "store", "device",
-        "distribute", "micro_batch_size", "tensorboard", "wandb", "charges_every",
+        "compile", "distribute", "micro_batch_size", "tensorboard", "wandb", "charges_every",
         "init"}  # fmt: skip # its name; that its weights are the same is looked at by their checksum
 LENGTHS = ("steps", "tokens", "epochs")  # of which one says how long
 # What is filled in where nothing is given. With --init, preset and biases are the checkpoint's.
@@ -174,7 +174,11 @@ class TrainConfig:
     patience: int = length_(0, "Stop after so many evaluations without a lower loss; 0 never stops.")
 
     precision: Literal["float32", "bfloat16"] = machine_("float32", "Arithmetic of matrix products (autocast).")
-    compile: bool = machine_(False, "Compile the model, and ECD's step, with torch.compile.")
+    compile: bool | None = machine_(
+        None, "Compile the model, and ECD's step, with torch.compile (default: where it pays, which takes a run of one "
+        "process long enough to earn its minute of compiling, on a CPU a small model; a run that goes on does as before).",
+        "--compile/--no-compile",
+    )  # fmt: skip
     device: str = machine_("auto", "auto (a GPU if there is one), cpu or cuda.")
     distribute: Literal["auto", "ddp", "fsdp"] = machine_(
         "auto", "Under torchrun: whole copies, or sharded weights (auto: fsdp from a billion parameters on)."

@@ -18,7 +18,7 @@ from interp.train import checkpoints
 from interp.train.batches import Batches, ExampleBatches
 from interp.train.config import FREE, TrainConfig
 from interp.train.initial import ORIGIN, Initial, freeze, initial_of
-from interp.train.parallel import distributed
+from interp.train.parallel import compiles, distributed
 from interp.train.setup import Tokens, build_optimizer_of, fingerprint, model_config, open_tokens, resolved
 
 
@@ -46,6 +46,7 @@ class Run:
     batches: Batches | ExampleBatches
     steps: int
     continues: dict[str, Any]  # what a state of the run may go on with only; see `fingerprint`
+    compiled: bool = False  # as decided when it began; kept in config.json, so that it goes on alike
     progress: Progress = field(default_factory=Progress)
     told: bool = False  # that the loss fell to the optimizer's floor
     place: int | None = None  # inode of the folder that the run began to write to
@@ -69,7 +70,8 @@ class Run:
         """Return what config.json keeps of a run."""
         best = round(self.progress.best, 6) if self.progress.evaluations else None
         batch = round(self.progress.best_batch, 6) if self.progress.best_batch < float("inf") else None
-        found = {"best_validation_loss": best, "best_batch_validation_loss": batch, "command": self.config.command()}
+        found: dict[str, Any] = {"best_validation_loss": best, "best_batch_validation_loss": batch}
+        found |= {"command": self.config.command(), "compiled": self.compiled}
         return {**self.config.to_dict(), **found, **({ORIGIN: self.initial.origin} if self.initial else {})}
 
 
@@ -131,16 +133,20 @@ def prepare(config: TrainConfig, world: World | None = None) -> Run:
         before = newest[1].get("continues", {})
         _refuse_another({name: before[name] for name in before if name != "settings"}, continues, config.output)
     model = model.to(world.device)
-    forward = distributed(model, config, world)
     part = config.batch_size, config.seed, world.rank, world.size
     if isinstance(tokens.training, TokenizedExamples):
         batches = ExampleBatches(tokens.training, *part)
     else:
         batches = Batches(tokens.training, model.cfg.n_ctx, *part)
     steps = config.total_steps(model.cfg.n_ctx, batches.per_epoch)
+    stored = read_training(newest[0]) if newest else {}
+    given = stored.get("compiled", stored.get("compile")) if config.compile is None else config.compile
+    built = replace(config, compile=given)  # the settings keep what was given: the command is to be the same
+    compiled = built.compile = compiles(built, model.cfg, batches.tokens_until(steps), world, _teller(world))
+    forward = distributed(model, built, world)
     torch.manual_seed(config.seed)  # noise of the optimizer, the same in all processes
-    optimizer = build_optimizer_of(config, model)
-    run = Run(config, world, tokens, model, forward, optimizer, batches, steps, continues, initial=initial)
+    optimizer = build_optimizer_of(built, model)
+    run = Run(config, world, tokens, model, forward, optimizer, batches, steps, continues, compiled, initial=initial)
     torch.manual_seed(config.seed + world.rank)  # dropout
     if newest:
         _go_on(run, *newest)
@@ -156,11 +162,11 @@ def _newest(config: TrainConfig, world: World, initial: Initial | None) -> tuple
     """Return the state to go on from, and its folder."""
     if not config.resume:
         return None
-    newest = checkpoints.read_newest(config.output, _teller(world))
-    if len(set(world.gathered(newest and newest[0].name))) > 1:
+    if len(set(world.gathered(tuple(folder.name for folder in checkpoints.saved_states(config.output))))) > 1:
         raise InterpError(
             f"The processes do not read the same states in {config.output}; give a folder that all share."
         )
+    newest = checkpoints.read_newest(config.output, _teller(world), world)
     if newest or (config.output / "config.json").is_file():  # killed before its first state, or another run
         stored = read_training(newest[0] if newest else config.output)
         _refuse_another_origin(stored.get(ORIGIN), initial, config.output)
@@ -193,7 +199,7 @@ def _go_on(run: Run, folder: Path, saved: dict[str, Any]) -> None:
         run.progress = Progress(**saved["reached"])
     except TypeError as error:
         raise InterpError(f"{folder} is of another version ({error}); begin anew with --overwrite.") from error
-    checkpoints.restore(saved, run.model, run.optimizer, run.world)
+    checkpoints.restore(folder, saved, run.model, run.optimizer, run.world)
     if "continues" not in saved:
         run.say(f"{folder} is of an earlier version: whether corpus and tokenizer are those it continues is not known")
     if run.progress.evaluations and not all(run.world.gathered(has_checkpoint(run.config.output))):
@@ -210,6 +216,8 @@ def has_checkpoint(folder: Path) -> bool:
 def _describe(run: Run) -> None:
     settings = {name: value for name, value in run.config.to_dict().items() if value not in (None, "")}
     run.say("settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    if run.compiled:
+        run.say("the first step takes about a minute longer: torch.compile makes the others faster")
     held_out = run.tokens.held_out
     n_held_out = len(held_out.tokens if isinstance(held_out, TokenizedExamples) else held_out)
     run.say(

@@ -1,11 +1,13 @@
 """What a run leaves on the disk: the best weights as a checkpoint with its model card, and states to go on from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from interp.errors import InterpError
 from interp.files import writing
@@ -38,20 +40,51 @@ def save_state(run: Run) -> None:
     Raises:
         InterpError: the folder cannot be written; earlier states stay.
     """
-    folder = checkpoints.state_folder(run.config.output, run.progress.step)
-    captured = {**checkpoints.capture(run.model, run.optimizer, run.world), "reached": asdict(run.progress)}
-    if run.world.first:
-        run.check_place()
-        captured["continues"] = run.continues
-        captured["sha256"] = checkpoints.checksum(captured)
-        with writing(folder) as beside:  # whole, or not there
-            try:
-                _save(run, beside, captured["model"])
+    world, folder = run.world, checkpoints.state_folder(run.config.output, run.progress.step)
+    captured, part = checkpoints.capture(run.model, run.optimizer, world)
+    weights = whole(run.model.state_dict(), world)
+    with ExitStack() as held:
+
+        def begin() -> Path:
+            if not world.first:
+                return folder
+            run.check_place()
+            beside = held.enter_context(writing(folder))  # whole, or not there
+            with _telling(folder, beside):
+                _save(run, beside, weights)
+            return beside
+
+        beside = world.together(begin)[0]
+
+        def write_part() -> str:
+            with _telling(folder, beside):
+                return checkpoints.save_part(part, beside, world)
+
+        if "shards" in captured:
+            captured["shards"]["sha256"] = world.together(write_part)
+
+        def end() -> None:
+            if not world.first:
+                return
+            captured["reached"], captured["continues"] = asdict(run.progress), run.continues
+            captured["sha256"] = checkpoints.checksum(captured)
+            with _telling(folder, beside):
                 torch.save(captured, beside / checkpoints.STATE)
-            except (InterpError, RuntimeError) as error:  # the latter is torch's word for a full disk
-                told = str(error).splitlines()[0].rstrip(".").replace(str(beside), str(folder))
-                raise InterpError(f"Cannot write {folder} ({told}); make room and --resume.") from error
+            held.close()
+
+        world.together(end)
+    if world.first:
         checkpoints.prune(run.config.output, run.config.keep, folder)
+
+
+@contextmanager
+def _telling(folder: Path, beside: Path) -> Iterator[None]:
+    """Say of `folder` what cannot be written `beside` it."""
+    try:
+        yield
+    except (InterpError, OSError, RuntimeError, SafetensorError) as error:  # the last two are words for a full disk
+        told = str(error).splitlines()[0].rstrip(".").replace(str(beside), str(folder))
+        raise InterpError(f"Cannot write {folder} ({told}); make room and --resume.") from error
 
 
 def save_card(run: Run) -> None:

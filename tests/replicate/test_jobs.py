@@ -128,6 +128,16 @@ def test_states_that_a_killed_job_left_beside_its_result_are_removed_by_who_read
     assert {path.name for path in job.folder.iterdir()} == {"trained.json", "measured.json"}
 
 
+def test_runs_are_compiled_only_where_the_plan_says_so_and_not_one_way_and_then_the_other(small_plan, tmp_path):
+    plan = small_plan()
+    assert {job.settings["compile"] for job in jobs_of(plan) if job.settings} == {False}
+    finished(plan, tmp_path)
+    refuse_other_results(tmp_path, plan, jobs_of(plan))
+    other = replace(plan, settings={**plan.settings, "compile": True})
+    with pytest.raises(InterpError, match="was trained with compile False, the plan now says True"):
+        refuse_other_results(tmp_path, other, jobs_of(other))
+
+
 def finished(plan, root):
     """Pretend that every run of a plan is trained."""
     write_json(root / RATES, {name: {"lr": rate, "losses": {}} for name, rate in plan.learning_rates.items()})

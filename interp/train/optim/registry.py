@@ -125,19 +125,20 @@ def build_optimizer(
         {"params": [p for p, vector in zip(together, vectors, strict=True) if not vector], "weight_decay": decay},
         {"params": [p for p, vector in zip(together, vectors, strict=True) if vector], "weight_decay": 0.0},
     ]
-    if name == "soap":
-        from interp.train.optim.mechanics import as_sharded  # late: imports torch
+    from interp.train.optim.mechanics import as_sharded  # late: imports torch
 
-        if any(as_sharded(parameter) is not None for parameter in together):
-            raise InterpError(
-                "SOAP needs whole matrices for its eigenbases, these are sharded over processes; "
-                "use --distribute ddp, or another --optimizer."
-            )
+    sharded = any(as_sharded(parameter) is not None for parameter in together)
+    if name == "soap" and sharded:
+        raise InterpError(
+            "SOAP needs whole matrices for its eigenbases, these are sharded over processes; "
+            "use --distribute ddp, or another --optimizer."
+        )
     kind = resolve_name(spec.target)
     check_arguments(name, kind, arguments)
     settings = {key: value for key, value in spec.defaults.items() if key not in ELSEWHERE}
-    if name == "sgdm" and any(p.device.type == "cpu" and p.element_size() == 2 for p in together):
-        settings["fused"] = False  # torch 2.12 and 2.13 leave most of such a tensor as it is (pytorch#191763)
+    if name == "sgdm" and (sharded or any(p.device.type == "cpu" and p.element_size() == 2 for p in together)):
+        # torch 2.12 and 2.13 have no fused step for sharded tensors, and leave most of others as they are (pytorch#191763)
+        settings["fused"] = False
     try:
         return kind(groups, lr=lr, **{**settings, **arguments})
     except (ValueError, RuntimeError) as error:  # how torch and SOAP refuse, say, a number out of range

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from interp.errors import InterpError
 from interp.train.optim import BBI, ECD, ECDSep
-from interp.train.optim.registry import build_optimizer
+from interp.train.optim.registry import OPTIMIZERS, build_optimizer
 
 STEPS, WORLD = 6, 2
 ECD_LIKE = {"lr": 0.3, "eta": 9.0, "F0": -0.5}
@@ -29,6 +29,12 @@ NOISY = {
     "ecd": lambda p: ECD(p, **ECD_LIKE, nu=0.5),
     "bbi": lambda p: BBI(p, 0.03, -0.5, 1.0, threshold0=1),
 }
+REGISTERED = {
+    "ecd": {"F0": -0.5},
+    "ecdsep": {"F0": -0.5, "nu": 0.0, "deltaEn": 0.5},
+    "bbi": {"v0": -0.5, "deltaEn": 1.0},
+}
+DECAYS = {"bbi": 0.0}  # which has none
 FULL = StateDictOptions(full_state_dict=True)
 
 
@@ -57,7 +63,7 @@ def steps(net, optimizer, count=STEPS):
         optimizer.zero_grad()
         loss = net()
         loss.backward()
-        optimizer.step(loss)
+        optimizer.step(lambda loss=loss: loss)  # which torch's own take, too
         points.append([full(p) for p in net.parameters()])
     return points
 
@@ -88,6 +94,16 @@ def noisy(make):
     copies = [torch.empty_like(net.whole) for _ in range(WORLD)]
     dist.all_gather(copies, net.whole.detach())
     return {n: full(optimizer.state[p]["momentum_buffer"]) for n, p in net.named_parameters()}, copies
+
+
+def registered(name, net):
+    """Parameters after each step of an optimizer as a run builds it, or the sentence with which it is refused."""
+    try:
+        return steps(
+            net, build_optimizer(name, net.named_parameters(), 0.1, DECAYS.get(name, 0.1), REGISTERED.get(name))
+        )
+    except InterpError as error:
+        return str(error)
 
 
 def said(function):
@@ -121,8 +137,8 @@ def main(rank, folder):
     for name, make in NOISY.items():
         torch.manual_seed(11)
         results[name, "noisy"] = noisy(make)
-    soap = lambda: build_optimizer("soap", sharded().parameters(), 0.1)  # noqa: E731
-    results["refused"] = {"two meshes": said(two_meshes), "soap": said(soap)}
+    results["registered"] = {name: registered(name, sharded()) for name in OPTIMIZERS}
+    results["refused"] = said(two_meshes)
     if rank == 0:
         torch.save(results, folder / "results.pt")
     dist.destroy_process_group()

@@ -5,8 +5,9 @@ import sys
 import pytest
 import torch
 
+from interp.train.optim.registry import OPTIMIZERS
 from tests.processes import run_together
-from tests.train.optim.sharded_runs import CASES, NOISY, WORLD, Net, steps
+from tests.train.optim.sharded_runs import CASES, NOISY, STEPS, WORLD, Net, registered, steps
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +63,19 @@ def test_noise_differs_between_parts_and_is_the_same_for_tensors_that_every_proc
     assert torch.cosine_similarity(first, change["whole"].flatten(), dim=0).abs() < 0.99
 
 
-def test_what_cannot_be_sharded_is_refused_in_a_sentence(results):
-    assert "sharded over 2 different sets of processes; shard all over one" in results["refused"]["two meshes"]
-    assert "SOAP needs whole matrices" in results["refused"]["soap"]
+def test_parameters_over_two_sets_of_processes_are_refused_in_a_sentence(results):
+    assert "sharded over 2 different sets of processes; shard all over one" in results["refused"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_that_a_run_can_choose_moves_sharded_tensors_as_whole_ones_or_is_refused(results, name):
+    there = results["registered"][name]
+    if name == "soap":
+        assert "SOAP needs whole matrices" in there and "use --distribute ddp, or another --optimizer" in there
+        return
+    expected = registered(name, Net())
+    assert len(there) == len(expected) == STEPS
+    for point, own in zip(there, expected, strict=True):
+        for tensor, one in zip(point, own, strict=True):
+            torch.testing.assert_close(tensor, one, rtol=0, atol=1e-12)
+    assert max((a - b).abs().max() for a, b in zip(expected[0], expected[-1], strict=True)) > 0.02
