@@ -119,9 +119,8 @@ def refuse_other_results(root: Path, plan: Plan, jobs: list[Job]) -> None:
     for job in jobs:
         stored = read_json(root / job.done).get("settings", {}) if job.settings else {}
         now = settings_of(with_rate(job, root)) if stored else {}
-        usual = (
-            TrainConfig(**job.settings).block() if stored else {}
-        )  # what an earlier version wrote out, now left to it
+        # what an earlier version wrote out, now left to the preset
+        usual = TrainConfig(**job.settings).block() if stored else {}
         for name in now:
             known = {now[name], usual.get(name)} if now[name] is None else {now[name]}
             if name in stored and stored[name] not in known and (name != "lr" or now["lr"] is not None):
@@ -147,10 +146,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _training(kind: Kind, folder: Path, cell: Cell, plan: Plan, need: Path, **more: Any) -> Job:
     place = {"corpus": str(SHARDS), "output": folder}
-    settings = {
-        "compile": False,
-        **plan.training(cell),
-        **place,
-        **more,
-    }  # all runs alike, however long: they are compared
+    settings = {"compile": False, **plan.training(cell), **place, **more}  # all runs alike, however long
     return Job(kind, folder, folder / TRAINED, (need,), cell, settings)
