@@ -159,6 +159,7 @@ class Settings(Reading):
 
 
 Part = Literal["q", "v", "qv"]
+Attention = Literal["all", "changed", "none"]
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,11 @@ class InterventionSettings(Rerun):
         "Which biases are scaled: q (b_Q, or what direction says), v (b_V) or qv (both); another's model has no b_V.",
     )
     random_directions: int = option(1, "Controls of each intervention, along so many random directions.")
+    attention: Attention = option(
+        "all",
+        "In which layers it is measured what classes receive: all from the first changed one on, those that are changed "
+        "themselves (faster), or none, which leaves the table attention out.",
+    )
     paths: bool = option(
         True, "Also measure how much of a layer's amplification is direct and how much comes through earlier layers."
     )

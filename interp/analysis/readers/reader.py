@@ -94,8 +94,13 @@ class Attended(ABC):
     """The attention of one layer in runs side by side: rows are all contexts of the first run, then all of the next."""
 
     @abstractmethod
-    def shares(self, values: Float[Tensor, "row pos column"]) -> Float[Tensor, "row pos head_index column"]:
-        """Return each query's mean of values of keys, weighted by attention; of one-hot classes it is their shares."""
+    def shares(
+        self, values: Float[Tensor, "row pos column"], rows: list[int] | None = None
+    ) -> Float[Tensor, "row pos head_index column"]:
+        """Return each query's mean of values of keys, weighted by attention; of one-hot classes it is their shares.
+
+        Of all rows, or of some.
+        """
 
     @abstractmethod
     def mean_received(self) -> Float[Tensor, "row head_index key_pos"]:
