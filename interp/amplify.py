@@ -61,10 +61,10 @@ class AmplifyConfig(Settings):
         "Where the biases are scaled and the model run again: none, all, layers, heads, L3, L3H7; with commas.",
     )
     intervention_scales: str = option("0,2", "By what they are scaled: 0 removes them; separated by commas.")
-    intervention_attention: Attention = option(
+    attention: Attention = option(
         "changed",
-        "In which layers it is measured what classes receive then: changed ones, which is what the page shows, all after "
-        "them too, or none.",
+        "In which layers it is measured what classes receive then: in those that are changed, which is what the page "
+        "shows, in all after them too, or in none.",
     )
     intervention_tokens: int = option(6000, "On how many tokens; at most a twentieth of them from any document.")
     uses: bool = option(
@@ -119,7 +119,7 @@ class AmplifyConfig(Settings):
                 f"intervention_scales is {self.intervention_scales!r}; expected numbers with commas, such as 0,2."
             ) from None
         return InterventionSettings(
-            **self._fewer_tokens(), where=self.interventions, scales=scales, attention=self.intervention_attention
+            **self._fewer_tokens(), where=self.interventions, scales=scales, attention=self.attention
         )
 
     def to_use(self) -> UsesSettings | None:
@@ -321,7 +321,7 @@ PANELS = {
         "replicates", "nulls", "amplified_nulls", "shifts", "fit_tokens", "by_type", "bias_samples", "components",
         "held_out", "adjust_frequency", "static", "values",
     ),
-    "The model run again": ("interventions", "intervention_scales", "intervention_attention", "intervention_tokens", "uses"),
+    "The model run again": ("interventions", "intervention_scales", "attention", "intervention_tokens", "uses"),
     "Machine and output": ("output", "workers", "device", "dtype", "replace", "png", "open", "quiet"),
 }  # fmt: skip
 """Options that stand together in the help."""
