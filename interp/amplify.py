@@ -12,11 +12,11 @@ from __future__ import annotations
 import webbrowser
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from interp.analysis.settings import Attention, InterventionSettings, Reading, Settings, UsesSettings, help_of
+from interp.analysis.settings import Attention, Dtype, InterventionSettings, Reading, Settings, UsesSettings, help_of
 from interp.errors import InterpError, few
 from interp.files import read_json
 from interp.options import argument, command_from, console, option, say, say_further_files, say_sentence
@@ -78,8 +78,10 @@ class AmplifyConfig(Settings):
         False, "Also write what b_V writes and meets (tables value_*); reads the beginning of the corpus once more."
     )
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
-    dtype: Literal["float32", "bfloat16", "float16"] = option(
-        "float32", "Of the weights that are read; sums are float64 whatever it is."
+    dtype: Dtype = option(
+        "float32",
+        "Of the weights that are read and of what the model computes; sums are float64 whatever it is. run.json says "
+        "how far off that takes the amplification.",
     )
     replace: bool = option(False, "Let the report take the place of another checkpoint's in the same folder.")
     png: bool = option(False, "Write the first pictures as PNG files too; needs the extra 'pictures', and Chrome.")
@@ -194,6 +196,7 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     settings, shown = {**config.settings(), "direction": _direction(config, checkpoint)}, not config.quiet
     model, digest = load_any(checkpoint, config.dtype, str(world.device), shown)
     reader = open_reader(model, None, config.context, config.border)
+    reader.source = checkpoint
     folder = _folder(config, Path(checkpoint).name)
     if not config.replace:
         _refuse_another(folder, checkpoint, digest)

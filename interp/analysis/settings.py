@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from interp.errors import InterpError, nearest
 from interp.options import BIAS, check_bias, option
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -49,6 +50,11 @@ class Reading:
     seed: int = option(0, "Seed of the bootstrap, the passages, random directions and draws of b.")
     context: int | None = option(
         None, "Tokens of a context (default: the model's, of another's than this package's at most 1,024)."
+    )
+    dtype: Dtype | None = option(
+        None,
+        "Of the weights of a checkpoint that is loaded, and of what the model computes (default: float32); sums are float64 "
+        "whatever it is. A model in memory stays as it is.",
     )
     border: str | None = option(
         None, "The token before every document, of another's model (default: its tokenizer's bos token, else its eos)."

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,7 @@ NO_EVIDENCE = Settings(batch_size=BATCH, nulls=0, shifts=0, fit_tokens=0)
 def rows():
     """Times and peak memory, and their ratios; seconds are those of the processor, for this process alone."""
     yield from whole_rows(*model_and_documents(MANY))
+    yield from half_rows(*model_and_documents(CONTEXTS // 2))
     yield from memory_rows()
     yield from intervention_rows(*model_and_documents(FEW))
     few = once(slow_ways(*model_and_documents(FEW)))
@@ -79,6 +81,21 @@ def whole_rows(model, documents):
     spent["everything else: batches, sums by type, putting tables together"] = taken[2] - sum(spent.values())
     for name, value in sorted(spent.items(), key=lambda part: -part[1]):
         yield Row(f"  of it {name}", value / unit)
+
+
+def half_rows(model, documents):
+    """The call without evidence in bfloat16 against the same in float32.
+
+    The budget stands where the processor has matrix units for it.
+    """
+    functions = {
+        name: lambda of=each: measure(of, documents, [classes()], NO_EVIDENCE)
+        for name, each in (("float32", model), ("bfloat16", deepcopy(model).to(torch.bfloat16)))
+    }
+    taken, units = once(functions), torch.cpu._is_amx_tile_supported()
+    where = "" if units else ", on a processor without matrix units for it, where there is no budget"
+    name = f"{CALL} in bfloat16 / in float32{where}"
+    yield Row(name, taken["bfloat16"] / taken["float32"], budget="<= 0.50" if units else "")
 
 
 def memory_rows():

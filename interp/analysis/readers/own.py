@@ -160,6 +160,11 @@ class OwnReader(Reader):
         """Where the embedding is."""
         return self.model.W_E.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the embedding."""
+        return self.model.W_E.dtype
+
     @contextmanager
     def reading(self, bias: Any) -> Iterator[None]:
         """Evaluation mode, and the biases in force."""

@@ -27,6 +27,9 @@ KeyScores = Float[Tensor, "batch pos head_index"]
 Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
 Received = Float[Tensor, "reading_or_two document head_index batch pos"]
 
+HALF = (torch.float16, torch.bfloat16)
+"""What holds two or three digits of a number."""
+
 RERUN_TOKENS = 1024
 """Tokens of a batch that changed runs read, where no batch size is asked for."""
 
@@ -140,6 +143,7 @@ class Reader(ABC):
         tokenizer: the one it was trained with.
         border: the token that stands before every document.
         model: what it reads.
+        source: path or name it was loaded from; None for a model that came in memory.
     """
 
     name: str
@@ -152,6 +156,12 @@ class Reader(ABC):
     tokenizer: PreTrainedTokenizerFast
     border: int
     model: Any
+    source: str | None = None
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """In what the model computes."""
 
     @abstractmethod
     def reading(self, bias: Any) -> AbstractContextManager[Any]:
