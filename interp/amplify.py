@@ -12,11 +12,11 @@ from __future__ import annotations
 import webbrowser
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from interp.analysis.settings import InterventionSettings, Reading, Settings, UsesSettings, help_of
+from interp.analysis.settings import Attention, Dtype, InterventionSettings, Reading, Settings, UsesSettings, help_of
 from interp.errors import InterpError, few
 from interp.files import read_json
 from interp.options import argument, command_from, console, option, say, say_further_files, say_sentence
@@ -61,6 +61,11 @@ class AmplifyConfig(Settings):
         "Where the biases are scaled and the model run again: none, all, layers, heads, L3, L3H7; with commas.",
     )
     intervention_scales: str = option("0,2", "By what they are scaled: 0 removes them; separated by commas.")
+    attention: Attention = option(
+        "changed",
+        "In which layers it is measured what classes receive then: in those that are changed, which is what the page "
+        "shows, in all after them too, or in none.",
+    )
     intervention_tokens: int = option(6000, "On how many tokens; at most a twentieth of them from any document.")
     uses: bool = option(
         True,
@@ -73,8 +78,10 @@ class AmplifyConfig(Settings):
         False, "Also write what b_V writes and meets (tables value_*); reads the beginning of the corpus once more."
     )
     device: str = option("auto", "auto (a GPU if there is one), cpu or cuda.")
-    dtype: Literal["float32", "bfloat16", "float16"] = option(
-        "float32", "Of the weights that are read; sums are float64 whatever it is."
+    dtype: Dtype = option(
+        "float32",
+        "Of the weights that are read and of what the model computes; sums are float64 whatever it is. run.json says "
+        "how far off that takes the amplification.",
     )
     replace: bool = option(False, "Let the report take the place of another checkpoint's in the same folder.")
     png: bool = option(False, "Write the first pictures as PNG files too; needs the extra 'pictures', and Chrome.")
@@ -113,7 +120,9 @@ class AmplifyConfig(Settings):
             raise InterpError(
                 f"intervention_scales is {self.intervention_scales!r}; expected numbers with commas, such as 0,2."
             ) from None
-        return InterventionSettings(**self._fewer_tokens(), where=self.interventions, scales=scales)
+        return InterventionSettings(
+            **self._fewer_tokens(), where=self.interventions, scales=scales, attention=self.attention
+        )
 
     def to_use(self) -> UsesSettings | None:
         """Return how it is measured what b_Q is used for, None for not at all."""
@@ -187,6 +196,7 @@ def report(config: AmplifyConfig, checkpoint: str, world: World) -> tuple[Path, 
     settings, shown = {**config.settings(), "direction": _direction(config, checkpoint)}, not config.quiet
     model, digest = load_any(checkpoint, config.dtype, str(world.device), shown)
     reader = open_reader(model, None, config.context, config.border)
+    reader.source = checkpoint
     folder = _folder(config, Path(checkpoint).name)
     if not config.replace:
         _refuse_another(folder, checkpoint, digest)
@@ -314,7 +324,7 @@ PANELS = {
         "replicates", "nulls", "amplified_nulls", "shifts", "fit_tokens", "by_type", "bias_samples", "components",
         "held_out", "adjust_frequency", "static", "values",
     ),
-    "The model run again": ("interventions", "intervention_scales", "intervention_tokens", "uses"),
+    "The model run again": ("interventions", "intervention_scales", "attention", "intervention_tokens", "uses"),
     "Machine and output": ("output", "workers", "device", "dtype", "replace", "png", "open", "quiet"),
 }  # fmt: skip
 """Options that stand together in the help."""

@@ -24,12 +24,12 @@ from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.measure_uses import measure_uses
 from interp.analysis.interventions.result import Interventions
 from interp.analysis.interventions.uses import Uses
-from interp.analysis.readers.open import ModelLike, open_reader, tokenizer_of
+from interp.analysis.readers.open import ModelLike, exact_copy, open_reader, tokenizer_of
 from interp.analysis.readers.own import OwnReader
-from interp.analysis.readers.reader import Reader, mean_query
+from interp.analysis.readers.reader import HALF, Reader, mean_query
 from interp.analysis.result import FEW_DOCUMENTS, Amplification
 from interp.analysis.resume import ResumeFile
-from interp.analysis.run import measure
+from interp.analysis.run import measure, rounding_error
 from interp.analysis.settings import InterventionSettings, Reading, Rerun, Settings, UsesSettings, settings_from, takes
 from interp.data.classes.built_in import build_schemes, deciles, refuse_untagged
 from interp.data.classes.scheme import Scheme
@@ -113,7 +113,7 @@ def amplification(
     """
     started = time.perf_counter()
     asked: Settings = settings_from(Settings, {"schemes": schemes, **settings})
-    reader = open_reader(model, tokenizer, asked.context, asked.border)
+    reader = open_reader(model, tokenizer, asked.context, asked.border, asked.dtype)
     text = Text.opened(reader.tokenizer, corpus, asked)
     world = world or World(0, 1, reader.device)
     text, asked = _fitted(reader, text, asked)
@@ -133,19 +133,45 @@ def amplification(
             world=world,
             on_tokens=lambda tokens: on_tokens(tokens * world.size),  # blocks of all processes are alike
         )  # fmt: skip
+    rounded = _rounding(reader, text, asked)
     result.run.update({
-        **text.described, "corpus_sha256": dealer.checksum.hexdigest(), "date": now(),
+        **text.described, **rounded, "corpus_sha256": dealer.checksum.hexdigest(), "date": now(),
         "versions": text.versions, "device": str(reader.device),
         "wall_seconds": round(time.perf_counter() - started, 2),
         "warnings": [
             *few_documents(result.run["n_documents"]), *reader.told(asked.bias, result.run["direction"]),
             *told_of_length(result.run["n_tokens"], asked.max_tokens),
-            *([HELD_OUT] if asked.held_out else []),
+            *([HELD_OUT] if asked.held_out else []), *_told_of_rounding(rounded),
         ],
     })  # fmt: skip
     if isinstance(reader, OwnReader) and not isinstance(asked.direction, Held):
         return result.with_tables({"writes": result.writes(reader.model, asked.direction)})
     return result
+
+
+def _rounding(reader: Reader, text: Text, settings: Settings) -> dict[str, Any]:
+    """What a run record says of the numbers that the model computes with; of half precision, how far off it takes A."""
+    found: dict[str, Any] = {"dtype": str(reader.dtype).removeprefix("torch.")}
+    if reader.dtype in HALF:
+        exact, what = exact_copy(reader)
+        errors = rounding_error(reader, exact, text.documents(workers=0), text.schemes, settings) if exact else {}
+        found["rounding"] = {"against" if exact else "not_measured": what, **errors}
+    return found
+
+
+def _told_of_rounding(rounded: dict[str, Any]) -> list[str]:
+    """Return the sentence that says it, if there is anything to say."""
+    if (found := rounded.get("rounding")) is None:
+        return []
+    if "not_measured" in found:
+        return [f"Read in {rounded['dtype']}; how far off that takes A is not known: {found['not_measured']}."]
+    if not found["pairs"]:
+        return [f"Read in {rounded['dtype']}; how far off that takes A is not known: there is too little text."]
+    return [
+        f"Read in {rounded['dtype']}: on {found['tokens']:,} tokens A differs from that of {found['against']} by "
+        f"{found['rms_error']:.4f} (rms) and at most {found['max_error']:.4f}, over {found['pairs']} pairs of a head and a "
+        "class."
+    ]
 
 
 Asked = TypeVar("Asked", bound=Settings | Rerun)
@@ -228,7 +254,7 @@ def interventions(
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
     asked: InterventionSettings = settings_from(InterventionSettings, {"schemes": schemes, **settings})
-    reader = open_reader(model, tokenizer, asked.context, asked.border)
+    reader = open_reader(model, tokenizer, asked.context, asked.border, asked.dtype)
     found = _rerun("interventions", intervene, reader, corpus, asked, workers, progress, world)
     if found.run["runs"] == 1:
         found.run["warnings"].insert(0, "No bias is in force where the model was to be changed, so nothing changes.")
@@ -245,7 +271,8 @@ def _rerun(
     with progress_bar(shown, f"{reader.name}: {what}", text.corpus, asked.max_tokens) as on_tokens:
         found = measure_it(reader, text.documents(workers), text.schemes, asked, on_tokens=on_tokens, world=world)
     warnings = [*found.run.get("warnings", []), *few_documents(found.run["n_documents"])]
-    found.run.update(corpus=text.corpus.name, split=text.corpus.split, warnings=warnings)
+    dtype = str(reader.dtype).removeprefix("torch.")
+    found.run.update(corpus=text.corpus.name, split=text.corpus.split, dtype=dtype, warnings=warnings)
     return found
 
 
@@ -273,7 +300,7 @@ def uses(
         InterpError: anything that is missing, damaged or does not fit, in one sentence.
     """
     asked: UsesSettings = settings_from(UsesSettings, {"schemes": schemes, **settings})
-    reader = open_reader(model, tokenizer, asked.context, asked.border)
+    reader = open_reader(model, tokenizer, asked.context, asked.border, asked.dtype)
     return _rerun("uses", measure_uses, reader, corpus, asked, workers, progress, world)
 
 

@@ -9,6 +9,7 @@ import torch
 import interp
 from interp.analysis.settings import Settings
 from interp.api import Text
+from interp.errors import InterpError
 from interp.evals.held_out import held_out_loss
 from interp.evals.puzzles.scoring import evaluate
 from tests.conftest import TEXT
@@ -46,6 +47,29 @@ def test_amplification_static_alignment_and_values(models, results):
         for model, result, text in zip(models, results, texts, strict=True)
     ]
     check([tables["value_components"] for tables in values], "component_mean", "bias_norm")
+
+
+def test_a_run_says_how_far_half_precision_takes_amplification_from_float32():
+    little = {"nulls": 0, "shifts": 0, "fit_tokens": 0, "passages": 0, "replicates": 0, "workers": 0}
+    texts = [TEXT * 5, TEXT[::-1] * 3, TEXT * 4]  # less than is held against float32, so all of it is
+    rough, exact = (interp.amplification("tiny-bq", texts, SCHEMES, dtype=of, **little) for of in ("bfloat16", None))
+    told, n = rough.run["rounding"], rough.heads["n_tokens"]
+    errors = (rough.heads["log2_amplification"] - exact.heads["log2_amplification"])[n >= 100].dropna()
+    assert told["against"] == "the checkpoint in float32" and told["tokens"] == rough.run["n_tokens"] > 500
+    assert told["pairs"] == len(errors) > 20
+    assert told["max_error"] == pytest.approx(errors.abs().max(), abs=1e-5)
+    assert told["rms_error"] == pytest.approx(np.sqrt(np.square(errors).mean()), abs=1e-5)
+    assert 1e-5 < told["rms_error"] < 0.02  # the budget of A
+    assert rough.run["dtype"] == "bfloat16" and any("Read in bfloat16: on" in word for word in rough.run["warnings"])
+    assert exact.run["dtype"] == "float32" and "rounding" not in exact.run
+
+
+def test_a_model_in_memory_is_read_as_it_is_and_held_against_its_own_weights(models, results):
+    told = results[1].run["rounding"]
+    assert results[1].run["dtype"] == "bfloat16" and told["against"].startswith("the same weights")
+    assert models[1].cfg.dtype == torch.bfloat16
+    with pytest.raises(InterpError, match="cast it"):
+        interp.amplification(models[0], TEXTS, SCHEMES, dtype="bfloat16", workers=0)
 
 
 def test_effective_direction_and_another_models(models):

@@ -51,24 +51,26 @@ def received_by_document(
             for reading in scores
         ]
         return torch.cat(apart)
-    weights = spread.neg().exp().permute(1, 3, 2, 0)  # [batch, head_index, pos, reading]
+    weights = spread.neg().exp().permute(1, 3, 0, 2).contiguous()  # [batch, head_index, reading, pos]
     queries, keys = q.transpose(1, 2) / q.shape[-1] ** 0.5, k.transpose(1, 2)  # [batch, head_index, pos, d_head]
     n_readings, (n_contexts, pos, n_documents) = len(scores), documents.shape
     found = weights.new_zeros(n_contexts, q.shape[2], n_readings, n_documents, pos)
-    future = torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=q.device).triu(1)
+    future = torch.full((BLOCK, BLOCK), -torch.inf, dtype=q.dtype, device=q.device).triu(1)
     for row in range(n_contexts):
         for start in range(0, pos, BLOCK):
             end = min(start + BLOCK, pos)
-            here = documents[row, start:end]  # [query, document]
-            of = here.any(0).nonzero().flatten()
+            here = documents[row, start:end].T  # [document, query]
+            of = here.any(1).nonzero().flatten()
             block = queries[row, :, start:end] @ keys[row, :, :end].transpose(-1, -2)  # [head_index, query, key]
-            block[:, :, start:].masked_fill_(future[: end - start, : end - start], -torch.inf)
-            block = block.sub_(block.amax(-1, keepdim=True)).exp_()
-            sums = block @ weights[row, :, :end]  # [head_index, query, reading]
-            counted = (here[:, None, of] / sums[..., None]).flatten(2)  # [head_index, query, reading * document]
-            columns = counted.transpose(1, 2) @ block
+            block[:, :, start:] += future[: end - start, : end - start]
+            block = block.softmax(-1)  # any multiple of E_ij will do
+            sums = (
+                weights[row, :, :, :end] @ block.mT
+            )  # [head_index, reading, query]: so thin, this way round is faster
+            counted = here[of] / sums[:, :, None]  # [head_index, reading, document, query]
+            columns = counted.flatten(1, 2) @ block
             found[row, :, :, of, :end] += columns.unflatten(1, (n_readings, len(of)))
-    found *= weights.transpose(-1, -2)[:, :, :, None]
+    found *= weights[:, :, :, None]
     return found.permute(2, 3, 1, 0, 4)
 
 
@@ -137,8 +139,9 @@ def causal_pattern(
     first, last, _ = queries.indices(q.shape[1])
     q, k = q[:, first:last].transpose(1, 2), k[:, :last].transpose(1, 2)
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(first + 1)
-    return scores.masked_fill_(future, -torch.inf).softmax(-1)
+    future = torch.full((last - first, last - first), -torch.inf, dtype=scores.dtype, device=q.device).triu(1)
+    scores[..., first:] += future
+    return scores.softmax(-1)
 
 
 def received_attention(q: HeadVectors, k: HeadVectors) -> Float[Tensor, "batch head_index key_pos"]:

@@ -77,7 +77,10 @@ class ResumeFile:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             if tensors_sha256(state) != self.sha256:
                 raise InterpError(f"{self.path} is damaged (its checksum does not fit); remove it to start over.")
-            sums.restore(state)
+            try:
+                sums.restore(state)
+            except KeyError as error:
+                raise InterpError(f"{self.path} is not of this version's amplify; remove it to start over.") from error
 
     def _read_done(self) -> Done:
         with self._opened() as file:

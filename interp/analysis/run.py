@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from jaxtyping import Int64
 from interp.analysis.accumulators import Sums
 from interp.analysis.batch import Batch, DocumentCounts
 from interp.analysis.direction import direction_name
-from interp.analysis.findings import findings_of
+from interp.analysis.findings import FEW_TOKENS, findings_of
 from interp.analysis.fitted import HasTokens, beginnings, fit_means, frequent_types, sample_of
 from interp.analysis.measurement import Context, Found, LayerView, Measurement
 from interp.analysis.measurements.bias_draws import BiasDraws, Components
@@ -227,6 +228,35 @@ def measure(
         "tokenizer_sha256": tokenizer_sha256(reader.tokenizer), "settings": plain,
         **{name: plain[name] for name in READ_FROM_RUN}, "bias": reader.bias_name(plain["bias"]),
     })  # fmt: skip
+
+
+def rounding_error(
+    reader: Reader, exact: Reader, documents: Iterable[TaggedDocument], schemes: Sequence[Scheme], settings: Settings
+) -> dict[str, Any]:
+    """Measure on the beginnings of documents, in all `ROUNDING_TOKENS`, how far A is from that of the model in float32.
+
+    Returns:
+        `max_error`, `rms_error` of log2 amplification over `pairs` of a head and a class of at least `FEW_TOKENS` tokens,
+        and the `tokens` they are measured on; errors are missing (None) without such a pair.
+    """
+    little = replace(
+        settings, passages=0, nulls=0, amplified_nulls=0, shifts=0, fit_tokens=0, by_type=False, bias_samples=0,
+        components=False, held_out=False, adjust_frequency=False, replicates=0,
+    )  # fmt: skip
+    read = list(take_tokens((each.beginning(ROUNDING_TOKENS // 4) for each in documents), ROUNDING_TOKENS))
+    rough, true = (measure(each, read, schemes, little).heads for each in (reader, exact))
+    errors = (rough["log2_amplification"] - true["log2_amplification"]).to_numpy(np.float64)
+    errors = errors[(true["n_tokens"] >= FEW_TOKENS).to_numpy() & np.isfinite(errors)]
+    largest, rms = (
+        (float(np.abs(errors).max()), float(np.square(errors).mean() ** 0.5)) if len(errors) else (None, None)
+    )
+    return {
+        "max_error": largest, "rms_error": rms, "pairs": len(errors), "tokens": sum(len(each.tokens) for each in read)
+    }  # fmt: skip
+
+
+ROUNDING_TOKENS = 4096
+"""Tokens on which a model in half precision is held against itself in float32."""
 
 
 READ_FROM_RUN = (

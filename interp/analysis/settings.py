@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from interp.errors import InterpError, nearest
 from interp.options import BIAS, check_bias, option
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -49,6 +50,11 @@ class Reading:
     seed: int = option(0, "Seed of the bootstrap, the passages, random directions and draws of b.")
     context: int | None = option(
         None, "Tokens of a context (default: the model's, of another's than this package's at most 1,024)."
+    )
+    dtype: Dtype | None = option(
+        None,
+        "Of the weights of a checkpoint that is loaded, and of what the model computes (default: float32); sums are float64 "
+        "whatever it is. A model in memory stays as it is.",
     )
     border: str | None = option(
         None, "The token before every document, of another's model (default: its tokenizer's bos token, else its eos)."
@@ -159,6 +165,7 @@ class Settings(Reading):
 
 
 Part = Literal["q", "v", "qv"]
+Attention = Literal["all", "changed", "none"]
 
 
 @dataclass(frozen=True)
@@ -203,6 +210,11 @@ class InterventionSettings(Rerun):
         "Which biases are scaled: q (b_Q, or what direction says), v (b_V) or qv (both); another's model has no b_V.",
     )
     random_directions: int = option(1, "Controls of each intervention, along so many random directions.")
+    attention: Attention = option(
+        "all",
+        "In which layers it is measured what classes receive: all from the first changed one on, those that are changed "
+        "themselves (faster), or none, which leaves the table attention out.",
+    )
     paths: bool = option(
         True, "Also measure how much of a layer's amplification is direct and how much comes through earlier layers."
     )

@@ -94,6 +94,15 @@ def test_partial_sums_of_other_settings_and_damaged_ones_are_refused(case, tmp_p
         ResumeFile(tmp_path, {"seed": 0, "processes": 1})
 
 
+def test_partial_sums_of_an_earlier_version_are_refused_in_a_sentence(case, tmp_path, monkeypatch):
+    state = Passages.state
+    with monkeypatch.context() as patch:  # as passages were kept before they were scored in the pass
+        patch.setattr(Passages, "state", lambda own: {name: of for name, of in state(own).items() if name != "scores"})
+        interrupted(case, ResumeFile(tmp_path, {}, every_seconds=0.0), 10)
+    with pytest.raises(InterpError, match="not of this version's amplify; remove it to start over"):
+        run(case, resume=ResumeFile(tmp_path, {}))
+
+
 def test_sums_are_saved_no_more_often_than_asked(case, tmp_path):
     run(case, resume=ResumeFile(tmp_path, {}, every_seconds=3600.0))
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ def main(names):
     for name in names or PARTS:
         print(name)
         for row in PARTS[name].rows():
-            print(row)
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -69,12 +69,14 @@ class TableMaker:
         })  # fmt: skip
         self.effective = counts.effective()
 
-    def attention(self, interventions: Sequence[Intervention], of: Sequence[int], part: Part) -> pd.DataFrame:
-        """Return the table `attention`: log2 of each class's share in every layer that an intervention reaches."""
+    def attention(
+        self, interventions: Sequence[Intervention], of: Sequence[int], part: Part, seen: Sequence[Sequence[int]]
+    ) -> pd.DataFrame:
+        """Return the table `attention`: log2 of each class's share in the layers `seen` of every run."""
         queries = self.counts.tokens
         frames = []
         for intervention, run in zip(interventions, of, strict=True):
-            for layer in range(self.sums.runs.first[run], self.sums.reader.n_layers):
+            for layer in seen[run]:
                 total, resampled = self._log_share(run, layer)
                 before, resampled_before = self._log_share(self.sums.runs.unchanged, layer)
                 change = estimate("log2_change", total - before, resampled - resampled_before, self.effective)
@@ -123,9 +125,9 @@ class TableMaker:
         values_alone = layer == first and run != runs.unchanged and not bool(runs.changes[run, 0, layer].any())
         if layer < first or values_alone:  # a layer's own b_V comes after its attention
             return self._log_share(self.sums.runs.unchanged, layer)
-        sums = self.sums.attention[run]
+        sums, place = self.sums.attention[run], self.sums.seen[run].index(layer)
         with np.errstate(divide="ignore"):
-            return np.log2(sums.total[layer - first].cpu().numpy()), sums.log2_replicates(layer - first).cpu().numpy()
+            return np.log2(sums.total[place].cpu().numpy()), sums.log2_replicates(place).cpu().numpy()
 
     def _log_share_at_positions(self, layer: int) -> tuple[Values, Replicates]:
         """Return the same where a layer's bias scores are their means by position; missing where these were not fitted."""
@@ -210,10 +212,14 @@ def intervene(
     stack = min(stack, reader.side_by_side(size * reader.n_ctx))
     with reader.reading(settings.bias):
         biases = biases_of(reader, settings.direction, settings.part)
-        listed = changes(biases, plan, settings.part, settings.seed)
+        planned_changes = changes(biases, plan, settings.part, settings.seed)
         removed = without_layers_from(only(biases, settings.part)) if settings.paths else []
-        runs = runs_of([*listed, *removed])
+        runs = runs_of([*planned_changes, *removed])
         of, of_paths = runs.of[: len(plan)], runs.of[len(plan) :]
+        listed, seen = runs.layers_seen(settings.attention), runs.layers_seen("all")
+        for run in set(range(len(seen))) - {*of_paths, runs.unchanged}:
+            seen[run] = listed[run]
+        seen[runs.unchanged] = list(range(reader.n_layers)) if any(seen) or settings.paths else []
 
         read, documents = sample_of(documents, FIT_TOKENS)
         along = reader.held(settings.direction)
@@ -223,7 +229,7 @@ def intervene(
 
         def fresh() -> InterventionSums:
             predicting = [*of, runs.unchanged]
-            return InterventionSums(reader, runs, predicting, classes, settings, stack, world, along, means)
+            return InterventionSums(reader, runs, predicting, classes, settings, stack, world, seen, along, means)
 
         sums = fresh()
         counted = counts.passing(with_overall(documents, max_tokens), max_tokens)
@@ -238,7 +244,7 @@ def intervene(
     with np.errstate(divide="ignore", invalid="ignore"):
         maker = TableMaker(sums, counts)
         return Interventions(
-            attention=maker.attention(plan, of, settings.part),
+            attention=maker.attention(plan, of, settings.part, listed),
             loss=maker.loss(plan, of, settings.part),
             predictions=maker.predictions(plan, of, settings.part),
             paths=maker.paths(of_paths) if settings.paths else pd.DataFrame(columns=list(PATH_COLUMNS)),

@@ -30,7 +30,7 @@ from interp.analysis.batch import Batch, Classes, DocumentCounts
 from interp.analysis.direction import direction_name
 from interp.analysis.interventions.measure import Replicates, Values, classes_with_overall, estimate, with_overall
 from interp.analysis.interventions.result import OVERALL
-from interp.analysis.interventions.run import by_document_and_class, compare_predictions
+from interp.analysis.interventions.run import by_document_and_class, losses_of, stacked
 from interp.analysis.interventions.scores import POSITION, TYPE, KeysOfText, Known, TokenGroups
 from interp.analysis.interventions.uses import CONTROL, NOTHING, REPLICATES_COLUMNS, USES_COLUMNS, Uses
 from interp.analysis.readers.own import OwnReader
@@ -103,9 +103,7 @@ class UsesSums(Sums):
         }
         rescored = [number for number in range(len(plan)) if number not in self.removed]
         self.stacks = [
-            numbers[start : start + stack]
-            for numbers in (list(self.removed), rescored)
-            for start in range(0, len(numbers), stack)
+            each for numbers in (list(self.removed), rescored) for each in stacked(numbers, stack, self.size)
         ]
         device = self.reader.device
         self.losses = BootstrapSums((len(plan) + 1, classes.number), self.replicates, device)
@@ -120,14 +118,15 @@ class UsesSums(Sums):
         if self.rank == 0:
             ones = torch.ones(1, 1, int((batch.places > 0).sum()), device=batch.tokens.device)
             self.predicted.add(0, by_document_and_class(ones, batch)[:, 0, 0], weights)
-            self._predict([len(self.plan)], as_is, as_is, batch, weights)
-        for numbers in islice(self.stacks, self.rank, None, self.size):
+            self._predict([len(self.plan)], as_is, batch, weights)
+        turn = (self.rank - 1) % self.size  # the first process has the unchanged run, so it comes last
+        for numbers in islice(self.stacks, turn, None, self.size):
             if numbers[0] in self.removed:
                 taken = torch.stack([self.removed[number] for number in numbers])
                 changed = self.reader.rerun(as_is, _from_queries(taken))
             else:
                 changed = self._rescored(as_is, [self.plan[number] for number in numbers], contexts)
-            self._predict(numbers, as_is, changed, batch, weights)
+            self._predict(numbers, changed, batch, weights)
 
     def _rescored(self, as_is: Ran, made: Sequence[Replacement], contexts: Contexts) -> Ran:
         """Run with beta_j + added_j, or with added_j alone and the direction taken out of the queries."""
@@ -138,15 +137,9 @@ class UsesSums(Sums):
         return self.reader.rerun(as_is, _from_queries(taken), scores=torch.stack(added, 1))
 
     def _predict(
-        self,
-        numbers: Sequence[int],
-        unchanged: Ran,
-        changed: Ran,
-        batch: Batch,
-        weights: Float64[Tensor, "document replicate"],
+        self, numbers: Sequence[int], changed: Ran, batch: Batch, weights: Float64[Tensor, "document replicate"]
     ) -> None:
-        runs = range(len(numbers))
-        losses = compare_predictions(unchanged, changed, runs, batch.contexts)[:, :1]
+        losses = losses_of(changed, range(len(numbers)), batch.contexts)[:, None]
         per_document = by_document_and_class(losses[:, :, batch.mask[:, 1:]], batch)[:, :, 0]
         for place, number in enumerate(numbers):
             self.losses.add(number, per_document[:, place], weights)

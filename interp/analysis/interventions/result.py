@@ -55,7 +55,7 @@ class Interventions(Summarized):
         attention: `ATTENTION_COLUMNS`: one row per intervention, (layer, head), scheme and class: the `share` of attention
             that the class receives and `share_unchanged` without the intervention, fractions; `log2_change`, in doublings,
             with `ci_low, ci_high`. `n_tokens` and `n_documents` are those of the class. Layers before the first changed
-            one have no row: nothing changes there.
+            one have no row: nothing changes there. With attention="changed" only layers that are changed themselves have.
         loss: `LOSS_COLUMNS`: one row per intervention, scheme and class of the *predicted* token: `loss` and
             `loss_unchanged` in nats, their `difference` with `ci_low, ci_high`, and `n_tokens` predicted tokens. The rows
             with scheme "overall" and class "overall" are about all tokens.

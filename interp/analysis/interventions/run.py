@@ -13,7 +13,7 @@ from interp.analysis.batch import Batch, Classes
 from interp.analysis.direction import QueryShifts
 from interp.analysis.fitted import FittedMeans
 from interp.analysis.readers.reader import Attended, AttentionVisitor, Ran, Reader, SeenLayer
-from interp.analysis.settings import Reading
+from interp.analysis.settings import Attention, Reading
 from interp.data.contexts import Contexts
 from interp.model.distributed import World
 
@@ -33,11 +33,31 @@ class Runs:
     unchanged: int
     first: list[int]
 
-    def stacks(self, size: int) -> Iterator[tuple[int, list[int]]]:
-        """Yield (first layer, runs) of at most `size` runs that begin at the same layer, without the unchanged run."""
+    def stacks(self, size: int, processes: int = 1) -> Iterator[tuple[int, list[int]]]:
+        """Yield (first layer, runs) of at most `size` runs that begin at the same layer, without the unchanged run.
+
+        Of several processes each finds some: those of a layer are dealt evenly.
+        """
         for layer in range(self.changes.shape[2]):
             runs = [run for run, first in enumerate(self.first) if first == layer and run != self.unchanged]
-            yield from ((layer, runs[start : start + size]) for start in range(0, len(runs), size))
+            yield from ((layer, stack) for stack in stacked(runs, size, processes))
+
+    def layers_seen(self, attention: Attention) -> list[list[int]]:
+        """Return of each run the layers whose attention is measured."""
+        layers = range(self.changes.shape[2])
+        changed = self.changes.ne(0).any(-1).any(-1).any(1).tolist()  # [run, layer]
+        seen = {
+            "all": [list(layers[first:]) for first in self.first],
+            "changed": [[layer for layer in layers if row[layer]] for row in changed],
+            "none": [[] for _ in self.first],
+        }
+        return seen[attention]
+
+
+def stacked(runs: Sequence[int], size: int, processes: int) -> Iterator[list[int]]:
+    """Yield stacks of at most `size` runs, and as many as there are processes if there are runs for all."""
+    size = max(1, min(size, -(-len(runs) // processes)))
+    yield from (list(runs[start : start + size]) for start in range(0, len(runs), size))
 
 
 def runs_of(changes: Sequence[Float[Tensor, "2 layer head_index d_head"]]) -> Runs:
@@ -54,45 +74,67 @@ def runs_of(changes: Sequence[Float[Tensor, "2 layer head_index d_head"]]) -> Ru
 QUANTITIES = ("loss", "kl", "top1_changed")
 
 
+class Predicted:
+    """What the unchanged model predicts in a batch, made once for all runs: 2 * pos * d_vocab numbers a context."""
+
+    def __init__(self, ran: Ran, tokens: Int[Tensor, "batch pos"]) -> None:
+        self.tokens = tokens
+        self.logs = [ran.log_probabilities(row)[0, :-1] for row in range(len(tokens))]  # each [predicted_pos, d_vocab]
+        self.probabilities = [log.exp() for log in self.logs]
+        self.first = [log.argmax(-1) for log in self.logs]
+
+
+@torch.no_grad()
+def losses_of(
+    ran: Ran, runs: Sequence[int], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "run batch predicted_pos"]:
+    """Return the cross-entropy of every run and predicted token, nats; logits are made for one run and context at a time."""
+
+    def loss(row: int, run: int) -> Tensor:
+        return -_of(ran.log_probabilities(row, [run])[0, :-1], tokens[row, 1:])
+
+    return torch.stack([torch.stack([loss(row, run) for row in range(len(tokens))]) for run in runs])
+
+
 @torch.no_grad()
 def compare_predictions(
-    unchanged: Ran, changed: Ran, runs: Sequence[int], tokens: Int[Tensor, "batch pos"]
+    unchanged: Predicted, changed: Ran, runs: Sequence[int]
 ) -> Float[Tensor, "run quantity batch predicted_pos"]:
     """Return, for every run and predicted token, the quantities `QUANTITIES`.
 
     They are the cross-entropy of the run in nats, KL(unchanged || run) in nats, and 1 where the most probable token of the
-    unchanged model is no longer the most probable, else 0. Logits are made for one context at a time, and take
-    (1 + run) * pos * d_vocab numbers.
+    unchanged model is no longer the most probable, else 0. Logits are made for one run and context at a time.
 
     Args:
-        unchanged: the model as it is.
+        unchanged: what the model as it is predicts of the batch.
         changed: the runs.
         runs: which of them.
-        tokens: what was read; each but the first is predicted.
     """
-    rows = []
-    for row, context in enumerate(tokens):
-        before = unchanged.log_probabilities(row)[0, :-1]  # [predicted_pos, d_vocab]
-        after = changed.log_probabilities(row, runs)[:, :-1]  # [run, predicted_pos, d_vocab]
-        loss = -_of(after, context[1:])
-        kl = (before.exp() * (before - after)).sum(-1)
-        other = _of(after, before.argmax(-1)) < after.amax(-1)  # what was on top is no longer
-        rows.append(torch.stack([loss, kl, other.to(loss)], 1))
-    return torch.stack(rows, 2)
+
+    def quantities(row: int, run: int) -> Tensor:
+        before, after = unchanged.logs[row], changed.log_probabilities(row, [run])[0, :-1]  # [predicted_pos, d_vocab]
+        loss = -_of(after, unchanged.tokens[row, 1:])
+        kl = torch.linalg.vecdot(unchanged.probabilities[row], before - after)
+        other = _of(after, unchanged.first[row]) < after.amax(-1)  # what was on top is no longer
+        return torch.stack([loss, kl, other.to(loss)])
+
+    rows = range(len(unchanged.tokens))
+    return torch.stack([torch.stack([quantities(row, run) for row in rows], 1) for run in runs])
 
 
-def _of(values: Float[Tensor, "run pos d_vocab"], tokens: Int[Tensor, " pos"]) -> Float[Tensor, "run pos"]:
-    return values.gather(-1, tokens[:, None].expand(len(values), -1, -1))[..., 0]
+def _of(values: Float[Tensor, "pos d_vocab"], tokens: Int[Tensor, " pos"]) -> Float[Tensor, " pos"]:
+    return values.gather(-1, tokens[:, None])[:, 0]
 
 
 class InterventionSums(Sums):
     """Attention per class of keys and predictions per class of predicted tokens, for every run.
 
     Of several processes that read the same text each makes every so many of the stacks of runs, and the first the unchanged
-    one too; merged, they have all. Sums are float64 and do not grow with the corpus: a run that begins at layer f holds
-    replicates * (n_layers - f) * n_heads * n_classes * 8 bytes. A run that changes nothing is the unchanged run itself, so
-    its changes are exactly 0. With `means`, of the bias scores `along` a direction, the unchanged run is also looked at with
-    each layer's own bias scores replaced by their means by position: `at_positions`.
+    one too; merged, they have all. Sums are float64 and do not grow with the corpus: a run holds replicates * n_heads *
+    n_classes * 8 bytes for each layer whose attention is measured, which `seen` says (by default from its first changed one
+    on). A run that changes nothing is the unchanged run itself, so its changes are exactly 0. With `means`, of the bias
+    scores `along` a direction, the unchanged run is also looked at with each layer's own bias scores replaced by their means
+    by position: `at_positions`.
     """
 
     PARTS = ("attention", "at_positions", "predictions", "predicted")
@@ -106,6 +148,7 @@ class InterventionSums(Sums):
         settings: Reading,
         stack: int,
         world: World | None = None,
+        seen: Sequence[Sequence[int]] | None = None,
         along: QueryShifts | None = None,
         means: Sequence[FittedMeans] = (),
     ) -> None:
@@ -116,8 +159,10 @@ class InterventionSums(Sums):
         self.n_classes = classes.number
         self.rank, self.size = (world.rank, world.size) if world else (0, 1)
         self.predicting, self.replicates, self.seed = set(predicting), replicates, seed
-        sizes = [reader.n_layers - (0 if run == runs.unchanged else first) for run, first in enumerate(runs.first)]
-        self.attention = [BootstrapSums((size, heads, self.n_classes), replicates, device) for size in sizes]
+        self.seen = runs.layers_seen("all") if seen is None else seen
+        self.attention = [
+            BootstrapSums((len(layers), heads, self.n_classes), replicates, device) for layers in self.seen
+        ]
         every = (reader.n_layers if means else 0, heads, self.n_classes)
         self.at_positions = BootstrapSums(every, replicates, device)
         shape = (len(runs.first), len(QUANTITIES), self.n_classes)
@@ -131,27 +176,38 @@ class InterventionSums(Sums):
         weights = poisson_weights(batch.document_indices, self.replicates, self.seed)
         unchanged = self.runs.unchanged
         own = [unchanged] if self.rank == 0 else []
-        as_is = self.reader.run(batch.contexts, self._see(own, 0, batch, weights))
+        as_is = self.reader.run(batch.contexts, self._see(own, batch, weights))
+        predicted = Predicted(as_is, batch.contexts)
         if own:
             ones = torch.ones(1, 1, int((batch.places > 0).sum()), device=batch.tokens.device)
             self.predicted.add(0, by_document_and_class(ones, batch)[:, 0, 0], weights)
-            self._predict(own, as_is, as_is, batch, weights)
+            self._predict(own, predicted, as_is, batch, weights)
             self._look_at_positions(batch, weights)
-        for first, runs in islice(self.runs.stacks(self.stack), self.rank, None, self.size):
-            see = self._see(runs, first, batch, weights)
-            self._predict(runs, as_is, self.reader.rerun(as_is, self.runs.changes[runs], see, first), batch, weights)
+        turn = (self.rank - 1) % self.size  # the first process has the unchanged run, so it comes last
+        for first, runs in islice(self.runs.stacks(self.stack, self.size), turn, None, self.size):
+            see = self._see(runs, batch, weights)
+            changed = self.reader.rerun(as_is, self.runs.changes[runs], see, first)
+            self._predict(runs, predicted, changed, batch, weights)
 
     def _see(
-        self, runs: Sequence[int], first: int, batch: Batch, weights: Float64[Tensor, "document replicate"]
+        self, runs: Sequence[int], batch: Batch, weights: Float64[Tensor, "document replicate"]
     ) -> AttentionVisitor:
         def see(layer: int, attended: Attended) -> None:
-            if not runs:
+            wanted = [place for place, run in enumerate(runs) if layer in self.seen[run]]
+            if not wanted:
                 return
-            shares = attended.shares(batch.one_hot.repeat(len(runs), 1, 1)).unflatten(0, (len(runs), -1))
-            by_token = shares[:, batch.mask].double()  # [run, token, head_index, token_class]
+            contexts = len(batch.mask)
+            rows = [place * contexts + row for place in wanted for row in range(contexts)]
+            shares = attended.shares(
+                batch.one_hot.repeat(len(wanted), 1, 1), None if len(wanted) == len(runs) else rows
+            )
+            by_token = shares.unflatten(0, (len(wanted), -1))[
+                :, batch.mask
+            ].double()  # [run, token, head_index, token_class]
             per_document = torch.einsum("rthc,td->rdhc", by_token, batch.documents)
-            for run, found in zip(runs, per_document, strict=True):
-                self.attention[run].add(layer - first, found, weights)
+            for place, found in zip(wanted, per_document, strict=True):
+                run = runs[place]
+                self.attention[run].add(self.seen[run].index(layer), found, weights)
 
         return see
 
@@ -173,7 +229,7 @@ class InterventionSums(Sums):
     def _predict(
         self,
         runs: Sequence[int],
-        unchanged: Ran,
+        unchanged: Predicted,
         changed: Ran,
         batch: Batch,
         weights: Float64[Tensor, "document replicate"],
@@ -181,7 +237,7 @@ class InterventionSums(Sums):
         kept = [place for place, run in enumerate(runs) if run in self.predicting]
         if not kept:
             return
-        found = compare_predictions(unchanged, changed, kept, batch.contexts)
+        found = compare_predictions(unchanged, changed, kept)
         per_document = by_document_and_class(found[:, :, batch.mask[:, 1:]], batch)
         for place, run in enumerate(kept):
             self.predictions.add(runs[run], per_document[:, place], weights)

@@ -24,7 +24,7 @@ from interp.analysis.measurements.bias_scores import BiasScores
 from interp.analysis.measurements.position import Positions, explained_beyond, octave_strata, quarter_octaves
 from interp.analysis.measurements.tokens import Tokens
 from interp.analysis.nulls.equal_spread import EqualSpread
-from interp.analysis.nulls.spread import key_spread
+from interp.analysis.nulls.spread import chances, key_spread
 
 NUMBERS = (
     "key_spread", "key_spread_p", "eta2_position", "eta2_type", "eta2_class", "eta2_class_beyond_position",
@@ -76,14 +76,16 @@ class Explained(Measurement):
         context = found.context
         layer, head = np.indices((context.layers, context.heads)).reshape(2, -1)
         of_layers = [self._of_layer(found, layer) for layer in range(context.layers)]
-        frames = []
-        for scheme, columns in zip(context.classes.ranges, zip(*of_layers, strict=True), strict=True):
-            frame = pd.concat(columns, ignore_index=True).assign(
+        frames = {
+            scheme: pd.concat(columns, ignore_index=True).assign(
                 model=context.reader.name, layer=layer, head=head, scheme=scheme
             )
-            frames.append(frame.assign(**_controls(found, frame, scheme) if context.reader.linear else {}))
+            for scheme, columns in zip(context.classes.ranges, zip(*of_layers, strict=True), strict=True)
+        }
+        if context.reader.linear:
+            frames = _with_controls(found, frames)
         columns = ["model", "layer", "head", "scheme", *NUMBERS]
-        return {"explained": pd.concat(frames, ignore_index=True).reindex(columns=columns)}
+        return {"explained": pd.concat(frames.values(), ignore_index=True).reindex(columns=columns)}
 
     def _of_layer(self, found: Found, layer: int) -> list[pd.DataFrame]:
         """What groups explain of the scores of a layer's heads: for each scheme, a row per head."""
@@ -128,26 +130,30 @@ class Explained(Measurement):
         return schemes
 
 
-def _controls(found: Found, explained: pd.DataFrame, scheme: str) -> dict[str, np.ndarray]:
-    """Columns of what the keys give along other directions, from the columns of one scheme along the direction itself."""
+def _with_controls(found: Found, explained: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Put beside the columns of every scheme what the keys give along other directions; what schemes share is made once."""
     context, keys, seed = found.context, found.of(EqualSpread), found.context.settings.seed
     spread = keys.spread(found)
     along, along_p = key_spread(as_numpy(context.shifts.vector.double()), spread, seed)
-    first, last = context.classes.ranges[scheme]
-    groups = {
-        "eta2_position": (keys.by_position, found.of(Positions).positions.count),
-        "eta2_class": (keys.by_class[:, first:last], found.of(BiasScores).scores.count[first:last]),
-    }
+    shared = {"eta2_position": keys.between(keys.by_position, found.of(Positions).positions.count, spread)}
     if len(context.frequent):
         types, n_type = found.of(Tokens).sums.types()
         count = keys.type_group[types].bincount(n_type, len(context.frequent) + 1).long()
-        groups["eta2_frequent_type"] = (keys.by_type, count)
-    columns = {"key_spread": along.ravel(), "key_spread_p": along_p.ravel()}
-    for name, (sums, count) in groups.items():
-        value, law = explained[name].to_numpy().reshape(along.shape), keys.between(sums, count, spread)
-        columns[f"{name}_control"] = np.where(np.isnan(value), np.nan, law.mean()).ravel()
-        columns[f"{name}_p"] = law.p(value, seed).ravel()
-    return columns
+        shared["eta2_frequent_type"] = keys.between(keys.by_type, count, spread)
+    laws = {}
+    for scheme, (first, last) in context.classes.ranges.items():
+        count = found.of(BiasScores).scores.count[first:last]
+        of_class = keys.between(keys.by_class[:, first:last], count, spread)
+        for name, law in {**shared, "eta2_class": of_class}.items():
+            laws[scheme, name] = law, explained[scheme][name].to_numpy().reshape(along.shape)
+    beside = {
+        scheme: frame.assign(key_spread=along.ravel(), key_spread_p=along_p.ravel())
+        for scheme, frame in explained.items()
+    }
+    for ((scheme, name), (law, value)), p in zip(laws.items(), chances(list(laws.values()), seed), strict=True):
+        beside[scheme][f"{name}_control"] = np.where(np.isnan(value), np.nan, law.mean()).ravel()
+        beside[scheme][f"{name}_p"] = p.ravel()
+    return beside
 
 
 def _between(

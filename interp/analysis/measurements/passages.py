@@ -9,55 +9,93 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from interp.analysis.batch import Batch
 from interp.analysis.measurement import Context, Found, LayerView, Measurement, as_numpy
-from interp.analysis.readers.reader import SeenLayer
 from interp.data.contexts import Contexts
 from interp.spelling import at_words, joined, spaced_texts, token_strings
 
 LENGTH = 40  # tokens shown of a passage, less what is cut away so that it begins and ends with a word
-LONGEST_CONTEXT = 160  # tokens run per passage: enough later queries to look back, and little work for long contexts
+LONGEST_CONTEXT = 160  # queries that look at a passage: enough later ones, and little work for long contexts
 TOP = 3  # passages kept of each head, class and end
 BEFORE, AFTER = 12, 9  # tokens that are kept around the one that is scored
 BORDER, UNKNOWN = -1, -2  # where the document does not go on, and where it does but the context does not
 NOWHERE = 1 << 62
 
 
+class Sampled(NamedTuple):
+    """A context of the corpus that is kept, and what its heads make of the places that its passage is cut out of.
+
+    Attributes:
+        key: random; contexts with the smallest keys are kept.
+        number: running number of the context, from 1.
+        contexts: it alone.
+        scores: bias scores (0), mean attention from the first `LONGEST_CONTEXT` queries with the direction (1), without (2).
+    """
+
+    key: float
+    number: int
+    contexts: Contexts
+    scores: Float[Tensor, "3 layer head_index place"]
+
+
 class Passages(Measurement):
-    """Keep the contexts with the smallest random keys; the keys depend on (seed, running number of the context) alone."""
+    """Keep the contexts with the smallest random keys; the keys depend on (seed, running number of the context) alone.
+
+    They are scored in the pass that they come by in: at most `passages` * (1 + ln(contexts / passages)) are, on average.
+    """
 
     def __init__(self, context: Context) -> None:
         self.size, self.seed = context.settings.passages, context.settings.seed
-        self.kept: list[tuple[float, int, Contexts]] = []  # (key, number, one context), the smallest keys first
+        self.sizes, self.device = (3, *context.per_class[:2]), context.device
+        self.kept: list[Sampled] = []  # the smallest keys first
+        self.new: list[tuple[int, Sampled]] = []  # those of the batch, with their rows
 
     def start(self, batch: Batch) -> None:
         """Offer the contexts of a batch; padded ones are passed over."""
-        contexts = batch.source
+        contexts, offered = batch.source, []
         for row in contexts.mask.all(1).nonzero().flatten().tolist() if self.size else ():
             number, own = batch.first_row + row, slice(row, row + 1)
             classes = {name: contexts.classes[name][own] for name in batch.numbering.names}
             documents = contexts.documents[own]
             titles = {index: contexts.titles.get(index, "") for index in documents.unique().tolist()}
             one = Contexts(contexts.tokens[own], classes, documents, contexts.mask[own], titles)
-            self._keep([(np.random.default_rng([self.seed, number]).random(), number + 1, one)])
+            places = _places(one)
+            scores = torch.empty(*self.sizes, len(places), device=self.device)
+            key = np.random.default_rng([self.seed, number]).random()
+            offered.append((row, Sampled(key, number + 1, one, scores)))
+        self._keep([sampled for _, sampled in offered])
+        kept = {sampled.number for sampled in self.kept}
+        self.new = [(row, sampled) for row, sampled in offered if sampled.number in kept]
+
+    def layer(self, view: LayerView, batch: Batch) -> None:
+        """Score what was kept of the batch: a query sees no later token, so the first ones are as if they were run alone."""
+        for row, sampled in self.new:
+            places, length = _places(sampled.contexts), min(sampled.contexts.tokens.shape[1], LONGEST_CONTEXT)
+            inside = slice(places.start, places.stop)
+            seen_by = torch.arange(length, 0, -1, device=self.device)
+            patterns = view.seen.pattern(slice(row, row + 1), slice(length))
+            attention = [(pattern[0].sum(1) / seen_by)[:, inside] for pattern in patterns]
+            sampled.scores[:, view.layer] = torch.stack([view.seen.scores[row, inside].T, *attention])
 
     def merge(self, other: Passages) -> None:
         """Keep the smallest keys of both samples, which are of different contexts of one corpus."""
         self._keep(other.kept)
 
-    def _keep(self, offered: Iterable[tuple[float, int, Contexts]]) -> None:
+    def _keep(self, offered: Iterable[Sampled]) -> None:
         self.kept = sorted([*self.kept, *offered], key=lambda item: item[:2])[: self.size]
 
     def state(self) -> dict[str, Tensor]:
         """Return the sample as tensors, by name."""
-        kept, contexts = self._in_order(), self.contexts()
-        keys, numbers = [key for key, _, _ in kept], [number for _, number, _ in kept]
+        kept, contexts = self.in_order(), self.contexts()
+        keys, numbers = [each.key for each in kept], [each.number for each in kept]
         found = {"keys": torch.tensor(keys, dtype=torch.float64), "numbers": torch.tensor(numbers, dtype=torch.int64)}
         found["titles"] = _packed([sorted(one.titles.items()) for one in contexts])
         if kept:
+            found["scores"] = torch.stack([each.scores for each in kept]).cpu()
             found |= {name: torch.cat([getattr(one, name) for one in contexts]) for name in ("tokens", "documents")}
             for name in contexts[0].classes:
                 found[f"classes.{name}"] = torch.cat([one.classes[name] for one in contexts])
@@ -71,26 +109,28 @@ class Passages(Measurement):
             one = {name: tensor[row : row + 1] for name, tensor in state.items()}
             classes = {name.removeprefix("classes."): one[name] for name in one if name.startswith("classes.")}
             mask = torch.ones_like(one["tokens"], dtype=torch.bool)
-            self._keep([(key, number, Contexts(one["tokens"], classes, one["documents"], mask, dict(titles[row])))])
+            contexts = Contexts(one["tokens"], classes, one["documents"], mask, dict(titles[row]))
+            self._keep([Sampled(key, number, contexts, one["scores"][0].to(self.device))])
 
     def contexts(self) -> list[Contexts]:
         """Return the contexts kept, in the order of the corpus."""
-        return [one for _, _, one in self._in_order()]
+        return [each.contexts for each in self.in_order()]
 
-    def _in_order(self) -> list[tuple[float, int, Contexts]]:
-        return sorted(self.kept, key=lambda item: item[1])
+    def in_order(self) -> list[Sampled]:
+        """Return what is kept in the order of the corpus."""
+        return sorted(self.kept, key=lambda item: item.number)
 
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
         """Return the tables `passages` and `passage_scores`, of up to `LENGTH` tokens of the middle of each context kept.
 
-        They begin and end with a word. Attention of a token is the mean over the queries that can see it. The contexts are
-        run once more.
+        They begin and end with a word. Attention of a token is the mean over the queries that can see it, of the first
+        `LONGEST_CONTEXT` of the context.
         """
         context, names = found.context, found.context.classes.names
         tokens, scores = [], []
-        for number, sampled in enumerate(self.contexts()):
-            window = passage_of(context, sampled)
-            tokens.append(_described(context, sampled, number, window))
+        for number, sampled in enumerate(self.in_order()):
+            window = passage_of(context, sampled.contexts)
+            tokens.append(_described(context, sampled.contexts, number, window))
             scores.append(_scored(context, sampled, number, window))
         named = ["passage", "document", "title", "place", "token_index", "token_string", *names]
         scored = ["layer", "head", "passage", "place", "bias_score", "attention", "attention_unbiased"]
@@ -100,11 +140,16 @@ class Passages(Measurement):
         }
 
 
-def passage_of(context: Context, sampled: Contexts) -> range:
-    """Return the positions of a context that are its passage, from a word to a word; a quarter of what is run is before."""
+def _places(sampled: Contexts) -> range:
+    """Return the positions of a context that its passage is cut out of; a quarter of what is looked at is before."""
     length = min(sampled.tokens.shape[1], LONGEST_CONTEXT)
     start = min(length // 4, max(0, length - LENGTH))
-    end = min(start + LENGTH, length)
+    return range(start, min(start + LENGTH, length))
+
+
+def passage_of(context: Context, sampled: Contexts) -> range:
+    """Return the positions of a context that are its passage, from a word to a word."""
+    start, end = _places(sampled).start, _places(sampled).stop
     around = spaced_texts(context.reader.tokenizer, sampled.tokens[0, : end + 1].tolist())
     return range(*at_words(around, start, end, (start + end) // 2))
 
@@ -129,17 +174,9 @@ def _described(context: Context, sampled: Contexts, number: int, window: range) 
     })  # fmt: skip
 
 
-def _scored(context: Context, sampled: Contexts, number: int, window: range) -> pd.DataFrame:
-    layers: list[Tensor] = []  # each [3, head_index, place]
-    batch = beginning(context, sampled, LONGEST_CONTEXT)
-
-    def visit(layer: int, seen: SeenLayer) -> None:
-        view = LayerView(context, batch, layer, seen)
-        with_bias, without = seen.mean_received()
-        layers.append(torch.stack([view.scores, with_bias[0], without[0]])[:, :, window.start : window.stop])
-
-    context.reader.visit(batch, context.shifts, visit)
-    values = as_numpy(torch.stack(layers, 1)).reshape(3, -1)
+def _scored(context: Context, sampled: Sampled, number: int, window: range) -> pd.DataFrame:
+    first = _places(sampled.contexts).start
+    values = as_numpy(sampled.scores[..., window.start - first : window.stop - first]).reshape(3, -1)
     places = pd.MultiIndex.from_product(
         [range(context.layers), range(context.heads), [number], range(len(window))],
         names=["layer", "head", "passage", "place"],

@@ -100,12 +100,11 @@ class Patterns(Measurement):
     def tables(self, found: Found) -> Mapping[str, pd.DataFrame]:
         """Return the table `patterns`, one row per (layer, head, passage, query, key); `AttentionPattern` says what of."""
         passages = found.of(Passages)
-        chosen = {number for _, number, _ in passages.kept[:KEPT]}  # the smallest random keys
-        numbers = sorted(number for _, number, _ in passages.kept)
+        chosen = {sampled.number for sampled in passages.kept[:KEPT]}  # the smallest random keys
         tables = [
-            _patterns(found.context, sampled, passage)
-            for passage, sampled in enumerate(passages.contexts())
-            if numbers[passage] in chosen
+            _patterns(found.context, sampled.contexts, passage)
+            for passage, sampled in enumerate(passages.in_order())
+            if sampled.number in chosen
         ]
         return {"patterns": pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)}
 

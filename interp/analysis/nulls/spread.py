@@ -7,6 +7,7 @@ every one is as likely as any other in the coordinates in which keys vary alike 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -88,14 +89,23 @@ class Quadratic(NamedTuple):
 
         Missing where the value is, and where no direction gives anything but 0.
         """
-        found = np.full(value.shape, np.nan)
-        size = self.eigenvalues.shape[-1]
-        for layer, eigenvalues in enumerate(self.eigenvalues):
-            squares = np.random.default_rng([seed, layer]).standard_normal((len(eigenvalues), DRAWS, size)) ** 2
-            inside = np.arange(size) >= size - self.rank[layer, :, None]  # [head_index, d_head]
-            drawn = np.einsum("hrd,hd->hr", squares, eigenvalues) / np.einsum("hrd,hd->hr", squares, inside)
-            found[layer] = (1 + (drawn >= value[layer, :, None]).sum(-1)) / (1 + DRAWS)
-        return np.where(np.isnan(value) | ~self.eigenvalues.any(-1), np.nan, found)
+        return chances([(self, value)], seed)[0]
+
+
+def chances(laws: Sequence[tuple[Quadratic, Number]], seed: int) -> list[Number]:
+    """Return `Quadratic.p` of values under several laws of the same sizes, all from the same draws, made once."""
+    found = [np.full(value.shape, np.nan) for _, value in laws]
+    layers, heads, size = laws[0][0].eigenvalues.shape
+    for layer in range(layers):
+        squares = np.random.default_rng([seed, layer]).standard_normal((heads, DRAWS, size)) ** 2
+        for p, (law, value) in zip(found, laws, strict=True):
+            inside = np.arange(size) >= size - law.rank[layer, :, None]  # [head_index, d_head]
+            drawn = np.einsum("hrd,hd->hr", squares, law.eigenvalues[layer]) / np.einsum("hrd,hd->hr", squares, inside)
+            p[layer] = (1 + (drawn >= value[layer, :, None]).sum(-1)) / (1 + DRAWS)
+    return [
+        np.where(np.isnan(value) | ~law.eigenvalues.any(-1), np.nan, p)
+        for p, (law, value) in zip(found, laws, strict=True)
+    ]
 
 
 def key_spread(

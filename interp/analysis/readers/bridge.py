@@ -29,6 +29,7 @@ from interp.analysis.readers.directions import bridge_shifts
 from interp.analysis.readers.patterns import BridgeAttended, BridgeLayer, BridgeRan
 from interp.analysis.readers.reader import (
     ELSEWHERE,
+    HALF,
     TOLD,
     AttentionVisitor,
     Changes,
@@ -93,6 +94,11 @@ class BridgeReader(Reader):
     def device(self) -> torch.device:  # type: ignore[override] # it may move
         """Where its first parameter is."""
         return next(self.model.original_model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of its first parameter."""
+        return next(self.model.original_model.parameters()).dtype
 
     def contexts_per_batch(self, settings: Reading) -> int:
         """Return as many as hold `TOKENS` tokens, unless a batch size is asked for."""
@@ -297,7 +303,7 @@ class BridgeReader(Reader):
     @cached_property
     def _turning(self) -> Turning:
         """Measured on contexts of the border token."""
-        half = next(self.model.original_model.parameters()).dtype in (torch.float16, torch.bfloat16)
+        half = self.dtype in HALF
         sizes = self.n_layers, self.n_heads, self.d_head, self.n_ctx
         return Turning.of(self._probe, *sizes, strength=16.0 if half else 1.0).to(self.device)
 

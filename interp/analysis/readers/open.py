@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def open_reader(
     tokenizer: Any = None,
     context: int | None = None,
     border: str | None = None,
+    dtype: str | None = None,
 ) -> Reader:
     """Return what reads a model.
 
@@ -43,6 +45,7 @@ def open_reader(
         tokenizer: of a model of transformers; all others come with theirs.
         context: tokens of a context (default: the model's, of another's at most 1,024).
         border: the token that stands before every document, of another's model (default: the tokenizer's bos, else its eos).
+        dtype: in which a checkpoint is loaded and computes (default: float32).
 
     Raises:
         InterpError: nothing is there, or it cannot be read; the message says what would work.
@@ -50,7 +53,14 @@ def open_reader(
     if isinstance(model, Reader):
         return model
     if isinstance(model, str | Path):
-        model = _loaded(model)
+        reader = open_reader(_loaded(model, getattr(torch, dtype or "float32")), tokenizer, context, border)
+        reader.source = str(model)
+        return reader
+    if dtype is not None:
+        raise InterpError(
+            f"dtype={dtype!r} is for a checkpoint that is loaded by its path or name; this model is in memory: cast it, as "
+            f"model.to(torch.{dtype}) does, and leave out dtype."
+        )
     if isinstance(model, PreTrainedModel):
         model = bridge_of(model, tokenizer)
     elif tokenizer is not None:
@@ -67,6 +77,31 @@ def open_reader(
             "transformers, or the path or name of a checkpoint."
         )
     return BridgeReader(model, context, border)
+
+
+def exact_copy(reader: Reader) -> tuple[Reader | None, str]:
+    """Return what reads the same model in float32, and what it is; or None, and why there is none.
+
+    The checkpoint is loaded once more; of a model of ours that came in memory, the weights are taken as they are.
+    """
+    module = getattr(reader.model, "original_model", reader.model)
+    gigabytes = 4e-9 * sum(parameter.numel() for parameter in module.parameters())
+    if gigabytes > AFFORDED:
+        return None, f"a copy in float32 would take {gigabytes:.1f} GB"
+    ours = isinstance(reader, OwnReader)
+    if reader.source is not None:
+        border = None if ours else str(reader.tokenizer.convert_ids_to_tokens(reader.border))
+        model, what = _loaded(reader.source, torch.float32, str(reader.device)), "the checkpoint in float32"
+        return open_reader(model, None, reader.n_ctx, border), what
+    if ours:
+        return OwnReader(
+            deepcopy(reader.model).float(), reader.n_ctx
+        ), "the same weights, as they were given, in float32"
+    return None, "the model came in memory"
+
+
+AFFORDED = 4.0
+"""Gigabytes that a copy in float32 may take."""
 
 
 def bridge_of(model: PreTrainedModel, tokenizer: Any) -> TransformerBridge:

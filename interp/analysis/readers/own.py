@@ -108,9 +108,12 @@ class OwnAttended(Attended):
     def __init__(self, q: HeadVectors, k: HeadVectors) -> None:
         self.q, self.k = q, k
 
-    def shares(self, values: Float[Tensor, "row pos column"]) -> Float[Tensor, "row pos head_index column"]:
+    def shares(
+        self, values: Float[Tensor, "row pos column"], rows: list[int] | None = None
+    ) -> Float[Tensor, "row pos head_index column"]:
         """From a fused kernel (`interp.analysis.attention.attended`)."""
-        return attended(self.q, self.k, values[:, :, None])
+        q, k = (self.q, self.k) if rows is None else (self.q[rows], self.k[rows])
+        return attended(q, k, values[:, :, None])
 
     def mean_received(self) -> Float[Tensor, "row head_index key_pos"]:
         """From the pattern."""
@@ -156,6 +159,11 @@ class OwnReader(Reader):
     def device(self) -> torch.device:  # type: ignore[override] # it may move
         """Where the embedding is."""
         return self.model.W_E.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the embedding."""
+        return self.model.W_E.dtype
 
     @contextmanager
     def reading(self, bias: Any) -> Iterator[None]:

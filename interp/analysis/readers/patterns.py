@@ -66,9 +66,12 @@ class BridgeAttended(Attended):
     def __init__(self, pattern: Pattern) -> None:
         self.pattern = pattern
 
-    def shares(self, values: Float[Tensor, "row pos column"]) -> Float[Tensor, "row pos head_index column"]:
+    def shares(
+        self, values: Float[Tensor, "row pos column"], rows: list[int] | None = None
+    ) -> Float[Tensor, "row pos head_index column"]:
         """Sums of the pattern's columns."""
-        return torch.einsum("bhij,bjc->bihc", self.pattern, values.to(self.pattern))
+        pattern = self.pattern if rows is None else self.pattern[rows]
+        return torch.einsum("bhij,bjc->bihc", pattern, values.to(pattern))
 
     def mean_received(self) -> Float[Tensor, "row head_index key_pos"]:
         """Means of the pattern's columns."""

@@ -27,6 +27,9 @@ KeyScores = Float[Tensor, "batch pos head_index"]
 Pattern = Float[Tensor, "batch head_index query_pos key_pos"]
 Received = Float[Tensor, "reading_or_two document head_index batch pos"]
 
+HALF = (torch.float16, torch.bfloat16)
+"""What holds two or three digits of a number."""
+
 RERUN_TOKENS = 1024
 """Tokens of a batch that changed runs read, where no batch size is asked for."""
 
@@ -94,8 +97,13 @@ class Attended(ABC):
     """The attention of one layer in runs side by side: rows are all contexts of the first run, then all of the next."""
 
     @abstractmethod
-    def shares(self, values: Float[Tensor, "row pos column"]) -> Float[Tensor, "row pos head_index column"]:
-        """Return each query's mean of values of keys, weighted by attention; of one-hot classes it is their shares."""
+    def shares(
+        self, values: Float[Tensor, "row pos column"], rows: list[int] | None = None
+    ) -> Float[Tensor, "row pos head_index column"]:
+        """Return each query's mean of values of keys, weighted by attention; of one-hot classes it is their shares.
+
+        Of all rows, or of some.
+        """
 
     @abstractmethod
     def mean_received(self) -> Float[Tensor, "row head_index key_pos"]:
@@ -135,6 +143,7 @@ class Reader(ABC):
         tokenizer: the one it was trained with.
         border: the token that stands before every document.
         model: what it reads.
+        source: path or name it was loaded from; None for a model that came in memory.
     """
 
     name: str
@@ -147,6 +156,12 @@ class Reader(ABC):
     tokenizer: PreTrainedTokenizerFast
     border: int
     model: Any
+    source: str | None = None
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """In what the model computes."""
 
     @abstractmethod
     def reading(self, bias: Any) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Intervention, Place, changes
 from interp.analysis.interventions.result import TABLES, Interventions
-from interp.analysis.readers.own import OwnReader
+from interp.analysis.readers.own import OwnAttended, OwnReader
 from interp.analysis.settings import InterventionSettings
 from interp.model.config import BiasConfig
 from tests.analysis.interventions.observed import LENGTHS, Observed, kl, mean_by_class, rows_about, top1_changed
@@ -128,6 +128,38 @@ def test_a_scale_of_one_changes_exactly_nothing(make_model, corpus):
     assert (found.predictions[["kl_ci_low", "kl_ci_high", "top1_ci_high"]].dropna() == 0).all(axis=None)
     assert (found.loss["loss"] == found.loss["loss_unchanged"]).all()
     assert len(found.attention) == 0  # no layer is reached
+
+
+def test_attention_is_left_out_where_it_is_not_asked_for_and_nothing_else_changes(make_model, corpus, monkeypatch):
+    model, (scheme, documents), looked_at = make_model(n_layers=3), corpus, []
+    shares = OwnAttended.shares
+
+    def counted(attended, values, rows=None):
+        looked_at.append(len(values))
+        return shares(attended, values, rows)
+
+    monkeypatch.setattr(OwnAttended, "shares", counted)
+
+    def found(attention, paths):
+        looked_at.clear()
+        asked = InterventionSettings(where="all,L0,L1", scales=(0, 2), replicates=5, attention=attention, paths=paths)
+        return intervene(model, documents, [scheme], asked), sum(looked_at)
+
+    (every, most), (changed, fewer), (none, least) = found("all", True), found("changed", True), found("none", True)
+    assert most > fewer > least > found("none", False)[1] == 0
+    for other in (changed, none):
+        for name in ("loss", "predictions", "paths"):
+            pd.testing.assert_frame_equal(getattr(other, name), getattr(every, name), atol=1e-6, rtol=1e-5)
+    own = every.attention["changed_layer"].isna() | (every.attention["changed_layer"] == every.attention["layer"])
+    expected = every.attention[own].reset_index(drop=True)
+    pd.testing.assert_frame_equal(changed.attention, expected, atol=1e-6, rtol=1e-5)
+    assert 0 < len(expected) < len(every.attention) and len(none.attention) == 0
+
+
+def test_processes_share_even_one_stack_and_every_run_is_made_once():
+    for size, processes, sizes in ((8, 1, [5]), (8, 2, [3, 2]), (2, 2, [2, 2, 1]), (8, 9, [1] * 5)):
+        found = list(runs_module.stacked(range(5), size, processes))
+        assert [len(each) for each in found] == sizes and [run for each in found for run in each] == list(range(5))
 
 
 def test_a_model_without_a_bias_has_nothing_to_lose(make_model, corpus):

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from interp.analysis.measurements.passages import AFTER, BEFORE, TOP, TopPassages
+from interp.analysis.measurements import passages
+from interp.analysis.measurements.passages import AFTER, BEFORE, TOP, Passages, TopPassages, beginning
 from interp.analysis.run import measure
 from interp.analysis.settings import Settings
 from interp.data.contexts import TaggedDocument
@@ -130,6 +132,29 @@ def test_without_a_bias_or_passages_there_are_no_top_passages(make_model, make_d
     documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
     assert "top_passages" not in measure(model, documents, [scheme], replace(LITTLE, bias="none")).tables
     assert "top_passages" not in measure(model, documents, [scheme], replace(LITTLE, passages=0)).tables
+
+
+def test_passages_have_the_scores_of_their_contexts_beginnings_run_alone(
+    make_model, make_documents, make_scheme, monkeypatch
+):
+    monkeypatch.setattr(passages, "LONGEST_CONTEXT", 17)  # of 24: later queries do not count
+    monkeypatch.setattr(passages, "LENGTH", 10)  # positions 4 to 13
+    model, scheme, of_batches = make_model(), make_scheme("s", 3), []
+    documents = make_documents([scheme], model.cfg.d_vocab, LENGTHS)
+    for size in (1, 3):
+        kept, found = alone(Passages, model, documents, [scheme], replace(LITTLE, passages=3, batch_size=size))
+        of_batches.append(kept.state()["scores"])
+        for sampled in kept.kept:
+            again = []
+
+            def see(layer, seen, again=again):
+                again.append(torch.stack([seen.scores[0].T, *(mean[0] for mean in seen.mean_received())]))
+
+            batch = beginning(found.context, sampled.contexts, 17)
+            found.context.reader.visit(batch, found.context.shifts, see)
+            torch.testing.assert_close(sampled.scores, torch.stack(again, 1)[..., 4:14])
+    torch.testing.assert_close(*of_batches)
+    assert of_batches[0].std() > 0.01
 
 
 TEXT = "In 1905 Albert Einstein published four well-known papers, and it doesn't mention a fox 😀 anywhere at all. "
