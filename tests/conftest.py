@@ -1,6 +1,7 @@
 """Small random models and documents that many tests use, and a browser."""
 
 import gc
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -34,6 +35,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jo
 
 
 gc.disable()  # until all tests are collected: nothing of that is garbage
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: a test that waits, for a browser or for processes, leaves its core to others."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -17,7 +16,7 @@ from tests.train.same_run import begun, command, same_run
 @pytest.fixture(scope="module")
 def uninterrupted(corpus, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run(command(corpus, output), check=True, capture_output=True, timeout=180)
+    commands.run(command(corpus, output), check=True)
     return output
 
 

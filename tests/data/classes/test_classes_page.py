@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from interp.data.classes.built_in import build_schemes
-from interp.data.corpora.corpus import open_corpus
+from interp.data.corpora import corpus
 from interp.data.tagging.documents import tag_documents
 from tests.data.classes.own import members
 
@@ -22,9 +22,9 @@ TEXT = (
 def classes_of(example, tmp_path, tokenizer, text):
     path = tmp_path / "my.yaml"
     path.write_text(EXAMPLES[example][1])
-    corpus = open_corpus([text])
-    schemes = build_schemes([str(path)], tokenizer, corpus)
-    (document,) = tag_documents(tokenizer, corpus, schemes, workers=0, cache=None)
+    texts = corpus.open_corpus([text])
+    schemes = build_schemes([str(path)], tokenizer, texts)
+    (document,) = tag_documents(tokenizer, texts, schemes, workers=0, cache=None)
     return {(s.name, c): members(document, s, c) for s in schemes for c in s.classes[1:]}
 
 
@@ -51,6 +51,8 @@ def test_token_patterns_and_phrases_of_the_second_example_are_found(tmp_path, to
 @pytest.mark.slow
 def test_the_third_example_runs_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    whole = corpus.NAMED["wikipedia-sample"]
+    monkeypatch.setitem(corpus.NAMED, "wikipedia-sample", lambda: ((name, text[:3000]) for name, text in whole()))
     names = {}
     exec(compile(EXAMPLES[2][1], "classes.md", "exec"), names)
     heads = names["result"].heads

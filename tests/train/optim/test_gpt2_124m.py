@@ -14,13 +14,12 @@ SOAP_LIMIT = 512  # the paper's 10,000 takes minutes of eigenbases on a CPU, a l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("variant", "names"), [("bqbv", NAMES), ("symmetric", NAMES[-1:])])
-def test_two_steps_of_gpt2_small(variant, names):
-    model = HookedSymmetryBrokenTransformer(preset("gpt2-124m", variant)).train()
+def test_two_steps_of_gpt2_small():
+    model = HookedSymmetryBrokenTransformer(preset("gpt2-124m", "bqbv")).train()
     parameters, generator = list(model.parameters()), torch.Generator().manual_seed(0)
     size = sum(parameter.numel() for parameter in parameters)
     assert 124e6 < size < 125e6
-    for name in names:
+    for name in NAMES:
         lr = OPTIMIZERS[name].defaults["lr"]
         arguments = {"max_precondition_dim": SOAP_LIMIT} if name == "soap" else {}
         optimizer = build_optimizer(name, parameters, lr, arguments=arguments)
@@ -31,7 +30,7 @@ def test_two_steps_of_gpt2_small(variant, names):
             loss = model(torch.randint(model.cfg.d_vocab, (1, 8), generator=generator), return_type="loss")
             loss.backward()
             optimizer.step(lambda loss=loss: loss.detach())
-            assert loss.isfinite(), f"{name}, {variant}, step {step}"
+            assert loss.isfinite(), f"{name}, step {step}"
         assert not torch.equal(parameters[0].detach()[:50], before) and parameters[0].isfinite().all()
         expected = soap_elements(parameters, SOAP_LIMIT) if name == "soap" else STATES[name] * size
         assert state_bytes(optimizer) == pytest.approx(4 * expected, rel=1e-4)
