@@ -13,7 +13,7 @@ report: .venv/ready
 	$(BIN)/python -m interp.amplify -o reports/tiny-bqbv
 
 # their bytecode is kept even where the environment says otherwise, or each of the processes they start compiles everything
-test test-fast: export PYTHONDONTWRITEBYTECODE =
+test test-fast docs: export PYTHONDONTWRITEBYTECODE =
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
@@ -53,9 +53,10 @@ lock: .venv/ready
 clean:
 	rm -rf .venv reports site jupyter_execute
 
-# torch first and alone: with it in place no other requirement can pull another build of it
+# torch first and alone: with it in place no other requirement can pull another build of it; bytecode comes with the first
+# import, as most of it is never needed
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[samples,notebooks,logging,docs,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[samples,notebooks,logging,docs,dev]'
 	touch $@

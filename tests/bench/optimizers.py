@@ -27,7 +27,7 @@ def rows():
     return [
         Row("copy of the gradients", bandwidth / 1e9, "GB/s"),
         Row("fused SGD with momentum, 124M", medians(times)["sgd"], "s"),
-        Row("ECD step, compiled / fused SGD with momentum, 124M", ratio(times, "compiled ecd", "sgd"), budget="<= 1.6"),
+        Row("ECD step, compiled / fused SGD with momentum, 124M", ratio(times, "compiled ecd", "sgd"), budget="<= 1.7"),
         Row("the same, not compiled", ratio(times, "ecd", "sgd")),
         Row("not compiled, with weight decay", ratio(times, "ecd with weight decay", "sgd")),
         Row(
