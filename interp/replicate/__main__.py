@@ -22,10 +22,7 @@ from interp.replicate.plan import PLAN, Plan, plan_of, store_plan
 from interp.replicate.workers import Workers
 from interp.train.config import TrainConfig
 
-H100 = {
-    "float32": 67e12,
-    "bfloat16": 989e12,
-}  # operations a second by its data sheet (SXM, dense); float32 without TF32
+SINGLE = 67e12  # operations a second of an H100 (SXM) in float32 without TF32, by its data sheet
 UTILIZATION = 0.4
 LONG = 600.0  # seconds
 WAIT = 60.0  # seconds for others on the folder, which hold it while they store the plan or write the results
@@ -85,18 +82,18 @@ def run(config: ReplicateConfig) -> None:
 def time_told(plan: Plan) -> str | None:
     """Return how long a run of the plan takes on one H100, computed; None where that is no matter."""
     from interp.train.loop import duration
-    from interp.train.measures import flops_per_token
+    from interp.train.measures import DATA_SHEET, H100, flops_per_token, training_seconds
     from interp.train.setup import model_config
 
     config = TrainConfig(**plan.training(plan.cells()[0]))
     cfg = model_config(config)
-    operations = flops_per_token(cfg) * config.total_steps(cfg.n_ctx) * config.batch_size * cfg.n_ctx
-    peak = H100[config.precision]
-    if (seconds := operations / (UTILIZATION * peak)) < LONG:
+    tokens = config.total_steps(cfg.n_ctx) * config.batch_size * cfg.n_ctx
+    peak = DATA_SHEET[H100] if config.precision == "bfloat16" else SINGLE
+    if (seconds := training_seconds(cfg, tokens, UTILIZATION * peak)) < LONG:
         return None
     return (
-        f"a run takes {operations:.2g} floating point operations, {duration(seconds)} on one H100 at {UTILIZATION:.0%} of "
-        f"its {peak / 1e12:.0f} TFLOP/s in {config.precision}: computed, not measured; --only spreads runs over machines"
+        f"a run takes {flops_per_token(cfg) * tokens:.2g} floating point operations, {duration(seconds)} on one H100 at "
+        f"{UTILIZATION:.0%} of its {peak / 1e12:.0f} TFLOP/s in {config.precision}: computed, not measured; --only spreads runs over machines"
     )
 
 
