@@ -93,7 +93,8 @@ def time_told(plan: Plan) -> str | None:
         return None
     return (
         f"a run takes {flops_per_token(cfg) * tokens:.2g} floating point operations, {duration(seconds)} on one H100 at "
-        f"{UTILIZATION:.0%} of its {peak / 1e12:.0f} TFLOP/s in {config.precision}: computed, not measured; --only spreads runs over machines"
+        f"{UTILIZATION:.0%} of its {peak / 1e12:.0f} TFLOP/s in {config.precision}: computed, not measured; "
+        "--only spreads runs over machines"
     )
 
 
