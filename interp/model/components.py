@@ -3,6 +3,8 @@
 Axes as in `attention`.
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -38,6 +40,10 @@ class Unembed:
     def __call__(self, x: Float[Tensor, "*any d_model"]) -> Float[Tensor, "*any d_vocab"]:
         """Return the logits of what has gone through the final norm."""
         return F.linear(x, self.of.weight)
+
+    def blocks(self, x: Float[Tensor, "*any d_model"], size: int) -> Iterator[Float[Tensor, "*any block"]]:
+        """Yield the same in blocks of so many tokens of the vocabulary; the last may be smaller."""
+        return (F.linear(x, weight) for weight in self.of.weight.split(size))
 
     W_U = property(lambda self: self.of.weight.T, doc="[d_model, d_vocab], a view")
     b_U = property(lambda self: self.of.weight.new_zeros(len(self.of.weight)), doc="[d_vocab]; there is none: zeros")

@@ -1,6 +1,6 @@
 """Run a model many times over the same text with changed biases; runs that begin at the same layer go side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -78,10 +78,49 @@ class Predicted:
     """What the unchanged model predicts in a batch, made once for all runs: 2 * pos * d_vocab numbers a context."""
 
     def __init__(self, ran: Ran, tokens: Int[Tensor, "batch pos"]) -> None:
-        self.tokens = tokens
-        self.logs = [ran.log_probabilities(row)[0, :-1] for row in range(len(tokens))]  # each [predicted_pos, d_vocab]
-        self.probabilities = [log.exp() for log in self.logs]
-        self.first = [log.argmax(-1) for log in self.logs]
+        self.tokens, self.logits, self.probabilities = tokens, [], []
+        self.log_sum, self.first = [], []  # [predicted_pos] of each context
+        for row in range(len(tokens)):
+            read = LogitsRead(ran.logits(row), tokens[row, None, 1:])
+            self.logits.append(list(read))
+            self.log_sum.append(read.log_sum)
+            self.probabilities.append([(block - read.log_sum[:, None]).exp_() for block in self.logits[-1]])
+            self.first.append(torch.cat(self.logits[-1], -1).argmax(-1))
+
+
+class LogitsRead:
+    """Logits of a context, iterated over in blocks of the vocabulary, so that they are read while a cache has them.
+
+    Afterwards there are `log_sum`, the logarithm of their summed exponentials, `largest`, and `found`, those `of` tokens.
+    """
+
+    def __init__(self, blocks: Iterable[Float[Tensor, "pos block"]], of: Int[Tensor, "which predicted_pos"]) -> None:
+        self.blocks, self.of, self.found = blocks, of, of.new_zeros(())
+        self.log_sums: list[Tensor] = []
+        self.tops: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[Float[Tensor, "predicted_pos block"]]:
+        start = 0
+        for block in self.blocks:
+            logits = block[:-1]
+            self.log_sums.append(logits.logsumexp(-1))
+            self.tops.append(logits.amax(-1))
+            place = self.of - start
+            here = (place >= 0) & (place < logits.shape[-1])
+            of = logits.gather(-1, place.where(here, 0).T).T
+            self.found = of.where(here, self.found)
+            start += logits.shape[-1]
+            yield logits
+
+    @property
+    def log_sum(self) -> Float[Tensor, " predicted_pos"]:
+        """The logarithm of the sum of all exponentials."""
+        return torch.stack(self.log_sums).logsumexp(0)
+
+    @property
+    def largest(self) -> Float[Tensor, " predicted_pos"]:
+        """The largest of all."""
+        return torch.stack(self.tops).amax(0)
 
 
 @torch.no_grad()
@@ -91,7 +130,10 @@ def losses_of(
     """Return the cross-entropy of every run and predicted token, nats; logits are made for one run and context at a time."""
 
     def loss(row: int, run: int) -> Tensor:
-        return -_of(ran.log_probabilities(row, [run])[0, :-1], tokens[row, 1:])
+        read = LogitsRead(ran.logits(row, run), tokens[row, None, 1:])
+        for _ in read:
+            pass
+        return read.log_sum - read.found[0]
 
     return torch.stack([torch.stack([loss(row, run) for row in range(len(tokens))]) for run in runs])
 
@@ -103,7 +145,9 @@ def compare_predictions(
     """Return, for every run and predicted token, the quantities `QUANTITIES`.
 
     They are the cross-entropy of the run in nats, KL(unchanged || run) in nats, and 1 where the most probable token of the
-    unchanged model is no longer the most probable, else 0. Logits are made for one run and context at a time.
+    unchanged model is no longer the most probable, else 0. Logits are made for one run and context at a time. KL is the mean
+    of x - x' under the unchanged model, for logits x and x', less the difference of the logarithms of their summed
+    exponentials: 0 and no rounding where nothing changed.
 
     Args:
         unchanged: what the model as it is predicts of the batch.
@@ -112,18 +156,16 @@ def compare_predictions(
     """
 
     def quantities(row: int, run: int) -> Tensor:
-        before, after = unchanged.logs[row], changed.log_probabilities(row, [run])[0, :-1]  # [predicted_pos, d_vocab]
-        loss = -_of(after, unchanged.tokens[row, 1:])
-        kl = torch.linalg.vecdot(unchanged.probabilities[row], before - after)
-        other = _of(after, unchanged.first[row]) < after.amax(-1)  # what was on top is no longer
-        return torch.stack([loss, kl, other.to(loss)])
+        read = LogitsRead(changed.logits(row, run), torch.stack([unchanged.tokens[row, 1:], unchanged.first[row]]))
+        kept = zip(read, unchanged.logits[row], unchanged.probabilities[row], strict=True)
+        higher = [torch.linalg.vecdot(probabilities, before - after) for after, before, probabilities in kept]
+        target, first = read.found
+        kl = torch.stack(higher).sum(0) + (read.log_sum - unchanged.log_sum[row])
+        other = first < read.largest  # what was on top is no longer
+        return torch.stack([read.log_sum - target, kl, other.to(kl)])
 
     rows = range(len(unchanged.tokens))
     return torch.stack([torch.stack([quantities(row, run) for row in rows], 1) for run in runs])
-
-
-def _of(values: Float[Tensor, "pos d_vocab"], tokens: Int[Tensor, " pos"]) -> Float[Tensor, " pos"]:
-    return values.gather(-1, tokens[:, None])[:, 0]
 
 
 class InterventionSums(Sums):

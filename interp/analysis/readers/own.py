@@ -51,6 +51,7 @@ from interp.model.checkpoint import tensors_sha256
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import border_id
 
+BLOCK = 2048  # of the vocabulary: the logits of 512 tokens are 4 MB then
 EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
     (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
     (True, False): "Read along the effective direction b_Q + beta_Q; the learned query bias is zero, so it is b_Q.",
@@ -135,6 +136,14 @@ class OwnRan(Ran):
         """Unembed one context's streams."""
         logits = self.model.unembed(self.model.ln_final(self.last[runs, context]))
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+    @torch.no_grad()
+    def logits(self, context: int, run: int = 0) -> Iterator[Float[Tensor, "pos block"]]:
+        """Unembed one context's stream, on a processor in blocks that stay in its cache."""
+        stream = self.model.ln_final(self.last[run, context])
+        size = BLOCK if stream.device.type == "cpu" else self.model.cfg.d_vocab
+        for logits in self.model.unembed.blocks(stream, size):
+            yield logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class OwnReader(Reader):

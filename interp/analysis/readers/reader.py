@@ -7,7 +7,7 @@ neither. A reader shows one layer of a batch after the other, as a `SeenLayer`, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -121,6 +121,13 @@ class Ran(ABC):
         self, context: int, runs: slice | Sequence[int] = slice(None)
     ) -> Float[Tensor, "run pos d_vocab"]:
         """Return what the runs predict after every token of a context, in float32 at least."""
+
+    def logits(self, context: int, run: int = 0) -> Iterator[Float[Tensor, "pos block"]]:
+        """Yield what a run predicts after every token of a context, the vocabulary in blocks, in float32 at least.
+
+        They are logarithms of probabilities up to a number for each position.
+        """
+        yield self.log_probabilities(context, [run])[0]
 
 
 Changes = Float[Tensor, "run 2 layer head_index d_head"]

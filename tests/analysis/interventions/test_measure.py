@@ -12,6 +12,7 @@ from interp.analysis.interventions import run as runs_module
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.plan import Intervention, Place, changes
 from interp.analysis.interventions.result import TABLES, Interventions
+from interp.analysis.interventions.run import Predicted, compare_predictions, losses_of
 from interp.analysis.readers.own import OwnAttended, OwnReader
 from interp.analysis.settings import InterventionSettings
 from interp.model.config import BiasConfig
@@ -128,6 +129,17 @@ def test_a_scale_of_one_changes_exactly_nothing(make_model, corpus):
     assert (found.predictions[["kl_ci_low", "kl_ci_high", "top1_ci_high"]].dropna() == 0).all(axis=None)
     assert (found.loss["loss"] == found.loss["loss_unchanged"]).all()
     assert len(found.attention) == 0  # no layer is reached
+
+
+def test_blocks_of_the_vocabulary_make_no_difference_between_a_run_and_itself(make_model):
+    model = make_model()
+    tokens = torch.randint(model.cfg.d_vocab, (2, 12), generator=torch.Generator().manual_seed(0))
+    ran = OwnReader(model).run(tokens)
+    loss, kl, changed = compare_predictions(Predicted(ran, tokens), ran, [0])[0]
+    assert len(list(ran.logits(0))) > 2 and not kl.any() and not changed.any()
+    rows = [ran.log_probabilities(row)[0, :-1].gather(1, tokens[row, 1:, None])[:, 0] for row in range(2)]
+    torch.testing.assert_close(loss, -torch.stack(rows))
+    torch.testing.assert_close(losses_of(ran, [0], tokens)[0], loss, rtol=0, atol=0)
 
 
 def test_attention_is_left_out_where_it_is_not_asked_for_and_nothing_else_changes(make_model, corpus, monkeypatch):
