@@ -62,7 +62,9 @@ def run_job(root: Path, name: str) -> int:
         with lock_of(Path(), job):
             if not job.is_done(Path()):  # it may have become so while this process started
                 from interp.replicate import steps  # late: a lock that is taken is noticed before torch is imported
+                from interp.train.step import keep_memory
 
+                keep_memory()
                 if job.kind in ("tune", "train"):
                     steps.train_run(with_rate(job, Path()))
                 else:

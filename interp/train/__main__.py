@@ -35,7 +35,9 @@ was stopped goes on with `python -m interp.train --resume -o FOLDER`, to the sam
 def run(config: TrainConfig) -> None:
     """Train and leave a checkpoint folder."""
     from interp.train.loop import train  # late, so that --help does not import torch
+    from interp.train.step import keep_memory
 
+    keep_memory()
     train(config)
 
 

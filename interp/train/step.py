@@ -1,6 +1,8 @@
 """One optimizer step: its learning rate, biases, micro-batches, the mean over processes, clipping, the update."""
 
+import ctypes
 import math
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +16,22 @@ from torch.nn.parallel import DistributedDataParallel
 from interp.train.batches import ExampleBatch
 from interp.train.config import Schedule
 from interp.train.run import Run
+
+KEPT = {-4: 0, -1: -1, -2: 2**26}
+"""Of mallopt(3): M_MMAP_MAX, no block is mapped for itself; M_TRIM_THRESHOLD, the heap never shrinks; M_TOP_PAD, it grows by
+64 MiB."""
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory of tensors that are gone, with glibc; elsewhere nothing happens.
+
+    By default large blocks go back to the system and come again, zeroed page by page, in every step: about a sixth of the
+    time that a small model takes on a CPU. The process stays as large as it was at most. Numbers do not depend on it.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        for name, value in KEPT.items():
+            mallopt(name, value)
 
 
 def learning_rate(schedule: Schedule, step: int, steps: int, warmup: float, decay: float, final: float) -> float:

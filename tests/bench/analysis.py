@@ -1,6 +1,6 @@
 """Amplification against a plain forward pass and against the usual way: time, and memory in processes of their own.
 
-python -m tests.bench.analysis NAME CONTEXTS    peak memory of one way in this process (used by the rows)
+python -m tests.bench.analysis NAME CONTEXTS [TYPES]    peak memory of one way in this process (used by the rows)
 """
 
 import json
@@ -36,6 +36,7 @@ CALL, WHOLE = "the whole call without evidence", "the whole call with its defaul
 INTERVENED = "interventions of all layers and of all together, 2 scales, one control each"
 OWN, BRIDGED = "our own class", "a bridged model"
 FEW = 1  # contexts, of what takes many runs
+TYPES = 1000  # of tokens, where memory is to depend on the length of a text alone: each type has sums of its own
 MANY = 32  # contexts, 16,384 tokens, of the whole call: some of its costs do not grow with the text
 NO_EVIDENCE = Settings(batch_size=BATCH, nulls=0, shifts=0, fit_tokens=0)
 
@@ -102,10 +103,10 @@ def half_rows(model, documents):
 def memory_rows():
     """Peak memory above the weights, against the usual way, and that it does not grow with the corpus."""
     memory = {name: measured_memory(name, CONTEXTS // 2) for name in (OURS, USUAL)}
-    longer = measured_memory(OURS, 2 * CONTEXTS)
+    short, longer = (measured_memory(OURS, contexts, TYPES) for contexts in (CONTEXTS // 2, 2 * CONTEXTS))
     yield from (Row(name, value, "MB") for name, value in memory.items())
     yield Row(f"memory, {OURS} / {USUAL}", memory[OURS] / memory[USUAL], budget="<= 0.25")
-    yield Row("memory, 4 x the corpus / the corpus", longer / memory[OURS], budget="about 1")
+    yield Row(f"memory, 4 x the corpus of {TYPES:,} token types / the corpus", longer / short, budget="about 1")
 
 
 def intervention_rows(model, documents):
@@ -127,13 +128,13 @@ def classes():
     return Scheme("s", tuple(map(str, range(CLASSES))), False, lambda tokens, *_: tokens)
 
 
-def model_and_documents(contexts=CONTEXTS):
-    """GPT-2-small shapes with random weights, and random documents of half a context each."""
+def model_and_documents(contexts=CONTEXTS, types=None):
+    """GPT-2-small shapes with random weights, and random documents of half a context each, of all token types or some."""
     config = preset("gpt2-124m", "bqbv", activation="gelu")
     model = HookedSymmetryBrokenTransformer(config, train_tokenizer(["one two three"], 300)).eval()
-    random = np.random.default_rng(0)
+    random, types = np.random.default_rng(0), types or config.d_vocab
     documents = [
-        TaggedDocument(d, Document("", ""), random.integers(config.d_vocab, size=256), np.zeros((256, 2), dtype=np.int64),
+        TaggedDocument(d, Document("", ""), random.integers(types, size=256), np.zeros((256, 2), dtype=np.int64),
                        {"s": random.integers(CLASSES, size=256)})
         for d in range(2 * contexts)
     ]  # fmt: skip
@@ -176,9 +177,9 @@ def slow_ways(model, documents):
     }
 
 
-def peak_megabytes(name, contexts):
+def peak_megabytes(name, contexts, types=None):
     """Peak resident memory of one way above what the process held before it, in a process of its own (Linux)."""
-    model, documents = model_and_documents(contexts)
+    model, documents = model_and_documents(contexts, types)
     function = ways(model, documents)[name]
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = _status("VmRSS")
@@ -191,11 +192,11 @@ def _status(field):
     return int(line.split()[1])  # kB
 
 
-def measured_memory(name, contexts=CONTEXTS):
-    command = [sys.executable, "-m", "tests.bench.analysis", name, str(contexts)]
+def measured_memory(name, *numbers):
+    command = [sys.executable, "-m", "tests.bench.analysis", name, *map(str, numbers)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(json.dumps(peak_megabytes(sys.argv[1], int(sys.argv[2]))))
+    print(json.dumps(peak_megabytes(sys.argv[1], *map(int, sys.argv[2:]))))

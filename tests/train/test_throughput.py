@@ -1,3 +1,7 @@
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -39,3 +43,26 @@ def test_the_papers_run_takes_a_quarter_of_an_hour_at_45_percent_of_an_h100():
     seconds = training_seconds(cfg, 500_000_000, 0.45 * DATA_SHEET[H100])
     assert seconds == pytest.approx(500e6 * per_token / 0.45 / 989.4e12, rel=0.001)
     assert 14 < seconds / 60 < 16
+
+
+FAULTS = """
+import resource, torch
+from interp.train.step import keep_memory
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(1024, 4096).exp()  # two tensors of 16 MiB, 4,096 pages each
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+pages()
+keep_memory()
+pages()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have other ways")
+def test_a_process_that_keeps_memory_does_not_fetch_its_pages_again():
+    found = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
+    before, kept = map(int, found.split())
+    assert before > 60_000 and kept < 20_000  # those of the first round are new, and the heap may grow once more
