@@ -51,7 +51,7 @@ from interp.train.step import keep_memory
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
+    for _ in range(20):
         torch.ones(2048, 8192)  # 64 MiB, 16,384 pages
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
@@ -65,4 +65,4 @@ pages()
 def test_a_process_that_keeps_memory_does_not_fetch_its_pages_again():
     found = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
     before, kept = map(int, found.split())
-    assert before > 160_000 and kept < 40_000  # of the first round they are new, and the heap grows by more
+    assert 0 < kept < before / 5  # in one round of twenty they are new, and the heap grows by more
