@@ -36,6 +36,8 @@ from interp.model.norm import Norm
 from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.spelling import token_strings
 
+ROWS = 4096  # whose keys are held
+
 
 @dataclass(frozen=True)
 class StaticAlignment:
@@ -74,12 +76,13 @@ def static_alignment(model: HookedSymmetryBrokenTransformer, direction: Directio
 def _cosines(
     embeddings: Float[Tensor, "row d_model"], maps: Float[Tensor, "layer head_index d_model d_head"], vector: PerHead
 ) -> Float[Tensor, "layer head_index row"]:
-    """Cosines a layer at a time: all heads' keys of all rows are one product, and no more than it is held."""
+    """Cosines a layer at a time; the keys of all its heads are one product, of some rows after the others."""
     layers = []
-    for weights, bias in zip(maps, vector, strict=True):
-        keys = (embeddings.to(bias) @ weights.transpose(0, 1).flatten(1).to(bias)).unflatten(1, (len(bias), -1))
-        products = torch.einsum("vhd,hd->hv", keys, bias)  # keys: [row, head_index, d_head]
-        lengths = torch.linalg.vector_norm(keys, dim=-1).T * bias.norm(dim=-1)[:, None]
+    for weights, bias in zip(maps.to(vector), vector, strict=True):
+        products = torch.einsum("hmd,hd->hm", weights, bias) @ embeddings.to(bias).T
+        flat = weights.transpose(0, 1).flatten(1)  # [d_model, head_index * d_head]
+        keys = ((rows.to(bias) @ flat).unflatten(1, bias.shape) for rows in embeddings.split(ROWS))
+        lengths = torch.cat([torch.linalg.vector_norm(each, dim=-1) for each in keys]).T * bias.norm(dim=-1)[:, None]
         layers.append(torch.where(lengths > 0, products / lengths, torch.nan))
     return torch.stack(layers)
 
