@@ -46,7 +46,7 @@ def rows():
     yield from whole_rows(*model_and_documents(MANY))
     yield from half_rows(*model_and_documents(CONTEXTS // 2))
     yield from memory_rows()
-    yield from intervention_rows(*model_and_documents(FEW))
+    yield from intervention_rows(*model_and_documents(2 * FEW))
     few = once(slow_ways(*model_and_documents(FEW)))
     yield Row(f"a draw of b / {OURS}", (few[DRAWS] / few[OURS] - 1) / 2, budget="<= 1.00")
     yield Row(STATIC, few[STATIC], "s", budget="<= 10")
