@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from interp.analysis.attention import (
@@ -32,6 +32,7 @@ from interp.analysis.direction import PerHead, QueryShifts, query_shifts
 from interp.analysis.readers.reader import (
     ALL,
     ELSEWHERE,
+    SIDE_BY_SIDE,
     TOLD,
     Attended,
     AttentionVisitor,
@@ -52,6 +53,7 @@ from interp.model.transformer import HookedSymmetryBrokenTransformer
 from interp.vocabulary import border_id
 
 BLOCK = 2048  # of the vocabulary: the logits of 512 tokens are 4 MB then
+MAPPED = 2**25  # bytes from which on glibc fetches a block from the system each time, page by page
 EFFECTIVE = {  # what the effective direction is, by whether there is an unlearned and a learned query bias
     (True, True): "Read along the effective direction b_Q + beta_Q: the learned query bias is part of it.",
     (True, False): "Read along the effective direction b_Q + beta_Q; the learned query bias is zero, so it is b_Q.",
@@ -144,6 +146,20 @@ class OwnRan(Ran):
         size = BLOCK if stream.device.type == "cpu" else self.model.cfg.d_vocab
         for logits in self.model.unembed.blocks(stream, size):
             yield logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+@contextmanager
+def once(linear: nn.Module, times: int) -> Iterator[None]:
+    """Inside a with block, a map computes the first of so many equal parts of a batch and gives that for all."""
+    hooks = (
+        linear.register_forward_pre_hook(lambda module, x: (x[0][: len(x[0]) // times],)),
+        linear.register_forward_hook(lambda module, x, found: found.repeat(times, *[1] * (found.ndim - 1))),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class OwnReader(Reader):
@@ -241,13 +257,16 @@ class OwnReader(Reader):
         stream = ran.before[first]
         rows = stream.repeat(len(changes), 1, 1)  # [run * batch, pos, d_model]
         hooks = self._hooks(first, see, changes.repeat_interleave(len(stream), 0))
+        alike = self.model.blocks[first].get_submodule(
+            "attn.qkv"
+        )  # all runs have the same queries, keys and values here
         if scores is not None:
 
             def add(found: Float[Tensor, "row head_index pos"], hook: HookPoint) -> Tensor:
                 return found + scores[hook.layer()].flatten(0, 1).to(found)
 
             hooks += [(f"blocks.{layer}.attn.hook_bias_scores", add) for layer in range(first, self.n_layers)]
-        with self.model.hooks(fwd_hooks=hooks):
+        with self.model.hooks(fwd_hooks=hooks), once(alike, len(changes)):
             last = self.model(rows, start_at_layer=first, stop_at_layer=self.n_layers)
         return OwnRan(self.model, last.unflatten(0, (len(changes), -1)))
 
@@ -275,6 +294,12 @@ class OwnReader(Reader):
         ]
         layers = range(first, self.n_layers)
         return [(f"blocks.{layer}.attn.{name}", hook) for layer in layers for name, hook in each]
+
+    def side_by_side(self, tokens: int) -> int:
+        """On a processor fewer of large models, whose activations would be blocks of `MAPPED` bytes."""
+        bytes_of_one = tokens * self.model.cfg.d_mlp * self.dtype.itemsize
+        most = MAPPED // bytes_of_one if self.device.type == "cpu" else SIDE_BY_SIDE
+        return max(1, min(super().side_by_side(tokens), most))
 
     def digest(self, bias: Any, direction: Any) -> str:
         """Weights, both biases in force, and both shifts of the queries."""

@@ -181,3 +181,11 @@ def test_every_measurement_is_made_of_a_model_with_llamas_block(make_model, make
     parts = heads["log2_amplification_position"] + heads["log2_amplification_beyond"]
     np.testing.assert_allclose(parts, heads["log2_amplification"], atol=1e-5)
     np.testing.assert_allclose(heads["log2_amplification"], batched.heads["log2_amplification"], atol=1e-5)
+
+
+def test_runs_go_side_by_side_as_long_as_no_activation_is_a_large_block(make_model):
+    reader = OwnReader(make_model())
+    most = 2**25 // (4 * reader.model.cfg.d_mlp)  # tokens whose float32 activations are 32 MiB
+    assert [reader.side_by_side(tokens) for tokens in (1, most // 8, most // 5, most, 9 * most)] == [8, 8, 5, 1, 1]
+    reader.model.to(torch.bfloat16)
+    assert reader.side_by_side(most) == 2
