@@ -82,10 +82,12 @@ class Predicted:
         self.log_sum, self.first = [], []  # [predicted_pos] of each context
         for row in range(len(tokens)):
             read = LogitsRead(ran.logits(row), tokens[row, None, 1:])
-            self.logits.append(list(read))
-            self.log_sum.append(read.log_sum)
-            self.probabilities.append([(block - read.log_sum[:, None]).exp_() for block in self.logits[-1]])
-            self.first.append(torch.cat(self.logits[-1], -1).argmax(-1))
+            logits = list(read)
+            log_sum = read.log_sum
+            self.logits.append(logits)
+            self.log_sum.append(log_sum)
+            self.probabilities.append([(block - log_sum[:, None]).exp_() for block in logits])
+            self.first.append(torch.cat(logits, -1).argmax(-1))
 
 
 class LogitsRead:

@@ -77,11 +77,11 @@ def _cosines(
     embeddings: Float[Tensor, "row d_model"], maps: Float[Tensor, "layer head_index d_model d_head"], vector: PerHead
 ) -> Float[Tensor, "layer head_index row"]:
     """Cosines a layer at a time; the keys of all its heads are one product, of some rows after the others."""
-    layers = []
+    embeddings, layers = embeddings.to(vector), []
     for weights, bias in zip(maps.to(vector), vector, strict=True):
-        products = torch.einsum("hmd,hd->hm", weights, bias) @ embeddings.to(bias).T
+        products = torch.einsum("hmd,hd->hm", weights, bias) @ embeddings.T
         flat = weights.transpose(0, 1).flatten(1)  # [d_model, head_index * d_head]
-        keys = ((rows.to(bias) @ flat).unflatten(1, bias.shape) for rows in embeddings.split(ROWS))
+        keys = ((rows @ flat).unflatten(1, bias.shape) for rows in embeddings.split(ROWS))
         lengths = torch.cat([torch.linalg.vector_norm(each, dim=-1) for each in keys]).T * bias.norm(dim=-1)[:, None]
         layers.append(torch.where(lengths > 0, products / lengths, torch.nan))
     return torch.stack(layers)

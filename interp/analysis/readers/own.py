@@ -257,9 +257,7 @@ class OwnReader(Reader):
         stream = ran.before[first]
         rows = stream.repeat(len(changes), 1, 1)  # [run * batch, pos, d_model]
         hooks = self._hooks(first, see, changes.repeat_interleave(len(stream), 0))
-        alike = self.model.blocks[first].get_submodule(
-            "attn.qkv"
-        )  # all runs have the same queries, keys and values here
+        alike = self.model.blocks[first].get_submodule("attn.qkv")  # what it reads and gives is the same in all runs
         if scores is not None:
 
             def add(found: Float[Tensor, "row head_index pos"], hook: HookPoint) -> Tensor:
