@@ -142,8 +142,9 @@ def sections(plan: Plan, table: pd.DataFrame, root: Path) -> Iterator[str]:
         yield "\n".join(f"- {sentence}" for sentence in verdicts(table, kind)) or "Not planned."
     yield "## Classes among the most aligned tokens"
     yield (
-        "log2 odds of classes among the 50 most aligned tokens, median head; A of classes, mean over heads. Frequent "
-        "tokens are the types that make up half of the text, rare ones those that make up its last fifth."
+        "log2 odds of classes among the 50 most aligned of the token types that occur at least ten times, median head; A of "
+        "classes, mean over heads. Frequent tokens are the types that make up half of the text, rare ones those that make "
+        "up its last fifth. The odds turn with the length of the text, which decides what types may be chosen."
     )
     enrichments = [f"enrichment_{name}" for name in ("function", "frequent", "rare", "number")]
     yield markdown(means_of(table, [*enrichments, "amplification_function", "amplification_frequent"]))
