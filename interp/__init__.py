@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from interp.analysis.comparison import Comparison
+    from interp.analysis.comparison.result import Comparison
     from interp.analysis.result import Amplification
     from interp.analysis.sentences import read_sentence
     from interp.api import amplification, compare, interventions, uses
@@ -24,7 +24,7 @@ __all__ = [
 _HOME = {
     "Amplification": "interp.analysis.result",
     "BiasConfig": "interp.model.config",
-    "Comparison": "interp.analysis.comparison",
+    "Comparison": "interp.analysis.comparison.result",
     "HookedSymmetryBrokenTransformer": "interp.model.transformer",
     "ModelConfig": "interp.model.config",
     "amplification": "interp.api",

@@ -166,12 +166,11 @@ def _compare(a: Path, b: Path) -> None:
     from interp.analysis.result import Amplification
     from interp.api import compare, summary
     from interp.report.dashboard import write_dashboard
-    from interp.report.panels.compare import answer
 
     found, folder = compare(a, b), b.parent / f"{a.name}-vs-{b.name}"
     files = found.save(folder)
     console.print(summary(found))
-    say(answer(found, str(found.classes["scheme"].iloc[0])))
+    say(found.answer())
     if command := found.run.get("instead"):
         say(f"Better: {command}")
     typer.echo(write_dashboard(Amplification.load(a), folder / "report.html", found).resolve().as_uri())

@@ -16,9 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
-from interp.analysis.comparison import SHIFTED, Comparison, compare_results
+from interp.analysis.comparison.paired import compare_results
+from interp.analysis.comparison.result import SHIFTED, Comparison
 from interp.analysis.direction import OWN, Held
-from interp.analysis.findings import FEW_TOKENS
+from interp.analysis.findings import FEW_TOKENS, nearest_end
 from interp.analysis.fitted import FIT_TOKENS, ONE_CLASS, beginnings
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.interventions.measure_uses import measure_uses
@@ -367,7 +368,7 @@ def refuse_other_tokenizers(checkpoints: Sequence[str]) -> None:
 
 
 def summary(comparison: Comparison) -> Table:
-    """Return the classes whose rms A over heads differs most, as a table for the terminal; rare classes come last."""
+    """Return the classes whose rms A over heads differs most surely, as a table for the terminal; rare classes come last."""
     by_statistic = dict(list(comparison.classes.groupby("statistic", sort=False)))
     classes = by_statistic["root_mean_square"]
     shifted = by_statistic.get(SHIFTED, classes.assign(value_a=np.nan, value_b=np.nan)).set_index(
@@ -379,7 +380,7 @@ def summary(comparison: Comparison) -> Table:
     table = Table(
         title=f"Log2 amplification, root mean square over {n_heads} heads; A {a}, B {b}, intervals over "
         f"{comparison.run['shared']['n_documents']} documents",
-        caption="The classes that differ most. In brackets: labels shifted along the documents, which mean nothing. "
+        caption="The classes that differ most surely. In brackets: labels shifted along the documents, which mean nothing. "
         "Heads of two trainings do not correspond.",
         box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
@@ -387,7 +388,10 @@ def summary(comparison: Comparison) -> Table:
         table.add_column(name, overflow="fold")
     for name in ("tokens", "A", "B", "B - A", "95% interval"):
         table.add_column(name, justify="right", no_wrap=True)
-    order = np.lexsort((-classes["difference"].abs(), classes["n_tokens"] < FEW_TOKENS))
+    surely = np.nan_to_num(
+        nearest_end(classes["ci_low"].to_numpy(float), classes["ci_high"].to_numpy(float)), nan=-np.inf
+    )
+    order = np.lexsort((-classes["difference"].abs(), -surely, classes["n_tokens"] < FEW_TOKENS))
     for row in classes.iloc[order[:ROWS]].to_dict("records"):
         known = row["ci_low"] == row["ci_low"]  # not for a class that only one document has
         interval = escaped(f"[{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]") if known else "unknown"

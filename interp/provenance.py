@@ -82,6 +82,12 @@ def model_and_text(run: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def number(value: float, digits: int = 2) -> str:
+    """Return ``+0.41``, ``−0.41`` (a true minus) or ``0.00``."""
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
 def interval(low: float, high: float, form: str) -> str:
     """Return " [low, high]" for the end of a number; "" where the interval is not known."""
     return f" [{low:{form}}, {high:{form}}]" if low == low else ""

@@ -78,14 +78,12 @@ def test_amplification_says_model_text_answer_and_findings(results):
     assert f"{len(found)} of " in said and f"{found.iloc[0]['token_class']}: A = " in said
 
 
-def test_a_comparison_names_both_sides_and_the_class_that_differs_most_surely(results):
+def test_a_comparison_names_both_sides_and_says_what_its_page_says(results):
     comparison, said = results["comparison"], " ".join(repr(results["comparison"]).split())
-    assert "A tiny-bqbv B tiny-bq text" in said
+    assert "A tiny-bqbv B tiny-bq text" in said and comparison.answer() in said
     # its interval ends 0.75 below 0, that of the larger difference 0.25 above it, and the largest is of a rare class
-    assert (
-        "pos DET differs most surely: over heads A is 2.00 and 1.00 (root mean square), B - A -1.00 [-1.25, -0.75]."
-        in said
-    )
+    clearest = "Clearest for DET: 2.00 doublings in tiny-bqbv, 1.00 in tiny-bq, difference −1.00 [−1.25, −0.75]."
+    assert clearest in said
     assert "do not correspond" in said
     apart = " ".join(repr(replace(comparison, heads=comparison.heads[:0])).split())
     assert "single ones are not compared" in apart

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from interp.analysis.comparison import Comparison
+from interp.analysis.comparison.result import Comparison
 from interp.analysis.findings import FEW_TOKENS as FEW
 from interp.analysis.findings import SINK, answers, reliance, vector_of
 from interp.analysis.result import Amplification

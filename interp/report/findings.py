@@ -13,10 +13,10 @@ from interp.analysis.findings import SINK, answers, rankable, reliance, summary,
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.options import COMPONENT
+from interp.provenance import number
 from interp.report.metrics import (
     Metric,
     indistinct,
-    number,
     ranking_metric,
     rows_of_scheme,
     strength,

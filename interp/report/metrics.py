@@ -13,6 +13,7 @@ from interp.analysis.findings import ALPHA, nearest_end
 from interp.analysis.result import Amplification
 from interp.analysis.significance import reach_of_draws
 from interp.errors import InterpError, nearest
+from interp.provenance import number
 
 
 @dataclass(frozen=True)
@@ -262,12 +263,6 @@ def direction(value: float, metric: Metric) -> str:
     if not metric.signed or not math.isfinite(value) or value == metric.centre:
         return ""
     return "+" if value > metric.centre else "−"
-
-
-def number(value: float, digits: int = 2) -> str:
-    """Return ``+0.41``, ``−0.41`` (a true minus) or ``0.00``."""
-    text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")
 
 
 REMOVED = {"nothing": "contrast", "position": "contrast_position", "position and frequency": "contrast_frequency"}

@@ -5,15 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from interp.analysis.comparison import (
-    NO_CORRESPONDENCE,
-    OVER_DOCUMENTS,
-    OVER_HEADS,
-    Comparison,
-    compare_results,
-    newcombe,
-    stronger,
-)
+from interp.analysis.comparison.paired import OVER_DOCUMENTS, OVER_HEADS, compare_results, newcombe, stronger
+from interp.analysis.comparison.result import NO_CORRESPONDENCE, Comparison
 from interp.analysis.interventions.result import Interventions
 from interp.analysis.interventions.uses import Uses
 from interp.analysis.measurements.shares import replicate_values

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from interp.analysis.accumulators import BootstrapSums, poisson_weights
-from interp.analysis.comparison import Pair, differences
+from interp.analysis.comparison.paired import Pair, differences
 from interp.analysis.interventions.measure import estimate
 from interp.analysis.measurements.position import (
     Strata,

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from interp.analysis.comparison import NO_CORRESPONDENCE, QUANTILES, Comparison
+from interp.analysis.comparison.paired import QUANTILES
+from interp.analysis.comparison.result import NO_CORRESPONDENCE, Comparison
 from interp.analysis.interventions.result import OVERALL, Interventions
 
 SCALES = (0.0, 1.0, 2.0)

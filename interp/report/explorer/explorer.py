@@ -31,9 +31,10 @@ from interp.data.classes.built_in import BUILT_IN
 from interp.data.spacy_pipelines import DEFAULT_PIPELINE, Pipeline
 from interp.errors import InterpError, nearest
 from interp.page.look import Theme
+from interp.provenance import number
 from interp.report.explorer.figures import attention_received, coloured_text, loss_per_token, next_token
 from interp.report.explorer.view import View
-from interp.report.metrics import escaped, number, with_evidence
+from interp.report.metrics import escaped, with_evidence
 from interp.report.panels.classes import class_bars
 from interp.report.panels.heads import head_grid
 from interp.report.panels.pattern import attention_pattern

@@ -17,8 +17,9 @@ from plotly.colors import hex_to_rgb, unlabel_rgb
 
 from interp.errors import InterpError
 from interp.page.look import PAGE, Theme, layout, number_axis
+from interp.provenance import number
 from interp.report.look import PALETTES, colours_of
-from interp.report.metrics import METRICS, escaped, number, require, visible
+from interp.report.metrics import METRICS, escaped, require, visible
 
 LONGEST_LABEL = 14
 FEW_QUERIES = 5  # the mean over fewer says more of these queries than of the token

@@ -18,10 +18,11 @@ from plotly.colors import sample_colorscale
 
 from interp.analysis.findings import FEW_TOKENS
 from interp.page.look import FONT, PAGE, Theme
+from interp.provenance import number
 from interp.report.explorer.figures import ink, text_legend, token_colours, told
 from interp.report.explorer.view import View
 from interp.report.look import GREY
-from interp.report.metrics import number, visible
+from interp.report.metrics import visible
 from interp.report.panels.classes import BARS
 
 BUTTON = ".jupyter-button.jupyter-button"  # twice, to outweigh the notebook's own

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.analysis.comparison import SHIFTED, Comparison
-from interp.analysis.findings import nearest_end, rankable
+from interp.analysis.comparison.result import Comparison, names_of, with_interval
+from interp.analysis.findings import rankable
 from interp.page.look import PAGE, Theme, layout
+from interp.provenance import number
 from interp.report.look import colorscale, ranked
-from interp.report.metrics import AMPLIFICATION, escaped, number, require, rows_of_class, rows_of_scheme, signed
+from interp.report.metrics import AMPLIFICATION, escaped, require, rows_of_class, rows_of_scheme, signed
 from interp.report.panels.heads import axis, hatch, plane
 from interp.report.panels.packing import block, columns
 from interp.report.panels.panel import View
@@ -82,7 +83,7 @@ def class_differences(
     Args:
         classes: the table of a `Comparison`.
         scheme: whose classes are drawn.
-        statistic: one of `interp.analysis.comparison`.
+        statistic: one of `interp.analysis.comparison.paired`.
         theme: "light" or "dark".
 
     Raises:
@@ -180,60 +181,6 @@ def _heads(view: View, rows: pd.DataFrame, scheme: str) -> dict[str, Any]:
     return {"range": comparison_range(rows), **block(view.numbered(rows), axes, VALUES)}
 
 
-def names_of(run: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what sentences call A and B: the models, with the letter where both have one name."""
-    a, b = (str(run[side]["model"]) for side in ("a", "b"))
-    return (f"{a} (A)", f"{b} (B)") if a == b else (a, b)
-
-
-def strongest(found: Comparison, scheme: str) -> pd.DataFrame:
-    """Return the classes by how surely their strength differs: by the end of the interval nearest to 0.
-
-    Strength is the root mean square of A over heads, in doublings. Only classes with enough tokens, the first token of
-    documents left out; `control_a` and `control_b` are what labels that mean nothing give, missing where not measured.
-    """
-    rows = found.classes.loc[found.classes["scheme"].astype(str) == scheme]
-    own = rows.loc[(rows["statistic"] == "root_mean_square") & rankable(rows) & rows["difference"].notna()]
-    control = rows.loc[rows["statistic"] == SHIFTED].set_index("token_class")[["value_a", "value_b"]]
-    own[["control_a", "control_b"]] = control.reindex(own["token_class"]).to_numpy(float)
-    nearest = nearest_end(own["ci_low"].to_numpy(float), own["ci_high"].to_numpy(float))
-    order = np.lexsort((-own["difference"].abs().to_numpy(float), -np.nan_to_num(nearest, nan=-np.inf)))
-    return own.iloc[order].reset_index(drop=True)
-
-
-def answer(found: Comparison, scheme: str) -> str:
-    """Return what differs over all heads of A and B, in one or two sentences, from the paired differences of classes."""
-    (a, b), rows = names_of(found.run), strongest(found, scheme)
-    if found.run.get("instead"):
-        still, moved = (a, b) if not np.nan_to_num(found.classes["value_a"].to_numpy(float)).any() else (b, a)
-        return (
-            f"{still} has no b_Q in force, so its amplification is 0 everywhere, and every difference is only what the b_Q "
-            f"of {moved} does. To compare the two, read both along it."
-        )
-    known = rows.loc[rows["ci_low"].notna()]
-    if known.empty:
-        return (
-            f"Nothing can be said of differences between {a} and {b}: no class of {scheme} has enough tokens in enough "
-            "documents for an interval. Measure more text."
-        )
-    more, less, n = int((known["ci_low"] > 0).sum()), int((known["ci_high"] < 0).sum()), len(known)
-    if not more + less:
-        return (
-            f"Over all heads there is no evidence that the bias changes attention more in {a} or {b}: for all {n} classes "
-            f"of {scheme} the interval of the difference holds 0."
-        )
-    unsure = f"; for {n - more - less} the interval holds 0" if n > more + less else ""
-    sentence = (
-        f"Over all heads, the bias changes attention more in {b} than in {a} for {more} of {n} classes of {scheme}, less "
-        f"for {less or 'none'}{unsure}."
-    )
-    row = known.to_dict("records")[0]
-    return (
-        f"{sentence} Clearest for {row['token_class']}: {row['value_a']:.2f} doublings in {a}, {row['value_b']:.2f} in {b}, "
-        f"difference {_with_interval(row, 2)}."
-    )
-
-
 def losses_told(run: Mapping[str, Any]) -> list[str]:
     """Return the losses of A and B, and what each loses without its bias beside its control; none where not measured."""
     losses, names = run.get("losses", {}), names_of(run)
@@ -255,14 +202,7 @@ def _without(name: str, loss: Mapping[str, Any]) -> str:
     if loss["difference"] == 0 == loss["ci_low"]:
         return f"{name} has no {vector.removeprefix('the ')} to take away."
     control = f"; {loss['control_kind']}: {number(loss['control'], 3)}" if loss["control"] is not None else ""
-    return f"Without {vector} the loss of {name} changes by {_with_interval(loss, 3)}{control}."
-
-
-def _with_interval(row: Mapping[Any, Any], digits: int) -> str:
-    ends = [row["ci_low"], row["ci_high"]]
-    known = all(end is not None and np.isfinite(end) for end in ends)
-    told = f"[{', '.join(number(end, digits) for end in ends)}]" if known else "(no interval)"
-    return f"{number(row['difference'], digits)} {told}"
+    return f"Without {vector} the loss of {name} changes by {with_interval(loss, 3)}{control}."
 
 
 FIRST = 5  # classes in the head of the page
@@ -277,13 +217,13 @@ def head(found: Comparison, facts: Callable[[Mapping[str, Any]], list[tuple[str,
     """
     schemes = []
     for scheme in dict.fromkeys(found.classes["scheme"].astype(str)):
-        rows = strongest(found, scheme)
+        rows = found.strongest(scheme)
         shown = [{
             "token_class": str(row["token_class"]), "n_tokens": f"{row['n_tokens']:,}",
             "link": f"#{urlencode({'class': row['token_class'], 'scheme': scheme})}",
-            "a": _beside(row, "a"), "b": _beside(row, "b"), "difference": _with_interval(row, 2),
+            "a": _beside(row, "a"), "b": _beside(row, "b"), "difference": with_interval(row, 2),
         } for row in rows.head(FIRST).to_dict("records")]  # fmt: skip
-        schemes.append({"name": scheme, "answer": answer(found, scheme), "rows": shown, "classes": len(rows)})
+        schemes.append({"name": scheme, "answer": found.answer(scheme), "rows": shown, "classes": len(rows)})
     of_a, of_b = (dict(facts(found.run[side])) for side in ("a", "b"))
     both = {label: (of_a.get(label, "none"), of_b.get(label, "none")) for label in of_a | of_b}
     return {

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.analysis.comparison import Comparison
+from interp.analysis.comparison.result import Comparison
 from interp.analysis.result import Amplification
 from interp.errors import InterpError
 from interp.report.findings import plain_word

@@ -1,11 +1,10 @@
-"""What a comparison of two amplification results found: tidy tables of paired differences, to disk and back."""
+"""Two amplification results over the same documents, replicate by replicate: paired differences of heads and of classes."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ import pandas as pd
 from jaxtyping import Float, Float64
 from scipy import stats
 
-from interp.analysis.findings import FEW_TOKENS, nearest_end, vector_of
+from interp.analysis.comparison.result import NO_CORRESPONDENCE, SHIFTED, SURVIVES, Comparison
+from interp.analysis.findings import vector_of
 from interp.analysis.measurements.shares import KEY, replicate_values
 from interp.analysis.result import Amplification
-from interp.analysis.saving import load_tables, save_tables
 from interp.analysis.significance import (
     corrected_within,
     interval_over_documents,
@@ -24,81 +23,6 @@ from interp.analysis.significance import (
     replicate_deviation,
 )
 from interp.errors import InterpError, few
-from interp.provenance import Summarized, interval, model_and_text
-
-NO_CORRESPONDENCE = (
-    "Heads of two trainings do not correspond: head L3H7 of one model has nothing to do with L3H7 of another that began "
-    "from other random weights. Differences of single heads mean something for two readings of one training (other biases, "
-    "another direction, a later step); else compare the distributions over heads."
-)
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison(Summarized):
-    """Differences between two results A and B over the same documents; every difference is B - A.
-
-    Both runs draw the same bootstrap weights for a document, so the differences of their replicates are paired: what the
-    choice of documents does to both cancels, and the 95% intervals are those of the difference itself.
-
-    Attributes:
-        heads: one row per (layer, head, scheme, class): `n_tokens`, `n_documents`, `log2_amplification_a`, its interval
-            `ci_low_a`, `ci_high_a`, the same three with `_b`, their `difference` in doublings with its paired interval over
-            documents `ci_low, ci_high`, two-sided `p`, and `q`, p corrected over all heads and classes of the scheme.
-            Where both were split, `log2_amplification_position` and `log2_amplification_beyond` of both sides too, and the
-            same five for what is beyond position: `beyond_difference`, `beyond_ci_low` ... `beyond_q`.
-            Empty for models of different numbers of layers or heads.
-        classes: one row per (scheme, class, statistic), each over all heads of a model: `n_heads_a`, `n_heads_b`,
-            `n_tokens`, `n_documents`, `statistic`, `value_a`, `value_b`, `difference`, `ci_low`, `ci_high`, and
-            `interval_over`, what the interval is over (`interp.analysis.comparison` has the statistics); those that end in
-            "_beyond" are of the part of A that is beyond position, and "root_mean_square_shifted" is what labels give that
-            are shifted along the documents and mean nothing, the control of "root_mean_square"; it has no interval.
-        run: `a` and `b`, the runs compared, with everything in them; `shared`, what both have in common; `notes`, the
-            sentences a reader must know, that heads do not correspond among them; `losses` of "a" and "b" where they were
-            measured; `instead`, the command that reads both along one b_Q, where only one of them has one in force.
-    """
-
-    heads: pd.DataFrame
-    classes: pd.DataFrame
-    run: dict[str, Any]
-
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write both tables as Parquet and CSV, and `run.json`; return the files written."""
-        return save_tables(folder, {"heads": self.heads, "classes": self.classes}, self.run, csv=["heads", "classes"])
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Comparison:
-        """Read what `save` wrote.
-
-        Raises:
-            InterpError: a file is missing or unreadable.
-        """
-        tables, run = load_tables(folder, ("heads", "classes"), "Comparison.save")
-        return cls(**tables, run=run)
-
-    def _summary(self) -> dict[str, str]:
-        a, b = self.run["a"], self.run["b"]
-        heads = "single ones are not compared: the models have other sizes"
-        if len(self.heads):
-            differ = int(np.sum(self.heads["q"].to_numpy() < SURVIVES))
-            heads = f"{differ:,} of {len(self.heads):,} pairs of a head and a class differ (q < {SURVIVES})"
-        known = self.classes.loc[
-            (self.classes["statistic"] == "root_mean_square") & (self.classes["n_tokens"] >= FEW_TOKENS)
-        ]
-        nearest = nearest_end(known["ci_low"].to_numpy(float), known["ci_high"].to_numpy(float))
-        answer = ""
-        for row in known.iloc[np.argsort(-nearest, kind="stable")].head(1).to_dict("records"):
-            answer = (
-                f"Of all classes {row['scheme']} {row['token_class']} differs most surely: over heads A is "
-                f"{row['value_a']:.2f} and {row['value_b']:.2f} (root mean square), B - A "
-                f"{row['difference']:+.2f}{interval(row['ci_low'], row['ci_high'], '+.2f')}."
-            )
-        return {
-            "A": model_and_text(a)["model"], "B": model_and_text(b)["model"],
-            "text": model_and_text({"corpus": a.get("corpus"), **self.run["shared"]})["text"],
-            "answer": answer, "heads": f"{heads}; heads of two trainings do not correspond",
-            "next": ".classes, .heads, .run['notes'], .save(folder)",
-        }  # fmt: skip
-
 
 SHARED = {
     "corpus_sha256": "corpus", "split": "split", "n_documents": "number of documents", "n_tokens": "number of tokens",
@@ -179,8 +103,6 @@ QUANTILES = {
 
 OVER_DOCUMENTS = "documents"
 OVER_HEADS = "heads, as if independent"
-SURVIVES = 0.05  # q below which a head survives correction
-SHIFTED = "root_mean_square_shifted"
 OfShifts = Float64[np.ndarray, "_ token_class"]
 OfHeads = Float[np.ndarray, "head replicate"]
 OfOthers = Float[np.ndarray, "other_head replicate"]
@@ -306,7 +228,7 @@ def compare_results(a: Amplification, b: Amplification) -> Comparison:
     interval is made of it as for a single run (`interp.analysis.significance.interval_over_documents`).
 
     Raises:
-        InterpError: as `interp.analysis.pairing.paired`.
+        InterpError: as `paired`.
     """
     pair = paired(a, b)
     split = all("replicates_beyond" in side.tables for side in (a, b))
