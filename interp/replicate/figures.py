@@ -113,7 +113,7 @@ def uses_figure(table: pd.DataFrame, activation: str) -> go.Figure:
     """Draw which share of what removing b_Q costs is given back by a bias that knows one thing only, by optimizer.
 
     A faint point is a run, a bar the share of the means over seeds with Fieller's interval. Where the cost cannot be told
-    from 0, nothing is drawn.
+    from 0, nothing is drawn. The axis shows all points and bars, not all of an interval that goes on far beyond them.
     """
     traces: list[Any] = []
     for number, (what, name) in enumerate(USED_FOR.items()):
@@ -127,7 +127,9 @@ def uses_figure(table: pd.DataFrame, activation: str) -> go.Figure:
                 )
         traces += _dots(name, points, COLOURS[number], shares)
     figure = _figure("What b_Q is used for", "share of its cost given back", traces, line=0)
-    return figure.update_yaxes(tickformat=".0%").add_hline(y=1, line_width=1, line_color=GREY)
+    shown = np.concatenate([[0.0, 1.0], *(np.asarray(trace.y, dtype=float) for trace in traces)])
+    figure.update_yaxes(tickformat=".0%", range=[float(shown.min()) - 0.2, float(shown.max()) + 0.2])
+    return figure.add_hline(y=1, line_width=1, line_color=GREY)
 
 
 def cost_figure(table: pd.DataFrame, activation: str) -> go.Figure:

@@ -7,6 +7,7 @@ import pytest
 
 from interp.errors import InterpError
 from interp.files import owning
+from interp.replicate import steps
 from interp.replicate.__main__ import run, time_told
 from interp.replicate.config import ReplicateConfig
 from interp.replicate.job import TAKEN, lock_of, refuse_another_plan, run_job
@@ -25,6 +26,9 @@ from interp.replicate.plan import PLAN, Ablation, Tuning, plan_of, scale, store_
 from interp.replicate.results import results_table
 from interp.replicate.steps import best_rate, measure_run
 from interp.replicate.workers import Workers
+from interp.train import __main__ as train_command
+from interp.train import loop, step
+from interp.train.config import TrainConfig
 
 
 def test_a_plan_can_be_carried_out_in_the_order_of_its_jobs():
@@ -79,6 +83,19 @@ def test_a_job_whose_lock_another_process_holds_is_left_alone(small_plan, tmp_pa
     assert Workers(tmp_path, jobs, 1, 1)._take(jobs) is jobs[0]
     with pytest.raises(InterpError, match="has no job 'train/none'"):
         run_job(tmp_path, "train/none")
+
+
+def test_processes_that_train_keep_their_memory(small_plan, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(step, "keep_memory", lambda: called.append("kept"))
+    monkeypatch.setattr(steps, "make_shards", lambda plan, job: called.append(job.name))
+    monkeypatch.setattr(loop, "train", called.append)
+    store_plan(small_plan(), tmp_path / PLAN)
+    [prepare, *_] = jobs_of(small_plan())
+    assert run_job(tmp_path, prepare.name) == 0 and called == ["kept", prepare.name]
+    train_command.run(TrainConfig())
+    assert called[2:] == ["kept", TrainConfig()]
 
 
 def test_two_workers_of_one_command_take_different_jobs(small_plan, tmp_path):
