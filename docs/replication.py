@@ -171,7 +171,8 @@ def classes(table: pd.DataFrame) -> Iterator[str]:
     yield (
         "log2 odds of a class among the 50 token types whose keys point most along a head's b_Q, of those that occur at "
         "least ten times in what was read, in the median head. The symmetric model read along the same b_Q is the control; "
-        "only what differs from it is the bias's doing. With more text there are more types to choose from, and these odds "
+        "only what differs from it is the bias's doing. Where none of the 50 is of the class in any seed, the odds are "
+        "at their floor and the interval has no width. With more text there are more types to choose from, and these odds "
         "turn with its length: a measure not to lean on at this size."
     )
     rows = page.means_of(table, [f"enrichment_{name}" for name in CLASSES])

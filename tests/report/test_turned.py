@@ -124,7 +124,7 @@ def changed(found, rows, **values):
 def test_the_answer_counts_classes_by_the_side_of_their_interval_and_names_the_clearest(small):
     found = changed(comparison(small.heads), ["PUNCT"], difference=-0.5, ci_low=-0.6, ci_high=-0.4, value_b=0.5)
     found = changed(found, ["ADP"], difference=0.9, ci_low=-0.1, ci_high=1.9)
-    told = compare.answer(found, "pos")
+    told = found.answer("pos")
     assert (
         "more in tiny-bq than in tiny-bqbv for 2 of 4 classes of pos, less for 1; for 1 the interval holds 0." in told
     )
@@ -132,20 +132,20 @@ def test_the_answer_counts_classes_by_the_side_of_their_interval_and_names_the_c
         "Clearest for PUNCT: 1.00 doublings in tiny-bqbv, 0.50 in tiny-bq, difference −0.50 [−0.60, −0.40]."
     )
     names = set(found.classes["token_class"])
-    nothing = compare.answer(changed(found, names, ci_low=-0.5, ci_high=0.5), "pos")
+    nothing = changed(found, names, ci_low=-0.5, ci_high=0.5).answer("pos")
     assert "no evidence" in nothing and nothing.endswith(
         "for all 4 classes of pos the interval of the difference holds 0."
     )
-    unknown = compare.answer(changed(found, names, ci_low=np.nan, ci_high=np.nan), "pos")
+    unknown = changed(found, names, ci_low=np.nan, ci_high=np.nan).answer("pos")
     assert unknown.startswith("Nothing can be said of differences")
 
 
 def test_rare_classes_and_first_tokens_are_no_answer(small):
     found = comparison(small.heads)
     rare = dataclasses.replace(found, classes=found.classes.assign(n_tokens=99))
-    assert compare.strongest(rare, "pos").empty
+    assert rare.strongest("pos").empty
     sink = found.classes.replace({"token_class": {"NOUN": "bos"}})
-    assert "bos" not in set(compare.strongest(dataclasses.replace(found, classes=sink), "pos")["token_class"])
+    assert "bos" not in set(dataclasses.replace(found, classes=sink).strongest("pos")["token_class"])
 
 
 def test_losses_of_other_numbers_of_tokens_have_no_difference(small):
@@ -160,9 +160,7 @@ def test_where_one_model_has_no_bias_the_page_suggests_the_direction_of_the_othe
     found = comparison(small.heads)
     command = "python -m interp.amplify tiny-bqbv tiny-bq --direction tiny-bq"
     found = dataclasses.replace(found, classes=found.classes.assign(value_a=0.0), run=found.run | {"instead": command})
-    assert compare.answer(found, "pos").startswith(
-        "tiny-bqbv has no b_Q in force, so its amplification is 0 everywhere"
-    )
+    assert found.answer("pos").startswith("tiny-bqbv has no b_Q in force, so its amplification is 0 everywhere")
     html = render(small, found)
     assert f"<code>{command}</code>" in html and html.index(command) < html.index('id="controls"')
     assert "Better:" not in render(small, comparison(small.heads))
