@@ -21,7 +21,6 @@ import pandas as pd
 from results import README, between
 
 from interp.replicate import claims, page, published, results
-from interp.replicate.figures import FIGURES
 from interp.replicate.jobs import MEASURED, RATES, TRAINED, read_json
 from interp.replicate.plan import MATRIX, PLAN, Plan, read_plan, scale, store_plan
 from interp.train.config import TrainConfig
@@ -239,9 +238,7 @@ def picture(plan: Plan, table: pd.DataFrame, folder: Path, path: Path) -> None:
     """Write those of the pictures that can be drawn, two in a row."""
     from PIL import Image
 
-    matrix = table.loc[table["ablation"] == MATRIX]  # in a picture of this size there is no room for all ablations
     figures, drawn = page.figures_of(plan, table, folder), []
-    figures["singled"] = FIGURES["singled"](matrix, page.activation_of(plan))
     known = [name for name, metric in PANELS.items() if table[metric].notna().any()]
     for name in [*known, *(["loss"] if len(known) % 2 else [])]:
         figure = figures[name].update_layout(paper_bgcolor="white", plot_bgcolor="white")

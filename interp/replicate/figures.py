@@ -98,7 +98,7 @@ def enrichment_figure(table: pd.DataFrame, activation: str) -> go.Figure:
 
 
 def _per_cell(metric: str, title: str, unit: str, line: float) -> Callable[[pd.DataFrame, str], go.Figure]:
-    """A function that draws a metric for every cell and ablation, with a line where nothing is."""
+    """A function that draws a metric for every cell of the matrix, with a line where nothing is."""
 
     def draw(table: pd.DataFrame, activation: str) -> go.Figure:
         traces: list[Any] = []
@@ -156,14 +156,9 @@ FIGURES: dict[str, Callable[[pd.DataFrame, str], go.Figure]] = {
 
 
 def _cells(table: pd.DataFrame, optimizer: str, metric: str) -> dict[str, Runs]:
-    """The values of a metric by variant, and ablation if it is one."""
-    cells = [cell for cell in results.cells_of(table) if cell[0] == optimizer]
-    return {
-        variant if ablation == MATRIX else f"{variant}<br>{ablation}": results.runs_of(
-            table, optimizer, variant, metric, ablation
-        )
-        for _, variant, ablation in cells
-    }
+    """The values of a metric by variant of the matrix."""
+    cells = [cell for cell in results.cells_of(table) if cell[0] == optimizer and cell[2] == MATRIX]
+    return {variant: results.runs_of(table, optimizer, variant, metric) for _, variant, _ in cells}
 
 
 def _dots(
