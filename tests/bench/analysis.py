@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from interp.analysis.interventions.measure import intervene
 from interp.analysis.measurements.static_alignment import static_tables
@@ -119,17 +118,11 @@ def intervention_rows(model, documents):
     )
     plain = ways(model, documents)[PLAIN]
     before = medians(seconds({PLAIN: plain}, clock=time.process_time))[PLAIN]
-    with FlopCounterMode(display=False) as needed:
-        intervened = once({INTERVENED: lambda: found.append(intervene(model, documents, [classes()], asked))})[
-            INTERVENED
-        ]
+    intervened = once({INTERVENED: lambda: found.append(intervene(model, documents, [classes()], asked))})[INTERVENED]
     after = medians(seconds({PLAIN: plain}, clock=time.process_time, warm_up=False))[PLAIN]
     runs = found[0].run["runs"]
     ratio = intervened / ((before + after) / 2) / runs
     yield Row(f"{INTERVENED} / {PLAIN} of the same tokens, by run ({runs} runs)", ratio, budget="<= 0.60")
-    with FlopCounterMode(display=False) as whole:
-        plain()
-    yield Row("  the same in floating point operations", needed.get_total_flops() / whole.get_total_flops() / runs)
 
 
 def classes():
