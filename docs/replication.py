@@ -190,13 +190,14 @@ An earlier version of this page said more than its measurements bear, and had fe
   What is said of classes now rests on directions along which keys spread as much, on labels shifted along the documents, on
   the symmetric model read along the same b_Q, and on what the bias is used for. By these, b_Q changes how much attention
   classes get; that it singles them out is not shown, but for ECD with b_V beside it, which was no claim to be tested.
-- With ECD three seeds could not tell whether b_Q lowers the loss. Five can: it does, by less than was published.
+- With ECD three seeds could not tell whether b_Q lowers the loss. Five can: it does, by less than the mean of what was
+  published.
 - With AdamW and PReLU b_Q seemed to lower the loss. Intervals were over seeds alone; now they are over seeds and documents
   together, q is corrected for all differences, and of claims for all claims, and that one is no longer beyond chance.
 - What b_Q is used for was not measured. It is not one thing: optimizers differ in whether it tells positions or tokens
   apart, and without embedded positions hardly any of its use is for position.
-- All runs were trained anew. Those of a seed ended 0.002 nats (standard deviation) and at most 0.007 from where they ended
-  before, as the code now adds numbers in another order: so much two trainings of one seed differ by nothing at all."""
+- All runs were trained anew, with the code of now. Those of a seed ended 0.002 nats (standard deviation) and at most 0.007
+  from where they ended before. What changed in between should matter by rounding alone, which was not traced."""
 
 
 def limits(plan: Plan, table: pd.DataFrame) -> str:
