@@ -380,8 +380,8 @@ def summary(comparison: Comparison) -> Table:
     table = Table(
         title=f"Log2 amplification, root mean square over {n_heads} heads; A {a}, B {b}, intervals over "
         f"{comparison.run['shared']['n_documents']} documents",
-        caption="The classes that differ most surely. In brackets: labels shifted along the documents, which mean nothing. "
-        "Heads of two trainings do not correspond.",
+        caption="By the end of the interval nearest to 0; without one, by the difference. In brackets: labels shifted along "
+        "the documents, which mean nothing. Heads of two trainings do not correspond.",
         box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for name in ("scheme", "class"):
